@@ -30,9 +30,9 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.genotype import configured_genotype
 from gee_core.memory import keep_freed_memory
 from pipelines.evolve import genotype_file, run
-from pipelines.inputs.starts import analytic_start
 from pipelines.project.params import load_params
 from pipelines.tracking.evolution import track_candidate
 from pipelines.tracking.tracker import open_tracker
@@ -92,7 +92,7 @@ def second_candidate(params: Params) -> dict[str, float]:
     evolve = params.evolve.model_copy(update={"batch_size": 256, "proxy_epochs": 1, "proxy_images": 512})
     params = params.model_copy(update={"network": network, "evolve": evolve})
     task = ProxyTask(PREPARED, params.base, network, evolve)
-    genotype = analytic_start(params)
+    genotype = configured_genotype(params.network)
     counts = []
     for seed in (1, 2):
         graphs, seconds = dynamo.counters["stats"]["unique_graphs"], _compile_seconds()

@@ -12,6 +12,7 @@ from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.genotype import configured_genotype
 from gee_core.hardware import Compute
 from gee_core.model.wired import largest_activation, wired_network
 from gee_core.seeding import derive_seed
@@ -22,7 +23,6 @@ from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines import prepare
 from pipelines.engines.engine import Processes, WorkerDied, run_each
-from pipelines.inputs.starts import analytic_start
 from pipelines.train import full_recipe
 
 PER_PROCESS = 3
@@ -61,7 +61,8 @@ def candidates_per_hour(params: Params, prepared: Path, count: int, deadline: fl
 
     No candidate starts after ``deadline``, of ``time.monotonic``, if there is one to time.
     """
-    task, genotype = ProxyTask(prepared.absolute(), params.base, params.network, params.evolve), analytic_start(params)
+    task = ProxyTask(prepared.absolute(), params.base, params.network, params.evolve)
+    genotype = configured_genotype(params.network)
     jobs = [Candidate(0, index, index, genotype) for index in range(count * (1 + PER_PROCESS))]
     ends: list[float] = []
     with Processes(count) as engine:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
     from gee_core.config.evolve import EvolveConfig
-    from gee_core.config.shape import Shape
+    from gee_core.config.genes import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.candidate import Score
@@ -45,7 +45,7 @@ __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 _MODULES = {
     "checkpoint": "load save",
     "config.evolve": "EvolveConfig",
-    "config.shape": "Shape",
+    "config.genes": "Shape",
     "errors": "DivergedError ExportError InputError",
     "evaluation.energy": "measure_energy",
     "evolution.candidate": "Score",
@@ -66,7 +66,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""
 
-_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve"}
+_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", "pymoo": "evolve"}
 """The extra of ``gee-snn`` that installs an optional package."""
 
 

@@ -85,6 +85,12 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     write_atomically(Path(path), to_bytes(stored, {GENES_ENTRY: entry}))
 
 
+def stored_bytes(net: nn.Module, format: str = "int8") -> int:
+    """Bytes of the numbers that a file of ``save_genes`` holds of ``net``, without its header."""
+    tensors = [(name, tensor) for name, tensor in net.state_dict().items() if not name.endswith(LEFT_OUT)]
+    return sum(part.nbytes for name, tensor in tensors for part in _packed(name, tensor.detach().cpu(), format).values())
+
+
 def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
     """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
     try:

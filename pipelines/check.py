@@ -12,6 +12,7 @@ from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.own_network import check_network, network_digest
+from pipelines.inputs.search import check_search
 from pipelines.inputs.starts import init_from_files, load_start, start_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
@@ -39,6 +40,7 @@ def check_inputs(params: Params) -> None:
     check_links(params.prepare)
     check_network(params)
     load_start(params)
+    check_search(params)
     init_from_files(params)
     if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds
         from gee_core.export.to_onnx import check_opset

@@ -53,12 +53,14 @@ def options(
 @app.command()
 def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
+    member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
 ) -> None:
     """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
 
     Another run in this project is waited for, also a `dvc repro`.
     """
     from pipelines.check import check_inputs
+    from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.ending import print_runs
     from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
     from pipelines.project.git import check_for_dvc
@@ -67,6 +69,8 @@ def run(
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
     from pipelines.tracking.tracker import tracked_execution
 
+    if member is not None:
+        choose_member(member)
     params = load_params()
     check_inputs(params)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]

@@ -12,19 +12,20 @@ from typing import Any, NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Key, Record, Score
+from gee_core.evolution.candidate import Candidate, Key, Price, Record, Score
+from gee_core.evolution.front import front, hypervolumes
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
-from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import final_fitness, fresh_fitness, rescored_start, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
-from pipelines.inputs.genotype_file import GenotypeFile, StartOfSearch
+from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.own_network import network_digest
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
-from pipelines.inputs.starts import start_files, start_genotype
-from pipelines.project.paths import GENOTYPE, PREPARED, REPORTS
+from pipelines.inputs.search import search_space
+from pipelines.inputs.starts import start_files
+from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import Jobs
@@ -36,7 +37,7 @@ from pipelines.tracking.evolution import track_candidate, track_generation, trac
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
-EXTENDABLE = {"n_generations": 1, "rescore": None}
+EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, or with others scored again, goes on with the scores of the last one."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
@@ -53,6 +54,8 @@ class Evolved(NamedTuple):
     genotype: GenotypeFile
     metrics: dict
     """The content of reports/evolve/metrics.json."""
+    front: FrontFile | None = None
+    """Of a search of several objectives."""
 
 
 def run(
@@ -75,7 +78,9 @@ def run(
     """
     if params.network.n_genes is None:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, scratch / CHECKPOINTS, Settings.read().save_seconds)
+    pj = params.evaluate.e_mac, params.evaluate.e_ac
+    checkpoints, seconds = scratch / CHECKPOINTS, Settings.read().save_seconds
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, checkpoints, seconds, pj)
     log, ended = scratch / "records.jsonl", {} if ended is None else ended
     known, ends = read_known(log)
     ended |= ends
@@ -98,13 +103,14 @@ def run(
     if not any(record.ok for record in found):
         raise all_failed([record.score for record in found], params)
     best = winner(found, params.evolve)
-    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params))
+    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params), front_file(found, best, params))
 
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
     """The folder from which an interrupted evolution is resumed; ``root`` as of ``open_resume_folder``."""
     inputs, sections = [prepared / "meta.json", *start_files(params)], [params.base, params.network, params.evolve]
-    return open_resume_folder("evolve", sections, inputs, root, network_digest(params.network.name))
+    extra = f"{network_digest(params.network.name)} {params.evaluate.e_mac} {params.evaluate.e_ac}"
+    return open_resume_folder("evolve", sections, inputs, root, extra)
 
 
 def scores_folder(params: Params) -> Path:
@@ -122,15 +128,11 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
     ended: dict[Key, float] = {}
     for values in journal.read(log):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        end, score = values.pop("ended"), Score(**values)
+        end, price = values.pop("ended"), values.pop("price")
+        score = Score(**values, price=price and Price(**price))
         if score.repeatable:
             known[*place, wiring], ended[place[0], place[1], wiring] = (score, seconds), end
     return known, ended
-
-
-def search_space(params: Params) -> SearchSpace:
-    """The genes that evolve searches, around its start."""
-    return SearchSpace(params.searched_genes(), start_genotype(params), params.evolve.bound)
 
 
 def n_candidates(params: Params) -> int:
@@ -142,20 +144,40 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
     network, evolve = params.network, params.evolve
     common: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
-    common |= {"variant": evolve.variant, "form": evolve.genotype}
+    common |= {"variant": evolve.variant, "genes": {} if record is None else record.candidate.genotype.as_dict()}
     if record is None:
-        return GenotypeFile(**common, sigma_O=None, sigma_X=None, seed=derive_seed(params.base.seed, "plain") % 2**31)
+        return GenotypeFile(**common, seed=derive_seed(params.base.seed, "plain") % 2**31)
     c, start = record.candidate, evolve.start_file
     return GenotypeFile(
         **common,
-        sigma_O=c.genotype.sigma_O,
-        sigma_X=c.genotype.sigma_X,
-        shape=c.genotype.shape,
+        searched=params.searched_genes() if evolve.searches else (),
         seed=c.seed,
         generation=c.generation,
         index=c.index,
         fitness=record.fitness if record.ok else None,
         start=StartOfSearch(path=start, sha256=sha256(Path(start))) if start else None,
+    )
+
+
+def front_file(records: list[Record], best: Record, params: Params) -> FrontFile | None:
+    """The front of a search of several objectives."""
+    cfg = params.evolve
+    if not cfg.several:
+        return None
+    members = front(records, cfg)
+    return FrontFile(
+        hypervolume=tuple(hypervolumes(records, cfg)),
+        chosen=1 + [member.record for member in members].index(best),
+        members=tuple(
+            FrontMember(
+                name=m.record.candidate.rescored or m.record.candidate.label,
+                objectives=dict(zip(cfg.objectives, m.point, strict=True)),
+                price=m.record.price(),
+                proxy_accuracy=m.record.score.proxy_accuracy,
+                genotype=genotype_file(params, m.record),
+            )
+            for m in members
+        ),
     )
 
 
@@ -167,7 +189,8 @@ def table(found: Evolved, params: Params) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for r, final in zip(found.records, final_fitness(found.records, params.evolve), strict=True):
         first = {"winner": r is found.best, "fitness": r.fitness, "final_fitness": final}
-        rows.append(r.identity() | first | r.metrics() | r.candidate.genotype.as_dict() | r.search_state(genes))
+        price = r.price() if params.evolve.counts else {}
+        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.search_state(genes))
     return rows
 
 
@@ -182,16 +205,26 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
         "best_fitness": fmean(draws),
         **spread,
         **({"start_fitness": fmean(start)} if start else {}),
+        **({"random_fitness": fmean(first)} if (first := fresh.get(best_of_first(records, params) or "")) else {}),
+        **({"hypervolume": volumes[-1]} if params.evolve.several and (volumes := hypervolumes(records, params.evolve)) else {}),
         "best_L_ce": best.score.L_ce,
         "best_proxy_accuracy": best.score.proxy_accuracy,
         "n_candidates": len(search),
         "n_rescored": len(records) - len(search),
-        "n_failed": sum(not record.ok for record in search),
+        "n_failed": sum(not record.ok and not record.score.excess for record in search),
+        **({"n_outside": sum(record.score.excess > 0 for record in search)} if params.evolve.counts else {}),
         "n_eliminated": sum(record.ok and record.epochs < best.epochs for record in search),
         "image_passes": sum(record.score.image_passes for record in records),
         "best_generation": best.candidate.generation,
         "best_index": best.candidate.index,
     }
+
+
+def best_of_first(records: list[Record], params: Params) -> str | None:
+    """The label of the best candidate of the first generation besides the start: random draws, which no selection has moved."""
+    first = [r for r in records if not r.candidate.rescored and r.candidate.generation == 0 and r.ok]
+    drawn = [(F, r) for F, r in zip(final_fitness(first, params.evolve), first, strict=True) if r.candidate.index and F == F]
+    return min(drawn, key=lambda found: found[0])[1].candidate.label if drawn else None
 
 
 def main() -> None:
@@ -234,7 +267,8 @@ def _evolve(s: Stage) -> None:
         track_winner(s.track, found.records, found.best.candidate, params)
         s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
         s.track.artifact(OUT / "candidates.csv")
-        s.track.artifact(GENOTYPE)
+        for path in (GENOTYPE, *([FRONT] if found.front else [])):
+            s.track.artifact(path)
         delete_folder(scratch / CHECKPOINTS)
         finish_run(scratch, OUT / "metrics.json")
 
@@ -246,13 +280,15 @@ def note_of_progress(records: list[Record], params: Params) -> str:
         return "scoring again"
     own = [record for record in records if record.candidate.generation == last.generation]
     best = min((F for F in final_fitness(own, params.evolve) if not math.isnan(F)), default=math.nan)
-    return f"generation {last.generation}, its best F {best:.3f}"
+    passes = sum(record.score.image_passes for record in records)
+    return f"generation {last.generation}, its best F {best:.3f}, {passes:,} image passes"
 
 
 def write_outputs(found: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     rows = table(found, params)
     found.genotype.write(GENOTYPE)
+    write_json(FRONT, found.front.model_dump()) if found.front else FRONT.unlink(missing_ok=True)
     write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
     write_json(OUT / "metrics.json", found.metrics)
 

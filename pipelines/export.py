@@ -187,6 +187,7 @@ def example(data: Prepared) -> tuple[bytes, str]:
 
 def main() -> None:
     with stage("export") as s:
+        s = s.evolved()
         measured, data, cfg, network = read_evaluation(), prepared_images(), s.params.export, s.params.network
         net = load_trained(s.params, data.meta)
         name, found = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)

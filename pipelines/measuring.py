@@ -22,6 +22,7 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
     All processes of the stage are checked to measure the same network alike.
     """
     with stage(name) as s, joined(s.params.base) as compute:
+        s = s.evolved()
         params, section, data = s.params, getattr(s.params, name), prepared_images()
         largest = largest_activation(params.network, data.meta, section.batch_size // compute.rank.of)
         set_threads(largest, 2**22)  # passes are shorter where nothing is trained

@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 from gee_core.config import Params
 from gee_core.data.meta import Meta, load_meta
 from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import read_json_model
 from pipelines.figures.svg import pictures
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import read_measured, reading
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
-from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
+from pipelines.project.paths import FRONT, MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
 from pipelines.reporting.summary import RESULT, Summary, build_summary, result_id, summary_markdown
 from pipelines.reporting.tables import read_tables
@@ -36,14 +37,16 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
         InputError: a stage's file is missing, damaged or does not fit the others.
     """
     measured = read_measured(reports)
-    summary = build_summary(params, measured, git_commit(reports.parent))
+    with reading(path := models / "evolve/genotype.json"):
+        genotype = GenotypeFile.read(path)
+    summary = build_summary(genotype.evolved(params), measured, git_commit(reports.parent))
     text = json.dumps(summary.values(), indent=2, allow_nan=False) + "\n"
     result = result_id(text.encode())
     with remedy(PREPARE):
         meta = load_meta(prepared)
-    with reading(path := models / "evolve/genotype.json"):
-        genotype = GenotypeFile.read(path)
-    page = render(params, measured, summary, result, meta, genotype, read_tables(reports))
+    with reading(path := models / "evolve" / FRONT.name):
+        front = read_json_model(path, FrontFile) if path.exists() else None
+    page = render(params, measured, summary, result, meta, genotype, read_tables(reports), front)
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
     return summary, result, meta

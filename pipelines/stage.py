@@ -9,10 +9,12 @@ problem, nothing valid lost); 130 Ctrl-C; 143 SIGTERM.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
+from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.own_network import register_configured
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
@@ -34,6 +36,10 @@ class Stage:
     """Where its parameters, metrics and artifacts go."""
     follows: bool = False
     """Whether this is one of several processes and not the first, which alone tracks, shows progress and writes."""
+
+    def evolved(self) -> Self:
+        """The same stage with the parameters of the network that train makes of the winner: its genes replace settings."""
+        return replace(self, params=load_genotype(self.params).evolved(self.params))
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Steps]:
         """`progress` of the stage's task."""

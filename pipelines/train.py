@@ -25,9 +25,8 @@ from gee_core.training.loop import Images, accuracy_and_loss, for_inference, tra
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.loading import encoded_network, error_table, prepared_images, spaced
-from pipelines.inputs.measured import reading
 from pipelines.inputs.own_network import network_digest
 from pipelines.inputs.remedies import remedy
 from pipelines.inputs.starts import init_from_files
@@ -73,6 +72,7 @@ def run(
     Raises:
         DivergedError: the loss is no longer finite.
     """
+    params = genotype.evolved(params)
     cfg, compute = params.train, compute or Compute.of(params.base.device, params.base.precision)
     if cfg.init_from is None:
         net = _wired(params, data.meta, genotype)
@@ -143,15 +143,6 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
     )
 
 
-def load_genotype(path: Path, params: Params) -> GenotypeFile:
-    """models/evolve/genotype.json; an InputError if it is missing, damaged, or another network's."""
-    with reading(path, "run `dvc repro evolve`"):
-        genotype = GenotypeFile.read(path)
-    if misfit := genotype.misfit(params.network):
-        raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
-    return genotype
-
-
 def resume_folder(params: Params) -> Path:
     """The folder from which an interrupted training run is resumed."""
     inputs, sections = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params)], [params.base, params.network, params.train]
@@ -166,9 +157,9 @@ def main() -> None:
 
 
 def _train(s: Stage, compute: Compute) -> None:
-    params, data = s.params, prepared_images()
-    genotype = load_genotype(GENOTYPE, params)
-    scratch, start = resume_folder(params), init_from_files(params)
+    data, genotype = prepared_images(), load_genotype(s.params)
+    scratch, start = resume_folder(s.params), init_from_files(s.params)
+    params = genotype.evolved(s.params)
     check_same(compute.rank, scratch.name)
     with said_once(compute.rank):
         check_reach(compute.rank.of, params.train.batch_size, f"{compute.rank.of} processes")

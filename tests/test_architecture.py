@@ -40,7 +40,8 @@ ORDER = (
     ("gene_file",),
     ("checkpoint",),
     ("training",),
-    ("evolution", "evaluation"),
+    ("evaluation",),
+    ("evolution",),
     ("export",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -48,6 +49,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # The only files, or folder, that may import it, in the core and around it.
 OWNER = {
     "cma": ("gee_core/evolution/search.py",),
+    "pymoo": ("gee_core/evolution/search.py",),
     "nir": ("gee_core/export/to_nir.py", "gee_core/export/nir_"),
     "onnx": ("gee_core/export/to_onnx.py", "gee_core/export/onnx_genes.py"),
     "mlflow": tuple(f"pipelines/tracking/{name}.py" for name in ("mlflow_client", "mlflow_models", "served_model")),

@@ -5,6 +5,7 @@ package imports no torch, so that reading params.yaml is quick.
 """
 
 from gee_core.config.evolve import EvolveConfig as EvolveConfig
+from gee_core.config.genes import Shape as Shape
 from gee_core.config.network import NetworkConfig as NetworkConfig
 from gee_core.config.network import NetworkStructure as NetworkStructure
 from gee_core.config.params import BaseConfig as BaseConfig
@@ -13,5 +14,4 @@ from gee_core.config.params import Params as Params
 from gee_core.config.params import PrepareConfig as PrepareConfig
 from gee_core.config.section import Positive as Positive
 from gee_core.config.section import StrictModel as StrictModel
-from gee_core.config.shape import Shape as Shape
 from gee_core.config.train import TrainConfig as TrainConfig

@@ -1,10 +1,12 @@
 """The section `evolve`."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from gee_core.config.genes import STRUCTURE, check_genes, searched_genes
 from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
@@ -34,6 +36,27 @@ class Rescore(Section):
     """Fresh draws of the wiring for each; the winner has the least mean fitness over them."""
 
 
+class Budget(Section):
+    """`evolve.budget`: the most that a network may cost; what is not named is free."""
+
+    parameters: Positive | None = None
+    """Parameters, genes in place of the weights that they encode."""
+    bytes: Positive | None = None
+    """Bytes of all numbers in a file of genes in int8, without its header."""
+    energy_uj: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Energy per image in µJ by Eq. 17, without building W."""
+    steps: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Time steps T."""
+
+    def exceeded(self, price: Mapping[str, float]) -> dict[str, float]:
+        """By name the part, above 0, by which ``price`` is more than each limit; what ``price`` lacks is within."""
+        limits = self.model_dump(exclude_none=True)
+        return {name: over for name, most in limits.items() if (over := price.get(name, 0) / most - 1) > 0}
+
+
+Choice = Literal["knee"] | Positive | Budget
+
+
 class EvolveConfig(Section):
     """`evolve`: CMA-ES over the distributions of the initial wiring (Eq. 9-16)."""
 
@@ -42,25 +65,35 @@ class EvolveConfig(Section):
     `baseline+R_S` add one regulariser, `ste` both (Table 4). STE is the paper's Spatio-Temporal dynamical Evolution, not the
     straight-through estimator. `random_search` scores as many candidates as `ste`, with its
     fitness, drawn evenly within its bounds, without CMA-ES."""
-    genotype: Literal["per_layer", "shared", "shape"]
-    """`per_layer`: {σ_O, σ_0 … σ_L}; `shared`: {σ_O, σ_X}; `shape`: genes of shape (`network.init` names them) and one factor
-    on all σ_l."""
+    genes: Annotated[list[str], Field(min_length=1)]
+    """What is searched: groups, and single genes. `wiring`, the paper's: σ_O, σ_0 … σ_L ([sigma_O, sigma_X]: one σ for all X);
+    `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau, surrogate_alpha; `plasticity`: lr, lr_X,
+    lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts at its setting, and the winner's value
+    replaces that setting in all later stages; those of `plasticity` start at `evolve.lr` … and replace `train.lr` … too."""
+    budget: Budget | None
+    """What a candidate may cost: it ranks behind all that cost no more, by how far it is outside. Parameters, bytes, steps and
+    the energy of what multiplies are counted before a candidate is trained, all of its energy after. null: no limit."""
+    objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
+    """What is minimised. [loss]: F, by CMA-ES. More, of which loss is the first: a front of candidates that no other beats in
+    all, by NSGA-II (Deb et al. 2002), with the variant `baseline`, or by random search; all its candidates share one draw."""
+    choose: Choice
+    """The member of a front that is trained: `knee`, the nearest to the best of every objective, each on its range; the member
+    of least loss within limits, such as {energy_uj: 10}, as in `budget`; or its number in models/evolve/front.json."""
     n_generations: Positive
     """Number of generations of CMA-ES; the paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, in the unit of a coordinate: log σ, log γ, β/2, or the gene itself. In no coordinate is the
-    standard deviation ever more than a third of the range: 0.33 for ω and β/2, 0.32 for α, κ and ρ, 0.92 for log γ,
-    1.33 for the slope, 2·ln(`bound`)/3 for log σ (0.92 at a bound of 4). A larger `sigma` has no effect there."""
+    """Initial step size of CMA-ES: in log σ, and in parts of the range of every other gene (`gee_core.config.genes`). No
+    standard deviation is ever more than a third of the range; that of log σ is 2·ln(`bound`)."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
     """Where the search starts: `analytic` (σ's of He's variance, shape of `network.init`), `unit` (all σ = 1, as the paper's
     Fig. 4; `bound` must reach the analytic σ's), or a genotype.json of an earlier evolve, of the same network, width and
-    form, copied to the folder inputs/, where DVC sees its content; its shape is that of the start, and `network.init` is then
-    null. With `genotype: shared`, σ_X starts at the geometric mean of the analytic σ_l, and the variance of W differs from He's
-    by layer: 0.25 to 2 times as large in vgg16, 0.58 to 2.33 times in resnet19."""
+    number of genes, copied to the folder inputs/, where DVC sees its content. Its genes that are not searched are kept; its
+    shape is that of the start, and `network.init` is then null. With [sigma_O, sigma_X], σ_X starts at the geometric mean of
+    the σ_l."""
     halving: Annotated[float, Field(ge=1)] | None
     """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
     further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
@@ -68,6 +101,9 @@ class EvolveConfig(Section):
     """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
+    equal: Literal["passes", "operations"]
+    """What the proxy trainings of candidates of other structure have alike: image passes, or operations (multiply-accumulates
+    of all steps): a candidate of half the operations trains on twice the images, in more epochs where there are not so many."""
     sizes: Sizes | None
     """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
     T_schedule: StepSchedule | None
@@ -97,6 +133,12 @@ class EvolveConfig(Section):
     """Score the best candidates again on fresh draws after the last generation, and choose the winner by these; null takes
     the best candidate with the draw that it was scored with."""
 
+    @field_validator("genes")
+    @classmethod
+    def _genes_are_known(cls, genes: list[str]) -> list[str]:
+        check_genes(genes)
+        return genes
+
     @model_validator(mode="after")
     def _start_is_used(self) -> Self:
         if self.start != "analytic" and not self.searches:
@@ -108,6 +150,45 @@ class EvolveConfig(Section):
     def _norm_images_fill_a_batch(self) -> Self:
         check_norm_images(self.norm_images, self.batch_size)
         return self
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _is_a_choice(cls, choice: object) -> object:
+        limits = dict(choice) if isinstance(choice, dict | Budget) else {}
+        if unknown := limits.keys() - Budget.model_fields.keys():
+            raise ValueError(f"{min(unknown)} is no limit: write {', '.join(Budget.model_fields)}")
+        if not (choice == "knee" or limits or (type(choice) is int and choice > 0)):
+            raise ValueError("must be knee, limits such as {energy_uj: 10}, or the number of a member, from 1")
+        return choice
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        names = self.objectives
+        if names[0] != "loss" or len(set(names)) < len(names):
+            raise ValueError(f"objectives = {names}: write loss first, and each once")
+        if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
+            remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
+            raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
+        if self.equal == "operations" and self.halving is not None:
+            raise ValueError(f"halving = {self.halving}: epochs differ where equal = operations: set it to null")
+        if self.several and self.halving is not None:
+            raise ValueError(f"halving = {self.halving}: a front compares candidates of equally many epochs: set it to null")
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether the search has several objectives."""
+        return self.searches and len(self.objectives) > 1
+
+    @property
+    def measures_energy(self) -> bool:
+        """Whether the energy of trained candidates matters."""
+        return (self.budget is not None and self.budget.energy_uj is not None) or (self.several and "energy" in self.objectives)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it matters what a candidate costs."""
+        return self.budget is not None or self.several
 
     @property
     def searches(self) -> bool:
@@ -122,6 +203,20 @@ class EvolveConfig(Section):
     def population(self, n_searched: int) -> int:
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
+
+    def check_fixed(self, init_from: str | None, T_schedule: list[int] | None, lost_step: list[int]) -> None:
+        """Raise ``ValueError`` if a gene of structure is searched that a setting fixes, here or in `train` or `robustness`."""
+        structure = set(STRUCTURE) & set(searched_genes(self.genes, 0)) if self.searches else set()
+        named = f"evolve.genes = {self.genes} searches"
+        if structure and init_from is not None:
+            raise ValueError(f"train.init_from = {init_from!r} has one structure, {named} others: leave one out")
+        if "T" not in structure:
+            return
+        for section, given in (("evolve", self.T_schedule), ("train", T_schedule)):
+            if given is not None:
+                raise ValueError(f"{section}.T_schedule = {given} fixes the steps, {named} T: set it to null, or leave out T")
+        if lost_step and lost_step[-1] > 1:
+            raise ValueError(f"robustness.hardware.lost_step = {lost_step}: {named} T from 1 on: lower it to [0, 1]")
 
     def check_top(self, n_searched: int) -> None:
         """Raise ``ValueError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""

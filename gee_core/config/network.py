@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from gee_core.config.genes import Shape
 from gee_core.config.known_networks import default_block, encoded_channels, is_own, kernel_positions
 from gee_core.config.section import Scale, Section
-from gee_core.config.shape import BRANCH_GENES, Shape
 from gee_core.zoo import NETWORKS
 
 SURROGATE_NAMES = ("piecewise_quadratic", "atan", "sigmoid")
@@ -80,17 +80,6 @@ class NetworkConfig(NetworkStructure):
 
     init: Shape | None
     """Genes of shape at which the wiring, or plain weights, start; those not named, and all if null, are neutral."""
-
-    @field_validator("init")
-    @classmethod
-    def _init_has_a_use(cls, init: Shape | None, info: ValidationInfo) -> Shape | None:
-        if init is None or "name" not in info.data or default_block(info.data["name"]) is not None:
-            return init
-        for gene in BRANCH_GENES:
-            if (value := getattr(init, gene)) != getattr(Shape(), gene):
-                none = f"{info.data['name']} {'does not name any' if is_own(info.data['name']) else 'has none'}"
-                raise ValueError(f"{gene} = {value} acts on residual blocks, and {none}: leave it out")
-        return init
 
     @property
     def shape(self) -> Shape:

@@ -1,6 +1,7 @@
 """All sections of params.yaml; `network`, `evolve` and `train` have files of their own."""
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
@@ -9,10 +10,10 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
+from gee_core.config.genes import searched_genes, with_genes
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.network import NetworkConfig
 from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
-from gee_core.config.shape import searched_genes
 from gee_core.config.train import TrainConfig
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
@@ -248,6 +249,7 @@ class Params(Section):
             raise ValueError(
                 f"robustness.hardware.lost_step = {lost}: network.T = {self.network.T} steps can be lost at most: lower it"
             )
+        self.evolve.check_fixed(self.train.init_from, self.train.T_schedule, lost or [])
         if not is_own(self.network.name):
             self.check_top()
         return self
@@ -257,8 +259,12 @@ class Params(Section):
         if self.network.n_genes is not None and self.evolve.searches:
             self.evolve.check_top(len(self.searched_genes()))
 
+    def with_genes(self, values: Mapping[str, float]) -> Self:
+        """The parameters in which genes by name replace settings, as the stages after evolve need them."""
+        sections = {name: with_genes(getattr(self, name), values) for name in ("network", "evolve", "train")}
+        return self.model_copy(update=sections)
+
     def searched_genes(self) -> tuple[str, ...]:
         """The genes that evolve searches; a ValueError if an own network is not registered, or cannot be built."""
-        per_layer = self.evolve.genotype == "per_layer"
-        n_encodings = len(encoded_channels(self.network.name, self.network.width)) if per_layer else 0
-        return searched_genes(self.evolve.genotype, n_encodings, has_branches=self.network.block is not None)
+        n_encodings = len(encoded_channels(self.network.name, self.network.width)) if "wiring" in self.evolve.genes else 0
+        return searched_genes(self.evolve.genes, n_encodings)

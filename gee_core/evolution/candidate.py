@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gee_core.genome.genotype import Genotype
 from gee_core.memory import full_gpu
@@ -56,6 +56,21 @@ NOT_FINITE = ("FloatingPointError: ", "OverflowError: ", "ZeroDivisionError: ", 
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a network costs."""
+
+    parameters: int
+    bytes: int
+    """Of all numbers in a file of genes in int8."""
+    steps: int
+    """T."""
+    energy_uj: float
+    """Per image (Eq. 17); of a network that is not trained, that of what multiplies."""
+    operations: float
+    """Multiply-accumulates per image if every neuron fired at every step."""
+
+
+@dataclass(frozen=True)
 class Score:
     """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
 
@@ -70,6 +85,10 @@ class Score:
     status: str = "ok"
     image_passes: int = 0
     """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
+    price: Price | None = None
+    """Where it matters."""
+    excess: float = 0.0
+    """How far it is outside of the budget: the sum of the parts by which it exceeds limits. Its status says which."""
 
     @property
     def diverged(self) -> bool:
@@ -80,7 +99,7 @@ class Score:
     @property
     def repeatable(self) -> bool:
         """Whether the next attempt would end the same: not where memory, the machine or the network's code failed."""
-        return self.status == "ok" or self.diverged
+        return self.status == "ok" or self.diverged or self.excess > 0
 
     @property
     def out_of_memory(self) -> bool:
@@ -142,6 +161,10 @@ class Record:
         losses = {"fitness": self.fitness, "L_ce": s.L_ce, "TSE": s.TSE, "R_T": s.R_T, "var_o": s.var_o, "R_S": s.R_S}
         cost = {"epochs": self.epochs, "image_passes": s.image_passes}
         return losses | {"lambda": self.decay, "proxy_accuracy": s.proxy_accuracy} | cost
+
+    def price(self) -> dict[str, float]:
+        """What its network costs, where that matters; NaN of a candidate that failed before it was counted."""
+        return {f.name: getattr(self.score.price, f.name, math.nan) for f in fields(Price)} | {"excess": self.score.excess}
 
     def search_state(self, genes: Sequence[str]) -> dict[str, float]:
         """CMA-ES's distribution at its generation, by column; NaN if CMA-ES did not draw it."""

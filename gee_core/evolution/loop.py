@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, SearchState
 from gee_core.evolution.fitness import fitness, regulariser_decay
-from gee_core.evolution.search import CmaEs, RandomSearch, Search
+from gee_core.evolution.front import point
+from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch, Search
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.seeding import derive_seed
@@ -29,7 +31,7 @@ def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
         return of_search
-    has_mean = cfg.searches and cfg.variant != "random_search"
+    has_mean = cfg.searches and not cfg.several and cfg.variant != "random_search"
     return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws
 
 
@@ -71,12 +73,13 @@ def evolve(
     for generation in range(1 if search is None else cfg.n_generations):
         fixed = space.start.with_unit_sigmas() if cfg.variant == "random" else space.start
         genotypes = [fixed] if search is None else [space.genotype(x) for x in search.ask()]
-        shared = derive_seed(seed, "generation", generation) % 2**31
+        # a front holds candidates of all generations, which one draw makes comparable
+        shared = derive_seed(seed, "generation", 0 if cfg.several else generation) % 2**31
         candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
         decay = regulariser_decay(generation, cfg.tau_lambda)
         in_order = score(cfg, candidates, decay, None if search is None else search.state())
         if search is not None:
-            search.tell(ranked_values([record.fitness for record in in_order], [record.epochs for record in in_order]))
+            search.tell(_told(in_order, cfg))
         on_generation(in_order)
         records += in_order
     mean, start = None, None
@@ -101,14 +104,15 @@ def survivors(values: Sequence[float], eta: float) -> list[int]:
     return sorted(best[: math.ceil(len(values) / eta)])
 
 
-def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]:
+def ranked_values(values: Sequence[float], epochs: Sequence[int], excess: Sequence[float]) -> list[float]:
     """Fitness for ``Search.tell``: ``values`` measured after fewer epochs are raised to rank behind those after more.
 
-    Values of the greatest ``epochs`` are not changed, so none is if no candidate was eliminated. NaN stays NaN.
+    Behind them all rank candidates outside of the budget, by their ``excess``. Values of the greatest ``epochs`` within are not
+    changed, so none is if no candidate was eliminated or is outside. NaN stays NaN.
     """
     raised, worst = list(map(float, values)), -math.inf
     for rung in sorted(set(epochs), reverse=True):
-        group = [i for i, e in enumerate(epochs) if e == rung and not math.isnan(values[i])]
+        group = [i for i, e in enumerate(epochs) if e == rung and not excess[i] and not math.isnan(values[i])]
         if not group:
             continue
         least = min(values[i] for i in group)
@@ -116,7 +120,16 @@ def ranked_values(values: Sequence[float], epochs: Sequence[int]) -> list[float]
         for i in group:
             raised[i] = values[i] + shift
         worst = max(worst, *(raised[i] for i in group))
-    return raised
+    behind = worst + 1.0 if math.isfinite(worst) else 0.0
+    return [behind + over if over else value for value, over in zip(raised, excess, strict=True)]
+
+
+def _told(records: Sequence[Record], cfg: EvolveConfig) -> Sequence[Any]:
+    """What ``Search.tell`` is told of a generation."""
+    excess = [record.score.excess for record in records]
+    if cfg.several:
+        return [(*point(record, cfg), over) for record, over in zip(records, excess, strict=True)]
+    return ranked_values([record.fitness for record in records], [record.epochs for record in records], excess)
 
 
 def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | None:
@@ -125,7 +138,9 @@ def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | N
         return None
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
-        return RandomSearch(space.bounds(), population, seed)
+        return RandomSearch(space.bounds(), population, seed, space.start_vector() if cfg.several else None)
+    if cfg.several:
+        return Nsga2(space.start_vector(), len(cfg.objectives), space.bounds(), population, seed)
     return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
 
 
@@ -157,7 +172,7 @@ def _score_generation(
             record = measured[index] = Record(candidate, score, decay, F, total[index], epochs, state)
             if epochs == cfg.proxy_epochs or not record.ok:
                 end(record)
-        kept = survivors([measured[c.index].fitness for c in alive], cfg.halving or 1.0)
+        kept = survivors([r.fitness if (r := measured[c.index]).ok else math.nan for c in alive], cfg.halving or 1.0)
         for position, candidate in enumerate(alive):
             if position not in kept and candidate.index not in done:
                 end(measured[candidate.index])

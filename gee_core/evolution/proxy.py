@@ -8,7 +8,7 @@ Shapes: T steps, B batch, K network outputs.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -17,11 +17,13 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import save
 from gee_core.config import EvolveConfig, TrainConfig
+from gee_core.config.genes import with_genes
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
+from gee_core.evolution.price import counted, measured_energy, outside, passes_over, share_of_images
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -66,9 +68,19 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
-    meta, train, holdout = _images(task.prepared, task.evolve.proxy_images, compute.device)
-    net = wired_network(task.network, meta, candidate.genotype, candidate.seed).to(compute.device)
-    recipe = proxy_recipe(task.evolve, meta.normalise, compute, len(train), candidate.seed)
+    genes = dict(candidate.genotype.settings)
+    network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
+    meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)
+    if evolve.equal == "operations" and network != task.network:
+        share, available = share_of_images(task.network, network, meta), meta.n_train - meta.n_holdout
+        epochs, n_images = passes_over(len(train), evolve.proxy_epochs, share, available, meta.num_classes)
+        evolve = evolve.model_copy(update={"proxy_epochs": epochs})
+        train = _images(task.prepared, n_images, compute.device)[1]
+    net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
+    price = counted(net, meta, task.pj[0]) if evolve.counts else None
+    if price is not None and (found := outside(evolve, asdict(price)))[0]:
+        return replace(failed("outside"), price=price, excess=found[0], status=found[1])
+    recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = recipe.optimizer(net)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.cfg.epochs
@@ -90,9 +102,13 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
     result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))
+    if price is not None and evolve.measures_energy and result.status == "ok":
+        price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
+        excess, status = outside(evolve, asdict(price))
+        result = replace(result, excess=excess, status=status)
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
-    return replace(result, image_passes=sum(passes))
+    return replace(result, image_passes=sum(passes), price=price)
 
 
 def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) -> Score:
@@ -149,7 +165,7 @@ def forget_images() -> None:
     _images.cache_clear()
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # all candidates have the same, but where their operations are equal
 def _images(prepared: Path, proxy_images: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
     data = load_prepared(prepared)
     train = data.proxy_train(proxy_images)

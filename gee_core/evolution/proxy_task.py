@@ -21,6 +21,8 @@ class ProxyTask:
     """Folder for every candidate's trained network and the states of its training run; None saves nothing."""
     save_seconds: float = SAVE_SECONDS
     """Least number of seconds between two states within an epoch."""
+    pj: tuple[float, float] = (4.6, 0.9)
+    """E_MAC and E_AC of `evaluate`, in pJ."""
 
 
 def checkpoint_name(candidate: Candidate) -> str:

@@ -1,4 +1,5 @@
-"""What proposes the candidates of a search: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), or random draws, its control.
+"""What proposes the candidates of a search: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), NSGA-II by ``pymoo`` where there
+are several objectives, or random draws, the control of both.
 
 The state of a search is never stored. It depends on what was told alone, bit for bit, so a resumed evolution replays its
 records.
@@ -9,7 +10,7 @@ Source of random search: Bergstra, Bengio, Random Search for Hyper-Parameter Opt
 import importlib.util
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,8 +34,11 @@ class Search(Protocol):
     def ask(self) -> list[np.ndarray]:
         """The next generation's candidates, each (n,)."""
 
-    def tell(self, values: Sequence[float]) -> None:
-        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last."""
+    def tell(self, values: Sequence[Any]) -> None:
+        """Learn the fitness of the candidates last asked for, in their order. NaN, a failed candidate, ranks last.
+
+        Of several objectives: of every candidate its objectives, and at the end how far it is outside of the budget.
+        """
 
 
 class CmaEs:
@@ -95,22 +99,70 @@ class CmaEs:
             self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())
 
 
+class Nsga2:
+    """NSGA-II, with ``pymoo``'s simulated binary crossover and polynomial mutation. It begins with the start and uniform draws.
+
+    The arguments are those of ``CmaEs``; ``n_objectives`` is the number of values before the excess that ``tell`` is told.
+    """
+
+    mean = None
+    """It has no distribution."""
+
+    def __init__(
+        self, start: np.ndarray, n_objectives: int, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int
+    ):
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.core.problem import Problem
+        from pymoo.core.termination import NoTermination
+
+        low, high = bounds
+        drawn = np.random.RandomState(derive_seed(seed, "nsga2") % 2**32).uniform(low, high, (population_size, len(low)))
+        drawn[0] = start
+        problem = Problem(n_var=len(low), n_obj=n_objectives, n_ieq_constr=1, xl=low, xu=high)
+        self._nsga2 = NSGA2(pop_size=population_size, sampling=drawn)
+        self._nsga2.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "pymoo") % 2**32, verbose=False)
+
+    def ask(self) -> list[np.ndarray]:
+        """As of ``Search``."""
+        self._asked = self._nsga2.ask()
+        return list(self._asked.get("X"))
+
+    def tell(self, values: Sequence[Any]) -> None:
+        """As of ``Search``. What failed ranks behind all that is outside of the budget, and this behind all within."""
+        found = np.asarray(values, dtype=float)
+        points, excess = found[:, :-1], found[:, -1:]
+        failed = np.isnan(points).any(axis=1, keepdims=True) & (excess == 0)
+        worst = np.nanmax(np.where(np.isfinite(points), points, 0.0))
+        self._asked.set("F", np.where(np.isnan(points), worst + 1.0, points))
+        self._asked.set("G", np.where(failed, excess.max() + 1.0, excess))
+        self._nsga2.tell(infills=self._asked)
+
+    def state(self) -> None:
+        """No distribution to describe."""
+
+
 class RandomSearch:
-    """Uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing."""
+    """Uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing.
+
+    ``first`` takes the place of the first draw.
+    """
 
     mean = None
     """It has no distribution that moves."""
 
-    def __init__(self, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
+    def __init__(self, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int, first: np.ndarray | None = None):
+        self._first = first
         self._random = np.random.RandomState(derive_seed(seed, "random_search") % 2**32)
         self._bounds, self._size = bounds, population_size
 
     def ask(self) -> list[np.ndarray]:
         """As of ``Search``."""
         low, high = self._bounds
-        return list(self._random.uniform(low, high, (self._size, len(low))))
+        drawn = list(self._random.uniform(low, high, (self._size, len(low))))
+        first, self._first = self._first, None
+        return drawn if first is None else [first, *drawn[1:]]
 
-    def tell(self, values: Sequence[float]) -> None:
+    def tell(self, values: Sequence[Any]) -> None:
         """Learn nothing."""
 
     def state(self) -> None:

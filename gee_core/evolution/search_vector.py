@@ -1,48 +1,48 @@
 """The vector in which evolution searches for a genotype, and back.
 
-Its coordinates: log σ and log γ; β/2; and ω, α, κ, ρ and the slope themselves. So one step size suits all.
+Its coordinates: log σ; of every other gene the part of its range, from 0 to 1, on its scale. So one step size suits all.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gee_core.config import Shape
-from gee_core.config.shape import SEARCH_RANGES
-from gee_core.errors import InputError, did_you_mean
-from gee_core.genome.genotype import Genotype
-
-UNIT = {"beta": 2.0}
-"""What a coordinate of 1 is worth, where it is not 1."""
+from gee_core.config import NetworkConfig, Shape
+from gee_core.config.genes import GENES, SETTINGS, STRUCTURE, Gene, check_genes, with_genes
+from gee_core.errors import InputError
+from gee_core.genome.genotype import Genotype, configured_genotype
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The genes that are searched, ``config.shape.searched_genes``, around ``start``, whose other genes are kept.
+    """The genes that are searched, as ``config.genes.searched_genes`` names them, around ``start``, whose others are kept.
 
-    ``sigma_O`` and ``sigma_0`` … are σ's of their own; ``sigma_X`` is one σ for all X_l, and ``sigma`` a factor on those of
-    ``start``. They lie between their start divided and multiplied by ``bound``. Genes of shape lie in
-    ``config.shape.SEARCH_RANGES``, which are widened to ``start`` where it lies outside.
+    ``sigma_O`` and ``sigma_0`` … are σ's of their own, ``sigma_X`` is one σ for all X_l. They lie between their start divided
+    and multiplied by ``bound``. All other genes lie in the ranges of ``config.genes.GENES``, widened to ``start`` where it
+    lies outside. ``network`` is needed where the structure is searched: every σ is then, at another width or number of
+    genes, the analytic one times the factor that it has in ``start``.
 
     Raises:
-        InputError: a gene is unknown, or has no effect because another sets the same σ's.
+        InputError: a gene is unknown, has no value in ``start``, or has no effect because another sets the same σ's.
     """
 
     genes: tuple[str, ...]
     start: Genotype
     bound: float
+    network: NetworkConfig | None = None
 
     def __post_init__(self) -> None:
-        of_layers = [f"sigma_{layer}" for layer in range(len(self.start.sigma_X))]
-        known = ["sigma", "sigma_O", "sigma_X", *of_layers, *SEARCH_RANGES]
-        for gene in self.genes:
-            if gene not in known:
-                remedy = did_you_mean(str(gene), known) or f"they are {', '.join(known)}"
-                raise InputError(f"genes: {gene!r} is none of a network with {len(of_layers)} encodings", remedy)
-        if len({"sigma", "sigma_X"} & set(self.genes)) + set(of_layers).issubset(self.genes) > 1:
-            raise InputError(f"genes = {self.genes}: more than one would set all σ_l", "leave out sigma or sigma_X")
+        check_genes(self.genes)
+        known = self.start.as_dict()
+        for name in self.genes:
+            if name not in known and name != "sigma_X":
+                of = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
+                raise InputError(f"genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
+            if name in SETTINGS and GENES[name].log and not known[name] > GENES[name].origin:
+                least = f"{name} = {known[name]:g}: a search on a logarithmic scale cannot start there"
+                raise InputError(least, f"set it to {GENES[name].low:g}, or leave {name} out of genes")
 
     def start_vector(self) -> np.ndarray:
         """The coordinates of ``start``, (n,)."""
@@ -55,39 +55,59 @@ class SearchSpace:
 
     def genotype(self, vector: Sequence[float] | np.ndarray) -> Genotype:
         """The genotype of a vector; coordinates outside the bounds, as rounding leaves them, are moved onto them."""
-        values = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
-        sigmas = {gene: math.exp(values[gene]) for gene in self.genes if gene.startswith("sigma")}
-        shape = {gene: _from_coordinate(gene, values[gene]) for gene in self.genes if gene not in sigmas}
-        factor, common = sigmas.get("sigma", 1.0), sigmas.get("sigma_X")
-        sigma_X = [sigmas.get(f"sigma_{layer}", common or factor * s) for layer, s in enumerate(self.start.sigma_X)]
-        return Genotype(
-            sigmas.get("sigma_O", self.start.sigma_O),
-            tuple(sigma_X),
-            Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
+        coordinates = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
+        sigmas = {gene: math.exp(value) for gene, value in coordinates.items() if gene.startswith("sigma")}
+        others = {gene: self._value(gene, value) for gene, value in coordinates.items() if gene not in sigmas}
+        shape = {gene: value for gene, value in others.items() if gene in Shape.model_fields}
+        common = sigmas.get("sigma_X")
+        sigma_X = [sigmas.get(f"sigma_{layer}", common or s) for layer, s in enumerate(self.start.sigma_X)]
+        found = replace(
+            self.start,
+            sigma_O=sigmas.get("sigma_O", self.start.sigma_O),
+            sigma_X=tuple(sigma_X),
+            shape=Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
+            settings=tuple((name, others.get(name, value)) for name, value in self.start.settings),
         )
+        return self._rewired(found) if set(STRUCTURE) & set(self.genes) else found
 
-    def _start(self, gene: str) -> float:
-        if gene == "sigma":
-            return 0.0
-        if gene == "sigma_O":
-            return math.log(self.start.sigma_O)
-        if gene == "sigma_X":
+    def _rewired(self, genotype: Genotype) -> Genotype:
+        """``genotype`` with its σ's at its structure, which stand for those of the start's."""
+        assert self.network is not None
+        here, there = (self._analytic(dict(of.settings)) for of in (genotype, self.start))
+        sigma_X = zip(genotype.sigma_X, here.sigma_X, there.sigma_X, strict=True)
+        sigma_O = genotype.sigma_O * (here.sigma_O / there.sigma_O)
+        return replace(genotype, sigma_O=sigma_O, sigma_X=tuple(s * (a / b) for s, a, b in sigma_X))
+
+    def _analytic(self, settings: Mapping[str, float]) -> Genotype:
+        assert self.network is not None
+        return configured_genotype(with_genes(self.network, settings))
+
+    def _start(self, name: str) -> float:
+        """The coordinate of a gene of ``start``."""
+        if name == "sigma_X":
             return float(np.log(self.start.sigma_X).mean())
-        if gene.startswith("sigma_"):
-            return math.log(self.start.sigma_X[int(gene.removeprefix("sigma_"))])
-        return _to_coordinate(gene, getattr(self.start.shape, gene))
+        value = self.start.as_dict()[name]
+        if name.startswith("sigma"):
+            return math.log(value)
+        gene, low, high = self._range(name)
+        return (gene.scaled(value) - low) / (high - low)
 
-    def _bounds(self, gene: str) -> tuple[float, float]:
-        if gene.startswith("sigma"):
-            centre, half_width = self._start(gene), math.log(self.bound)
-            return centre - half_width, centre + half_width
-        start, (low, high) = self._start(gene), (_to_coordinate(gene, value) for value in SEARCH_RANGES[gene])
-        return min(low, start), max(high, start)
+    def _range(self, name: str) -> tuple[Gene, float, float]:
+        """A gene that is no σ, and its least and greatest value here, scaled."""
+        gene = GENES[name]
+        unit = self.start.as_dict()[name] if gene.relative else 1.0
+        return gene, gene.scaled(gene.low * unit), gene.scaled(gene.high * unit)
 
+    def _value(self, name: str, coordinate: float) -> float:
+        gene, low, high = self._range(name)
+        own = low + coordinate * (high - low)
+        value = math.exp(own) + gene.origin if gene.log else own
+        if gene.integer:
+            return max(1, round(value))
+        return float(f"{value:.6g}") if name in SETTINGS else value  # a start comes back as it is written
 
-def _to_coordinate(gene: str, value: float) -> float:
-    return math.log(value) if gene.startswith("gamma") else value / UNIT.get(gene, 1.0)
-
-
-def _from_coordinate(gene: str, coordinate: float) -> float:
-    return math.exp(coordinate) if gene.startswith("gamma") else coordinate * UNIT.get(gene, 1.0)
+    def _bounds(self, name: str) -> tuple[float, float]:
+        start = self._start(name)
+        if name.startswith("sigma"):
+            return start - math.log(self.bound), start + math.log(self.bound)
+        return min(0.0, start), max(1.0, start)

@@ -7,6 +7,7 @@ from statistics import fmean
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.fitness import fitness
+from gee_core.evolution.front import chosen, crowding, front
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -35,13 +36,14 @@ def candidates_to_rescore(
     """The best candidates of the search, its ``start``, and the ``mean`` of its distribution, each on the same fresh seeds.
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on: F does not say
-    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again.
+    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
+    front, the best are the members that are most apart.
     """
     if cfg.rescore is None:
         return []
     of_start = next((r.candidate.label for r in records if r.candidate.genotype == start), START)
     named: dict[Genotype, str] = {}
-    for r in _from_best_of_generations(records, cfg):
+    for r in _most_apart(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
             named.setdefault(r.candidate.genotype, of_start if r.candidate.genotype == start else r.candidate.label)
     if named and start is not None:
@@ -73,18 +75,30 @@ def rescored_start(names: Collection[str], searched: bool) -> str | None:
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     """Of what was scored again, the best draw of what has the least mean F; else the candidate of the search with the least F.
 
+    Of several objectives: the member of the front that `choose` names.
+
     Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. What
     fails on one of them cannot win; if all do, the winner of the search stands.
 
     Raises:
         ValueError: every candidate failed.
+        InputError: `choose` names no member of the front.
     """
+    if cfg.several and (members := front(records, cfg)):
+        return chosen(members, cfg).record
     fresh = fresh_fitness(records, cfg)
     what = min(fresh, key=lambda name: fmean(fresh[name]), default="")
     ranked = _from_best(records, cfg, what)
     if not ranked:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     return ranked[0]
+
+
+def _most_apart(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
+    """The front of the search, members without near neighbours first."""
+    members = front(records, cfg)
+    apart = crowding([member.point for member in members]) if members else []
+    return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda found: -found[0])]
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:

@@ -24,7 +24,7 @@ from gee_core.genome.chain import check_chain, explore, summary
 from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.weight import decode_conv, decode_macs
-from gee_core.genome.wiring import draw_genes, shape_network
+from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed, private_torch_rng
 
 
@@ -98,7 +98,7 @@ class Genome(nn.Module):
 
     @torch.no_grad()
     def initialise(self, genotype: Genotype, generator: torch.Generator) -> None:
-        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) (Eq. 9), shaped by the genes of shape that act on X and O."""
+        """Draw O ~ TN(0, σ_O²) and X_l ~ TN(0, σ_l²) from ``generator`` (Eq. 9), shaped by the genotype's genes of shape."""
         genes = [self.O, *self.encodings()]
         O, X = draw_genes(genotype, self.channels, self.n_genes, self.kernel_size, generator)
         for tensor, drawn in zip(genes, [O, *X], strict=True):
@@ -190,8 +190,7 @@ def encode(
         convs: the chain itself, instead of ``example``: convolutions of ``net`` in order of execution, each of which takes as
             many channels as the one before puts out.
         wiring: the distributions that the genes are drawn from: a genotype, or a shape, whose σ's are then the analytic ones;
-            None for the neutral shape. γ_0 multiplies the weights of the copy's batch norms; γ_end and slope need a network
-            that has ``branch_ends`` (see ``wiring.shape_network``).
+            None for the neutral shape. Genes of other groups have no effect here.
         seed: of the initial wiring.
 
     Returns:
@@ -208,7 +207,6 @@ def encode(
     encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
-    shape_network(encoded, genotype.shape)
     return encoded
 
 

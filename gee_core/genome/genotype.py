@@ -1,10 +1,14 @@
 """The genotype: the distributions from which the initial wiring is drawn, which evolution searches (Eq. 9)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count, takewhile
+from typing import Self
 
-from gee_core.config import Shape
+from gee_core.config import NetworkConfig, Shape
+from gee_core.config.genes import SETTINGS
+from gee_core.config.known_networks import encoded_channels, kernel_positions
 
 TRUNCATION = 2.0
 """Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
@@ -17,12 +21,14 @@ TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
 
 @dataclass(frozen=True)
 class Genotype:
-    """The standard deviations of O and of every X_l before truncation, σ_O and σ_0 … σ_L, and the genes of shape."""
+    """The standard deviations of O and of every X_l before truncation, σ_O and σ_0 … σ_L, and the other genes."""
 
     sigma_O: float
     sigma_X: tuple[float, ...]
     shape: Shape = field(default_factory=Shape)
     """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of what a σ does."""
+    settings: tuple[tuple[str, float], ...] = ()
+    """Name and value of every gene of neurons, plasticity and structure that is not left to the settings."""
 
     def __post_init__(self) -> None:
         for name, sigma in [("sigma_O", self.sigma_O), *((f"sigma_X[{l}]", sigma) for l, sigma in enumerate(self.sigma_X))]:
@@ -30,13 +36,32 @@ class Genotype:
                 raise ValueError(f"{name} must be > 0 and finite: it is a standard deviation, got {sigma}")
 
     def as_dict(self) -> dict[str, float]:
-        """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …}."""
+        """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …, "v_threshold": …, …}."""
         sigmas = {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}
-        return sigmas | self.shape.model_dump()
+        return sigmas | self.shape.model_dump() | dict(self.settings)
+
+    @classmethod
+    def of(cls, genes: Mapping[str, float]) -> Self:
+        """The inverse of ``as_dict``; genes of shape that are left out are neutral. A ValueError for an unknown gene."""
+        sigma_X = takewhile(lambda name: name in genes, (f"sigma_{layer}" for layer in count()))
+        sigmas = {name: genes[name] for name in ("sigma_O", *sigma_X)}
+        shape = {name: value for name, value in genes.items() if name in Shape.model_fields}
+        settings = tuple((name, value) for name, value in genes.items() if name in SETTINGS)
+        if unknown := genes.keys() - sigmas.keys() - shape.keys() - dict(settings).keys():
+            raise ValueError(f"{min(unknown)} is no gene of a network with {len(sigmas) - 1} encodings")
+        return cls(sigmas.pop("sigma_O"), tuple(sigmas.values()), Shape(**shape), settings)
 
     def with_unit_sigmas(self) -> "Genotype":
-        """The same shape with all σ = 1."""
-        return Genotype(1.0, (1.0,) * len(self.sigma_X), self.shape)
+        """The other genes with all σ = 1."""
+        return replace(self, sigma_O=1.0, sigma_X=(1.0,) * len(self.sigma_X))
+
+
+def configured_genotype(network: NetworkConfig) -> Genotype:
+    """The analytic σ's of the configured network, with the shape of `network.init`."""
+    assert network.n_genes is not None  # a plain network has no genes
+    channels = encoded_channels(network.name, network.width)
+    analytic = analytic_genotype(channels, network.n_genes, kernel_positions(network.name))
+    return replace(analytic, shape=network.shape)
 
 
 def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: int = 9) -> Genotype:

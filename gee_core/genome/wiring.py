@@ -5,14 +5,10 @@ Every gene at its neutral value leaves the draws as they are, bit for bit.
 Shapes: K kernel positions, C channels, G genes, J out-channels, I in-channels.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from gee_core.config import Shape
 from gee_core.genome.genotype import TRUNCATION, Genotype
@@ -27,7 +23,7 @@ def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) 
 def draw_genes(
     genotype: Genotype, channels: Sequence[int], n_genes: int, kernel_size: tuple[int, int], generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """O (G, G) and [X_0 … X_L], each (K, C_l, G): drawn in this order, then shaped by ω_O, ω_X, β, α, κ and ρ."""
+    """O (G, G) and [X_0 … X_L], each (K, C_l, G): drawn in this order, then shaped by ω_O, ω_X and β."""
     if len(genotype.sigma_X) != len(channels):
         wanted = f"X_0 … X_{len(channels) - 1}"
         raise ValueError(f"sigma_X needs one value per encoding {wanted}, got {len(genotype.sigma_X)}")
@@ -36,32 +32,17 @@ def draw_genes(
         return truncated_normal_(torch.empty(size, device=generator.device), sigma, generator)
 
     K, shape = kernel_size[0] * kernel_size[1], genotype.shape
-    layers = list(zip(channels, genotype.sigma_X, strict=True))
     O = drawn(n_genes, n_genes, sigma=genotype.sigma_O)
-    X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in layers]
-    if shape.rho:  # further draws come last, so that no gene moves those above
-        common = [drawn(C, n_genes, sigma=sigma) for C, sigma in layers]
-        X = [_correlated(x, shared, shape.rho) for x, shared in zip(X, common, strict=True)]
-    X = [flattened_spectrum(x, shape.omega_X) for x in X]
-    if shape.kappa:
-        centre = int(squared_distances(kernel_size).argmin())
-        for x, previous in zip(X[1:], X, strict=False):
-            repeated = previous[centre][torch.arange(x.shape[1], device=x.device) % previous.shape[1]]
-            x[centre] = _mixed(x[centre], repeated, shape.kappa)
-    X = [centred(x, kernel_size, shape.beta / 2, power=4) for x in X]  # W[p] has the square of their factors
-    O = flattened_spectrum(O, shape.omega_O)
-    if shape.alpha:
-        O = _mixed(O, torch.eye(n_genes, device=O.device), shape.alpha)
-    return O, X
+    X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in zip(channels, genotype.sigma_X, strict=True)]
+    # W[p] has the square of the factors of β
+    X = [centred(flattened_spectrum(x, shape.omega_X), kernel_size, shape.beta / 2, power=4) for x in X]
+    return flattened_spectrum(O, shape.omega_O), X
 
 
-def shaped_weight(W_JIhw: Tensor, shape: Shape, generator: torch.Generator) -> Tensor:
-    """The control of shaped genes: a plain convolution's weight with the same ω_X and β, and the correlation ρ² of two X."""
+def shaped_weight(W_JIhw: Tensor, shape: Shape) -> Tensor:
+    """The control of shaped genes: a plain convolution's weight with the same ω_X and β."""
     kernel_size = (W_JIhw.shape[2], W_JIhw.shape[3])
     W_KJI = W_JIhw.flatten(2).permute(2, 0, 1)
-    if shape.rho:
-        common = torch.randn(W_KJI.shape[1:], generator=generator, device=generator.device).to(W_KJI) * W_KJI.std()
-        W_KJI = _correlated(W_KJI, common, shape.rho**2)
     W_KJI = centred(flattened_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta, power=2)
     return W_KJI.permute(1, 2, 0).unflatten(2, kernel_size)
 
@@ -92,36 +73,3 @@ def squared_distances(kernel_size: tuple[int, int]) -> Tensor:
     """d² (K,) of every kernel position from the centre, in pixels², row by row."""
     rows, columns = (torch.arange(k, dtype=torch.float64) - (k - 1) / 2 for k in kernel_size)
     return (rows[:, None] ** 2 + columns**2).flatten()
-
-
-def _correlated(tensor_K: Tensor, common: Tensor, rho: float) -> Tensor:
-    """Independent positions (K, …) made to correlate by ρ: √(1-ρ)·own + √ρ·common."""
-    return (1 - rho) ** 0.5 * tensor_K + rho**0.5 * common
-
-
-def _mixed(own: Tensor, other: Tensor, share: float) -> Tensor:
-    """√(1-share²)·own + share·other, ``other`` scaled to the norm of ``own``, and that norm kept."""
-    mixed = (1 - share**2) ** 0.5 * own + share * other * (own.norm() / other.norm())
-    return mixed * (own.norm() / mixed.norm())
-
-
-@torch.no_grad()
-def shape_network(net: nn.Module, shape: Shape) -> None:
-    """Apply γ_0 and γ_end to the batch norms and the slope to the last convolutions of branches, in place, once.
-
-    ValueError where γ_end or the slope need branches that ``net`` does not name by a method ``branch_ends``.
-    """
-    named = getattr(net, "branch_ends", None)
-    ends: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = named() if callable(named) else []
-    if not ends and (shape.gamma_end, shape.slope) != (1.0, 0.0):
-        raise ValueError("gamma_end and slope act on residual branches, which the network does not name: leave them out")
-    for module in net.modules():
-        if isinstance(module, _BatchNorm) and module.affine:
-            module.weight.mul_(shape.gamma_0)
-    for norm, _ in ends:
-        norm.weight.mul_(shape.gamma_end)
-    for branch, (_, conv) in enumerate(ends):
-        depth = branch / (len(ends) - 1) - 0.5 if len(ends) > 1 else 0.0
-        encoded = parametrize.is_parametrized(conv, "weight")  # its X_l then stands for the size of its weight
-        weight = cast(Any, conv).parametrizations.weight.original if encoded else conv.weight
-        weight.mul_(math.exp(shape.slope * depth))

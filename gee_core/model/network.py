@@ -92,9 +92,6 @@ class TableNetwork(SpikingNetwork):
         shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
         return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
 
-    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
-        return [(block.norm_lif2.norm, block.conv2) for block in self._blocks()]
-
     def _blocks(self) -> list[BasicBlock | PreActivationBlock]:
         return [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
 

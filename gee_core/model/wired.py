@@ -15,7 +15,7 @@ from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import shape_network, shaped_weight
+from gee_core.genome.wiring import shaped_weight
 from gee_core.model.base import check_unwrapped, to_channels_last
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.seeding import derive_seed, torch_generator
@@ -70,12 +70,9 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
             genome.initialise(replace(genome.analytic_genotype(), shape=shape), torch.Generator().manual_seed(weights_seed))
         else:
             genome.initialise(genotype, torch_generator(seed, "wiring"))
-            shape = genotype.shape
     elif not shape.is_neutral():
-        generator = torch_generator(seed, "shape")
         for conv in net.conv_chain()[1:]:
-            conv.weight.data.copy_(shaped_weight(conv.weight.detach(), shape, generator))
-    shape_network(net, shape)
+            conv.weight.data.copy_(shaped_weight(conv.weight.detach(), shape))
     return net
 
 

@@ -1,17 +1,20 @@
 """models/evolve/genotype.json, its one reader and its one writer: the initialisation that evolve chose."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
-from gee_core.config import NetworkConfig, Shape, StrictModel
+from gee_core.config import NetworkConfig, Params, StrictModel
+from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
-from gee_core.storage.atomic_files import write_json
+from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_model
+from pipelines.inputs.measured import reading
+from pipelines.project.paths import FRONT, GENOTYPE, PARAMS
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
-Sigma = Annotated[float, Field(gt=0)]
 
 
 class StartOfSearch(BaseModel):
@@ -25,17 +28,15 @@ class GenotypeFile(StrictModel, extra="ignore"):
     """The content of a genotype.json; evolve writes it."""
 
     network: Name
-    width: float | None = None
-    """`network.width`, for which the σ's are; None in files of versions before 0.2, which lack it."""
+    width: float
+    """`network.width` of params.yaml; a gene of that name has been searched."""
     n_genes: int | None
-    """None for a plain network, which has no σ's."""
+    """`network.n_genes` likewise; None for a plain network, which has no genes."""
     variant: Name | None = None
-    form: Name
-    """`evolve.genotype` of the search."""
-    sigma_O: Sigma | None
-    sigma_X: tuple[Sigma, ...] | None
-    shape: Shape = Field(default_factory=Shape)
-    """Its genes of shape; neutral in files of versions before 0.2, which lack them."""
+    searched: tuple[Name, ...] = ()
+    """The genes that were searched."""
+    genes: dict[Name, int | float]
+    """All genes by name; those of neurons, plasticity and structure that are not there are left to params.yaml."""
     seed: int
     """Of the wiring's draw."""
     generation: int | None = None
@@ -45,11 +46,12 @@ class GenotypeFile(StrictModel, extra="ignore"):
     start: StartOfSearch | None = None
 
     @model_validator(mode="after")
-    def _is_of_one_kind(self) -> "GenotypeFile":
-        if self.n_genes is None and (self.sigma_O, self.sigma_X) != (None, None):
-            raise ValueError("a plain network has no σ's")
-        if self.n_genes is not None and (self.sigma_O is None or not self.sigma_X):
-            raise ValueError("its σ's must be positive numbers")
+    def _is_a_genotype(self) -> "GenotypeFile":
+        if self.n_genes is None and self.genes:
+            raise ValueError("a plain network has no genes")
+        if self.n_genes is not None and not {"sigma_O", "sigma_0"} <= self.genes.keys():
+            raise ValueError("its genes lack σ's")
+        _ = self.genotype  # raises where a gene is unknown or out of range
         return self
 
     @classmethod
@@ -66,15 +68,70 @@ class GenotypeFile(StrictModel, extra="ignore"):
         """Write it to ``path``, atomically."""
         write_json(path, self.model_dump())
 
-    def misfit(self, network: NetworkConfig, form: str | None = None) -> str:
-        """The difference to a genotype of ``network``, and of the ``form`` if one is given; empty if there is none."""
+    def misfit(self, network: NetworkConfig) -> str:
+        """The difference to a genotype of ``network``; empty if there is none."""
         wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
-        wanted |= {} if form is None else {"form": form}
         found = self.model_dump(include=set(wanted))
-        known = found if self.width is not None else found | {"width": network.width}
-        return "" if known == wanted else f"{found}, not {wanted}"
+        return "" if found == wanted else f"{found}, not {wanted}"
+
+    def evolved(self, params: Params) -> Params:
+        """``params`` with the genes that replace settings: those of the network that train makes of this file."""
+        return params.with_genes(self.genes)
 
     @property
     def genotype(self) -> Genotype | None:
-        """The wiring; None for a plain network."""
-        return None if self.sigma_O is None or self.sigma_X is None else Genotype(self.sigma_O, self.sigma_X, self.shape)
+        """The genotype; None for a plain network."""
+        return Genotype.of(self.genes) if self.genes else None
+
+
+class FrontMember(StrictModel):
+    """A member of a front, and what trains it."""
+
+    name: str
+    """Of its candidate: "generation-index"."""
+    objectives: dict[str, float]
+    """By name; means over fresh draws where there are any."""
+    price: dict[str, float]
+    proxy_accuracy: float
+    genotype: GenotypeFile
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Its value of every objective."""
+        return tuple(self.objectives.values())
+
+
+class FrontFile(StrictModel):
+    """models/evolve/front.json: what a search of several objectives found, the least loss first."""
+
+    hypervolume: tuple[float, ...]
+    """Up to each generation, as the part of the volume below twice the values of the start."""
+    chosen: int
+    """Number of the member that is trained, from 1."""
+    members: tuple[FrontMember, ...]
+
+
+def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
+    """models/evolve/genotype.json; an InputError if it is missing, damaged, or another network's."""
+    with reading(path, "run `dvc repro evolve`"):
+        genotype = GenotypeFile.read(path)
+    if misfit := genotype.misfit(params.network):
+        raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
+    return genotype
+
+
+def choose_member(number: int) -> None:
+    """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the front of the last search has no such member."""
+    again = "run `gee run` with several evolve.objectives first"
+    try:
+        front = read_json_model(FRONT, FrontFile)
+    except (OSError, ValueError):
+        raise InputError(f"--member {number}: there is no {FRONT}", again) from None
+    if number > len(front.members):
+        n = len(front.members)
+        raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
+    text = PARAMS.read_text(encoding="utf-8")
+    changed, n = re.subn(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", rf"\g<1>{number}\2", text, flags=re.MULTILINE)
+    if n != 1:
+        raise InputError(f"{PARAMS}: has no line for evolve.choose", f"set evolve.choose to {number} there")
+    write_atomically(PARAMS, changed)

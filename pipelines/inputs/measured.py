@@ -23,6 +23,9 @@ class Searched(BaseModel):
     best_fitness: float | None = None
     best_proxy_accuracy: float | None = None
     best_L_ce: float | None = None
+    image_passes: int | None = None
+    start_fitness: float | None = None
+    random_fitness: float | None = None
 
 
 class Robustness(StrictModel):

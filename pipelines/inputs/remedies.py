@@ -47,6 +47,8 @@ def all_failed(scores: "Sequence[Score]", params: Params, of: str = "") -> Input
 
 def _of_failed(score: "Score", params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
+    if score.excess:
+        return "raise evolve.budget, or the number of generations"
     if score.diverged:
         return "lower evolve.lr or narrow evolve.bound"
     no_memory = ("MemoryError: ", "can't allocate memory", "its worker process died")

@@ -5,29 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import Params
-from gee_core.config.known_networks import encoded_channels, kernel_positions
+from gee_core.config.genes import SETTINGS
 from gee_core.errors import InputError
-from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.genome.genotype import Genotype, configured_genotype
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.watched_files import check_in_inputs
 
 
-def analytic_start(params: Params) -> Genotype:
-    """The σ's that give the configured network's weights He's variance, with the shape of `network.init`."""
-    assert params.network.n_genes is not None  # a plain network does not search
-    channels = encoded_channels(params.network.name, params.network.width)
-    analytic = analytic_genotype(channels, params.network.n_genes, kernel_positions(params.network.name))
-    return replace(analytic, shape=params.network.shape)
-
-
 def start_genotype(params: Params) -> Genotype:
-    """The genotype at which the search starts, by `evolve.start`."""
-    analytic = analytic_start(params)
-    found = load_start(params, len(analytic.sigma_X))
-    if params.evolve.start == "unit":
-        return analytic.with_unit_sigmas()
-    return found or analytic
+    """The genotype at which the search starts, by `evolve.start`; searched genes that it lacks have the values of settings."""
+    configured = configured_genotype(params.network)
+    found = load_start(params, len(configured.sigma_X))
+    if found is None:
+        found = configured.with_unit_sigmas() if params.evolve.start == "unit" else configured
+    settings = params.evolve.model_dump(include=set(SETTINGS)) | params.network.model_dump(include=set(SETTINGS))
+    searched = {name: settings[name] for name in params.searched_genes() if name in settings}
+    return replace(found, settings=tuple((searched | dict(found.settings)).items()))
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
@@ -42,32 +36,34 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
             found = GenotypeFile.read(path)
-            if found.genotype is None:
-                raise ValueError("a plain network has no σ's")
+            genotype = found.genotype
+            if genotype is None:
+                raise ValueError("a plain network has no genes")
         except OSError as error:
             problem = f"{named}: cannot be read ({error.strerror})"
             raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
         except ValueError as error:
             raise InputError(f"{named}: not a genotype to start at ({error})") from None
-        if misfit := found.misfit(params.network, params.evolve.genotype):
+        if misfit := found.misfit(params.network):
             raise InputError(f"{named}: a genotype of another search ({misfit})")
-        if n_encodings is not None and len(found.genotype.sigma_X) != n_encodings:
-            raise InputError(f"{named}: has {len(found.genotype.sigma_X)} σ's of encodings, not {n_encodings}")
-    if params.network.init is not None and found.genotype.shape != params.network.shape:
+        if n_encodings is not None and len(genotype.sigma_X) != n_encodings:
+            raise InputError(f"{named}: has {len(genotype.sigma_X)} σ's of encodings, not {n_encodings}")
+    if params.network.init is not None and genotype.shape != params.network.shape:
         raise InputError(f"{named}: has a shape of its own, and network.init another", "set network.init to null")
-    return found.genotype
+    return genotype
 
 
 def _check_reach(params: Params) -> None:
     """Check that a search which starts at σ = 1 has the analytic σ's within its bounds."""
-    if params.evolve.genotype == "shape":
+    genes = params.evolve.genes
+    if not ({"wiring"} & set(genes) or {"sigma_O", "sigma_X"} <= set(genes)):
         raise InputError(
-            "evolve.start = unit: evolve.genotype = shape keeps σ_O at 1, so that the search cannot reach the analytic σ's",
-            "set evolve.start to analytic, or evolve.genotype to per_layer or shared",
+            f"evolve.start = unit: evolve.genes = {genes} keeps σ's at 1, so that the search cannot reach the analytic ones",
+            "set evolve.start to analytic, or add wiring to evolve.genes",
         )
-    analytic = analytic_start(params)
+    analytic = configured_genotype(params.network)
     logs = [math.log(sigma) for sigma in analytic.sigma_X]
-    if params.evolve.genotype == "shared":
+    if "sigma_X" in genes:
         logs = [sum(logs) / len(logs)]
     farthest = max([math.log(analytic.sigma_O), *logs], key=abs)
     if abs(farthest) > math.log(params.evolve.bound):

@@ -14,20 +14,20 @@ from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
+from gee_core.genome.genotype import configured_genotype
 from pipelines.figures import measurements, search
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
-from pipelines.inputs.starts import analytic_start
 from pipelines.reporting.model_readme import as_yaml
-from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
+from pipelines.reporting.summary import RESULT, Summary, amount, nir, number, percent
 from pipelines.reporting.tables import (
     PAPER_RESULTS,
     PUBLISHED_ON,
     Tables,
     confusions,
+    gene_table,
     recognised,
     rescored_table,
-    shape_table,
     wiring_table,
 )
 
@@ -38,15 +38,23 @@ TITLES = {name: known.title for name, known in DATASETS.items()} | {"imagenet": 
 
 
 def render(
-    params: Params, measured: Measured, summary: Summary, result: str, meta: Meta, genotype: GenotypeFile, tables: Tables
+    params: Params,
+    measured: Measured,
+    summary: Summary,
+    result: str,
+    meta: Meta,
+    genotype: GenotypeFile,
+    tables: Tables,
+    front: FrontFile | None = None,
 ) -> str:
     """The page as HTML, with a link to the run in MLflow that is tagged with ``result``.
 
     Raises:
         InputError: the genotype or the tables are of another network.
     """
-    channels, names = encoded_channels(params.network.name, params.network.width), meta.class_names
-    analytic = None if params.network.n_genes is None else analytic_start(params)
+    network, names = genotype.evolved(params).network, meta.class_names
+    channels = encoded_channels(network.name, network.width)
+    analytic = None if network.n_genes is None else configured_genotype(network)
     wiring = wiring_table(genotype.genotype, analytic, tables.layers)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
@@ -54,7 +62,7 @@ def render(
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, wiring, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, front, wiring, defects, names, measured.robustness.clean_accuracy)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -62,7 +70,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"percent": percent, "energy": energy_text, "number": number}
+    env.filters |= {"percent": percent, "energy": energy_text, "number": number, "amount": amount}
     return env.get_template("report.html").render(
         params=params,
         own=is_own(params.network.name),
@@ -74,10 +82,11 @@ def render(
         evolve=measured.evolve,
         evaluate=measured.evaluate,
         wiring=wiring.to_dict("records"),
-        shape=shape_table(genotype.shape, params.searched_genes() if params.evolve.searches else ()),
+        genes=gene_table(params, genotype),
+        front=front,
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=PAPER_RESULTS,
-        n_wide=sum(n < (params.network.n_genes or 0) for n in channels[:-1]),
+        n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
         published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
@@ -101,7 +110,14 @@ def render(
     )
 
 
-def draw(tables: Tables, wiring: pd.DataFrame, defects: pd.DataFrame, names: tuple[str, ...], clean: float) -> dict[str, str]:
+def draw(
+    tables: Tables,
+    front: FrontFile | None,
+    wiring: pd.DataFrame,
+    defects: pd.DataFrame,
+    names: tuple[str, ...],
+    clean: float,
+) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
         "training": measurements.training_curve(tables.history),
@@ -113,7 +129,12 @@ def draw(tables: Tables, wiring: pd.DataFrame, defects: pd.DataFrame, names: tup
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(wiring):
         svgs["wiring"] = search.wiring_against_analytic(wiring)
-    if len(search.searched_rows(tables.candidates)) > 1:
+    scored = search.searched_rows(tables.candidates)
+    if len(scored) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
+    if scored.filter(regex=r"^sigma_").nunique().max() > 1:
         svgs["candidates"] = search.candidates_plane(tables.candidates)
+    if front:
+        members = pd.DataFrame([member.objectives for member in front.members])
+        svgs["front"] = search.front_of_candidates(tables.candidates, members, front.chosen)
     return svgs

@@ -47,6 +47,9 @@ class Summary(BaseModel):
     noise_domain: str
     n_candidates: int
     best_fitness: float | None
+    start_fitness: float | None = None
+    random_fitness: float | None = None
+    image_passes: int | None = None
     onnx_bytes: int | None
     onnx_agreement: float | None
     genes_format: str | None = None
@@ -141,7 +144,7 @@ def _lines(s: Summary) -> dict[str, str]:
         "parameters": size,
         "energy per image": f"{energy_text(s.energy_mj)}, {energy_text(s.energy_with_decoding_mj)} with building W{sums}",
         "spikes per image": f"{s.spikes_per_image:,.0f}, firing rate {percent(s.firing_rate, 1)}",
-        "candidates": f"{s.n_candidates:,}, best fitness {number(s.best_fitness)}" if s.n_candidates else "none",
+        "candidates": _search(s),
         "ONNX": f"not possible: {s.onnx_problem}"
         if s.onnx_bytes is None
         else f"{s.onnx_bytes / 1e6:.2f} MB, agrees with torch on {percent(s.onnx_agreement)} of images",
@@ -150,6 +153,16 @@ def _lines(s: Summary) -> dict[str, str]:
     if s.genes_bytes is not None:
         lines["genes"] = f"{s.genes_format}, {s.genes_bytes / 1e6:.3f} MB, test accuracy {percent(s.genes_accuracy)}"
     return lines | {"commit": s.commit or "none"}
+
+
+def _search(s: Summary) -> str:
+    """What the search cost and found, beside its start and the best of its first, random draws, on the same fresh draws."""
+    if not s.n_candidates:
+        return "none"
+    others = {"start": s.start_fitness, "best random candidate": s.random_fitness}
+    beside = ", ".join(f"{name} {number(F)}" for name, F in others.items() if F is not None)
+    passes = f", {s.image_passes:,} image passes" if s.image_passes else ""
+    return f"{s.n_candidates:,}, best fitness {number(s.best_fitness)}{f' ({beside})' if beside else ''}{passes}"
 
 
 def nir(s: Summary) -> str:
@@ -163,6 +176,11 @@ def nir(s: Summary) -> str:
 def percent(fraction: float | None, decimals: int = 2) -> str:
     """0.9583 → "95.83 %", with a no-break space."""
     return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def amount(value: float) -> str:
+    """Four significant digits of a fraction, all of a count."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def number(value: float | None) -> str:

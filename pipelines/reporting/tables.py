@@ -1,6 +1,5 @@
 """The tables that the stages wrote, and those of the page: the search, the wiring that won, mistakes, and the paper."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gee_core.config import Shape
-from gee_core.config.shape import SEARCH_RANGES
+from gee_core.config import Params
+from gee_core.config.genes import GENES
 from gee_core.errors import InputError
 from gee_core.evolution.winner import rescored_start
 from gee_core.genome.genotype import Genotype
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import reading
 
 Row = dict[str, Any]
@@ -105,14 +105,19 @@ def encoded_layers(layers: pd.DataFrame) -> list[str]:
     return [*convs["layer"][~built.cummax()].tail(1), *convs["layer"][built]]
 
 
-def shape_table(winner: Shape, searched: Sequence[str]) -> list[Row]:
-    """The genes of shape that were searched or are not neutral: ``symbol, effect, winner, neutral``, and the ``range`` of the
-    search (None: not searched)."""
+def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
+    """The genes besides σ's that were searched or are not neutral: ``symbol, effect, winner, neutral``, and the ``range`` of
+    the search (None: not searched). Neutral is the value of the setting where a gene has no other."""
+    settings = params.evolve.model_dump() | params.network.model_dump()
     rows = []
-    for gene, field in Shape.model_fields.items():
-        symbol, _, effect = " ".join((field.description or "").split()).partition(": ")
-        about = {"symbol": symbol, "effect": re.split(r"[;.](?: |$)", effect)[0], "neutral": field.default}
-        rows.append(about | {"winner": getattr(winner, gene), "range": SEARCH_RANGES[gene] if gene in searched else None})
+    for name, gene in GENES.items():
+        if name in found.genes and gene.group != "wiring":
+            symbol, _, effect = gene.about.partition(": ")
+            neutral = settings[name] if gene.neutral is None else gene.neutral
+            unit = neutral if gene.relative else 1
+            limits = (gene.low * unit, gene.high * unit) if name in found.searched else None
+            about = {"symbol": symbol, "effect": effect, "winner": found.genes[name]}
+            rows.append(about | {"neutral": neutral, "range": limits})
     return [row for row in rows if row["range"] or row["winner"] != row["neutral"]]
 
 

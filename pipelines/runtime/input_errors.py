@@ -43,6 +43,7 @@ SETTINGS = {
     "T": "network.T",
     "v_reset": "network.v_reset",
     "bound": "evolve.bound",
+    "choose": "evolve.choose",
     "proxy_images": "evolve.proxy_images",
     "sync_batch_norm": "train.sync_batch_norm",
     "opset": "export.opset",

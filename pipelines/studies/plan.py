@@ -13,6 +13,7 @@ from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.own_network import check_network, network_digest
+from pipelines.inputs.search import check_search
 from pipelines.inputs.starts import init_from_files, load_start
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
@@ -134,6 +135,7 @@ def _cell(common: Values, options: Sequence[Change], seed: int, source: str) -> 
 def _check_files(cell: Cell, file: str) -> None:
     """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
     load_start(cell.params)
+    check_search(cell.params)
     init_from_files(cell.params)
     cfg = cell.params.prepare
     path = Path(cfg.path)

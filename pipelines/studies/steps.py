@@ -22,6 +22,7 @@ from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Record
+from gee_core.evolution.front import chosen
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
@@ -29,7 +30,7 @@ from gee_core.storage.json_object import json_digest, read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import network_digest, register_own_network
 from pipelines.inputs.starts import init_from_files
@@ -66,9 +67,10 @@ def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
 
 
 def _measured(cell: Cell, notify: Notify) -> CellResult:
-    params, data, result = cell.params, _images(cell), CellResult(status="ok", metrics={})
+    data, result = _images(cell), CellResult(status="ok", metrics={})
     trained, genotype, numbers = _to_train(cell, notify)
     net, of_training = _trained(trained, genotype, data, notify)
+    params = _file(genotype).evolved(cell.params)
     numbers |= of_training
     if "evaluate" in cell.stages:
         notify("evaluate")
@@ -136,7 +138,7 @@ def _first(cell: Cell) -> Cell | None:
 
 def _train_folder(cell: Cell, genotype: dict[str, Any]) -> Path:
     """Its key holds the wiring, not the evolution that found it."""
-    extra = json.dumps([genotype[name] for name in ("n_genes", "sigma_O", "sigma_X", "shape", "seed")])
+    extra = json.dumps([genotype[name] for name in ("n_genes", "genes", "seed")])
     extra += network_digest(cell.params.network.name)
     if first := _first(cell):
         extra += _train_folder(first, _genotype(first.params)).name
@@ -149,31 +151,46 @@ def _evolved(cell: Cell, notify: Notify) -> dict[str, Any]:
     params = cell.params
     if params.network.n_genes is None:
         return {"genotype": _genotype(params), "metrics": {}, "records": []}
-    folder = evolve.resume_folder(params, cell.prepared, STUDY_STEPS)
+    knee = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
+    folder = evolve.resume_folder(knee, cell.prepared, STUDY_STEPS)
     notify("evolve")
     with file_lock(folder / HELD):
         if known := read_sealed(folder / EVOLVED):
-            return known
+            return _chosen(known, params)
         total, done = evolve.n_candidates(params), itertools.count(1)
 
         def on_record(record: Record) -> None:
             notify(f"evolve {next(done)}/{total}")
 
-        found = evolve.run(params, cell.prepared, folder / "work", on_record, open_scorer=score_here)
+        found = evolve.run(knee, cell.prepared, folder / "work", on_record, open_scorer=score_here)
         cost = {
             "evolve_passes": sum(record.score.image_passes for record in found.records),
             "evolve_seconds": sum(record.seconds for record in found.records),
         }
         records = [_record(record, params) for record in found.records if not record.candidate.rescored]
-        result = {"genotype": found.genotype.model_dump(), "metrics": found.metrics | cost, "records": records}
+        front = None if found.front is None else found.front.model_dump_json()
+        result = {"genotype": found.genotype.model_dump(), "metrics": found.metrics | cost, "records": records, "front": front}
         write_sealed(folder / EVOLVED, result)
         delete_folder(folder / "work")
-        return result
+        return _chosen(result, params)
+
+
+def _chosen(evolved: dict[str, Any], params: Params) -> dict[str, Any]:
+    """What ``_evolved`` found, with the member that `evolve.choose` names: cells of other choices share a search."""
+    if evolved["front"] is None:
+        return evolved
+    member = chosen(FrontFile.model_validate_json(evolved["front"]).members, params.evolve)
+    return evolved | {"genotype": json.loads(member.genotype.model_dump_json())}
+
+
+def _file(genotype: dict[str, Any]) -> GenotypeFile:
+    return GenotypeFile.model_validate_json(json.dumps(genotype))
 
 
 def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict[str, float]]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    params, folder = cell.params, _train_folder(cell, genotype)
+    wiring, folder = _file(genotype), _train_folder(cell, genotype)
+    params = wiring.evolved(cell.params)
     passes_before: float = 0
     if first := _first(cell):
         plain = _genotype(first.params)
@@ -192,7 +209,6 @@ def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notif
         numbers = read_sealed(folder / TRAINED)
         if numbers is None or (net := _undamaged(read)) is None:
             start = time.perf_counter()
-            wiring = GenotypeFile.model_validate_json(json.dumps(genotype))
             net, _, numbers = train.run(params, wiring, data, folder / "work", on_epoch)
             n_images = len(train.training_images(params.train, data))
             passes = passes_before + params.train.epochs * images_per_epoch(n_images, params.train.batch_size)

@@ -7,6 +7,8 @@ from statistics import fmean
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
+from gee_core.evolution.front import crowding, hypervolumes, point
+from gee_core.evolution.front import ranks as fronts
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.inputs.genotype_file import GenotypeFile
@@ -29,6 +31,7 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
     track.candidate(
         names | genes,
         record.metrics()
+        | (record.price() if record.score.price else {})
         | {"seconds": record.seconds, "generation": c.generation}
         | {f"gene.{name}": value for name, value in genes.items()},  # parameters are texts, which do not compare as numbers
         candidate_name(c),
@@ -45,11 +48,29 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     repeated = [names[best.rescored]] if best.rescored in names else []
     pairs = zip(records, final_fitness(records, params.evolve), strict=True)
     scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]
-    track.winner([*repeated, candidate_name(best)], _ranks(scored, fresh_fitness(records, params.evolve), names))
+    ranks = _ranks(scored, fresh_fitness(records, params.evolve), names)
+    if params.evolve.several:
+        ranks = _on_fronts(records, params, ranks)
+        for generation, volume in enumerate(hypervolumes(records, params.evolve)):
+            track.metrics({"hypervolume": volume}, step=generation)
+    track.winner([*repeated, candidate_name(best)], ranks)
     track.tags({BEST: candidate_name(best)})
     of_search = [(c.generation, F) for c, F in scored if not c.rescored]
     for generation in sorted({generation for generation, _ in of_search}):
         track.metrics({"final_fitness": min(F for g, F in of_search if g == generation)}, step=generation)
+
+
+def _on_fronts(records: list[Record], params: Params, ranks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """``ranks`` with the candidates of the search ranked by front, from 1, and how far apart each is on its own."""
+    ok = [record for record in records if record.ok and not record.candidate.rescored]
+    points = [point(record, params.evolve) for record in ok]
+    of = fronts(points)
+    for front in set(of):
+        places = [place for place, rank in enumerate(of) if rank == front]
+        for place, apart in zip(places, crowding([points[place] for place in places]), strict=True):
+            name = candidate_name(ok[place].candidate)
+            ranks[name] = ranks.get(name, {}) | {"rank": front, "crowding": apart}
+    return ranks
 
 
 def _ranks(

@@ -25,6 +25,7 @@ from gee_core.export.model_card import CARD_ENTRY
 from gee_core.storage.atomic_files import write_json
 from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
 from pipelines.commands.prediction import open_model, predict
+from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.measured import read_evaluation
 from pipelines.inputs.starts import load_start
@@ -35,6 +36,7 @@ from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case
 from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
+from tests.pipelines.train_cases import SIGMAS
 
 STAGES = {
     "check": check,
@@ -58,7 +60,7 @@ READERS = {
     "settings": Settings.read,
     "prepared": prepared_images,
     "checkpoint": lambda: load_trained(load_params(), load_meta(Path("data/prepared"))),
-    "genotype": lambda: train.load_genotype(Path("models/evolve/genotype.json"), load_params()),
+    "genotype": lambda: load_genotype(load_params()),
     "start": lambda: load_start(load_params()),
     "evaluation": read_evaluation,
     "images": lambda: read_images(load_params().prepare),
@@ -67,7 +69,7 @@ READERS = {
 }
 """What reads a file for the stages, called in the project folder."""
 
-GENOTYPE = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "sigma_O": 0.3, "sigma_X": [0.4] * 8}
+GENOTYPE = SIGMAS.model_dump()
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +81,7 @@ def good_project(tmp_path_factory, digits, make_params) -> Path:  # noqa: F811
     write_params(folder / "params.yaml", make_params())
     shutil.copytree(digits, folder / "data/prepared")
     params, data = make_params(train={"epochs": 1, "warmup_epochs": 0}), load_prepared(digits)
-    net, *_ = train.run(params, analytic_file(params, data.meta), data, tmp_path_factory.mktemp("scratch"))
+    net, *_ = train.run(params, analytic_file(params), data, tmp_path_factory.mktemp("scratch"))
     (folder / "models/train").mkdir(parents=True)
     save(folder / "models/train/network.safetensors", net)
     (folder / "models/evolve").mkdir()

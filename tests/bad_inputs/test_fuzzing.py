@@ -24,13 +24,13 @@ from gee_core.errors import InputError
 from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, _checksum, read_card, save_genes
 from gee_core.model.network import build_network
 from pipelines.commands.prediction import open_model, predict
+from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import encode_checkpoint, load_trained
 from pipelines.inputs.starts import load_start
 from pipelines.project.params import load_params
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells
-from pipelines.train import load_genotype
 from tests.bad_inputs.conftest import CARD, write_model
 
 pytestmark = pytest.mark.slow
@@ -147,7 +147,7 @@ def test_genotypes(steps, changes, by_value, project, good_project, make_params)
     content = (good_project / GENOTYPE).read_bytes()
     spoilt = json.dumps(changed(json.loads(content), changes)).encode() if by_value else damaged(content, steps)
     GENOTYPE.write_bytes(spoilt)
-    reads(load_genotype, GENOTYPE, make_params())
+    reads(lambda path: load_genotype(make_params(), path), GENOTYPE)
     shutil.copy(GENOTYPE, "old.json")
     reads(load_start, make_params(evolve={"start": "old.json"}), 8)
 

@@ -56,7 +56,7 @@ OTHER = f"{CHECKPOINT}: a checkpoint of another network"
 LONG_HEADER = (2**40).to_bytes(8, "little") + b"{}"
 CHECKPOINTS = [
     *(
-        checkpoint(f"{OTHER} (n_genes is 6, not 7)", param("network.n_genes", "7"), run=stage)
+        row(stage, f"{GENOTYPE}: a genotype of another network", "dvc repro evolve", param("network.n_genes", "7"))
         for stage in ("evaluate", "export")
     ),
     checkpoint(f"{OTHER} (T is 2, not 3)", param("network.T", "3")),
@@ -84,18 +84,20 @@ GENOTYPES = [
     genotype("damaged", cut(GENOTYPE)),
     genotype("damaged (lacks seed)", edit(GENOTYPE, '"seed"', '"sead"')),
     genotype("a genotype of another network", param("network.name", "resnet19")),
-    genotype("does not fit the network", edit(GENOTYPE, '"sigma_X": \\[.*\\]', '"sigma_X": [0.4]'), run="train"),
-    genotype("damaged (its σ's must be positive numbers", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": null')),
+    genotype("does not fit the network", edit(GENOTYPE, '"sigma_7": 0.4, ', ""), run="train"),
+    genotype("damaged (sigma_O must be > 0 and finite", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": -0.3')),
+    genotype("damaged (its genes lack σ's", edit(GENOTYPE, '"sigma_O": 0.3, ', "")),
+    genotype("damaged (kappa is no gene of a network with 8 encodings", edit(GENOTYPE, '"beta"', '"kappa"')),
     genotype("damaged (the number 1e999", edit(GENOTYPE, '"sigma_O": 0.3', '"sigma_O": 1e999')),
     genotype(
-        "damaged (shape.omega_O: Input should be less than or equal to 1",
-        edit(GENOTYPE, '"sigma_O"', '"shape": {"omega_O": 1.5}, "sigma_O"'),
+        "damaged (omega_O: Input should be less than or equal to 1",
+        edit(GENOTYPE, '"omega_O": 0.0', '"omega_O": 1.5'),
     ),
 ]
 
 OLD, PLAIN = "inputs/old.json", "inputs/plain.safetensors"
 OWN = Genotype(0.3, (0.4,) * 8)
-START = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.3, "sigma_X": list(OWN.sigma_X), "seed": 1}
+START = {"network": "vgg16", "width": 1 / 16, "n_genes": 6, "genes": OWN.as_dict(), "seed": 1}
 
 
 def brought(says: str, *change: Change, run: str = "start", remedy: str = "or `analytic`") -> Case:
@@ -109,8 +111,8 @@ def start(content: dict | str | None) -> tuple[Change, ...]:
 
 BROUGHT = [
     brought(f"evolve.start = {OLD}: not a genotype to start at (nested", *start("[" * 100000)),
-    brought("old.json: a genotype of another search", *start(START | {"form": "shared"})),
-    brought("has 1 σ's of encodings, not 8", *start(START | {"sigma_X": [0.4]}), run="evolve"),
+    brought("old.json: a genotype of another search", *start(START | {"width": 1.0})),
+    brought("has 1 σ's of encodings, not 8", *start(START | {"genes": {"sigma_O": 0.3, "sigma_0": 0.4}}), run="evolve"),
     brought(
         "evolve.bound = 4.0: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's",
         param("evolve.start", "unit"),
@@ -118,9 +120,9 @@ BROUGHT = [
         run="gee run",
     ),
     brought(
-        "evolve.start = unit: evolve.genotype = shape keeps σ_O at 1",
+        "evolve.start = unit: evolve.genes = ['shape'] keeps σ's at 1",
         param("evolve.start", "unit"),
-        param("evolve.genotype", "shape"),
+        param("evolve.genes", "[shape]"),
         remedy="set evolve.start to analytic",
     ),
     brought(f"evolve.start = {OLD}: cannot be read", *start(None), remedy="or set `analytic`", run="gee run"),

@@ -128,7 +128,6 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
         (encoded, list(encoded[0]), 2),
         (good, good_convs, 0),
         (good, good_convs, 2, gee_core.Genotype(1.0, (1.0,))),
-        (good, good_convs, 2, gee_core.Shape(slope=1.0)),
         (good, good_convs, 2, None, None),
         (norses, list(norses), 2),
     ]

@@ -4,17 +4,18 @@ import pytest
 from pydantic import ValidationError
 
 from gee_core.config import NetworkStructure, Params, Shape
+from gee_core.config.genes import GENES, GROUPS, check_genes, searched_genes, with_genes
 from gee_core.config.known_networks import default_block
-from gee_core.config.shape import SEARCH_RANGES, searched_genes
+from gee_core.errors import InputError
 from gee_core.zoo import NETWORKS
-from tests.gee_core.test_config import values
+from tests.gee_core.test_config import values as all_values
 
 RESNETS = [name for name in NETWORKS if default_block(name)]
 OTHERS = [name for name in NETWORKS if name not in RESNETS]
 
 
 def params(network=(), evolve=()) -> Params:
-    changed = values()
+    changed = all_values()
     changed["network"] |= dict(network)
     changed["evolve"] |= dict(evolve)
     return Params(**changed)
@@ -23,7 +24,7 @@ def params(network=(), evolve=()) -> Params:
 def test_a_shape_is_neutral_where_no_gene_is_named_and_every_gene_is_documented():
     assert Shape().is_neutral()
     neutral = Shape().model_dump()
-    assert {gene for gene, value in neutral.items() if value == 1.0} == {"gamma_0", "gamma_end"}
+    assert neutral == {gene: GENES[gene].neutral for gene in neutral}
     for gene, field in Shape.model_fields.items():
         assert field.description
         assert not Shape(**{gene: neutral[gene] + 0.5}).is_neutral()
@@ -41,15 +42,6 @@ def test_null_is_the_default_block_and_networks_without_blocks_take_nothing_else
         assert params({"name": name, "block": block}).network.block == (None if name in OTHERS else block or "pre")
 
 
-@pytest.mark.parametrize(("gene", "value"), [("gamma_end", 0.5), ("slope", 1.0)])
-def test_genes_of_branches_need_a_network_with_blocks(gene, value):
-    assert getattr(params({"name": "resnet18", "init": {gene: value}}).network.shape, gene) == value
-    with pytest.raises(ValidationError, match=rf"{gene} = {value} acts on residual blocks, and vgg16 has none"):
-        params({"name": "vgg16", "init": {gene: value}})
-    neutral = Shape().model_dump()[gene]
-    assert params({"name": "vgg16", "init": {gene: neutral}}).network.shape.is_neutral()
-
-
 def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wiring_started():
     network, shaped = params().network, params({"init": {"omega_X": 1}}).network
     assert network.shape == Shape()
@@ -62,7 +54,7 @@ def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wirin
 
 @pytest.mark.parametrize(("population", "top", "fits"), [(4, 4, True), (4, 5, False), (None, 10, True), (None, 11, False)])
 def test_no_more_candidates_are_scored_again_than_a_generation_has(population, top, fits):
-    evolve = {"genotype": "per_layer", "population_size": population, "rescore": {"top": top, "draws": 2}}
+    evolve = {"genes": ["wiring"], "population_size": population, "rescore": {"top": top, "draws": 2}}
     network = {"name": "cifarnet"}  # σ_O and eight σ_l: CMA-ES has 4 + ⌊3 ln 9⌋ = 10 candidates
     if fits:
         assert params(network, evolve).evolve.rescore.top == top
@@ -71,40 +63,82 @@ def test_no_more_candidates_are_scored_again_than_a_generation_has(population, t
             params(network, evolve)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
-def test_the_genes_of_every_form_are_sigmas_or_genes_of_shape_with_a_range_to_search(name):
-    for form in ("per_layer", "shared", "shape"):
-        genes = params({"name": name}, {"genotype": form}).searched_genes()
-        shape = [gene for gene in genes if not gene.startswith("sigma")]
-        assert set(shape) <= set(SEARCH_RANGES)
-        assert bool(shape) == (form == "shape")
-        assert len(set(genes)) == len(genes)
-        assert ("gamma_end" in genes) == (form == "shape" and name in RESNETS)
-    assert searched_genes("per_layer", 3, False) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
+def test_groups_stand_for_their_genes_and_wiring_for_one_sigma_per_matrix():
+    assert searched_genes(["wiring"], 3) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
+    assert searched_genes(["T", "neurons"], 0) == ("T", "v_threshold", "tau", "surrogate_alpha")
+    every = searched_genes(GROUPS, 2)
+    assert sorted([*every, "sigma_X"]) == sorted([*GENES, "sigma_0", "sigma_1"])
+    settings = params().network.model_dump() | params().evolve.model_dump()
+    assert all(gene.group in ("wiring", "shape") or name in settings for name, gene in GENES.items())
+
+
+def test_genes_replace_the_settings_of_the_section_that_has_them():
+    found = params().with_genes({"v_threshold": 0.25, "T": 3, "lr": 0.02, "sigma_O": 9.0, "beta": 1.0})
+    assert (found.network.v_threshold, found.network.T) == (0.25, 3)
+    assert found.evolve.lr == found.train.lr == 0.02
+    assert found.with_genes({"v_threshold": 0.5, "T": params().network.T}).network == params().network
+    assert with_genes(found.train, {"v_threshold": 0.5}) is found.train
+
+
+@pytest.mark.parametrize(
+    ("genes", "said"),
+    [
+        (["wirng"], "'wirng' is no gene and no group: did you mean wiring?"),
+        (
+            ["brain"],
+            "'brain' is no gene and no group: the groups are wiring, shape, neurons, plasticity, structure; the genes ",
+        ),
+        (["neurons", "tau"], "tau is named twice: leave out the gene or its group"),
+        (["wiring", "sigma_X"], "sigma_X sets all σ_l, which wiring or sigma_l set too: leave out one of the two"),
+    ],
+)
+def test_genes_that_are_not_there_or_stand_twice_are_one_message(genes, said):
+    with pytest.raises(InputError) as caught:
+        check_genes(genes)
+    assert str(caught.value).startswith(said)
+    with pytest.raises(ValidationError, match=r"evolve\.genes"):
+        params({}, {"genes": genes})
+
+
+@pytest.mark.parametrize(
+    ("genes", "section", "values", "said"),
+    [
+        ("structure", "train", {"init_from": "inputs/a.safetensors"}, "init_from = 'inputs/a.safetensors' has one structure, "),
+        (
+            "T",
+            "train",
+            {"T_schedule": [1, 2]},
+            r"train.T_schedule = \[1, 2\] fixes the steps, evolve.genes = \['T'\] searches T",
+        ),
+        ("T", "evolve", {"T_schedule": [1]}, "set it to null, or leave out T"),
+        ("T", "robustness", {"hardware": {"lost_step": [0, 2]}}, r"lost_step = \[0, 2\]: .* searches T from 1 on: lower"),
+    ],
+)
+def test_a_gene_that_another_setting_fixes_is_refused_where_it_is_searched(genes, section, values, said):
+    changed = all_values()
+    changed["evolve"]["genes"] = [genes]
+    changed[section] |= values if section != "robustness" else {"hardware": changed[section]["hardware"] | values["hardware"]}
+    with pytest.raises(ValidationError, match=said):
+        Params(**changed)
+    assert Params(**(changed | {"evolve": changed["evolve"] | {"genes": ["neurons"]}}))
 
 
 OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": None}
 
 
 def test_genes_of_an_own_network_are_counted_once_it_is_registered(request):
-    evolve = {"genotype": "per_layer", "population_size": None, "rescore": {"top": 12, "draws": 2}}
+    evolve = {"genes": ["wiring"], "population_size": None, "rescore": {"top": 12, "draws": 2}}
     unknown = params(OWN_BASE, evolve)  # stage check registers it, and checks the rest
     for ask in (unknown.searched_genes, unknown.check_top):
         with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
             ask()
-    assert params(OWN_BASE, {"genotype": "shared"}).searched_genes() == ("sigma_O", "sigma_X")
-    assert params(OWN_BASE, {"genotype": "shape"}).searched_genes()[-1] == "gamma_0"
+    assert params(OWN_BASE, {"genes": ["sigma_O", "tau"]}).searched_genes() == ("sigma_O", "tau")
     request.getfixturevalue("own")
     assert unknown.searched_genes() == ("sigma_O", *(f"sigma_{layer}" for layer in range(5)))
     with pytest.raises(ValueError, match=r"rescore.top = 12: .* set it to 9 or less"):
         unknown.check_top()
 
 
-def test_an_own_network_takes_no_block_and_names_no_branches():
+def test_an_own_network_takes_no_block():
     with pytest.raises(ValidationError, match=r"networks.my:ResNet is your own network, and block is for .*: set it to null"):
         params(OWN_BASE | {"block": "pre"})
-    with pytest.raises(
-        ValidationError, match=r"slope = 1\.0 acts on .*, and networks.my:ResNet does not name any: leave it out"
-    ):
-        params(OWN_BASE | {"init": {"slope": 1.0}})
-    assert params(OWN_BASE | {"init": {"gamma_0": 2.0}}).network.shape.gamma_0 == 2.0

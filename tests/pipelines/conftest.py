@@ -16,16 +16,15 @@ from gee_core.checkpoint import save
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.data.images import PackedImages
-from gee_core.data.meta import Meta
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
+from gee_core.genome.genotype import configured_genotype
 from pipelines import cli, evolve, export, train
 from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_trained
-from pipelines.inputs.starts import analytic_start
 from pipelines.project.params import load_params
 from tests.project_copy import finish_project
 
@@ -35,7 +34,7 @@ TINY = {
     "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2},
     "evolve": {
         "variant": "ste",
-        "genotype": "per_layer",
+        "genes": ["wiring"],
         "rescore": None,
         "n_generations": 2,
         "population_size": 3,
@@ -182,17 +181,25 @@ def write_params(path: Path, params: Params) -> None:
         yaml.dump(params.model_dump(), file)
 
 
-def analytic_file(params: Params, meta: Meta) -> GenotypeFile:
+def analytic_file(params: Params) -> GenotypeFile:
     """A genotype.json with the analytic wiring."""
-    candidate = Candidate(0, 0, 717064236, analytic_start(params))
+    candidate = Candidate(0, 0, 717064236, configured_genotype(params.network))
     return genotype_file(params, Record(candidate, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0))
+
+
+def put_trained(folder: Path, trained: Path) -> None:
+    """What evolve and train leave in a project ``folder``: the network of ``trained``, and a genotype.json of it."""
+    shutil.copytree(trained.parent, folder / "models/train")
+    params = load_params(folder / "params.yaml")
+    plain = params.network.n_genes is None
+    (genotype_file(params, None) if plain else analytic_file(params)).write(folder / "models/evolve/genotype.json")
 
 
 @pytest.fixture(scope="session")
 def trained(digits, make_params, tmp_path_factory) -> Path:
     """The files of models/train: a network of ``make_params()``, trained until it knows some digits."""
     params, data = make_params(train={"epochs": 40, "lr": 0.02}), load_prepared(digits)
-    net, *_ = train.run(params, analytic_file(params, data.meta), data, tmp_path_factory.mktemp("scratch"))
+    net, *_ = train.run(params, analytic_file(params), data, tmp_path_factory.mktemp("scratch"))
     path = tmp_path_factory.mktemp("trained") / "network.safetensors"
     save(path, net)
     return path

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
-from gee_core.config.shape import BRANCH_GENES, SEARCH_RANGES, SHAPE_GENES
+from gee_core.config.genes import GENES
 from pipelines.project.params import load_params
 from pipelines.report import run
 
@@ -37,14 +37,14 @@ PARAMS = changed(
     COMMITTED,
     network={"name": "resnet19", "block": "pre", "width": 0.25, "n_genes": 24},
     prepare={"dataset": "digits"},
-    evolve={"variant": "ste", "genotype": "per_layer", "bound": 4.0, "rescore": None},
+    evolve={"variant": "ste", "genes": ["wiring"], "bound": 4.0, "rescore": None},
     train={"epochs": 3},
     robustness={"domain": "image"},
 )
 PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 
-SHAPE = changed(evolve={"genotype": "shape", "rescore": Rescore(top=2, draws=3)})
+SHAPE = changed(evolve={"genes": ["shape", "tau"], "rescore": Rescore(top=2, draws=3)})
 PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
 NEUROBENCH = {"footprint": 1_250_000, "footprint_decoded": 3_210_000, "connection_sparsity": 0.0, "activation_sparsity": 0.8563}
 NEUROBENCH |= {"effective_macs": 20_000.4, "effective_acs": 1_234_567.0, "dense_synops": 9_876_543.0}
@@ -64,8 +64,8 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
         row |= {"final_fitness": F + 0.01, "L_ce": F + 0.1, "TSE": F + 0.2, "R_T": 0.5 + rng.random(), "var_o": 2.0, "R_S": 0.9}
         row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}
         drawn = {"sigma_O": rng.uniform(0.1, 0.3)} | {f"sigma_{layer}": rng.uniform(0.1, 0.2) for layer in range(L)}
-        if params.evolve.genotype == "shape":
-            drawn |= {gene: rng.uniform(*SEARCH_RANGES[gene]) for gene in SHAPE_GENES + BRANCH_GENES}
+        if params.evolve.genes != ["wiring"]:
+            drawn |= {gene: rng.uniform(GENES[gene].low, GENES[gene].high) for gene in params.searched_genes()}
         row |= genes.setdefault(key, Shape().model_dump() | drawn)
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -99,8 +99,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     if plain:
         put("reports/evolve/candidates.csv", pd.DataFrame(columns=PLAIN_COLUMNS))
         put("reports/evolve/metrics.json", {"n_candidates": 0})
-        empty = dict.fromkeys(["sigma_O", "sigma_X", "generation", "index", "fitness"])
-        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": None, "form": "per_layer", "seed": 1} | empty)
+        put("models/evolve/genotype.json", {"network": "resnet19", "width": 0.25, "n_genes": None, "genes": {}, "seed": 1})
     else:
         size = {"n_generations": 2, "population": 3} | search
         size = {"failed": [1] if size["population"] > 1 else []} | size
@@ -110,10 +109,11 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         best = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.75}
         put("reports/evolve/metrics.json", best | {"n_candidates": len(table) - n_rescored, "n_rescored": n_rescored})
         won = table[table["winner"]].iloc[0]
-        genes = {"sigma_O": 0.123, "sigma_X": [0.1] * L, "shape": {gene: won[gene] for gene in Shape.model_fields}}
+        genes = {"sigma_O": 0.123} | {f"sigma_{layer}": 0.1 for layer in range(L)}
+        genes |= {gene: won[gene] for gene in GENES if gene in won and gene != "sigma_O"}
         place = {"seed": 1, "generation": int(won["generation"]), "index": int(won["index"]), "fitness": 0.25}
-        form = (params or PARAMS).evolve.genotype
-        put("models/evolve/genotype.json", {"network": "resnet19", "n_genes": 24, "form": form} | genes | place)
+        about = {"network": "resnet19", "width": 0.25, "n_genes": 24, "searched": (params or PARAMS).searched_genes()}
+        put("models/evolve/genotype.json", about | {"genes": genes} | place)
     put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
     built = {"decode_macs": 0, "decode_energy_mj": np.nan} if plain else {"decode_macs": 1000, "decode_energy_mj": 1e-3}

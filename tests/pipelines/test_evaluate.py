@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
+from tests.pipelines.conftest import put_trained
 
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
@@ -91,7 +91,7 @@ def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits,
 
 def test_the_stage_writes_its_three_files(in_project, trained, results):
     folder = in_project()
-    shutil.copytree(trained.parent, folder / "models/train")
+    put_trained(folder, trained)
     evaluate.main()
     out = folder / "reports/evaluate"
     metrics, layers, images = results

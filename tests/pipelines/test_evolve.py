@@ -8,12 +8,11 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.proxy import score
-from gee_core.genome.genotype import Genotype
-from gee_core.model.wired import wired_network
+from gee_core.genome.genotype import Genotype, configured_genotype
+from gee_core.model.wired import architecture_of, wired_network
 from gee_core.storage.csv_rows import csv_text
-from pipelines import evolve
+from pipelines import evolve, train
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.starts import analytic_start
 from tests.pipelines.train_cases import every_change
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
@@ -114,31 +113,38 @@ def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(digit
 
 def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, make_params):
     params, meta = make_params(), load_prepared(digits).meta
-    analytic = analytic_start(params)
-    scored = Candidate(
-        1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3, gamma_0=1.1))
-    )
+    analytic = configured_genotype(params.network)
+    scored = Candidate(1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3)))
     best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
     values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
-    assert values["shape"] == Shape(omega_X=1 / 3, gamma_0=1.1).model_dump()
+    assert values["genes"] == scored.genotype.as_dict()
     genotypes = scored.genotype, GenotypeFile.model_validate_json(json.dumps(values)).genotype
     then, now = (wired_network(params.network, meta, genotype, 12345).state_dict() for genotype in genotypes)
     assert values["seed"] == 12345
     assert all((then[name] == now[name]).all() for name in then)
 
 
-def test_genes_of_shape_evolve_from_the_neutral_wiring_that_lies_on_their_bounds(digits, make_params, tmp_path):
-    network = {"name": "resnet19", "block": "pre", "width": 1 / 32, "n_genes": 4, "T": 2}
-    params = make_params(network=network, evolve={"genotype": "shape", "n_generations": 1, "population_size": 4})
+def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_them(digits, make_params, tmp_path):
+    network = {"name": "resnet19", "block": "pre", "width": 1 / 16, "n_genes": 4, "T": 2, "init": Shape(beta=0.5)}
+    groups = ["shape", "neurons", "plasticity", "structure"]
+    evolution = {"genes": groups, "n_generations": 1, "population_size": 4, "sigma": 0.5}
+    params = make_params(network=network, evolve=evolution, train={"epochs": 1, "warmup_epochs": 0})
     found = evolve.run(params, digits, tmp_path)
-    records, analytic = found.records, analytic_start(params)
-    assert records[0].candidate.genotype.as_dict() == pytest.approx(analytic.as_dict(), abs=1e-12)
+    records, start = found.records, configured_genotype(params.network)
+    settings = {name: getattr(params.evolve, name) for name in ("lr", "lr_X", "lr_O", "weight_decay")}
+    settings |= params.network.model_dump(include={"v_threshold", "tau", "surrogate_alpha", "width", "n_genes", "T"})
+    assert records[0].candidate.genotype.as_dict() == pytest.approx(start.as_dict() | settings, abs=1e-12)
     assert [r.score.status for r in records] == ["ok"] * 4
-    assert [r.candidate.genotype.sigma_O for r in records] == [analytic.sigma_O] * 4
-    assert len({r.candidate.genotype.shape.slope for r in records}) == 4
-    names = ["sigma", "omega_O", "omega_X", "beta", "alpha", "kappa", "rho", "gamma_0", "gamma_end", "slope"]
-    wanted = ["step_size", "axis_ratio", *(f"mean_{name}" for name in names), *(f"std_{name}" for name in names)]
-    assert list(evolve.table(found, params)[0])[-22:] == wanted
+    assert len({r.candidate.genotype for r in records}) == 4
+    best = found.genotype.model_copy(
+        update={"genes": dict(found.genotype.genes) | {"T": 3, "width": 1 / 8, "v_threshold": 0.3}}
+    )
+    net = train.run(params, best, load_prepared(digits), tmp_path).net
+    built = architecture_of(net).network
+    assert (built.T, built.width, built.v_threshold) == (3, 1 / 8, 0.3)
+    assert built.n_genes == best.genes["n_genes"]
+    columns = list(evolve.table(found, params)[0])
+    assert [f"mean_{name}" for name in params.searched_genes()] == [name for name in columns if name.startswith("mean_")]
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

@@ -24,7 +24,7 @@ COLUMNS = [
 
 
 def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
-    params = make_params(evolve={"genotype": "shared", "a": 0.5, "b": 0.0})
+    params = make_params(evolve={"genes": ["sigma_O", "sigma_X"], "a": 0.5, "b": 0.0})
     state = SearchState(0.2, 1.5, (-1.0, -2.0), (0.3, 0.4))
     records = [record(0, 0, 1.0, state=state), record(0, 1, math.nan, "failed: x"), record(0, 2, 0.1, epochs=2)]
     records += [record(1, i, L, rescored="0-0", draw=i) for i, L in enumerate((2.0, 1.5))]

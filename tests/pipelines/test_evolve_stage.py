@@ -92,8 +92,8 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
     best = rows[(rows.generation == genotype["generation"]) & (rows["index"] == genotype["index"])].iloc[0]
     assert genotype["seed"] == best.seed
-    np.testing.assert_array_equal([genotype["sigma_O"], *genotype["sigma_X"]], best[GENES].astype(float))
-    assert genotype["shape"] == Shape().model_dump()
+    np.testing.assert_array_equal([genotype["genes"][gene] for gene in GENES], best[GENES].astype(float))
+    assert genotype["searched"] == GENES
     assert list(rows.index[rows.winner]) == [best.name]
     assert (metrics["n_candidates"], metrics["best_index"], metrics["best_L_ce"]) == (6, best["index"], best.L_ce)
     assert sorted(scratch_files(folder)) == ["done", "records.jsonl", "values"]
@@ -125,11 +125,11 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
         assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
-        assert {gene: metrics[f"gene.{gene}"] for gene in (*GENES, "kappa")} == dict(row[[*GENES, "kappa"]])
+        assert {gene: metrics[f"gene.{gene}"] for gene in (*GENES, "beta")} == dict(row[[*GENES, "beta"]])
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
         write_atomically(folder / "inputs/saved.json", artifacts["genotype.json"])
         start = load_start(make_params(evolve={"start": "inputs/saved.json"}))
-        assert start.as_dict() == row["sigma_O":"slope"].to_dict()  # another search can start there
+        assert start.as_dict() == row["sigma_O":"beta"].to_dict()  # another search can start there
     best = rows.loc[rows.groupby("generation").fitness.idxmin()]
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]

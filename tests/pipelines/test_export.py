@@ -1,5 +1,4 @@
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from pipelines import export
 from pipelines.export import build_model_card, registered_name
 from pipelines.inputs.loading import spaced
 from pipelines.project.paths import NIR
-from tests.pipelines.conftest import MEASURED
+from tests.pipelines.conftest import MEASURED, put_trained
 from tests.project_copy import commit, make_repository, run
 
 
@@ -31,7 +30,7 @@ def project(in_project, trained):
 
     def make(**sections) -> Path:
         folder = in_project(**sections)
-        shutil.copytree(trained.parent, folder / "models/train")
+        put_trained(folder, trained)
         write_json(folder / "reports/evaluate/metrics.json", MEASURED)
         return folder
 

@@ -10,12 +10,12 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.genotype import configured_genotype
 from gee_core.hardware import Compute
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference, outputs
 from pipelines import evolve, prepare, train
-from pipelines.inputs.starts import analytic_start
 
 N_CLASSES, SIZE = 100, 32
 
@@ -56,7 +56,7 @@ def test_a_network_for_them_has_an_output_per_class_and_can_be_evolved_and_train
     ten = wired_network(params.network, data.meta.model_copy(update={"num_classes": 10}), None, 0)
     hidden = net.head[-1].in_features
     assert count_parameters(net) - count_parameters(ten) == 90 * (hidden + 1)
-    start = analytic_start(params)
+    start = configured_genotype(params.network)
     result = score(ProxyTask(prepared, params.base, params.network, params.evolve), Candidate(0, 0, 1, start))
     assert result.status == "ok"
     assert result.image_passes == 200

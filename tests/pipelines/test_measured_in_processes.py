@@ -1,6 +1,5 @@
 """evaluate and robustness in two processes measure what one process measures."""
 
-import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evaluate, measuring, robustness
 from pipelines.inputs.loading import load_trained
 from tests.gee_core.processes import in_processes
-from tests.pipelines.conftest import write_params
+from tests.pipelines.conftest import put_trained, write_params
 
 HARDWARE = {"n_draws": 1, "max_images": 10, "weights": [0.0, 0.8], "lost_step": [1]}
 FP32 = Compute(torch.device("cpu"), torch.float32)
@@ -63,7 +62,7 @@ def test_two_processes_measure_what_one_does(digits, trained, make_params, tmp_p
 @pytest.mark.parametrize("changed", ["params.yaml", "data/prepared/meta.json", "network.safetensors", "network.json"])
 def test_processes_that_would_measure_another_network_differ(changed, in_project, trained, make_params, monkeypatch):
     keys, folder = [], in_project()
-    shutil.copytree(trained.parent, folder / "models/train")
+    put_trained(folder, trained)
     monkeypatch.setattr(measuring, "check_same", lambda rank, key: keys.append((rank, key)))
     monkeypatch.setattr(measuring, "joined", lambda base: nullcontext(replace(FP32, rank=Rank(1, 2))))
     monkeypatch.setattr(measuring, "load_trained", lambda *_: torch.nn.Identity())  # the changed files are damaged
@@ -86,7 +85,7 @@ def test_processes_that_would_measure_another_network_differ(changed, in_project
 @pytest.mark.parametrize("measures", [evaluate, robustness])
 def test_processes_are_compared_before_anything_is_measured(measures, in_project, trained, monkeypatch, capsys):
     folder = in_project()
-    shutil.copytree(trained.parent, folder / "models/train")
+    put_trained(folder, trained)
     monkeypatch.setattr(measuring, "run_key", lambda name, sections, *_: f"{name} {[*sections][2].batch_size}")
     monkeypatch.setattr(measuring, "check_same", lambda rank, key: pytest.fail("alone there is nothing to compare"))
     monkeypatch.setattr(measures, "run", lambda *_: (_ for _ in ()).throw(InputError("measured", "do not")))

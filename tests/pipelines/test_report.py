@@ -64,7 +64,7 @@ def test_what_the_run_was_is_told_and_nothing_else(text):
         "The classes are uneven: '0' has 40 training images, 4.0 times as many as '1' with 10.",
         "1 of 6 candidates failed",
         "1 × failed: RuntimeError: <b>loss</b>",
-        "CMA-ES searched the standard deviations",
+        "CMA-ES searched 18 genes (wiring). The search started",
         "The search started at the analytic wiring.",
         "resnet19 (pre-activation blocks) at 0.25 of the paper's width",
         "The sums of the residual blocks cost 1.2 µJ more",
@@ -157,13 +157,13 @@ def test_wiring_stands_next_to_the_analytic_one(text):
 def test_genes_of_shape_stand_next_to_their_neutral_values(tmp_path, no_figures):
     text = text_of(make(tmp_path, SHAPE)[1])
     won = pd.read_csv(tmp_path / "reports/evolve/candidates.csv").query("winner")
-    for symbol, gene, neutral in [("ω_O", "omega_O", 0), ("γ_end", "gamma_end", 1), ("slope", "slope", 0)]:
+    for symbol, gene, neutral in [("ω_O", "omega_O", 0), ("β", "beta", 0), ("τ", "tau", 2)]:
         assert f"{symbol} {won[gene].item():.4g} {neutral} " in text
-    assert "0 0 … 1 the singular values of O are raised to 1 - ω_O, its Frobenius norm kept" in text
-    assert "9 genes of shape" in text and "one factor on all σ" in text
+    assert "0 0 … 1 flatness of O’s singular values" in text
+    assert "4 other genes" in text and "4 genes (shape, tau)." in text
     path = tmp_path / "models/evolve/genotype.json"  # of a gene that only network.init shapes
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": {"rho": 0.25}}))
-    assert "ρ 0.25 0 – correlation of X_l between kernel positions, and ρ² that of W" in made_again(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"searched": ["tau"]}))
+    assert "0 – flatness of O’s singular values" in made_again(tmp_path)
 
 
 @pytest.mark.parametrize("failed", [[], [6]])
@@ -182,7 +182,7 @@ def test_what_was_scored_again_has_its_mean_spread_and_failures(tmp_path, no_fig
 
 def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures):
     text = text_of(make(tmp_path, changed(SHAPE, evolve={"variant": "random_search"}), rescored=["start"])[1])
-    assert "start, the winner " in text and "Random search drew genes of shape" in text and "The search started" not in text
+    assert "start, the winner " in text and "Random search drew 4 genes" in text and "The search started" not in text
     text = text_of(make(tmp_path, SHAPE, rescored=["0-1"], failed=[6, 7, 8])[1])
     assert "the winner of the search stands" in text and "nan" not in text.split()
 
@@ -235,7 +235,7 @@ def test_a_genotype_layers_or_a_table_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "models/evolve/genotype.json"
     before = path.read_text()
     path.write_text(before.replace("0.123", '"wide"', 1))
-    refused(tmp_path, r"genotype\.json: damaged \(sigma_O: Input should be a valid number[^\n]*dvc repro")
+    refused(tmp_path, r"genotype\.json: damaged \(genes[^\n]*dvc repro")
     path.write_text(before)
     (tmp_path / "reports/robustness/noise.csv").write_text("r,seed\n0.5,1\n")
     refused(tmp_path, r"noise\.csv: damaged \(it lacks accuracy\)")

@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -13,6 +12,7 @@ from gee_core.seeding import torch_generator
 from gee_core.training.loop import for_inference
 from pipelines import robustness
 from pipelines.evaluate import run as evaluate
+from tests.pipelines.conftest import put_trained
 
 NOISE = {"strengths": [0.0, 0.5, 2.0], "n_seeds": 3, "domain": "image"}
 HARDWARE = {"n_draws": 2, "max_images": None, "weights": [0.0, 0.5, 50.0], "dropped": [0.0, 1.0], "gene_bits": [0.0, 0.5]}
@@ -142,7 +142,7 @@ def test_the_metrics_are_means():
 @pytest.mark.parametrize("hardware", [HARDWARE, None], ids=["measured", "null"])
 def test_the_stage_writes_its_files(in_project, trained, hardware):
     folder = in_project(robustness={"hardware": hardware})
-    shutil.copytree(trained.parent, folder / "models/train")
+    put_trained(folder, trained)
     robustness.main()
     noise, table = (pd.read_csv(folder / f"reports/robustness/{name}.csv") for name in ("noise", "hardware"))
     assert list(noise) == ["domain", "r", "seed", "accuracy"] and len(noise) == 4

@@ -16,6 +16,7 @@ from gee_core.genome.encoding import genome_of
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of, wired_network
 from pipelines import train
+from pipelines.inputs.genotype_file import load_genotype
 from tests.pipelines.train_cases import RATED, SIGMAS, every_change
 
 
@@ -106,7 +107,7 @@ def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_p
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=reason) as caught:
-        train.load_genotype(path, make_params())
+        load_genotype(make_params(), path)
     assert str(path) in str(caught.value)
     assert "dvc repro evolve" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from gee_core.config import Params, Shape
+from gee_core.config import Params
+from gee_core.genome.genotype import Genotype
 from pipelines.inputs.genotype_file import GenotypeFile
 
-SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
-SHAPED = SIGMAS.model_copy(update={"shape": Shape(omega_O=1.0, beta=0.5, gamma_0=1.5)})
-PLAIN = GenotypeFile(network="vgg16", form="per_layer", n_genes=None, sigma_O=None, sigma_X=None, seed=7)
+GENES = Genotype(0.3, (0.4,) * 8).as_dict()
+SIGMAS = GenotypeFile(network="vgg16", width=1 / 16, n_genes=6, genes=GENES, seed=7)
+SHAPED = SIGMAS.model_copy(update={"genes": GENES | {"omega_O": 1.0, "beta": 0.5}})
+PLAIN = GenotypeFile(network="vgg16", width=1 / 16, n_genes=None, genes={}, seed=7)
 ALL = pytest.mark.parametrize(
     ("n_genes", "genotype"), [(6, SIGMAS), (6, SHAPED), (None, PLAIN)], ids=["genetic", "shaped", "plain"]
 )

@@ -39,7 +39,7 @@ def test_the_best_go_on_in_their_order_and_a_failed_one_never(values, eta, kept)
 
 def test_where_all_trained_equally_long_the_values_are_told_as_they_are():
     values = [0.1 + 0.2, -1e-17, 1e9, NAN]
-    assert repr(ranked_values(values, [2, 2, 2, 1])) == repr(values)
+    assert repr(ranked_values(values, [2, 2, 2, 1], [0.0] * 4)) == repr(values)
 
 
 def test_who_trained_longer_ranks_before_whoever_did_not_and_the_order_among_equals_stays():
@@ -47,10 +47,12 @@ def test_who_trained_longer_ranks_before_whoever_did_not_and_the_order_among_equ
     for _ in range(200):
         n = rng.integers(1, 12)
         values, epochs = rng.normal(scale=5.0, size=n), rng.integers(1, 4, n)
-        told = ranked_values(values.tolist(), epochs.tolist())
-        wanted = sorted(range(n), key=lambda i: (-epochs[i], values[i]))
+        excess = rng.choice([0.0, 0.0, 1.0], n) * rng.uniform(size=n)
+        told = ranked_values(values.tolist(), epochs.tolist(), excess.tolist())
+        wanted = sorted(range(n), key=lambda i: (excess[i] > 0, excess[i] or -epochs[i], excess[i] or values[i]))
         assert sorted(range(n), key=lambda i: told[i]) == wanted
-        assert [told[i] for i in range(n) if epochs[i] == epochs.max()] == values[epochs == epochs.max()].tolist()
+        if not excess.any():
+            assert [told[i] for i in range(n) if epochs[i] == epochs.max()] == values[epochs == epochs.max()].tolist()
 
 
 def config(**changes) -> EvolveConfig:

@@ -1,6 +1,5 @@
-"""The search vector of every form: round trips, bounds, and the genes that are not searched."""
+"""The search vector of every group: round trips, bounds, and the genes that are not searched."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,93 +7,117 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gee_core.config import Shape
-from gee_core.config.shape import SEARCH_RANGES, searched_genes
+from gee_core.config import NetworkConfig, Shape
+from gee_core.config.genes import GENES, searched_genes
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.genome.genotype import Genotype
+from gee_core.genome.genotype import Genotype, configured_genotype
+from tests.gee_core.test_config import values
 
-SHAPE = Shape(omega_O=0.3, beta=0.5, gamma_0=2.0, slope=-0.5, gamma_end=0.5)
-START = Genotype(0.5, (0.1, 0.2, 0.8), SHAPE)
-FORMS = ("per_layer", "shared", "shape")
+NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 0.25, "n_genes": 12})
+SETTINGS = {"v_threshold": 0.5, "tau": 2.0, "surrogate_alpha": 2.0, "lr": 1e-2, "lr_X": 1.0, "lr_O": 0.1, "weight_decay": 0.01}
+SETTINGS |= {"width": 0.25, "n_genes": 12, "T": 2}
+START = replace(configured_genotype(NETWORK), shape=Shape(omega_O=0.3, beta=0.5), settings=tuple(SETTINGS.items()))
+GROUPS = (["wiring"], ["sigma_O", "sigma_X"], ["shape"], ["neurons", "plasticity"], ["structure"], ["wiring", "shape", "width"])
+EVERY = pytest.mark.parametrize("names", GROUPS, ids=lambda names: "-".join(names))
 
 
-def space(form: str, start: Genotype = START, bound: float = 4.0) -> SearchSpace:
-    return SearchSpace(searched_genes(form, len(start.sigma_X), has_branches=True), start, bound)
+def space(names, start=START, bound=4.0) -> SearchSpace:
+    return SearchSpace(searched_genes(names, len(start.sigma_X)), start, bound, NETWORK)
 
 
 def sigmas(genotype: Genotype) -> list[float]:
     return [genotype.sigma_O, *genotype.sigma_X]
 
 
-def test_coordinates_are_logarithms_of_scales_half_of_beta_and_the_other_genes_themselves():
-    np.testing.assert_allclose(space("per_layer").start_vector(), np.log([0.5, 0.1, 0.2, 0.8]))
-    np.testing.assert_allclose(np.exp(space("shared").start_vector()), [0.5, (0.1 * 0.2 * 0.8) ** (1 / 3)])
-    shape = dict(zip(space("shape").genes, space("shape").start_vector(), strict=True))
-    wanted = {"sigma": 0.0, "omega_O": 0.3, "omega_X": 0.0, "beta": 0.25, "alpha": 0.0, "kappa": 0.0, "rho": 0.0}
-    assert shape == pytest.approx(wanted | {"gamma_0": math.log(2), "gamma_end": math.log(0.5), "slope": -0.5})
+def test_coordinates_are_logarithms_of_scales_and_parts_of_the_ranges_of_the_other_genes():
+    np.testing.assert_array_equal(space(["wiring"]).start_vector(), np.log(sigmas(START)))
+    assert space(["sigma_O", "sigma_X"]).start_vector()[1] == np.log(START.sigma_X).mean()
+    own = dict(
+        zip(space(["shape", "tau", "width", "T"]).genes, space(["shape", "tau", "width", "T"]).start_vector(), strict=True)
+    )
+    tau = np.log(1.0 / 0.15) / np.log(3.0 / 0.15)
+    assert own == pytest.approx({"omega_O": 0.3, "omega_X": 0.0, "beta": 0.25, "tau": tau, "width": 0.5, "T": 1 / 3})
 
 
-@pytest.mark.parametrize("form", ["per_layer", "shape"])
-def test_the_start_comes_back_from_its_vector(form):
-    back = space(form).genotype(space(form).start_vector())
-    np.testing.assert_allclose(sigmas(back), sigmas(START))
-    assert back.shape.model_dump() == pytest.approx(SHAPE.model_dump())
-    assert all(type(sigma) is float for sigma in sigmas(back))  # JSON cannot hold numpy's
+@EVERY
+def test_the_start_comes_back_from_its_vector(names):
+    own = space(names)
+    back = own.genotype(own.start_vector())
+    assert back.settings == START.settings  # to the digit
+    assert back.as_dict() == pytest.approx({**START.as_dict(), **({} if names != GROUPS[1] else common(back))})
+    assert {type(value) for value in back.as_dict().values()} <= {float, int}  # JSON cannot hold numpy's
+
+
+def common(genotype: Genotype) -> dict[str, float]:
+    """One σ for all X, the geometric mean of those of the start."""
+    assert genotype.sigma_X[0] == pytest.approx(np.exp(np.log(START.sigma_X).mean()))
+    return {f"sigma_{layer}": genotype.sigma_X[0] for layer in range(len(START.sigma_X))}
 
 
 @given(st.data())
 def test_every_vector_within_the_bounds_is_a_genotype_that_has_this_vector(data):
-    form = data.draw(st.sampled_from(FORMS))
-    own = space(form)
+    own = space(data.draw(st.sampled_from(GROUPS[:4])))
     vector = np.array([data.draw(st.floats(low, high)) for low, high in zip(*own.bounds(), strict=True)])
     again = replace(own, start=own.genotype(vector)).start_vector()
-    if form == "shape":  # its σ's are a factor on those of the start
-        factors = np.log(np.array(own.genotype(vector).sigma_X) / START.sigma_X)
-        np.testing.assert_allclose(factors, vector[0], atol=1e-9)
-        again, vector = again[1:], vector[1:]
-    np.testing.assert_allclose(again, vector, atol=1e-9)
+    np.testing.assert_allclose(again, vector, atol=1e-5)  # settings have six digits
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_genes_that_are_not_searched_stay_as_in_the_start(form):
-    own = space(form)
-    vector = own.start_vector() + 0.1
-    found = own.genotype(vector)
-    if form == "shape":
-        assert found.sigma_O == START.sigma_O
-        np.testing.assert_allclose(found.sigma_X, np.exp(0.1) * np.array(START.sigma_X))
-        plain = replace(own, genes=searched_genes("shape", 3, has_branches=False))
-        kept = plain.genotype(plain.start_vector() + 0.1).shape
-        assert (kept.gamma_end, kept.slope) == (SHAPE.gamma_end, SHAPE.slope)
-    else:
-        assert found.shape == SHAPE
-    if form == "shared":
-        assert len(set(found.sigma_X)) == 1
+@EVERY
+def test_genes_that_are_not_searched_stay_as_in_the_start(names):
+    own = space(names)
+    low, high = own.bounds()
+    start, found = START.as_dict(), own.genotype(own.start_vector() + 0.3 * (high - low)).as_dict()
+    changed = {name for name in found if found[name] != pytest.approx(start[name])}
+    moved = {name for name in start if name.startswith("sigma")} if {"structure", "width", "sigma_X"} & set(names) else set()
+    assert set(own.genes) - {"sigma_X"} <= changed | {"n_genes", "T"}
+    assert changed <= set(own.genes) | moved
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_sigmas_lie_between_the_start_divided_and_multiplied_by_the_bound_and_shapes_in_their_ranges(form):
-    own = space(form)
-    low, high = map(own.genotype, own.bounds())
-    centre = sigmas(START) if form != "shared" else [0.5, *[math.exp(np.log(START.sigma_X).mean())] * 3]
-    moved = slice(1, None) if form == "shape" else slice(None)
-    np.testing.assert_allclose(np.array(sigmas(low))[moved], np.array(centre)[moved] / 4)
-    np.testing.assert_allclose(np.array(sigmas(high))[moved], np.array(centre)[moved] * 4)
-    if form == "shape":
-        for gene, (least, greatest) in SEARCH_RANGES.items():
-            assert (getattr(low.shape, gene), getattr(high.shape, gene)) == pytest.approx((least, greatest))
+@EVERY
+def test_sigmas_lie_around_the_start_by_the_bound_and_other_genes_in_their_ranges(names):
+    own = space(names)
+    low, high = (own.genotype(side).as_dict() for side in own.bounds())
+    for name in own.genes:
+        gene, unit = GENES.get(name, GENES["sigma_O"]), SETTINGS[name] if name in ("width", "n_genes") else 1
+        wanted = (gene.low * unit, gene.high * unit)
+        if name.startswith("sigma") and "width" not in names:
+            name = name.replace("X", "0")
+            centre = np.exp(np.log(START.sigma_X).mean()) if "sigma_X" in names and name != "sigma_O" else START.as_dict()[name]
+            wanted = centre / 4, centre * 4
+        if not (name.startswith("sigma") and "width" in names):
+            assert (low[name], high[name]) == pytest.approx(wanted), name
+
+
+def test_a_start_outside_of_a_range_widens_it():
+    start = replace(START, settings=(("v_threshold", 2.0), ("lr", 1e-4)))
+    own = space(["v_threshold", "lr"], start)
+    assert own.genotype(own.start_vector()) == start
+    assert [dict(own.genotype(side).settings)["v_threshold"] for side in own.bounds()] == [0.1, 2.0]
+
+
+def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas():
+    factors = replace(START, sigma_O=2 * START.sigma_O)
+    own = space(["structure"], factors)
+    found = own.genotype(own.bounds()[1])
+    assert {name: dict(found.settings)[name] for name in ("width", "n_genes", "T")} == {"width": 0.5, "n_genes": 36, "T": 8}
+    wide = configured_genotype(NETWORK.model_copy(update={"width": 0.5, "n_genes": 36}))
+    np.testing.assert_allclose(sigmas(found), [2 * wide.sigma_O, *wide.sigma_X])
 
 
 @pytest.mark.parametrize(
-    ("genes", "said"),
+    ("genes", "start", "said"),
     [
-        (("omegaX", "beta"), "'omegaX' is none of a network with 3 encodings: did you mean omega_X?"),
-        (("sigma_3",), "'sigma_3' is none of a network with 3 encodings"),
-        (("sigma", "sigma_X"), "more than one would set all σ_l: leave out sigma or sigma_X"),
-        (("sigma", "sigma_0", "sigma_1", "sigma_2"), "more than one would set all σ_l"),
+        (("omegaX", "beta"), START, "'omegaX' is no gene and no group: did you mean omega_X?"),
+        (("sigma_9",), START, "'sigma_9' is none of a network with 8 encodings"),
+        (("tau",), replace(START, settings=()), "'tau' is none of the start: leave it out, or give the start a value of it"),
+        (
+            ("weight_decay",),
+            replace(START, settings=(("weight_decay", 0.0),)),
+            "weight_decay = 0: .* set it to 0.0001, or leave",
+        ),
     ],
 )
-def test_genes_that_are_not_there_or_have_no_effect_are_refused(genes, said):
+def test_genes_that_are_not_there_or_cannot_start_are_refused(genes, start, said):
     with pytest.raises(InputError, match=said):
-        SearchSpace(genes, START, 4.0)
+        SearchSpace(genes, start, 4.0)

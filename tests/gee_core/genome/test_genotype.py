@@ -11,10 +11,12 @@ from gee_core.genome.genotype import Genotype
 
 
 def test_the_names_of_the_genes_are_those_of_the_files():
-    genotype = Genotype(0.5, (0.1, 0.2, 0.8), Shape(omega_X=0.5, gamma_0=2.0))
+    genotype = Genotype(0.5, (0.1, 0.2, 0.8), Shape(omega_X=0.5), (("v_threshold", 0.4), ("T", 3)))
     sigmas = {"sigma_O": 0.5, "sigma_0": 0.1, "sigma_1": 0.2, "sigma_2": 0.8}
-    neutral = {"omega_O": 0.0, "beta": 0.0, "alpha": 0.0, "kappa": 0.0, "rho": 0.0, "gamma_end": 1.0, "slope": 0.0}
-    assert genotype.as_dict() == sigmas | neutral | {"omega_X": 0.5, "gamma_0": 2.0}
+    assert genotype.as_dict() == sigmas | {"omega_O": 0.0, "omega_X": 0.5, "beta": 0.0, "v_threshold": 0.4, "T": 3}
+    assert Genotype.of(genotype.as_dict()) == genotype
+    with pytest.raises(ValueError, match="sigma_5 is no gene of a network with 3 encodings"):
+        Genotype.of(genotype.as_dict() | {"sigma_5": 1.0})
     assert list(genotype.as_dict())[:4] == list(sigmas)
 
 

@@ -1,21 +1,17 @@
 """The laws of the genes of shape that act on the draws of X and O, and on the weights of a plain convolution."""
 
-import itertools
-import math
-
 import pytest
 import torch
 
 from gee_core.config import Shape
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.weight import decode_conv
-from gee_core.genome.wiring import draw_genes, shaped_weight, truncated_normal_
+from gee_core.genome.wiring import draw_genes, shaped_weight
 
 CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before
 SIGMAS = (0.5, (0.1, 0.4, 0.2, 0.3))
-SHAPED = Shape(omega_O=0.6, omega_X=0.4, beta=0.7, alpha=0.3, kappa=0.5, rho=0.2)
-GENES = ("omega_O", "omega_X", "beta", "alpha", "kappa", "rho")
-CENTRE = 4
+SHAPED = Shape(omega_O=0.6, omega_X=0.4, beta=0.7)
+GENES = ("omega_O", "omega_X", "beta")
 
 
 def draws(shape=None, channels=CHANNELS, n_genes=G, kernel=KERNEL, seed=0):
@@ -28,10 +24,6 @@ def draws(shape=None, channels=CHANNELS, n_genes=G, kernel=KERNEL, seed=0):
 def matrices(O, X):
     """O and every X_l[p]."""
     return [O, *(X_p for X_l in X for X_p in X_l)]
-
-
-def correlation(a, b):
-    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
 
 def test_the_neutral_shape_leaves_every_bit_of_the_draws():
@@ -48,25 +40,13 @@ def test_a_gene_that_is_neutral_does_nothing_among_others_that_are_not(neutral):
     """Each step applied on its own, in the order of the docstrings, but for the neutral one."""
     shape = SHAPED.model_copy(update={neutral: 0.0})
     O, X = draws()
-    generator = torch.Generator().manual_seed(0)
-    for size, sigma in [((G, G), SIGMAS[0]), *(((9, C, G), sigma) for C, sigma in zip(CHANNELS, SIGMAS[1], strict=True))]:
-        truncated_normal_(torch.empty(size), sigma, generator)
-    if shape.rho:
-        common = [truncated_normal_(torch.empty(C, G), s, generator) for C, s in zip(CHANNELS, SIGMAS[1], strict=True)]
-        X = [math.sqrt(1 - shape.rho) * x + math.sqrt(shape.rho) * shared for x, shared in zip(X, common, strict=True)]
     if shape.omega_X:
         X = [torch.stack([flattened(X_p, shape.omega_X) for X_p in x]) for x in X]
-    if shape.kappa:
-        for x, previous in zip(X[1:], X, strict=False):
-            repeated = previous[CENTRE].repeat(len(x[CENTRE]) // len(previous[CENTRE]) + 1, 1)[: len(x[CENTRE])]
-            x[CENTRE] = mixed(x[CENTRE], repeated, shape.kappa)
     if shape.beta:
         factors = torch.exp(-shape.beta / 2 * torch.tensor([2, 1, 2, 1, 0, 1, 2, 1, 2.0]))[:, None, None]
         X = [x * factors * (9 / factors.pow(4).sum()) ** 0.25 for x in X]
     if shape.omega_O:
         O = flattened(O, shape.omega_O)
-    if shape.alpha:
-        O = mixed(O, torch.eye(G), shape.alpha)
     found = draws(shape)
     for drawn, expected in zip([found[0], *found[1]], [O, *X], strict=True):
         torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-6)
@@ -76,11 +56,6 @@ def flattened(matrix, omega):
     U, S, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
     flat = (U * S ** (1 - omega)) @ Vh
     return (flat * (matrix.norm() / flat.norm())).float()
-
-
-def mixed(own, other, share):
-    both = math.sqrt(1 - share**2) * own / own.norm() + share * other / other.norm()
-    return both * (own.norm() / both.norm())
 
 
 @pytest.mark.parametrize("omega", [0.3, 0.8])
@@ -103,28 +78,16 @@ def test_beta_and_omega_keep_the_norm_of_W(omega, beta):
     assert norm(Shape(beta=beta, omega_O=omega, omega_X=omega)) == pytest.approx(norm(Shape()), rel=0.05)
 
 
-@pytest.mark.parametrize("channels", [[300, 300, 300], [400, 250, 100], [100, 250, 350]], ids=["as many", "fewer", "more"])
-def test_kappa_correlates_the_centre_with_the_layer_before_neuron_by_neuron(channels):
-    kappa = 0.6
-    _, X = draws(Shape(kappa=kappa), channels, 60)
-    for previous, own in itertools.pairwise(X):
-        for first in range(0, own.shape[1], previous.shape[1]):
-            part = own[:, first : first + previous.shape[1]]
-            n = part.shape[1]
-            assert correlation(part[CENTRE], previous[CENTRE, :n]) == pytest.approx(kappa, abs=0.05)
-            assert correlation(part[0], previous[0, :n]) == pytest.approx(0, abs=0.05)
-
-
 def weight(J=24, I=20, kernel=KERNEL):
     return torch.randn(J, I, *kernel, generator=torch.Generator().manual_seed(3))
 
 
-def reshaped(shape, W=None, seed=0):
-    return shaped_weight(weight() if W is None else W, shape, torch.Generator().manual_seed(seed))
+def reshaped(shape):
+    return shaped_weight(weight(), shape)
 
 
 def test_a_plain_weight_keeps_its_bits_where_no_gene_acts_on_it():
-    for shape in (Shape(), Shape(omega_O=1.0, alpha=0.5, kappa=0.5, gamma_0=2.0)):
+    for shape in (Shape(), Shape(omega_O=1.0)):
         assert torch.equal(reshaped(shape), weight())
 
 
@@ -142,15 +105,3 @@ def test_a_plain_weight_is_centred_as_a_decoded_one_is():
     ratio = W / before
     factors = torch.exp(-0.8 * torch.tensor([[2.0, 1, 2], [1, 0, 1], [2, 1, 2]]))
     torch.testing.assert_close(ratio, (factors * ratio[0, 0, 1, 1]).expand_as(ratio), rtol=1e-4, atol=0)
-
-
-def test_the_positions_of_a_plain_weight_correlate_as_those_of_a_decoded_one_with_the_variance_kept():
-    before = weight(200, 150)
-    W = reshaped(Shape(rho=0.5), before)
-    O, X = draws(Shape(rho=0.5), [150, 200], 30)
-    for each in (W, decode_conv(X[0], O, X[1], KERNEL)):
-        off = torch.corrcoef(each.flatten(2).flatten(0, 1).mT)[~torch.eye(9, dtype=torch.bool)]
-        torch.testing.assert_close(off, torch.full_like(off, 0.25), rtol=0, atol=0.05)
-    assert W.std().item() == pytest.approx(before.std().item(), rel=0.02)
-    assert torch.equal(W, reshaped(Shape(rho=0.5), before))
-    assert not torch.equal(W, reshaped(Shape(rho=0.5), before, seed=1))

@@ -105,7 +105,6 @@ def test_the_stream_meets_no_norm_but_the_last_and_every_branch_ends_in_a_convol
     net, x = lively(name)
     assert net.conv_chain() == conv_chain(net, x)
     blocks = [module for module in net.modules() if isinstance(module, PreActivationBlock)]
-    assert [conv for _, conv in net.branch_ends()] == [block.conv2 for block in blocks]
     with torch.no_grad():
         outputs = [torch.zeros(())]
         for block in blocks:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from gee_core.config import NetworkConfig, Shape
 from gee_core.genome.encoding import genome_of
@@ -75,7 +74,7 @@ def test_the_empty_network_has_the_shapes_of_the_built_one_and_no_numbers(networ
     assert all(tensor.is_meta for tensor in empty.state_dict().values())
 
 
-ORTHOGONAL = Shape(omega_O=1.0, omega_X=1.0, beta=0.5, gamma_0=2.0, gamma_end=0.5, slope=1.0)
+ORTHOGONAL = Shape(omega_O=1.0, omega_X=1.0, beta=0.5)
 
 
 def shaped(network, shape):
@@ -85,11 +84,6 @@ def shaped(network, shape):
 def is_flat(matrix):
     S = torch.linalg.svdvals(matrix.detach().double())
     return bool(S.max() < 1.001 * S.min())
-
-
-def gammas(net):
-    """Mean weight of every batch norm."""
-    return [m.weight.mean().item() for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 @pytest.mark.parametrize("network", [NETWORK, PLAIN], ids=["genetic", "plain"])
@@ -103,15 +97,13 @@ def test_without_a_genotype_the_analytic_wiring_has_the_shape_of_init():
     genome = genome_of(net)
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
     assert not is_flat(genome_of(neutral).O)
-    assert sorted(set(gammas(net))) == [1.0, 2.0]
 
 
 def test_a_genotype_brings_its_own_shape_whatever_init_is():
-    genotype = replace(GENOTYPE, shape=Shape(omega_O=1.0, gamma_0=3.0))
+    genotype = replace(GENOTYPE, shape=Shape(omega_O=1.0))
     net = wired_network(shaped(NETWORK, ORTHOGONAL), SHAPE, genotype, 3)
     assert is_flat(genome_of(net).O)
     assert not is_flat(genome_of(net).X_0[4])
-    assert set(gammas(net)) == {3.0}
     same = wired_network(NETWORK, SHAPE, genotype, 3).state_dict()
     assert all(torch.equal(value, same[name]) for name, value in net.state_dict().items())
 
@@ -122,8 +114,6 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     assert all(is_flat(conv.weight[:, :, 1, 1]) for conv in chain[1:])
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, neutral.get_parameter(name))}
     names = {module: name for name, module in net.named_modules()}
-    norms = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    ends = {f"{names[norm]}.weight" for norm, _ in net.branch_ends()}  # γ_0 · γ_end = 1
-    assert changed == {f"{names[conv]}.weight" for conv in chain[1:]} | (norms - ends)
+    assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
     again = wired_network(shaped(PLAIN, ORTHOGONAL), SHAPE, None, 3).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in net.state_dict().items())

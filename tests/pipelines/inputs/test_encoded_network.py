@@ -19,11 +19,9 @@ from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
-from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_configured
 from pipelines.inputs.starts import init_from_files
-
-SIGMAS = GenotypeFile(network="vgg16", form="per_layer", n_genes=6, sigma_O=0.3, sigma_X=(0.4,) * 8, seed=7)
+from tests.pipelines.train_cases import SIGMAS
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_a_checkpoint_of_another_network_or_for_other_images_is_refused_and_the_
 
 
 def test_where_the_wiring_started_makes_no_other_network(path, meta, make_params):
-    network = make_params(network=NETWORK | {"init": {"omega_X": 1.0, "slope": 1.0}}).network
+    network = make_params(network=NETWORK | {"init": {"omega_X": 1.0, "beta": 1.0}}).network
     assert load_configured(path, network, meta).genome.n_genes == 4
 
 

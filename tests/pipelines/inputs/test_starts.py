@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,22 @@ from gee_core.config import Shape
 from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype, analytic_genotype
+from gee_core.genome.genotype import Genotype, analytic_genotype, configured_genotype
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS
 from pipelines import evolve
-from pipelines.inputs.starts import analytic_start, load_start, start_genotype
+from pipelines.inputs.starts import load_start, start_genotype
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
-VALUES = {"network": "vgg16", "n_genes": 6, "form": "per_layer", "sigma_O": 0.25, "sigma_X": SIGMAS, "seed": 3}
+OLD = Genotype(0.25, tuple(SIGMAS))
+VALUES = {"network": "vgg16", "width": 1 / 16, "n_genes": 6, "genes": OLD.as_dict(), "seed": 3}
+
+
+def with_genes(**genes) -> str:
+    """The file with other genes."""
+    return json.dumps(VALUES | {"genes": VALUES["genes"] | genes})
 
 
 @pytest.fixture
@@ -51,26 +58,18 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
     assert not np.allclose(ratios[1:], 1)
 
 
-def test_a_file_of_an_earlier_version_has_a_neutral_shape_and_a_later_one_its_own(start, make_params):
-    assert "shape" not in VALUES
-    assert load_start(started(make_params, start)).shape == Shape()
-    start.write_text(json.dumps(VALUES | {"shape": {"omega_X": 0.5, "beta": 1.0}}))
-    assert load_start(started(make_params, start)).shape == Shape(omega_X=0.5, beta=1.0)
-
-
 def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the_network(start, make_params):
     init = {"network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2}}
-    start.write_text(json.dumps(VALUES | {"form": "shape", "shape": {"omega_X": 0.5}}))
-    params = started(make_params, start, genotype="shape")
-    assert evolve.search_space(params).start == Genotype(0.25, tuple(SIGMAS), Shape(omega_X=0.5))
+    start.write_text(with_genes(omega_X=0.5, tau=1.5))
+    params = started(make_params, start, genes=["shape"])
+    assert evolve.search_space(params).start == replace(OLD, shape=Shape(omega_X=0.5), settings=(("tau", 1.5),))
     init["network"]["init"] = Shape(beta=0.5)
-    own = evolve.search_space(make_params(evolve={"genotype": "shape"}, **init))
+    own = evolve.search_space(make_params(evolve={"genes": ["shape"]}, **init))
     assert own.start.shape == Shape(beta=0.5)
-    assert "slope" not in own.genes  # VGG has no branches
 
 
 def test_a_file_and_init_with_different_shapes_are_refused(start, make_params):
-    start.write_text(json.dumps(VALUES | {"shape": {"beta": 0.5}}))
+    start.write_text(with_genes(beta=0.5))
     params = started(make_params, start)
     for init, refused in ((None, False), (Shape(beta=0.5), False), (Shape(omega_O=1.0), True), (Shape(), True)):
         changed = params.model_copy(update={"network": params.network.model_copy(update={"init": init})})
@@ -85,26 +84,24 @@ def test_a_file_and_init_with_different_shapes_are_refused(start, make_params):
 UNIT = {"start": "unit", "bound": 20.0}
 
 
-@pytest.mark.parametrize("form", ["per_layer", "shared"])
+@pytest.mark.parametrize("form", [["wiring"], ["sigma_O", "sigma_X"]])
 def test_unit_starts_where_all_sigmas_are_1(form, make_params):
-    params = make_params(
-        evolve=UNIT | {"genotype": form}, network=make_params().network.model_dump() | {"init": Shape(beta=0.5)}
-    )
+    params = make_params(evolve=UNIT | {"genes": form}, network=make_params().network.model_dump() | {"init": Shape(beta=0.5)})
     space = evolve.search_space(params)
     assert space.start == Genotype(1.0, (1.0,) * 8, Shape(beta=0.5))
     assert (space.start_vector() == 0).all()
 
 
-@pytest.mark.parametrize("form", ["per_layer", "shared"])
+@pytest.mark.parametrize("form", [["wiring"], ["sigma_O", "sigma_X"]])
 def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, make_params):
-    params = make_params(evolve={"genotype": form})
-    analytic = analytic_start(params)
+    params = make_params(evolve={"genes": form})
+    analytic = configured_genotype(params.network)
     shared = np.exp(np.log(analytic.sigma_X).mean())
-    needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == "per_layer" else [shared])])
+    needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == ["wiring"] else [shared])])
     assert needed > 1.5
 
     def start(bound):
-        return load_start(make_params(evolve={"genotype": form, "start": "unit", "bound": bound}))
+        return load_start(make_params(evolve={"genes": form, "start": "unit", "bound": bound}))
 
     assert start(needed * 1.0001) is None
     with pytest.raises(InputError, match="cannot reach the analytic σ's") as caught:
@@ -115,8 +112,8 @@ def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, make_params):
 
 
 def test_unit_is_refused_where_sigma_O_is_not_searched(make_params):
-    with pytest.raises(InputError, match=r"genotype = shape keeps σ_O at 1.* set evolve.start to analytic"):
-        load_start(make_params(evolve=UNIT | {"genotype": "shape"}))
+    with pytest.raises(InputError, match=r"genes = \['shape'\] keeps σ's at 1.* set evolve.start to analytic, or add wiring"):
+        load_start(make_params(evolve=UNIT | {"genes": ["shape"]}))
 
 
 def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network():
@@ -128,22 +125,23 @@ def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network():
 
 
 def test_what_an_evolve_writes_another_can_start_at(make_params, start):
-    params = make_params(evolve={"genotype": "shared"})
-    record = evolve.Record(evolve.Candidate(0, 0, 1, analytic_start(params)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
+    params = make_params(evolve={"genes": ["sigma_O", "sigma_X"]})
+    record = evolve.Record(
+        evolve.Candidate(0, 0, 1, configured_genotype(params.network)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0
+    )
     start.write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     assert json.loads(start.read_text())["width"] == 1 / 16
-    again = started(make_params, start, genotype="shared")
+    again = started(make_params, start, genes=["sigma_O", "sigma_X"])
     assert start_genotype(again) == record.candidate.genotype
 
 
 BAD = {
     "no file": (None, "cannot be read"),
     "no JSON": ("{", "not a genotype to start at"),
-    "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "form"}), "not a genotype to start at"),
-    "of a plain network": (json.dumps(VALUES | {"sigma_O": None, "sigma_X": None}), "σ's must be positive"),
+    "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "genes"}), "not a genotype to start at"),
+    "of a plain network": (json.dumps(VALUES | {"n_genes": None, "genes": {}}), "a plain network has no genes"),
     "another width": (json.dumps(VALUES | {"width": 2.0}), "a genotype of another search ({'network': 'vgg16', 'width': 2.0, "),
-    "another form": (json.dumps(VALUES | {"form": "shared"}), "a genotype of another search"),
-    "another number of layers": (json.dumps(VALUES | {"sigma_X": SIGMAS[1:]}), "has 7 σ's of encodings, not 8"),
+    "another number of layers": (with_genes().replace('"sigma_7": ', '"omega_X": '), "has 7 σ's of encodings, not 8"),
 }
 
 
@@ -177,7 +175,7 @@ def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_sear
     seen = []
     monkeypatch.setattr(evolve, "finish_run", lambda folder, result: seen.append(folder))
     for sigma_O in (0.25, 0.3):
-        start.write_text(json.dumps(VALUES | {"sigma_O": sigma_O}))
+        start.write_text(with_genes(sigma_O=sigma_O))
         evolve.main()
         genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
         assert genotype["start"] == {"path": str(start), "sha256": sha256(start)}

@@ -63,7 +63,7 @@ def test_it_tells_the_recipe(readme):
 
 def test_an_own_network_is_named_and_registered_first(readme):
     network = {"name": "networks.my:VGG", "width": 0.5}
-    text = readme(GENES, network=network, evolve={"variant": "analytic", "genotype": "shared"})
+    text = readme(GENES, network=network, evolve={"variant": "analytic", "genes": ["sigma_O", "sigma_X"]})
     assert "`networks.my:VGG` at width 0.5, 2 time steps" in text and "the paper's channels" not in text
     assert 'after `gee_core.register_network("networks.my:VGG"' in text
 

@@ -11,7 +11,8 @@ from tests.pipelines.report_inputs import COMMITTED, changed
 
 PARAMS = changed(COMMITTED, robustness={"domain": "normalised"})
 MEASURED = {
-    "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36},
+    "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36, "start_fitness": 0.75, "random_fitness": 0.625}
+    | {"image_passes": 43_210},
     "evaluate": EVALUATION.model_dump()
     | {"test_accuracy": 0.97222222222, "parameters": 312_340, "plain_parameters": 802_000, "firing_rate": 0.14371234567}
     | {"energy_mj": 0.00380091234, "energy_with_decoding_mj": 0.2469712345, "spikes_per_image": 10842.3111},
@@ -61,6 +62,9 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "noise_domain": "normalised",
         "n_candidates": 36,
         "best_fitness": 0.512346,
+        "start_fitness": 0.75,
+        "random_fitness": 0.625,
+        "image_passes": 43_210,
         "onnx_bytes": 3_212_345,
         "onnx_agreement": 1.0,
         "genes_format": None,
@@ -79,7 +83,8 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
 def test_the_table_shows_percent_and_units(summarised):
     text = printed(summarised())
     shown = ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
-    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", "36, best fitness 0.5123"):
+    found = "36, best fitness 0.5123 (start 0.75, best random candidate 0.625), 43,210 image passes"
+    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", found):
         assert part in text
     assert "larger" not in text and "residual" not in text and "int8" not in text
     assert "[red]x[/]" in printed(summarised().model_copy(update={"dataset": "[red]x[/]"}))

@@ -11,6 +11,7 @@ from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
 from pipelines.runtime.input_errors import MEMORY, REMEDIES, known_message, report_input_errors
 from pipelines.train import CHECKPOINT
+from tests.pipelines.train_cases import SIGMAS
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENAMETOOLONG])
@@ -48,12 +49,7 @@ def test_a_bug_is_none(error):
 def test_a_full_disk_is_one_message_and_the_old_files_stay(in_project, monkeypatch, capsys):
     folder = in_project(train={"epochs": 2})
     (folder / "models/evolve").mkdir(parents=True)
-    genotype = (
-        '{"network": "vgg16", "n_genes": 6, "form": "per_layer", "seed": 1, "sigma_O": 0.3, "sigma_X": ['
-        + ", ".join(["0.4"] * 8)
-        + "]}"
-    )
-    (folder / "models/evolve/genotype.json").write_text(genotype)
+    (folder / "models/evolve/genotype.json").write_text(SIGMAS.model_dump_json())
     CHECKPOINT.parent.mkdir(parents=True)
     CHECKPOINT.write_bytes(b"the one before")
 

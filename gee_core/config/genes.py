@@ -1,0 +1,120 @@
+"""The genes: all numbers that evolve can search, their ranges and what they act on. To add one, add an entry to ``GENES``."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from gee_core.config.section import Section
+from gee_core.errors import InputError, did_you_mean
+
+
+class Shape(Section):
+    """The shape of the initial draws; a gene that is not named is neutral, and a neutral gene changes no bit of them.
+
+    Batch norm removes the effect of a σ, but not that of these genes. In a plain network ω_X and β shape the weights
+    themselves, and ω_O, which has nothing to act on, is left out.
+    """
+
+    omega_O: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """ω_O: the singular values of O are raised to 1 - ω_O, its Frobenius norm kept; 0 = as drawn, 1 = orthogonal."""
+    omega_X: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """ω_X: the singular values of every X_l[p], likewise."""
+    beta: Annotated[float, Field(ge=0, le=4)] = 0.0
+    """β: X_l[p] is multiplied by c·exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, so that W[p]
+    is proportional to exp(-β·d²); c keeps the expected norm of W. 0 = flat kernels."""
+
+    def is_neutral(self) -> bool:
+        """Whether no gene changes anything."""
+        return self == Shape()
+
+
+@dataclass(frozen=True)
+class Gene:
+    """A number that evolve can search. Those of neurons, plasticity and structure are named as the settings they replace."""
+
+    group: str
+    low: float
+    """Least value in a search; a search whose start lies outside is widened to it."""
+    high: float
+    about: str
+    """Symbol and meaning."""
+    neutral: float | None = None
+    """The value that changes nothing; None where that is the value of the setting."""
+    log: bool = True
+    """Whether equal factors are equal steps, not equal differences."""
+    origin: float = 0.0
+    """The value from which a logarithm counts: τ lies above 1."""
+    integer: bool = False
+    relative: bool = False
+    """Whether ``low`` and ``high`` are factors on the value at the start."""
+
+    def scaled(self, value: float) -> float:
+        """``value`` on the scale on which steps are equal."""
+        return math.log(value - self.origin) if self.log else value
+
+
+GENES = {
+    "sigma_O": Gene("wiring", 0, 0, "σ_O: standard deviation of O, from its start divided to multiplied by evolve.bound"),
+    "sigma_X": Gene("wiring", 0, 0, "σ_X: one standard deviation of all X_l, in place of σ_0 … σ_L"),
+    "omega_O": Gene("shape", 0.0, 1.0, "ω_O: flatness of O’s singular values", 0.0, log=False),
+    "omega_X": Gene("shape", 0.0, 1.0, "ω_X: flatness of the singular values of every X_l[p]", 0.0, log=False),
+    "beta": Gene("shape", 0.0, 2.0, "β: decay of a kernel from its centre", 0.0, log=False),
+    "v_threshold": Gene("neurons", 0.1, 1.0, "V_th: firing threshold"),
+    "tau": Gene("neurons", 1.15, 4.0, "τ: membrane time constant in steps", origin=1.0),
+    "surrogate_alpha": Gene("neurons", 0.7, 4.0, "α: slope of the surrogate gradient"),
+    "lr": Gene("plasticity", 1e-3, 5e-2, "lr: peak learning rate"),
+    "lr_X": Gene("plasticity", 0.1, 4.0, "lr_X: factor on the learning rate of X"),
+    "lr_O": Gene("plasticity", 0.02, 2.0, "lr_O: factor on the learning rate of O"),
+    "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight decay"),
+    "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True),
+    "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True),
+    "T": Gene("structure", 1, 8, "T: time steps", integer=True),
+}
+"""By name. σ_0 … σ_L, ``sigma_0`` …, are one more gene of ``wiring`` per layer, which a network determines."""
+
+GROUPS = tuple(dict.fromkeys(gene.group for gene in GENES.values()))
+"""A group stands for all of its genes; ``wiring`` for σ_O and σ_0 … σ_L."""
+
+SETTINGS = tuple(name for name, gene in GENES.items() if gene.group not in ("wiring", "shape"))
+"""The genes that replace settings: of `network`, or of the recipes in `evolve` and `train`."""
+
+STRUCTURE = tuple(name for name, gene in GENES.items() if gene.group == "structure")
+
+SIGMA = re.compile(r"sigma_(O|X|\d+)")
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def check_genes(names: Sequence[str]) -> None:
+    """Raise ``InputError`` for a name in `evolve.genes` that is no group and no gene, or for one that stands there twice."""
+    for name in names:
+        if name not in (*GROUPS, *GENES) and not SIGMA.fullmatch(name):
+            known = [*GROUPS, *GENES]
+            remedy = did_you_mean(name, known) or f"the groups are {', '.join(GROUPS)}; the genes {', '.join(GENES)}, sigma_0 …"
+            raise InputError(f"{name!r} is no gene and no group", remedy)
+    found = searched_genes(names, 2)
+    if twice := next((gene for gene in found if found.count(gene) > 1), None):
+        raise InputError(f"{twice} is named twice", "leave out the gene or its group")
+    if "sigma_X" in found and any(gene.startswith("sigma_") and gene[6:].isdecimal() for gene in found):
+        raise InputError("sigma_X sets all σ_l, which wiring or sigma_l set too", "leave out one of the two")
+
+
+def searched_genes(names: Iterable[str], n_encodings: int) -> tuple[str, ...]:
+    """The genes of `evolve.genes` = ``names`` in the order of the search vector; ``n_encodings`` is L + 1."""
+    found: list[str] = []
+    for name in names:
+        if name == "wiring":
+            found += ["sigma_O", *(f"sigma_{layer}" for layer in range(n_encodings))]
+        else:
+            found += [gene for gene, of in GENES.items() if of.group == name] if name in GROUPS else [name]
+    return tuple(found)
+
+
+def with_genes(section: AnySection, values: Mapping[str, float]) -> AnySection:
+    """``section`` with the genes among ``values`` that are its settings."""
+    own = {name: values[name] for name in SETTINGS if name in values and name in type(section).model_fields}
+    return section.model_copy(update=own) if own else section

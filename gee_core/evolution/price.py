@@ -1,0 +1,59 @@
+"""What a candidate's network costs: counted before it is trained, its energy measured after."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from gee_core.config import EvolveConfig, NetworkConfig
+from gee_core.evaluation.energy import measure_energy
+from gee_core.evolution.candidate import Price
+from gee_core.gene_file import stored_bytes
+from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.wired import ImageShape, wired_network
+from gee_core.training.loop import Images
+from gee_core.training.recipe import Recipe
+
+ENERGY_IMAGES = 256
+"""At most so many hold-out images are run to measure the energy of a candidate."""
+
+
+def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
+    """The price of ``net`` before it is trained; its energy is that of the layers that multiply, mostly the stem."""
+    image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
+    layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
+    energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
+    operations = sum(layer.macs * layer.steps for layer in layers)
+    return Price(count_parameters(net), stored_bytes(net), net.T, energy, operations)
+
+
+def share_of_images(network: NetworkConfig, own: NetworkConfig, meta: ImageShape) -> float:
+    """How many times as many images the network ``own`` trains on as ``network`` does, at equal operations."""
+    there, here = (configured_price(each, meta, 0.0).operations for each in (network, own))
+    return there / here
+
+
+def passes_over(n_images: int, epochs: int, share: float, available: int, least: int = 1) -> tuple[int, int]:
+    """Epochs, at least ``epochs``, and images per epoch of ``share`` · ``epochs`` · ``n_images`` passes over ``available``."""
+    wanted = share * epochs * n_images
+    epochs = max(epochs, math.ceil(wanted / available))
+    return epochs, max(least, min(available, round(wanted / epochs)))
+
+
+def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
+    """``counted`` of the configured network."""
+    return counted(wired_network(network, meta, None, 0), meta, e_mac)
+
+
+def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:
+    """Energy per image in µJ (Eq. 17) of a trained candidate, on the first hold-out images; ``pj`` are E_MAC and E_AC."""
+    images, _ = next(holdout.batches(ENERGY_IMAGES))
+    return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
+
+
+def outside(cfg: EvolveConfig, price: Mapping[str, float]) -> tuple[float, str]:
+    """How far a candidate of that ``price`` is outside of the budget, 0 if it is not, and the reason."""
+    if cfg.budget is None or not (over := cfg.budget.exceeded(price)):
+        return 0.0, "ok"
+    named = ", ".join(f"{name} = {price[name]:,.6g} of {getattr(cfg.budget, name):,}" for name in over)
+    return sum(over.values()), f"outside: {named}"

@@ -1,0 +1,43 @@
+"""What evolve searches, and the check that something of it is possible."""
+
+import inspect
+from dataclasses import asdict
+
+from gee_core.config import Params
+from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
+from gee_core.config.known_networks import is_own, registered
+from gee_core.errors import InputError
+from gee_core.evolution.search_vector import SearchSpace
+from pipelines.inputs.own_network import expected_images
+from pipelines.inputs.starts import start_genotype
+
+
+def search_space(params: Params) -> SearchSpace:
+    """The genes that evolve searches, around its start."""
+    return SearchSpace(params.searched_genes(), start_genotype(params), params.evolve.bound, params.network)
+
+
+def check_search(params: Params) -> None:
+    """Check that an own network takes what is searched, and that the least network of the search is within `evolve.budget`."""
+    name, budget, least = params.network.name, params.evolve.budget, params.network
+    genes = params.searched_genes() if params.evolve.searches else ()
+    if is_own(name):
+        taken = {"n_genes", *inspect.signature(registered(name).build).parameters}
+        if refused := [
+            gene for gene in genes if gene in SETTINGS and gene in params.network.model_dump() and gene not in taken
+        ]:
+            problem = f"evolve.genes = {params.evolve.genes} searches {refused[0]}, which {name} does not take"
+            raise InputError(problem, f"give it an argument {refused[0]}, or leave the gene out")
+    if budget is None or least.n_genes is None:
+        return
+    from gee_core.evolution.price import configured_price  # loads torch
+
+    if structure := set(STRUCTURE) & set(genes):
+        space = search_space(params)
+        low = dict(space.genotype(space.bounds()[0]).settings)
+        least = with_genes(least, {gene: low[gene] for gene in structure})
+    price = asdict(configured_price(least, expected_images(params.prepare), params.evaluate.e_mac))
+    for limit in budget.exceeded(price):
+        possible = f"the least that the searched genes allow is {price[limit]:,.6g}"
+        problem = f"evolve.budget.{limit} = {getattr(budget, limit):,}: {possible}"
+        raise InputError(problem, "raise it to that or more, or search genes of structure")

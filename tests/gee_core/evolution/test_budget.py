@@ -1,0 +1,99 @@
+"""Budgets: what a candidate costs, before it is trained and after, and where it ranks if that is too much."""
+
+from dataclasses import asdict, replace
+
+import pytest
+from safetensors import safe_open
+
+from gee_core.checkpoint import load
+from gee_core.config.evolve import Budget
+from gee_core.data.prepared import load_prepared
+from gee_core.evaluation.energy import measure_energy
+from gee_core.evolution.candidate import Price, failed
+from gee_core.evolution.loop import evolve
+from gee_core.evolution.price import configured_price, outside, passes_over
+from gee_core.evolution.proxy import score
+from gee_core.evolution.proxy_task import checkpoint_name
+from gee_core.evolution.winner import final_fitness, winner
+from gee_core.gene_file import save_genes
+from gee_core.model.network import count_parameters
+from gee_core.model.wired import wired_network
+from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
+from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed
+
+PRICE = Price(1000, 900, 4, 2.5, 1e5)
+
+
+def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_the_energy_of_what_multiplies(task, tmp_path):
+    meta = load_prepared(task.prepared).meta
+    price, net = configured_price(NETWORK, meta, 4.6), wired_network(NETWORK, meta, None, 0)
+    save_genes(tmp_path / "genes.safetensors", net)
+    with safe_open(tmp_path / "genes.safetensors", "pt") as file:
+        stored = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
+    assert price.bytes == sum(tensor.nbytes for tensor in stored)
+    assert (price.parameters, price.steps) == (count_parameters(net), 3)
+    layers = measure_energy(net, meta.normalise(load_prepared(task.prepared).holdout_images().images)).layers
+    assert price.energy_uj == pytest.approx(1e-6 * 4.6 * layers[0].macs)  # the stem alone
+    assert price.operations == pytest.approx(sum(layer.macs * layer.steps for layer in layers))
+
+
+def test_what_exceeds_a_limit_counts_by_its_part_and_what_has_no_limit_does_not():
+    cfg = config(budget=Budget(parameters=800, energy_uj=2.0, steps=4))
+    named = "outside: parameters = 1,000 of 800, energy_uj = 2.5 of 2.0"
+    assert outside(cfg, asdict(PRICE)) == (pytest.approx(0.25 + 0.25), named)
+    assert outside(cfg, asdict(replace(PRICE, parameters=800, energy_uj=2.0))) == (0.0, "ok")
+    assert outside(config(), asdict(PRICE)) == (0.0, "ok")
+
+
+def test_a_candidate_that_is_too_large_is_not_trained_and_one_that_fires_too_much_is_known_after(task, tmp_path):
+    task = replace(task, checkpoints=tmp_path)
+    fits = score(changed(task, budget=Budget(parameters=10**6, energy_uj=1e3)), candidate())
+    assert (fits.status, fits.excess) == ("ok", 0.0)
+    net = load(tmp_path / checkpoint_name(candidate())).eval()
+    data = load_prepared(task.prepared)
+    activity = measure_energy(net, data.meta.normalise(data.holdout_images().images))
+    assert fits.price.energy_uj == pytest.approx(1000 * activity.energy_mj(), rel=1e-6)
+    large = score(changed(task, budget=Budget(bytes=100)), candidate())
+    assert large.status.startswith(f"outside: bytes = {fits.price.bytes:,} of 100") and large.image_passes == 0
+    assert large.excess == pytest.approx(fits.price.bytes / 100 - 1) and large.repeatable
+    lively = score(changed(task, budget=Budget(energy_uj=0.99 * fits.price.energy_uj)), candidate())
+    assert lively.status.startswith("outside: energy_uj") and lively.excess == pytest.approx(1 / 0.99 - 1)
+    assert (lively.L_ce, lively.image_passes) == (fits.L_ce, fits.image_passes) and lively.image_passes > 0
+    assert score(task, candidate()).price is None  # of no interest
+
+
+def test_the_search_moves_into_the_budget_and_no_candidate_outside_wins():
+    limit = SPACE.start.sigma_O / 1.5
+
+    def lower_is_worse(c):
+        sigma = c.genotype.sigma_O
+        if sigma > limit:
+            return replace(failed("x"), status="outside", excess=sigma / limit - 1)
+        return measured(1.0 / sigma)
+
+    cfg = config(variant="baseline", n_generations=8, population_size=8)
+    records = evolve(cfg, SPACE, 3, Scorer(lower_is_worse))
+    by_generation = [[r.ok for r in records if r.candidate.generation == g] for g in range(8)]
+    assert not by_generation[0][0] and sum(by_generation[-1]) > sum(by_generation[0])
+    assert all((F == F) == r.ok for F, r in zip(final_fitness(records, cfg), records, strict=True))
+    assert winner(records, cfg).candidate.genotype.sigma_O <= limit
+
+
+@pytest.mark.parametrize(
+    ("share", "found"),
+    [(1.0, (2, 100)), (0.5, (2, 50)), (2.0, (2, 200)), (2.25, (3, 150)), (10.0, (10, 200)), (1e-6, (2, 1))],
+)
+def test_more_passes_take_more_images_as_long_as_there_are_some_then_more_epochs(share, found):
+    assert passes_over(100, 2, share, available=200) == found
+
+
+def test_a_candidate_of_fewer_operations_trains_on_more_images(task):
+    data = load_prepared(task.prepared)
+    task = changed(task, proxy_images=8, proxy_epochs=1, batch_size=4)
+    small = replace(candidate(), genotype=replace(candidate().genotype, settings=(("width", NETWORK.width / 2), ("T", 2))))
+    passes = {equal: score(changed(task, equal=equal), small).image_passes for equal in ("passes", "operations")}
+    half = NETWORK.model_copy(update={"width": NETWORK.width / 2, "T": 2})
+    full, less = (configured_price(network, data.meta, 4.6).operations for network in (NETWORK, half))
+    assert passes["passes"] == 8
+    assert passes["operations"] == pytest.approx(8 * full / less, rel=0.15) and passes["operations"] > 20
+    assert score(changed(task, equal="operations"), candidate()) == score(task, candidate())

@@ -1,0 +1,143 @@
+"""Fronts: ranks, crowding, hypervolume and choice, and searches of several objectives whose scores are known beforehand."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gee_core.config.evolve import Budget
+from gee_core.errors import InputError
+from gee_core.evolution.candidate import Candidate, Price, Record, failed
+from gee_core.evolution.front import chosen, crowding, front, hypervolume, hypervolumes, point, ranks
+from gee_core.evolution.loop import evolve
+from gee_core.evolution.search import Nsga2
+from gee_core.evolution.winner import winner
+from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
+
+POINTS = st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 3), min_size=1, max_size=12)
+CFG = config(variant="baseline", objectives=["loss", "energy"], n_generations=6, population_size=8)
+
+
+def beats(p, q):
+    return p != q and all(a <= b for a, b in zip(p, q, strict=True))
+
+
+@given(points=POINTS)
+def test_a_front_holds_what_nobody_beats_among_those_that_are_left(points):
+    found = ranks([*points, (math.nan, 0.0, 0.0)])
+    assert found.pop() == 0
+    for p, rank in zip(points, found, strict=True):
+        left = [q for q, other in zip(points, found, strict=True) if other >= rank]
+        assert not any(beats(q, p) for q in left)
+        assert rank == 1 or any(beats(q, p) or q == p for q, other in zip(points, found, strict=True) if other == rank - 1)
+
+
+@given(points=POINTS)
+def test_the_hypervolume_is_the_number_of_cells_that_a_point_beats(points):
+    def beaten(cell):
+        return any(all(x <= c for x, c in zip(p, cell, strict=True)) for p in points)
+
+    assert hypervolume(points, (6.0, 6.0, 6.0)) == sum(map(beaten, itertools.product(range(6), repeat=3)))
+
+
+def test_crowding_is_that_of_nsga2_with_the_number_of_objectives_at_the_ends():
+    points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
+    assert crowding(points) == [2.0, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, 2.0]
+    from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
+
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(size=9))
+    points = np.c_[x, 1 - np.sqrt(x)]
+    theirs, ours = calc_crowding_distance(points) * 2, crowding(list(map(tuple, points.tolist())))
+    np.testing.assert_allclose(np.minimum(theirs, 2.0), ours)
+
+
+def test_nsga2_asks_the_same_again_where_it_is_told_the_same_and_leaves_numpys_generator():
+    def asked():
+        search = Nsga2(np.full(3, 0.25), 2, (np.zeros(3), np.ones(3)), 6, 7)
+        for _ in range(4):
+            vectors = search.ask()
+            yield np.array(vectors)
+            search.tell([(x[0], 1 - x[0] + x[1], 0.0) if x[2] < 0.9 else (math.nan, math.nan, 0.0) for x in vectors])
+
+    before = np.random.get_state()[1].copy()
+    first, second = list(asked()), list(asked())
+    assert (np.random.get_state()[1] == before).all()
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+    assert (first[0][0] == 0.25).all()
+    assert all(((x >= 0) & (x <= 1)).all() for x in first)
+
+
+def trade(c: Candidate):
+    """The larger σ_O, the less loss and the more energy; the distance of every σ_l from a best one costs both."""
+    sigmas = zip((c.genotype.sigma_O, *c.genotype.sigma_X), (0.2, 0.2, 0.15, 0.6), strict=True)
+    x, *others = (math.log(value / best) / math.log(4) for value, best in sigmas)
+    y = math.hypot(*others)
+    if x > 0.9:
+        return failed("it diverged")
+    return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2, 1.0))
+
+
+@pytest.mark.parametrize("variant", ["baseline", "random_search"])
+def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_and_resumes_bit_for_bit(variant):
+    cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "rescore": None})
+    records = evolve(cfg, SPACE, 1, Scorer(trade))
+    assert {r.candidate.seed for r in records} == {records[0].candidate.seed}
+    assert records[0].candidate.genotype == SPACE.genotype(SPACE.start_vector())
+    volumes = hypervolumes(records, cfg)
+    assert volumes == sorted(volumes) and volumes[-1] > volumes[0] > 0
+    members = front(records, cfg)
+    assert [m.point for m in members] == sorted(m.point for m in members) and len(members) > 1
+    known = {r.candidate.key: (r.score, 1.5) for r in records[:20]}
+    scorer = Scorer(trade, order=lambda c: c[::-1])
+    assert repr(evolve(cfg, SPACE, 1, scorer, known)) == repr(records)  # NaN equals nothing
+    assert len(scorer.scored) == len(records) - 20
+
+
+def test_nsga2_covers_more_than_random_draws():
+    def volume(variant, seed):
+        cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "n_generations": 20, "population_size": 16})
+        return hypervolumes(evolve(cfg, SPACE, seed, Scorer(trade)), cfg)[-1]
+
+    assert min(volume("baseline", seed) for seed in range(3)) > max(volume("random_search", seed) for seed in range(3))
+
+
+def members_of(*points):
+    scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy, 1.0)) for loss, energy in points]
+    return front([Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)], CFG)
+
+
+def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
+    members = members_of((0.5, 10.0), (1.0, 2.0), (2.0, 1.0), (0.45, 40.0), (3.0, 3.0))
+    assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
+    assert chosen(members, CFG).point == (0.5, 10.0)  # the corner
+    for choice, wanted in ((Budget(energy_uj=3.0), (1.0, 2.0)), (Budget(parameters=150), (2.0, 1.0)), (4, (2.0, 1.0))):
+        assert chosen(members, CFG.model_copy(update={"choose": choice})).point == wanted
+    few = "`choose` = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
+    many = "`choose` = 5: the front has 4 members: choose 1 to 4"
+    for choice, said in ((5, many), (Budget(energy_uj=0.5), few)):
+        with pytest.raises(InputError) as caught:
+            chosen(members, CFG.model_copy(update={"choose": choice}))
+        assert str(caught.value) == said
+
+
+def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained():
+    cfg = config(variant="baseline", objectives=["loss", "energy"], n_generations=3, rescore={"top": 3, "draws": 2})
+
+    def noisy(c):
+        score = trade(c)
+        return replace(score, L_ce=score.L_ce + 0.1 * c.draw) if c.rescored else score
+
+    records = evolve(cfg, SPACE, 1, Scorer(noisy))
+    again = [r for r in records if r.candidate.rescored]
+    assert 2 * 3 <= len(again) <= 2 * 4  # three members and the start
+    members = front(records, cfg)
+    assert all(m.record.candidate.rescored and m.record.candidate.draw == 0 for m in members)
+    for m in members:
+        own = [point(r, cfg) for r in again if r.candidate.rescored == m.record.candidate.rescored]
+        assert m.point == pytest.approx(np.mean(own, axis=0))
+    assert winner(records, cfg) == chosen(members, cfg).record

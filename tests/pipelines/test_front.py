@@ -1,0 +1,110 @@
+"""A search of several objectives through the stages: its files, its resumption, another member of its front, the page."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from gee_core.errors import InputError
+from gee_core.evolution.front import ranks
+from pipelines import evolve
+from pipelines.figures.search import front_of_candidates
+from pipelines.inputs.genotype_file import FrontFile, choose_member
+from pipelines.project.params import load_params
+from tests.pipelines.conftest import write_params
+from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
+from tests.pipelines.report_inputs import changed, make
+from tests.pipelines.test_evolve_stage import run_main
+from tests.pipelines.test_report import text_of
+
+OF_TWO = {"variant": "baseline", "objectives": ["loss", "energy"], "genes": ["neurons", "structure"], "sigma": 0.5}
+OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 3, "draws": 2}}
+
+
+def files(folder):
+    """Those that the stage leaves."""
+    names = [f"models/evolve/{name}.json" for name in ("front", "genotype")]
+    names += [f"reports/evolve/{name}" for name in ("candidates.csv", "metrics.json")]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member_without_a_search(
+    in_project, make_params, monkeypatch, here_and_now
+):
+    folder = in_project(evolve=OF_TWO)
+    tracked = run_main(monkeypatch)
+    front = FrontFile.model_validate_json((folder / "models/evolve/front.json").read_text())
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False, na_values=[""])
+    search = rows[rows.rescored.isna()]
+    assert len(search) == 8 and (rows.parameters > 0).all() and rows.energy_uj.gt(0).all() and search.seed.nunique() == 1
+    assert [m.objectives["loss"] for m in front.members] == sorted(m.objectives["loss"] for m in front.members)
+    points = list(search[["L_ce", "energy_uj"]].itertuples(index=False, name=None))
+    names = [f"gen{g}-cand{i}" for g, i in zip(search.generation, search["index"], strict=True)]
+    assert [tracked.ranked[name]["rank"] for name in names] == ranks(points)
+    assert all(tracked.ranked[name]["crowding"] >= 0 for name in names)
+    assert [values["hypervolume"] for step, values in tracked.curves if step is not None and "hypervolume" in values] == list(
+        front.hypervolume
+    )
+    own = json.loads((folder / "models/evolve/genotype.json").read_text())
+    assert own == json.loads(front.members[front.chosen - 1].genotype.model_dump_json())
+    assert {name for _, name, _ in tracked.files} >= {"front.json", "genotype.json"}
+    before, here_and_now.scored = files(folder), []
+    other = len(front.members) if front.chosen == 1 else 1
+    choose_member(other)
+    assert load_params().evolve.choose == other
+    run_main(monkeypatch)
+    assert here_and_now.scored == []  # another member, with the scores of the same search
+    assert json.loads((folder / "models/evolve/genotype.json").read_text()) == json.loads(
+        front.members[other - 1].genotype.model_dump_json()
+    )
+    write_params(folder / "params.yaml", make_params(evolve=OF_TWO))
+    run_main(monkeypatch)
+    assert files(folder) == before
+    with pytest.raises(InputError, match=r"--member 99: the front in .* has \d members: choose 1 to \d"):
+        choose_member(99)
+
+
+def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tmp_path, here_and_now):
+    params = make_params(evolve=OF_TWO)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = evolve.run(params, digits, tmp_path / "whole")
+
+    def stop(record):
+        if record.candidate.place == (1, 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evolve.run(params, digits, tmp_path / "stopped", stop)
+    again = evolve.run(params, digits, tmp_path / "stopped")
+    assert (again.front, again.genotype, again.metrics) == (whole.front, whole.genotype, whole.metrics)
+    assert again.records == whole.records
+
+
+@pytest.fixture
+def front(digits, make_params, tmp_path_factory, here_and_now) -> FrontFile:
+    return evolve.run(make_params(evolve=OF_TWO), digits, tmp_path_factory.mktemp("scratch")).front
+
+
+def test_the_page_has_the_front_as_table_and_figure(front, tmp_path, no_figures):
+    params = changed(evolve={"objectives": ["loss", "energy"], "variant": "baseline"})
+    (tmp_path / "models/evolve").mkdir(parents=True)
+    (tmp_path / "models/evolve/front.json").write_text(front.model_dump_json())
+    text = text_of(make(tmp_path, params)[1])
+    assert "The front" in text and "gee run --member NUMBER" in text
+    for number, member in enumerate(front.members, 1):
+        mark = ", trained" if number == front.chosen else ""
+        assert f"{number}{mark} {member.objectives['loss']:.4g} {member.objectives['energy']:.4g} " in text
+
+
+def test_the_figure_numbers_the_members(front):
+    table = pd.DataFrame({"L_ce": [2.0, 1.0, 3.0], "energy_uj": [0.1, 0.4, 0.3], "index": [0, 1, 2]})
+    table = table.assign(rescored="", generation=0, fitness=table["L_ce"], final_fitness=table["L_ce"], winner=False)
+
+    def drawn():
+        return front_of_candidates(table, pd.DataFrame([m.objectives for m in front.members]), front.chosen)
+
+    assert_same_bytes_and_self_contained(drawn)
+    assert {str(front.chosen), "energy per image (µJ) (log)", f"{len(front.members)} members of the front"} <= set(
+        texts(drawn())
+    )
