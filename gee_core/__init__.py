@@ -66,7 +66,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""
 
-_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", "pymoo": "evolve"}
+_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", "moocore": "evolve", "pymoo": "evolve"}
 """The extra of ``gee-snn`` that installs an optional package."""
 
 

@@ -15,7 +15,7 @@ from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Key, Price, Record, Score
 from gee_core.evolution.front import front, hypervolumes
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
-from gee_core.evolution.winner import final_fitness, fresh_fitness, rescored_start, winner
+from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
@@ -164,21 +164,19 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
     cfg = params.evolve
     if not cfg.several:
         return None
-    members = front(records, cfg)
-    return FrontFile(
-        hypervolume=tuple(hypervolumes(records, cfg)),
-        chosen=1 + [member.record for member in members].index(best),
-        members=tuple(
-            FrontMember(
-                name=m.record.candidate.rescored or m.record.candidate.label,
-                objectives=dict(zip(cfg.objectives, m.point, strict=True)),
-                price=m.record.price(),
-                proxy_accuracy=m.record.score.proxy_accuracy,
-                genotype=genotype_file(params, m.record),
-            )
-            for m in members
-        ),
+    found = front(records, cfg)
+    members = tuple(
+        FrontMember(
+            name=r.candidate.rescored or r.candidate.label,
+            objectives=dict(zip(cfg.objectives, point, strict=True)),
+            price=r.price(),
+            proxy_accuracy=r.score.proxy_accuracy,
+            genotype=genotype_file(params, r),
+        )
+        for r, point in found
     )
+    chosen = 1 + [r for r, _ in found].index(best)
+    return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members)
 
 
 def table(found: Evolved, params: Params) -> list[dict[str, object]]:
@@ -200,7 +198,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
     final, fresh = final_fitness(records, params.evolve)[records.index(best)], fresh_fitness(records, params.evolve)
     draws = fresh.get(best.candidate.rescored, [final])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
-    start = fresh.get(rescored_start({record.candidate.rescored for record in records}, params.evolve.searches) or "")
+    start = fresh.get(START) if params.evolve.searches else None
     return {
         "best_fitness": fmean(draws),
         **spread,
@@ -287,7 +285,7 @@ def note_of_progress(records: list[Record], params: Params) -> str:
 def write_outputs(found: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     rows = table(found, params)
-    found.genotype.write(GENOTYPE)
+    write_json(GENOTYPE, found.genotype.model_dump())
     write_json(FRONT, found.front.model_dump()) if found.front else FRONT.unlink(missing_ok=True)
     write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
     write_json(OUT / "metrics.json", found.metrics)

@@ -9,7 +9,7 @@ from gee_core.data.meta import Meta, load_meta
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines.figures.svg import pictures
-from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, load_genotype
 from pipelines.inputs.measured import read_measured, reading
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
@@ -37,9 +37,8 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
         InputError: a stage's file is missing, damaged or does not fit the others.
     """
     measured = read_measured(reports)
-    with reading(path := models / "evolve/genotype.json"):
-        genotype = GenotypeFile.read(path)
-    summary = build_summary(genotype.evolved(params), measured, git_commit(reports.parent))
+    genotype = load_genotype(params, models / "evolve/genotype.json")
+    summary = build_summary(params.with_genes(genotype.genes), measured, git_commit(reports.parent))
     text = json.dumps(summary.values(), indent=2, allow_nan=False) + "\n"
     result = result_id(text.encode())
     with remedy(PREPARE):

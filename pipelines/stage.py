@@ -39,7 +39,7 @@ class Stage:
 
     def evolved(self) -> Self:
         """The same stage with the parameters of the network that train makes of the winner: its genes replace settings."""
-        return replace(self, params=load_genotype(self.params).evolved(self.params))
+        return replace(self, params=self.params.with_genes(load_genotype(self.params).genes))
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Steps]:
         """`progress` of the stage's task."""

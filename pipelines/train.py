@@ -72,7 +72,7 @@ def run(
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    params = genotype.evolved(params)
+    params = params.with_genes(genotype.genes)
     cfg, compute = params.train, compute or Compute.of(params.base.device, params.base.precision)
     if cfg.init_from is None:
         net = _wired(params, data.meta, genotype)
@@ -159,7 +159,7 @@ def main() -> None:
 def _train(s: Stage, compute: Compute) -> None:
     data, genotype = prepared_images(), load_genotype(s.params)
     scratch, start = resume_folder(s.params), init_from_files(s.params)
-    params = genotype.evolved(s.params)
+    params = s.params.with_genes(genotype.genes)
     check_same(compute.rank, scratch.name)
     with said_once(compute.rank):
         check_reach(compute.rank.of, params.train.batch_size, f"{compute.rank.of} processes")

@@ -154,11 +154,10 @@ class EvolveConfig(Section):
     @field_validator("choose", mode="before")
     @classmethod
     def _is_a_choice(cls, choice: object) -> object:
-        limits = dict(choice) if isinstance(choice, dict | Budget) else {}
-        if unknown := limits.keys() - Budget.model_fields.keys():
-            raise ValueError(f"{min(unknown)} is no limit: write {', '.join(Budget.model_fields)}")
-        if not (choice == "knee" or limits or (type(choice) is int and choice > 0)):
-            raise ValueError("must be knee, limits such as {energy_uj: 10}, or the number of a member, from 1")
+        limits = set(dict(choice)) if isinstance(choice, dict | Budget) else set()
+        if not (choice == "knee" or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
+            limit = f"limits of {', '.join(Budget.model_fields)} such as {{energy_uj: 10}}"
+            raise ValueError(f"must be knee, {limit}, or the number of a member, from 1")
         return choice
 
     @model_validator(mode="after")
@@ -169,21 +168,15 @@ class EvolveConfig(Section):
         if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
             remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
             raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
-        if self.equal == "operations" and self.halving is not None:
-            raise ValueError(f"halving = {self.halving}: epochs differ where equal = operations: set it to null")
-        if self.several and self.halving is not None:
-            raise ValueError(f"halving = {self.halving}: a front compares candidates of equally many epochs: set it to null")
+        if self.halving is not None and (self.several or self.equal == "operations"):
+            why = "a front compares candidates of equally many" if self.several else "equal = operations has others for each"
+            raise ValueError(f"halving = {self.halving}: it eliminates by epochs, and {why}: set it to null")
         return self
 
     @property
     def several(self) -> bool:
         """Whether the search has several objectives."""
         return self.searches and len(self.objectives) > 1
-
-    @property
-    def measures_energy(self) -> bool:
-        """Whether the energy of trained candidates matters."""
-        return (self.budget is not None and self.budget.energy_uj is not None) or (self.several and "energy" in self.objectives)
 
     @property
     def counts(self) -> bool:

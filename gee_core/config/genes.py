@@ -34,23 +34,23 @@ class Shape(Section):
 
 @dataclass(frozen=True)
 class Gene:
-    """A number that evolve can search. Those of neurons, plasticity and structure are named as the settings they replace."""
+    """A number that evolve can search, from ``low`` to ``high``, or to its start where that lies outside.
+
+    Those of neurons, plasticity and structure are named as the settings that they replace. ``neutral`` is None where that is
+    the value of the setting. Of a ``log`` gene equal factors are equal steps; τ counts from its ``origin``. ``relative``: the
+    range is one of factors on the value at the start.
+    """
 
     group: str
     low: float
-    """Least value in a search; a search whose start lies outside is widened to it."""
     high: float
     about: str
     """Symbol and meaning."""
     neutral: float | None = None
-    """The value that changes nothing; None where that is the value of the setting."""
     log: bool = True
-    """Whether equal factors are equal steps, not equal differences."""
     origin: float = 0.0
-    """The value from which a logarithm counts: τ lies above 1."""
     integer: bool = False
     relative: bool = False
-    """Whether ``low`` and ``high`` are factors on the value at the start."""
 
     def scaled(self, value: float) -> float:
         """``value`` on the scale on which steps are equal."""
@@ -84,34 +84,27 @@ SETTINGS = tuple(name for name, gene in GENES.items() if gene.group not in ("wir
 
 STRUCTURE = tuple(name for name, gene in GENES.items() if gene.group == "structure")
 
-SIGMA = re.compile(r"sigma_(O|X|\d+)")
-
 AnySection = TypeVar("AnySection", bound=Section)
 
 
 def check_genes(names: Sequence[str]) -> None:
     """Raise ``InputError`` for a name in `evolve.genes` that is no group and no gene, or for one that stands there twice."""
+    known, found = [*GROUPS, *GENES], searched_genes(names, 2)
     for name in names:
-        if name not in (*GROUPS, *GENES) and not SIGMA.fullmatch(name):
-            known = [*GROUPS, *GENES]
+        if name not in known and not re.fullmatch(r"sigma_\d+", name):
             remedy = did_you_mean(name, known) or f"the groups are {', '.join(GROUPS)}; the genes {', '.join(GENES)}, sigma_0 …"
             raise InputError(f"{name!r} is no gene and no group", remedy)
-    found = searched_genes(names, 2)
     if twice := next((gene for gene in found if found.count(gene) > 1), None):
         raise InputError(f"{twice} is named twice", "leave out the gene or its group")
-    if "sigma_X" in found and any(gene.startswith("sigma_") and gene[6:].isdecimal() for gene in found):
+    if "sigma_X" in found and any(re.fullmatch(r"sigma_\d+", gene) for gene in found):
         raise InputError("sigma_X sets all σ_l, which wiring or sigma_l set too", "leave out one of the two")
 
 
 def searched_genes(names: Iterable[str], n_encodings: int) -> tuple[str, ...]:
     """The genes of `evolve.genes` = ``names`` in the order of the search vector; ``n_encodings`` is L + 1."""
-    found: list[str] = []
-    for name in names:
-        if name == "wiring":
-            found += ["sigma_O", *(f"sigma_{layer}" for layer in range(n_encodings))]
-        else:
-            found += [gene for gene, of in GENES.items() if of.group == name] if name in GROUPS else [name]
-    return tuple(found)
+    groups = {group: [name for name, gene in GENES.items() if gene.group == group] for group in GROUPS}
+    groups["wiring"] = ["sigma_O", *(f"sigma_{layer}" for layer in range(n_encodings))]
+    return tuple(gene for name in names for gene in groups.get(name, [name]))
 
 
 def with_genes(section: AnySection, values: Mapping[str, float]) -> AnySection:

@@ -25,8 +25,7 @@ class Candidate:
     epochs: int | None = None
     """Score it after this many of the proxy's epochs (a rung of halving); None for all of them."""
     rescored: str = ""
-    """What it scores again with a fresh seed: a candidate, by its `label`; the "mean" of CMA-ES's distribution; or the
-    "start" of a random search."""
+    """What it scores again with a fresh seed: a candidate, by its `label`, or the "mean" of CMA-ES's distribution."""
     draw: int = 0
     """Which of the fresh seeds it has, from 0."""
 

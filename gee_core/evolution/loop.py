@@ -82,11 +82,8 @@ def evolve(
             search.tell(_told(in_order, cfg))
         on_generation(in_order)
         records += in_order
-    mean, start = None, None
-    if search is not None:
-        mean = None if search.mean is None else space.genotype(search.mean)
-        start = space.genotype(space.start_vector()) if mean is None else records[0].candidate.genotype
-    if again := candidates_to_rescore(records, start, mean, cfg, seed):
+    mean = None if search is None or search.mean is None else space.genotype(search.mean)
+    if again := candidates_to_rescore(records, mean, cfg, seed):
         in_order = score(cfg.model_copy(update={"halving": None}), again, records[-1].decay, None)
         on_generation(in_order)
         records += in_order
@@ -138,7 +135,7 @@ def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | N
         return None
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
-        return RandomSearch(space.bounds(), population, seed, space.start_vector() if cfg.several else None)
+        return RandomSearch(space.start_vector(), space.bounds(), population, seed)
     if cfg.several:
         return Nsga2(space.start_vector(), len(cfg.objectives), space.bounds(), population, seed)
     return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from gee_core.config import EvolveConfig, NetworkConfig
+from gee_core.data.meta import Meta
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Price
 from gee_core.gene_file import stored_bytes
@@ -27,22 +28,16 @@ def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
     return Price(count_parameters(net), stored_bytes(net), net.T, energy, operations)
 
 
-def share_of_images(network: NetworkConfig, own: NetworkConfig, meta: ImageShape) -> float:
-    """How many times as many images the network ``own`` trains on as ``network`` does, at equal operations."""
-    there, here = (configured_price(each, meta, 0.0).operations for each in (network, own))
-    return there / here
-
-
-def passes_over(n_images: int, epochs: int, share: float, available: int, least: int = 1) -> tuple[int, int]:
-    """Epochs, at least ``epochs``, and images per epoch of ``share`` · ``epochs`` · ``n_images`` passes over ``available``."""
-    wanted = share * epochs * n_images
-    epochs = max(epochs, math.ceil(wanted / available))
-    return epochs, max(least, min(available, round(wanted / epochs)))
-
-
 def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
     """``counted`` of the configured network."""
     return counted(wired_network(network, meta, None, 0), meta, e_mac)
+
+
+def passes_over(passes: float, epochs: int, meta: Meta) -> tuple[int, int]:
+    """Epochs, at least ``epochs``, and images per epoch that are about so many image passes."""
+    available = meta.n_train - meta.n_holdout
+    epochs = max(epochs, math.ceil(passes / available))
+    return epochs, max(meta.num_classes, min(available, round(passes / epochs)))
 
 
 def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:

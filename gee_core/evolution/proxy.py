@@ -23,7 +23,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.price import counted, measured_energy, outside, passes_over, share_of_images
+from gee_core.evolution.price import configured_price, counted, measured_energy, outside, passes_over
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -72,8 +72,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
     meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)
     if evolve.equal == "operations" and network != task.network:
-        share, available = share_of_images(task.network, network, meta), meta.n_train - meta.n_holdout
-        epochs, n_images = passes_over(len(train), evolve.proxy_epochs, share, available, meta.num_classes)
+        start, own = (configured_price(each, meta, 0.0).operations for each in (task.network, network))
+        epochs, n_images = passes_over(start / own * evolve.proxy_epochs * len(train), evolve.proxy_epochs, meta)
         evolve = evolve.model_copy(update={"proxy_epochs": epochs})
         train = _images(task.prepared, n_images, compute.device)[1]
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
@@ -102,7 +102,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
     result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))
-    if price is not None and evolve.measures_energy and result.status == "ok":
+    if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
         excess, status = outside(evolve, asdict(price))
         result = replace(result, excess=excess, status=status)

@@ -99,14 +99,35 @@ class CmaEs:
             self._es.tell(self._asked, np.where(np.isnan(found), worst + 1.0, found).tolist())
 
 
-class Nsga2:
-    """NSGA-II, with ``pymoo``'s simulated binary crossover and polynomial mutation. It begins with the start and uniform draws.
+class RandomSearch:
+    """The start, then uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing."""
+
+    mean = None
+    """It has no distribution that moves."""
+
+    def __init__(self, start: np.ndarray, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
+        self._first = [start]
+        self._random = np.random.RandomState(derive_seed(seed, "random_search") % 2**32)
+        self._bounds, self._size = bounds, population_size
+
+    def ask(self) -> list[np.ndarray]:
+        """As of ``Search``."""
+        low, high = self._bounds
+        first, self._first = self._first, []
+        return [*first, *self._random.uniform(low, high, (self._size - len(first), len(low)))]
+
+    def tell(self, values: Sequence[Any]) -> None:
+        """Learn nothing."""
+
+    def state(self) -> None:
+        """No distribution to describe."""
+
+
+class Nsga2(RandomSearch):
+    """NSGA-II with ``pymoo``'s own operators; its first generation is that of random search.
 
     The arguments are those of ``CmaEs``; ``n_objectives`` is the number of values before the excess that ``tell`` is told.
     """
-
-    mean = None
-    """It has no distribution."""
 
     def __init__(
         self, start: np.ndarray, n_objectives: int, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int
@@ -115,12 +136,10 @@ class Nsga2:
         from pymoo.core.problem import Problem
         from pymoo.core.termination import NoTermination
 
-        low, high = bounds
-        drawn = np.random.RandomState(derive_seed(seed, "nsga2") % 2**32).uniform(low, high, (population_size, len(low)))
-        drawn[0] = start
-        problem = Problem(n_var=len(low), n_obj=n_objectives, n_ieq_constr=1, xl=low, xu=high)
-        self._nsga2 = NSGA2(pop_size=population_size, sampling=drawn)
-        self._nsga2.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "pymoo") % 2**32, verbose=False)
+        super().__init__(start, bounds, population_size, seed)
+        problem = Problem(n_var=len(start), n_obj=n_objectives, n_ieq_constr=1, xl=bounds[0], xu=bounds[1])
+        self._nsga2 = NSGA2(pop_size=population_size, sampling=np.array(super().ask()))
+        self._nsga2.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2") % 2**32, verbose=False)
 
     def ask(self) -> list[np.ndarray]:
         """As of ``Search``."""
@@ -136,34 +155,3 @@ class Nsga2:
         self._asked.set("F", np.where(np.isnan(points), worst + 1.0, points))
         self._asked.set("G", np.where(failed, excess.max() + 1.0, excess))
         self._nsga2.tell(infills=self._asked)
-
-    def state(self) -> None:
-        """No distribution to describe."""
-
-
-class RandomSearch:
-    """Uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing.
-
-    ``first`` takes the place of the first draw.
-    """
-
-    mean = None
-    """It has no distribution that moves."""
-
-    def __init__(self, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int, first: np.ndarray | None = None):
-        self._first = first
-        self._random = np.random.RandomState(derive_seed(seed, "random_search") % 2**32)
-        self._bounds, self._size = bounds, population_size
-
-    def ask(self) -> list[np.ndarray]:
-        """As of ``Search``."""
-        low, high = self._bounds
-        drawn = list(self._random.uniform(low, high, (self._size, len(low))))
-        first, self._first = self._first, None
-        return drawn if first is None else [first, *drawn[1:]]
-
-    def tell(self, values: Sequence[Any]) -> None:
-        """Learn nothing."""
-
-    def state(self) -> None:
-        """No distribution to describe."""

@@ -1,7 +1,7 @@
 """Which candidate wins: the best of the search, or of those that are scored again on fresh draws."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from gee_core.config import EvolveConfig
@@ -11,10 +11,8 @@ from gee_core.evolution.front import chosen, crowding, front
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
-START, MEAN = "start", "mean"
-"""`Candidate.rescored` of the start of a random search, which is none of its candidates, and of the mean of CMA-ES's."""
-FIRST = "0-0"
-"""`Candidate.label` of the first candidate of the first generation."""
+START, MEAN = "0-0", "mean"
+"""`Candidate.rescored` of the start of a search, its first candidate, and of the mean of CMA-ES's distribution."""
 
 
 def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
@@ -30,10 +28,8 @@ def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     ]
 
 
-def candidates_to_rescore(
-    records: Sequence[Record], start: Genotype | None, mean: Genotype | None, cfg: EvolveConfig, seed: int
-) -> list[Candidate]:
-    """The best candidates of the search, its ``start``, and the ``mean`` of its distribution, each on the same fresh seeds.
+def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:
+    """The best candidates of the search, its start, and the ``mean`` of its distribution, each on the same fresh seeds.
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on: F does not say
     which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
@@ -41,13 +37,12 @@ def candidates_to_rescore(
     """
     if cfg.rescore is None:
         return []
-    of_start = next((r.candidate.label for r in records if r.candidate.genotype == start), START)
-    named: dict[Genotype, str] = {}
+    start, named = records[0].candidate.genotype, dict[Genotype, str]()
     for r in _most_apart(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
-            named.setdefault(r.candidate.genotype, of_start if r.candidate.genotype == start else r.candidate.label)
-    if named and start is not None:
-        named.setdefault(start, of_start)
+            named.setdefault(r.candidate.genotype, START if r.candidate.genotype == start else r.candidate.label)
+    if named:
+        named.setdefault(start, START)
     if named and mean is not None:
         named.setdefault(mean, MEAN)
     seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]
@@ -67,11 +62,6 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
     return {what: values for what, values in found.items() if not any(map(math.isnan, values))}
 
 
-def rescored_start(names: Collection[str], searched: bool) -> str | None:
-    """Which of the ``names``, `Candidate.rescored`, is the start of the search; None if none is, or nothing was searched."""
-    return next((name for name in (START, FIRST) if searched and name in names), None)
-
-
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     """Of what was scored again, the best draw of what has the least mean F; else the candidate of the search with the least F.
 
@@ -85,7 +75,7 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
         InputError: `choose` names no member of the front.
     """
     if cfg.several and (members := front(records, cfg)):
-        return chosen(members, cfg).record
+        return members[chosen([m.point for m in members], [m.record.price() for m in members], cfg)].record
     fresh = fresh_fitness(records, cfg)
     what = min(fresh, key=lambda name: fmean(fresh[name]), default="")
     ranked = _from_best(records, cfg, what)

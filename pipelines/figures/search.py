@@ -127,20 +127,3 @@ def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
     ax.set(xlabel="σ_X, geometric mean of σ_0 … σ_L (log)", ylabel="σ_O (log)")
     headline(figure, ax, "Which wiring learns fastest")
     return figure, f"{len(accuracy)} candidates in the plane of two standard deviations, coloured by proxy accuracy."
-
-
-@svg
-def wiring_against_analytic(wiring: pd.DataFrame) -> tuple[Figure, str]:
-    """The winner's σ's as multiples of the analytic σ's: columns ``encoding``, ``sigma``, ``analytic``."""
-    figure, ax = panel(3.4)
-    factor = (wiring["sigma"] / wiring["analytic"]).to_numpy()
-    x = np.arange(len(wiring))
-    ax.axhline(1, color=INK, lw=1)
-    ax.vlines(x, 1, factor, color=GENETIC, lw=2.2)
-    ax.plot(x, factor, "o", color=GENETIC, ms=6)
-    log_axis(ax, "y", pd.Series([1.0, *factor]))
-    step = 1 + len(wiring) // 24
-    ax.set_xticks(x[::step], wiring["encoding"].iloc[::step], fontsize=7)
-    ax.grid(axis="x", visible=False)
-    ax.set(ylabel="σ / analytic σ (log)", title="The wiring against the analytic one")
-    return figure, "Every standard deviation of the winner divided by the analytic one."

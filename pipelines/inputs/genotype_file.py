@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 from gee_core.config import NetworkConfig, Params, StrictModel
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
-from gee_core.storage.atomic_files import write_atomically, write_json
+from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.measured import reading
 from pipelines.project.paths import FRONT, GENOTYPE, PARAMS
@@ -64,19 +64,11 @@ class GenotypeFile(StrictModel, extra="ignore"):
         """
         return read_json_model(path, cls)
 
-    def write(self, path: Path) -> None:
-        """Write it to ``path``, atomically."""
-        write_json(path, self.model_dump())
-
     def misfit(self, network: NetworkConfig) -> str:
         """The difference to a genotype of ``network``; empty if there is none."""
         wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
         found = self.model_dump(include=set(wanted))
         return "" if found == wanted else f"{found}, not {wanted}"
-
-    def evolved(self, params: Params) -> Params:
-        """``params`` with the genes that replace settings: those of the network that train makes of this file."""
-        return params.with_genes(self.genes)
 
     @property
     def genotype(self) -> Genotype | None:
@@ -94,11 +86,6 @@ class FrontMember(StrictModel):
     price: dict[str, float]
     proxy_accuracy: float
     genotype: GenotypeFile
-
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Its value of every objective."""
-        return tuple(self.objectives.values())
 
 
 class FrontFile(StrictModel):
@@ -121,17 +108,10 @@ def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
 
 
 def choose_member(number: int) -> None:
-    """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the front of the last search has no such member."""
-    again = "run `gee run` with several evolve.objectives first"
-    try:
-        front = read_json_model(FRONT, FrontFile)
-    except (OSError, ValueError):
-        raise InputError(f"--member {number}: there is no {FRONT}", again) from None
-    if number > len(front.members):
-        n = len(front.members)
+    """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the last search left no such member."""
+    if not FRONT.is_file():
+        raise InputError(f"--member {number}: there is no {FRONT}", "run `gee run` with several evolve.objectives first")
+    if number > (n := len(read_json_model(FRONT, FrontFile).members)):
         raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
-    text = PARAMS.read_text(encoding="utf-8")
-    changed, n = re.subn(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", rf"\g<1>{number}\2", text, flags=re.MULTILINE)
-    if n != 1:
-        raise InputError(f"{PARAMS}: has no line for evolve.choose", f"set evolve.choose to {number} there")
-    write_atomically(PARAMS, changed)
+    line = re.compile(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", flags=re.MULTILINE)
+    write_atomically(PARAMS, line.sub(rf"\g<1>{number}\2", PARAMS.read_text(encoding="utf-8")))

@@ -1,6 +1,5 @@
 """The files that a run starts from: `evolve.start`, a genotype of an earlier evolve, and `train.init_from`, a checkpoint."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +25,6 @@ def start_genotype(params: Params) -> Genotype:
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
     """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared."""
-    if params.evolve.start == "unit":
-        _check_reach(params)
     if params.evolve.start_file is None:
         return None
     path = Path(params.evolve.start_file)
@@ -51,27 +48,6 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     if params.network.init is not None and genotype.shape != params.network.shape:
         raise InputError(f"{named}: has a shape of its own, and network.init another", "set network.init to null")
     return genotype
-
-
-def _check_reach(params: Params) -> None:
-    """Check that a search which starts at σ = 1 has the analytic σ's within its bounds."""
-    genes = params.evolve.genes
-    if not ({"wiring"} & set(genes) or {"sigma_O", "sigma_X"} <= set(genes)):
-        raise InputError(
-            f"evolve.start = unit: evolve.genes = {genes} keeps σ's at 1, so that the search cannot reach the analytic ones",
-            "set evolve.start to analytic, or add wiring to evolve.genes",
-        )
-    analytic = configured_genotype(params.network)
-    logs = [math.log(sigma) for sigma in analytic.sigma_X]
-    if "sigma_X" in genes:
-        logs = [sum(logs) / len(logs)]
-    farthest = max([math.log(analytic.sigma_O), *logs], key=abs)
-    if abs(farthest) > math.log(params.evolve.bound):
-        raise InputError(
-            f"evolve.bound = {params.evolve.bound}: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's, "
-            f"one of which is {math.exp(farthest):.3g}",
-            f"set evolve.bound to {math.ceil(math.exp(abs(farthest)))} or more",
-        )
 
 
 def start_files(params: Params) -> list[Path]:

@@ -14,12 +14,11 @@ from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
-from gee_core.genome.genotype import configured_genotype
 from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml
-from pipelines.reporting.summary import RESULT, Summary, amount, nir, number, percent
+from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
 from pipelines.reporting.tables import (
     PAPER_RESULTS,
     PUBLISHED_ON,
@@ -28,7 +27,6 @@ from pipelines.reporting.tables import (
     gene_table,
     recognised,
     rescored_table,
-    wiring_table,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,17 +50,15 @@ def render(
     Raises:
         InputError: the genotype or the tables are of another network.
     """
-    network, names = genotype.evolved(params).network, meta.class_names
+    network, names = params.with_genes(genotype.genes).network, meta.class_names
     channels = encoded_channels(network.name, network.width)
-    analytic = None if network.n_genes is None else configured_genotype(network)
-    wiring = wiring_table(genotype.genotype, analytic, tables.layers)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed = scored.loc[scored["status"] != "ok", "status"]
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, front, wiring, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, front, defects, names, measured.robustness.clean_accuracy)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -70,7 +66,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"percent": percent, "energy": energy_text, "number": number, "amount": amount}
+    env.filters |= {"percent": percent, "energy": energy_text, "number": number}
     return env.get_template("report.html").render(
         params=params,
         own=is_own(params.network.name),
@@ -81,7 +77,6 @@ def render(
         genotype=genotype,
         evolve=measured.evolve,
         evaluate=measured.evaluate,
-        wiring=wiring.to_dict("records"),
         genes=gene_table(params, genotype),
         front=front,
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
@@ -111,12 +106,7 @@ def render(
 
 
 def draw(
-    tables: Tables,
-    front: FrontFile | None,
-    wiring: pd.DataFrame,
-    defects: pd.DataFrame,
-    names: tuple[str, ...],
-    clean: float,
+    tables: Tables, front: FrontFile | None, defects: pd.DataFrame, names: tuple[str, ...], clean: float
 ) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
@@ -127,8 +117,6 @@ def draw(
     }
     if len(defects):
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
-    if len(wiring):
-        svgs["wiring"] = search.wiring_against_analytic(wiring)
     scored = search.searched_rows(tables.candidates)
     if len(scored) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)

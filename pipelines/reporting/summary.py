@@ -156,13 +156,11 @@ def _lines(s: Summary) -> dict[str, str]:
 
 
 def _search(s: Summary) -> str:
-    """What the search cost and found, beside its start and the best of its first, random draws, on the same fresh draws."""
-    if not s.n_candidates:
-        return "none"
+    """What the search found and cost, beside its start and the best of its first, random draws on the same fresh draws."""
     others = {"start": s.start_fitness, "best random candidate": s.random_fitness}
     beside = ", ".join(f"{name} {number(F)}" for name, F in others.items() if F is not None)
-    passes = f", {s.image_passes:,} image passes" if s.image_passes else ""
-    return f"{s.n_candidates:,}, best fitness {number(s.best_fitness)}{f' ({beside})' if beside else ''}{passes}"
+    found = f"{s.n_candidates:,}, best fitness {number(s.best_fitness)}{f' ({beside})' if beside else ''}"
+    return f"{found}, {s.image_passes or 0:,} image passes" if s.n_candidates else "none"
 
 
 def nir(s: Summary) -> str:
@@ -176,11 +174,6 @@ def nir(s: Summary) -> str:
 def percent(fraction: float | None, decimals: int = 2) -> str:
     """0.9583 → "95.83 %", with a no-break space."""
     return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
-
-
-def amount(value: float) -> str:
-    """Four significant digits of a fraction, all of a count."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def number(value: float | None) -> str:

@@ -1,17 +1,18 @@
 """The tables that the stages wrote, and those of the page: the search, the wiring that won, mistakes, and the paper."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from gee_core.config import Params
-from gee_core.config.genes import GENES
-from gee_core.errors import InputError
-from gee_core.evolution.winner import rescored_start
-from gee_core.genome.genotype import Genotype
+from gee_core.config import Params, Shape
+from gee_core.config.genes import GENES, Gene
+from gee_core.evolution.winner import START
+from gee_core.genome.genotype import configured_genotype
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
 from pipelines.inputs.genotype_file import GenotypeFile
@@ -76,59 +77,34 @@ def _table(path: Path, *columns: str, **options: Any) -> pd.DataFrame:
         return found
 
 
-def wiring_table(genotype: Genotype | None, analytic: Genotype | None, layers: pd.DataFrame) -> pd.DataFrame:
-    """One row per σ of the winner: ``encoding, layer, sigma, analytic``; no row for a plain network.
-
-    Raises:
-        InputError: the genotype or ``layers``, the rows of layers.csv, are of another network than ``analytic``.
-    """
-    if analytic is None or genotype is None:
-        return pd.DataFrame(columns=["encoding", "layer", "sigma", "analytic"])
-    n, names = len(analytic.sigma_X), encoded_layers(layers)
-    if not n == len(genotype.sigma_X) == len(names):
-        found = f"of {len(genotype.sigma_X)} encodings, reports/evaluate/layers.csv of {len(names)}, params.yaml of {n}"
-        raise InputError(f"models/evolve/genotype.json: {found}: not one network", "run `dvc repro`")
-    return pd.DataFrame(
-        {
-            "encoding": ["O", *(f"X{i}" for i in range(n))],
-            "layer": ["gene interactions, all layers", *names],
-            "sigma": [genotype.sigma_O, *genotype.sigma_X],
-            "analytic": [analytic.sigma_O, *analytic.sigma_X],
-        }
-    )
-
-
-def encoded_layers(layers: pd.DataFrame) -> list[str]:
-    """The convolutions whose neurons have encodings: those that are built of genes, and the one before the first of these."""
-    convs = layers[layers["kind"] == "conv"]
-    built = convs["decode_macs"].fillna(0) > 0
-    return [*convs["layer"][~built.cummax()].tail(1), *convs["layer"][built]]
-
-
 def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
-    """The genes besides σ's that were searched or are not neutral: ``symbol, effect, winner, neutral``, and the ``range`` of
-    the search (None: not searched). Neutral is the value of the setting where a gene has no other."""
-    settings = params.evolve.model_dump() | params.network.model_dump()
+    """The genes that were searched or are not neutral: ``symbol, effect, winner, neutral, range``; none of a plain network.
+
+    Neutral is the analytic σ, 0 for genes of shape, and of others the setting. ``range`` is that of the search, None for σ's.
+    """
+    if not found.genes:
+        return []
+    neutral = params.evolve.model_dump() | params.network.model_dump()
+    neutral |= replace(configured_genotype(params.with_genes(found.genes).network), shape=Shape()).as_dict()
     rows = []
-    for name, gene in GENES.items():
-        if name in found.genes and gene.group != "wiring":
-            symbol, _, effect = gene.about.partition(": ")
-            neutral = settings[name] if gene.neutral is None else gene.neutral
-            unit = neutral if gene.relative else 1
-            limits = (gene.low * unit, gene.high * unit) if name in found.searched else None
-            about = {"symbol": symbol, "effect": effect, "winner": found.genes[name]}
-            rows.append(about | {"neutral": neutral, "range": limits})
-    return [row for row in rows if row["range"] or row["winner"] != row["neutral"]]
+    for name, value in found.genes.items():
+        gene = GENES.get(name, Gene("wiring", 0, 0, f"σ_{name[6:]}: standard deviation of X_{name[6:]}"))
+        unit = neutral[name] if gene.relative else 1
+        symbol, _, effect = gene.about.partition(": ")
+        if name in found.searched or not math.isclose(value, neutral[name]):
+            row = {"symbol": symbol, "effect": effect, "winner": value, "neutral": neutral[name]}
+            shown = name in found.searched and gene.group != "wiring"
+            rows.append(row | {"range": (gene.low * unit, gene.high * unit) if shown else None})
+    return rows
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won``."""
     search = searched_rows(candidates)
-    start = rescored_start(set(candidates["rescored"]), searched=len(search) > 1)
     return [
         {
             "name": name,
-            "start": name == start,
+            "start": name == START and len(search) > 1,
             "mean": rows["final_fitness"].mean(),
             "sd": rows["final_fitness"].std(),
             "draws": len(rows),

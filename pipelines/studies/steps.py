@@ -70,7 +70,7 @@ def _measured(cell: Cell, notify: Notify) -> CellResult:
     data, result = _images(cell), CellResult(status="ok", metrics={})
     trained, genotype, numbers = _to_train(cell, notify)
     net, of_training = _trained(trained, genotype, data, notify)
-    params = _file(genotype).evolved(cell.params)
+    params = cell.params.with_genes(_file(genotype).genes)
     numbers |= of_training
     if "evaluate" in cell.stages:
         notify("evaluate")
@@ -179,7 +179,9 @@ def _chosen(evolved: dict[str, Any], params: Params) -> dict[str, Any]:
     """What ``_evolved`` found, with the member that `evolve.choose` names: cells of other choices share a search."""
     if evolved["front"] is None:
         return evolved
-    member = chosen(FrontFile.model_validate_json(evolved["front"]).members, params.evolve)
+    members = FrontFile.model_validate_json(evolved["front"]).members
+    points = [tuple(member.objectives.values()) for member in members]
+    member = members[chosen(points, [member.price for member in members], params.evolve)]
     return evolved | {"genotype": json.loads(member.genotype.model_dump_json())}
 
 
@@ -190,7 +192,7 @@ def _file(genotype: dict[str, Any]) -> GenotypeFile:
 def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict[str, float]]:
     """The fully trained network of the cell, and the metrics of its training run."""
     wiring, folder = _file(genotype), _train_folder(cell, genotype)
-    params = wiring.evolved(cell.params)
+    params = cell.params.with_genes(wiring.genes)
     passes_before: float = 0
     if first := _first(cell):
         plain = _genotype(first.params)

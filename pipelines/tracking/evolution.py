@@ -62,13 +62,11 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
 
 def _on_fronts(records: list[Record], params: Params, ranks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """``ranks`` with the candidates of the search ranked by front, from 1, and how far apart each is on its own."""
-    ok = [record for record in records if record.ok and not record.candidate.rescored]
-    points = [point(record, params.evolve) for record in ok]
-    of = fronts(points)
-    for front in set(of):
-        places = [place for place, rank in enumerate(of) if rank == front]
-        for place, apart in zip(places, crowding([points[place] for place in places]), strict=True):
-            name = candidate_name(ok[place].candidate)
+    points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
+    of = dict(zip(points, fronts(list(points.values())), strict=True))
+    for front in set(of.values()):
+        own = [name for name, rank in of.items() if rank == front]
+        for name, apart in zip(own, crowding([points[name] for name in own]), strict=True):
             ranks[name] = ranks.get(name, {}) | {"rank": front, "crowding": apart}
     return ranks
 
@@ -99,7 +97,8 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     """
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:
-        best = winner(records, params.evolve) if any(record.ok for record in records) else None
+        by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
+        best = winner(records, by_loss) if any(record.ok for record in records) else None
         of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}
         measured = best.metrics() if best else {}
         measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search

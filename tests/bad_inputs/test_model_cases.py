@@ -113,18 +113,6 @@ BROUGHT = [
     brought(f"evolve.start = {OLD}: not a genotype to start at (nested", *start("[" * 100000)),
     brought("old.json: a genotype of another search", *start(START | {"width": 1.0})),
     brought("has 1 σ's of encodings, not 8", *start(START | {"genes": {"sigma_O": 0.3, "sigma_0": 0.4}}), run="evolve"),
-    brought(
-        "evolve.bound = 4.0: a search from σ = 1 (evolve.start = unit) cannot reach the analytic σ's",
-        param("evolve.start", "unit"),
-        remedy="set evolve.bound to 5 or more",
-        run="gee run",
-    ),
-    brought(
-        "evolve.start = unit: evolve.genes = ['shape'] keeps σ's at 1",
-        param("evolve.start", "unit"),
-        param("evolve.genes", "[shape]"),
-        remedy="set evolve.start to analytic",
-    ),
     brought(f"evolve.start = {OLD}: cannot be read", *start(None), remedy="or set `analytic`", run="gee run"),
     brought(
         f"evolve.start = {GENOTYPE}: not in the folder inputs/",

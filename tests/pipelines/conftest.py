@@ -21,6 +21,7 @@ from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.loop import Record
 from gee_core.evolution.proxy import score
 from gee_core.genome.genotype import configured_genotype
+from gee_core.storage.atomic_files import write_json
 from pipelines import cli, evolve, export, train
 from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
@@ -192,7 +193,8 @@ def put_trained(folder: Path, trained: Path) -> None:
     shutil.copytree(trained.parent, folder / "models/train")
     params = load_params(folder / "params.yaml")
     plain = params.network.n_genes is None
-    (genotype_file(params, None) if plain else analytic_file(params)).write(folder / "models/evolve/genotype.json")
+    genotype = genotype_file(params, None) if plain else analytic_file(params)
+    write_json(folder / "models/evolve/genotype.json", genotype.model_dump())
 
 
 @pytest.fixture(scope="session")

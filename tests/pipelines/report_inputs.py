@@ -112,7 +112,8 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         genes = {"sigma_O": 0.123} | {f"sigma_{layer}": 0.1 for layer in range(L)}
         genes |= {gene: won[gene] for gene in GENES if gene in won and gene != "sigma_O"}
         place = {"seed": 1, "generation": int(won["generation"]), "index": int(won["index"]), "fitness": 0.25}
-        about = {"network": "resnet19", "width": 0.25, "n_genes": 24, "searched": (params or PARAMS).searched_genes()}
+        about = {"network": "resnet19", "width": 0.25, "n_genes": (params or PARAMS).network.n_genes}
+        about["searched"] = (params or PARAMS).searched_genes()
         put("models/evolve/genotype.json", about | {"genes": genes} | place)
     put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}

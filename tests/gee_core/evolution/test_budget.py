@@ -80,11 +80,12 @@ def test_the_search_moves_into_the_budget_and_no_candidate_outside_wins():
 
 
 @pytest.mark.parametrize(
-    ("share", "found"),
-    [(1.0, (2, 100)), (0.5, (2, 50)), (2.0, (2, 200)), (2.25, (3, 150)), (10.0, (10, 200)), (1e-6, (2, 1))],
+    ("passes", "found"),
+    [(200, (2, 100)), (100, (2, 50)), (400, (2, 200)), (450, (3, 150)), (2000, (10, 200)), (1e-6, (2, 5))],
 )
-def test_more_passes_take_more_images_as_long_as_there_are_some_then_more_epochs(share, found):
-    assert passes_over(100, 2, share, available=200) == found
+def test_more_passes_take_more_images_as_long_as_there_are_some_then_more_epochs(passes, found, task):
+    counts = {"n_train": 240, "n_holdout": 40, "num_classes": 5}
+    assert passes_over(passes, 2, load_prepared(task.prepared).meta.model_copy(update=counts)) == found
 
 
 def test_a_candidate_of_fewer_operations_trains_on_more_images(task):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
-from gee_core.evolution.front import chosen, crowding, front, hypervolume, hypervolumes, point, ranks
+from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.search import Nsga2
 from gee_core.evolution.winner import winner
@@ -33,15 +33,21 @@ def test_a_front_holds_what_nobody_beats_among_those_that_are_left(points):
     for p, rank in zip(points, found, strict=True):
         left = [q for q, other in zip(points, found, strict=True) if other >= rank]
         assert not any(beats(q, p) for q in left)
-        assert rank == 1 or any(beats(q, p) or q == p for q, other in zip(points, found, strict=True) if other == rank - 1)
+        assert rank == 1 or any(beats(q, p) for q, other in zip(points, found, strict=True) if other == rank - 1)
 
 
 @given(points=POINTS)
-def test_the_hypervolume_is_the_number_of_cells_that_a_point_beats(points):
-    def beaten(cell):
-        return any(all(x <= c for x, c in zip(p, cell, strict=True)) for p in points)
+def test_the_hypervolume_is_the_part_of_all_cells_that_a_point_beats(points):
+    cfg = CFG.model_copy(update={"objectives": ["loss", "energy", "parameters"]})
+    scores = [measured(L_ce, price=Price(int(n), 9, 4, energy, 1.0)) for L_ce, energy, n in [(3.0, 3.0, 3.0), *points]]
+    records = [Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)]
 
-    assert hypervolume(points, (6.0, 6.0, 6.0)) == sum(map(beaten, itertools.product(range(6), repeat=3)))
+    def beaten(cell):
+        return any(all(x <= c for x, c in zip(p, cell, strict=True)) for p in [(3.0, 3.0, 3.0), *points])
+
+    cells = sum(map(beaten, itertools.product(range(6), repeat=3)))  # below twice the first
+    assert hypervolumes(records, cfg) == [pytest.approx(cells / 6**3)]
+    assert hypervolumes([replace(records[0], score=failed("it")), *records[1:]], cfg) == []
 
 
 def test_crowding_is_that_of_nsga2_with_the_number_of_objectives_at_the_ends():
@@ -113,15 +119,19 @@ def members_of(*points):
 
 def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     members = members_of((0.5, 10.0), (1.0, 2.0), (2.0, 1.0), (0.45, 40.0), (3.0, 3.0))
-    assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
-    assert chosen(members, CFG).point == (0.5, 10.0)  # the corner
-    for choice, wanted in ((Budget(energy_uj=3.0), (1.0, 2.0)), (Budget(parameters=150), (2.0, 1.0)), (4, (2.0, 1.0))):
-        assert chosen(members, CFG.model_copy(update={"choose": choice})).point == wanted
+    points, prices = [m.point for m in members], [m.record.price() for m in members]
+    assert points == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
+
+    def choose(choice):
+        return chosen(points, prices, CFG.model_copy(update={"choose": choice}))
+
+    assert choose("knee") == 1  # the corner
+    for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
+        assert choose(choice) == wanted
     few = "`choose` = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
-    many = "`choose` = 5: the front has 4 members: choose 1 to 4"
-    for choice, said in ((5, many), (Budget(energy_uj=0.5), few)):
+    for choice, said in ((5, "`choose` = 5: the front has 4 members: choose 1 to 4"), (Budget(energy_uj=0.5), few)):
         with pytest.raises(InputError) as caught:
-            chosen(members, CFG.model_copy(update={"choose": choice}))
+            choose(choice)
         assert str(caught.value) == said
 
 
@@ -140,4 +150,5 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
     for m in members:
         own = [point(r, cfg) for r in again if r.candidate.rescored == m.record.candidate.rescored]
         assert m.point == pytest.approx(np.mean(own, axis=0))
-    assert winner(records, cfg) == chosen(members, cfg).record
+    place = chosen([m.point for m in members], [m.record.price() for m in members], cfg)
+    assert winner(records, cfg) == members[place].record

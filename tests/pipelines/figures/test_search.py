@@ -10,7 +10,6 @@ from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contai
 from tests.pipelines.report_inputs import SHAPE, candidates
 
 NAMES = ("0-1", "1-2", "mean")
-WIRING = pd.DataFrame({"encoding": ["O", "X0"], "sigma": [0.1, 0.2], "analytic": [0.1, 0.1]})
 EVERY = range(12)
 
 
@@ -24,7 +23,6 @@ DRAWN = {
     "fitness, scored again in vain": draw(fitness, rescored=NAMES, failed=range(12, 21)),
     "plane": draw(figures.candidates_plane, failed=(1,), rescored=NAMES),
     "plane, all failed": draw(figures.candidates_plane, failed=EVERY, params=SHAPE),
-    "wiring": lambda: figures.wiring_against_analytic(WIRING),
 }
 
 

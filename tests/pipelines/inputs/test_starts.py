@@ -1,7 +1,6 @@
 """`evolve.start`: where a search starts, and what it refuses."""
 
 import json
-import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -90,30 +89,6 @@ def test_unit_starts_where_all_sigmas_are_1(form, make_params):
     space = evolve.search_space(params)
     assert space.start == Genotype(1.0, (1.0,) * 8, Shape(beta=0.5))
     assert (space.start_vector() == 0).all()
-
-
-@pytest.mark.parametrize("form", [["wiring"], ["sigma_O", "sigma_X"]])
-def test_unit_needs_bounds_that_reach_the_analytic_sigmas(form, make_params):
-    params = make_params(evolve={"genes": form})
-    analytic = configured_genotype(params.network)
-    shared = np.exp(np.log(analytic.sigma_X).mean())
-    needed = max(1 / s for s in [analytic.sigma_O, *(analytic.sigma_X if form == ["wiring"] else [shared])])
-    assert needed > 1.5
-
-    def start(bound):
-        return load_start(make_params(evolve={"genes": form, "start": "unit", "bound": bound}))
-
-    assert start(needed * 1.0001) is None
-    with pytest.raises(InputError, match="cannot reach the analytic σ's") as caught:
-        start(needed * 0.9999)
-    (remedy,) = re.findall(r"set evolve.bound to (\d+) or more", str(caught.value))
-    assert start(float(remedy)) is None
-    assert int(remedy) < needed + 1
-
-
-def test_unit_is_refused_where_sigma_O_is_not_searched(make_params):
-    with pytest.raises(InputError, match=r"genes = \['shape'\] keeps σ's at 1.* set evolve.start to analytic, or add wiring"):
-        load_start(make_params(evolve=UNIT | {"genes": ["shape"]}))
 
 
 def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network():

@@ -1,14 +1,13 @@
-"""The tables of mistakes, of the layers with encodings, and of the published networks against the networks that we build."""
+"""The tables of mistakes, and of the published networks against the networks that we build."""
 
 import pandas as pd
 import pytest
 import torch
 
 from gee_core.config.known_networks import default_block
-from gee_core.evaluation.energy import measure_energy
 from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 from pipelines.figures.measurements import confusion_counts
-from pipelines.reporting.tables import PAPER_RESULTS, confusions, encoded_layers, recognised
+from pipelines.reporting.tables import PAPER_RESULTS, confusions, recognised
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
@@ -34,14 +33,6 @@ def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_o
         {"name": "a", "share": 0.5, "of": 2, "mistake": "b"},
         {"name": "c", "share": 1.0, "of": 1, "mistake": None},
     ]
-
-
-@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("vgg16", None), ("resnet18", "pre"), ("resnet18", "post")])
-def test_the_layers_with_encodings_are_the_chain_of_the_network(name, block):
-    net = build_network(name, 10, 3, 32, 4, 1 / 32, block=block).eval()
-    layers = pd.DataFrame([layer.row(4.6, 0.9) for layer in measure_energy(net, [torch.rand(1, 3, 32, 32)]).layers])
-    names = {module: name for name, module in net.named_modules()}
-    assert encoded_layers(layers) == [names[conv] for conv in net.conv_chain()]
 
 
 @pytest.mark.parametrize("row", PAPER_RESULTS, ids=lambda row: f"{row['network']}-{row['n_genes']}")
