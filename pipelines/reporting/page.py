@@ -1,5 +1,6 @@
 """The report page, made of a template, the tables of a run and its figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from urllib.parse import quote
@@ -54,11 +55,11 @@ def render(
     channels = encoded_channels(network.name, network.width)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
-    failed = scored.loc[scored["status"] != "ok", "status"]
+    failed, outside = (scored.loc[scored["status"].str.startswith(what), "status"] for what in ("failed", "outside"))
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, front, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, front, genotype.searched, defects, names, measured.robustness.clean_accuracy)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,6 +93,7 @@ def render(
         rescored=rescored,
         again=next((row for row in rescored if row["won"]), None),
         n_failed=len(failed),
+        n_outside=len(outside),
         failures=failed.value_counts().head(5).to_dict(),
         history=tables.history.iloc[-1].to_dict(),
         layers=layers.to_dict("records"),
@@ -106,7 +108,12 @@ def render(
 
 
 def draw(
-    tables: Tables, front: FrontFile | None, defects: pd.DataFrame, names: tuple[str, ...], clean: float
+    tables: Tables,
+    front: FrontFile | None,
+    searched: Sequence[str],
+    defects: pd.DataFrame,
+    names: tuple[str, ...],
+    clean: float,
 ) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
@@ -120,7 +127,7 @@ def draw(
     scored = search.searched_rows(tables.candidates)
     if len(scored) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
-    if scored.filter(regex=r"^sigma_").nunique().max() > 1:
+    if len(scored) > 1 and "sigma_O" in searched:
         svgs["candidates"] = search.candidates_plane(tables.candidates)
     if front:
         members = pd.DataFrame([member.objectives for member in front.members])
