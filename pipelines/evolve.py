@@ -79,8 +79,8 @@ def run(
     if params.network.n_genes is None:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     pj = params.evaluate.e_mac, params.evaluate.e_ac
-    checkpoints, seconds = scratch / CHECKPOINTS, Settings.read().save_seconds
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, checkpoints, seconds, pj)
+    kept = scratch / CHECKPOINTS, Settings.read().save_seconds
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
     log, ended = scratch / "records.jsonl", {} if ended is None else ended
     known, ends = read_known(log)
     ended |= ends
@@ -103,7 +103,8 @@ def run(
     if not any(record.ok for record in found):
         raise all_failed([record.score for record in found], params)
     best = winner(found, params.evolve)
-    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params), front_file(found, best, params))
+    members = front_file(found, best, params) if params.evolve.several else None
+    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params), members)
 
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
@@ -159,15 +160,11 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     )
 
 
-def front_file(records: list[Record], best: Record, params: Params) -> FrontFile | None:
+def front_file(records: list[Record], best: Record, params: Params) -> FrontFile:
     """The front of a search of several objectives."""
-    cfg = params.evolve
-    if not cfg.several:
-        return None
-    found = front(records, cfg)
+    cfg, found = params.evolve, front(records, params.evolve)
     members = tuple(
         FrontMember(
-            name=r.candidate.rescored or r.candidate.label,
             objectives=dict(zip(cfg.objectives, point, strict=True)),
             price=r.price(),
             proxy_accuracy=r.score.proxy_accuracy,
@@ -195,15 +192,17 @@ def table(found: Evolved, params: Params) -> list[dict[str, object]]:
 def metrics(records: list[Record], best: Record, params: Params) -> dict:
     """The content of reports/evolve/metrics.json."""
     search = [record for record in records if not record.candidate.rescored]
-    final, fresh = final_fitness(records, params.evolve)[records.index(best)], fresh_fitness(records, params.evolve)
-    draws = fresh.get(best.candidate.rescored, [final])
+    finals, fresh = final_fitness(records, params.evolve), fresh_fitness(records, params.evolve)
+    draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
     spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
     start = fresh.get(START) if params.evolve.searches else None
+    firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
+    drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))  # at random, moved by no selection
     return {
         "best_fitness": fmean(draws),
         **spread,
         **({"start_fitness": fmean(start)} if start else {}),
-        **({"random_fitness": fmean(first)} if (first := fresh.get(best_of_first(records, params) or "")) else {}),
+        **({"random_fitness": fmean(fresh[drawn[1]])} if drawn[1] in fresh else {}),
         **({"hypervolume": volumes[-1]} if params.evolve.several and (volumes := hypervolumes(records, params.evolve)) else {}),
         "best_L_ce": best.score.L_ce,
         "best_proxy_accuracy": best.score.proxy_accuracy,
@@ -216,13 +215,6 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
         "best_generation": best.candidate.generation,
         "best_index": best.candidate.index,
     }
-
-
-def best_of_first(records: list[Record], params: Params) -> str | None:
-    """The label of the best candidate of the first generation besides the start: random draws, which no selection has moved."""
-    first = [r for r in records if not r.candidate.rescored and r.candidate.generation == 0 and r.ok]
-    drawn = [(F, r) for F, r in zip(final_fitness(first, params.evolve), first, strict=True) if r.candidate.index and F == F]
-    return min(drawn, key=lambda found: found[0])[1].candidate.label if drawn else None
 
 
 def main() -> None:

@@ -54,9 +54,6 @@ class Budget(Section):
         return {name: over for name, most in limits.items() if (over := price.get(name, 0) / most - 1) > 0}
 
 
-Choice = Literal["knee"] | Positive | Budget
-
-
 class EvolveConfig(Section):
     """`evolve`: CMA-ES over the distributions of the initial wiring (Eq. 9-16)."""
 
@@ -76,7 +73,7 @@ class EvolveConfig(Section):
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
     """What is minimised. [loss]: F, by CMA-ES. More, of which loss is the first: a front of candidates that no other beats in
     all, by NSGA-II (Deb et al. 2002), with the variant `baseline`, or by random search; all its candidates share one draw."""
-    choose: Choice
+    choose: Literal["knee"] | Positive | Budget
     """The member of a front that is trained: `knee`, the nearest to the best of every objective, each on its range; the member
     of least loss within limits, such as {energy_uj: 10}, as in `budget`; or its number in models/evolve/front.json."""
     n_generations: Positive
@@ -203,12 +200,10 @@ class EvolveConfig(Section):
         named = f"evolve.genes = {self.genes} searches"
         if structure and init_from is not None:
             raise ValueError(f"train.init_from = {init_from!r} has one structure, {named} others: leave one out")
-        if "T" not in structure:
-            return
         for section, given in (("evolve", self.T_schedule), ("train", T_schedule)):
-            if given is not None:
+            if "T" in structure and given is not None:
                 raise ValueError(f"{section}.T_schedule = {given} fixes the steps, {named} T: set it to null, or leave out T")
-        if lost_step and lost_step[-1] > 1:
+        if "T" in structure and lost_step and lost_step[-1] > 1:
             raise ValueError(f"robustness.hardware.lost_step = {lost_step}: {named} T from 1 on: lower it to [0, 1]")
 
     def check_top(self, n_searched: int) -> None:

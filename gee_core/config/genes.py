@@ -37,8 +37,8 @@ class Gene:
     """A number that evolve can search, from ``low`` to ``high``, or to its start where that lies outside.
 
     Those of neurons, plasticity and structure are named as the settings that they replace. ``neutral`` is None where that is
-    the value of the setting. Of a ``log`` gene equal factors are equal steps; τ counts from its ``origin``. ``relative``: the
-    range is one of factors on the value at the start.
+    the value of the setting. Of a ``log`` gene equal factors are equal steps. ``relative``: the range is one of factors on
+    the value at the start.
     """
 
     group: str
@@ -48,13 +48,12 @@ class Gene:
     """Symbol and meaning."""
     neutral: float | None = None
     log: bool = True
-    origin: float = 0.0
     integer: bool = False
     relative: bool = False
 
     def scaled(self, value: float) -> float:
         """``value`` on the scale on which steps are equal."""
-        return math.log(value - self.origin) if self.log else value
+        return math.log(value) if self.log else value
 
 
 GENES = {
@@ -64,7 +63,7 @@ GENES = {
     "omega_X": Gene("shape", 0.0, 1.0, "ω_X: flatness of the singular values of every X_l[p]", 0.0, log=False),
     "beta": Gene("shape", 0.0, 2.0, "β: decay of a kernel from its centre", 0.0, log=False),
     "v_threshold": Gene("neurons", 0.1, 1.0, "V_th: firing threshold"),
-    "tau": Gene("neurons", 1.15, 4.0, "τ: membrane time constant in steps", origin=1.0),
+    "tau": Gene("neurons", 1.15, 4.0, "τ: membrane time constant in steps"),
     "surrogate_alpha": Gene("neurons", 0.7, 4.0, "α: slope of the surrogate gradient"),
     "lr": Gene("plasticity", 1e-3, 5e-2, "lr: peak learning rate"),
     "lr_X": Gene("plasticity", 0.1, 4.0, "lr_X: factor on the learning rate of X"),

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, SearchState
@@ -79,7 +78,9 @@ def evolve(
         decay = regulariser_decay(generation, cfg.tau_lambda)
         in_order = score(cfg, candidates, decay, None if search is None else search.state())
         if search is not None:
-            search.tell(_told(in_order, cfg))
+            F, excess = [r.fitness for r in in_order], [r.score.excess for r in in_order]
+            points = [(*point(r, cfg), over) for r, over in zip(in_order, excess, strict=True)] if cfg.several else []
+            search.tell(points or ranked_values(F, [r.epochs for r in in_order], excess))
         on_generation(in_order)
         records += in_order
     mean = None if search is None or search.mean is None else space.genotype(search.mean)
@@ -119,14 +120,6 @@ def ranked_values(values: Sequence[float], epochs: Sequence[int], excess: Sequen
         worst = max(worst, *(raised[i] for i in group))
     behind = worst + 1.0 if math.isfinite(worst) else 0.0
     return [behind + over if over else value for value, over in zip(raised, excess, strict=True)]
-
-
-def _told(records: Sequence[Record], cfg: EvolveConfig) -> Sequence[Any]:
-    """What ``Search.tell`` is told of a generation."""
-    excess = [record.score.excess for record in records]
-    if cfg.several:
-        return [(*point(record, cfg), over) for record, over in zip(records, excess, strict=True)]
-    return ranked_values([record.fitness for record in records], [record.epochs for record in records], excess)
 
 
 def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | None:

@@ -15,9 +15,6 @@ from gee_core.model.wired import ImageShape, wired_network
 from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 
-ENERGY_IMAGES = 256
-"""At most so many hold-out images are run to measure the energy of a candidate."""
-
 
 def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
     """The price of ``net`` before it is trained; its energy is that of the layers that multiply, mostly the stem."""
@@ -41,8 +38,8 @@ def passes_over(passes: float, epochs: int, meta: Meta) -> tuple[int, int]:
 
 
 def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:
-    """Energy per image in µJ (Eq. 17) of a trained candidate, on the first hold-out images; ``pj`` are E_MAC and E_AC."""
-    images, _ = next(holdout.batches(ENERGY_IMAGES))
+    """Energy per image in µJ (Eq. 17) of a trained candidate, on 256 hold-out images; ``pj`` are E_MAC and E_AC."""
+    images, _ = next(holdout.batches(256))
     return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
 
 

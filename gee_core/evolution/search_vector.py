@@ -40,7 +40,7 @@ class SearchSpace:
             if name not in known and name != "sigma_X":
                 of = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
                 raise InputError(f"genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
-            if name in SETTINGS and GENES[name].log and not known[name] > GENES[name].origin:
+            if name in SETTINGS and not known[name] > 0:
                 least = f"{name} = {known[name]:g}: a search on a logarithmic scale cannot start there"
                 raise InputError(least, f"set it to {GENES[name].low:g}, or leave {name} out of genes")
 
@@ -101,7 +101,7 @@ class SearchSpace:
     def _value(self, name: str, coordinate: float) -> float:
         gene, low, high = self._range(name)
         own = low + coordinate * (high - low)
-        value = math.exp(own) + gene.origin if gene.log else own
+        value = math.exp(own) if gene.log else own
         if gene.integer:
             return max(1, round(value))
         return float(f"{value:.6g}") if name in SETTINGS else value  # a start comes back as it is written

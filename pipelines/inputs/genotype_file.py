@@ -79,8 +79,6 @@ class GenotypeFile(StrictModel, extra="ignore"):
 class FrontMember(StrictModel):
     """A member of a front, and what trains it."""
 
-    name: str
-    """Of its candidate: "generation-index"."""
     objectives: dict[str, float]
     """By name; means over fresh draws where there are any."""
     price: dict[str, float]

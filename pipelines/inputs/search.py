@@ -3,8 +3,8 @@
 import inspect
 from dataclasses import asdict
 
-from gee_core.config import Params
-from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
+from gee_core.config import NetworkStructure, Params
+from gee_core.config.genes import STRUCTURE, with_genes
 from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
@@ -22,12 +22,11 @@ def check_search(params: Params) -> None:
     name, budget, least = params.network.name, params.evolve.budget, params.network
     genes = params.searched_genes() if params.evolve.searches else ()
     if is_own(name):
-        taken = {"n_genes", *inspect.signature(registered(name).build).parameters}
-        if refused := [
-            gene for gene in genes if gene in SETTINGS and gene in params.network.model_dump() and gene not in taken
-        ]:
-            problem = f"evolve.genes = {params.evolve.genes} searches {refused[0]}, which {name} does not take"
-            raise InputError(problem, f"give it an argument {refused[0]}, or leave the gene out")
+        settings = NetworkStructure.model_fields.keys() - {"n_genes"}
+        taken = inspect.signature(registered(name).build).parameters
+        for gene in (gene for gene in genes if gene in settings and gene not in taken):
+            problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
+            raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
     if budget is None or least.n_genes is None:
         return
     from gee_core.evolution.price import configured_price  # loads torch

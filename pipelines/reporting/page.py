@@ -108,12 +108,7 @@ def render(
 
 
 def draw(
-    tables: Tables,
-    front: FrontFile | None,
-    searched: Sequence[str],
-    defects: pd.DataFrame,
-    names: tuple[str, ...],
-    clean: float,
+    tables: Tables, front: FrontFile | None, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], clean: float
 ) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {

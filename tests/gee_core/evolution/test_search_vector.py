@@ -36,7 +36,7 @@ def test_coordinates_are_logarithms_of_scales_and_parts_of_the_ranges_of_the_oth
     own = dict(
         zip(space(["shape", "tau", "width", "T"]).genes, space(["shape", "tau", "width", "T"]).start_vector(), strict=True)
     )
-    tau = np.log(1.0 / 0.15) / np.log(3.0 / 0.15)
+    tau = np.log(2.0 / 1.15) / np.log(4.0 / 1.15)
     assert own == pytest.approx({"omega_O": 0.3, "omega_X": 0.0, "beta": 0.25, "tau": tau, "width": 0.5, "T": 1 / 3})
 
 
