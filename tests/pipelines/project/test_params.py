@@ -27,7 +27,7 @@ BAD = {
     "warm-up too long": (edited("warmup_epochs: 2", "warmup_epochs: 30"), "warmup_epochs", "30", "less than epochs"),
     "gene out of range": (edited("init: null", "init: {beta: -1}"), "network.init.beta", "-1", "or equal to 0"),
     "missing key of a model in a section": (
-        edited("rescore: {top: 2, draws: 2}", "rescore: {top: 3}"),
+        edited("rescore: {top: 3, draws: 2}", "rescore: {top: 3}"),
         "evolve.rescore.draws is missing",
         None,
         "gee_core/config/evolve.py says what it is",
