@@ -121,7 +121,10 @@ class Tracker:
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run, which failed if ``status`` says so. ``artifacts``: texts by file. ``times``: in s."""
+        """Log a finished run, which failed unless ``status`` is ``ok`` or "outside: …" of a budget.
+
+        ``artifacts``: texts by file. ``times``: in s.
+        """
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
@@ -138,7 +141,7 @@ class Tracker:
                 texts=artifacts,
                 start=start,
                 ended=ended,
-                end="FAILED" if status.startswith("failed") else "FINISHED",
+                end="FINISHED" if status == "ok" or status.startswith("outside: ") else "FAILED",
             )
         )
 

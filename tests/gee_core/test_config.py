@@ -58,7 +58,7 @@ EDGES = {
     "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, "birds"]),  # digits have a name
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
     "evolve.variant": (list(get_args(Variant)), ["evolve"]),
-    "evolve.population_size": ([None, 2], [1]),
+    "evolve.population_size": ([None, 3], [1]),  # three are scored again
     "evolve.bound": ([1.01], [1]),
     "evolve.start": (["analytic", "unit", "a/genotype.json"], ["", "\n", None]),
     "evolve.rescore": ([None], [{"top": 1}, {"top": 0, "draws": 1}]),
