@@ -121,10 +121,7 @@ class Tracker:
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run, which failed unless ``status`` is ``ok`` or "outside: …" of a budget.
-
-        ``artifacts``: texts by file. ``times``: in s.
-        """
+        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s."""
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
