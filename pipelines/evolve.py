@@ -255,7 +255,8 @@ def _evolve(s: Stage) -> None:
         assert found.best is not None  # a plain network has none
         write_outputs(found, params)
         track_winner(s.track, found.records, found.best.candidate, params)
-        s.track.metrics({name: value for name, value in found.metrics.items() if name not in ("best_generation", "best_index")})
+        elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation
+        s.track.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
         s.track.artifact(OUT / "candidates.csv")
         for path in (GENOTYPE, *([FRONT] if found.front else [])):
             s.track.artifact(path)
