@@ -81,5 +81,5 @@ def test_the_candidates_of_an_evolution_are_read_from_mlflow_and_the_winner_is_t
     assert results["winner"] == [genotype["generation"], genotype["index"]]
     g, i = results["winner"]
     assert results["rows"][3 * g + i][2] == pytest.approx(genotype["fitness"])
-    assert results["rows"][3 * g + i][3] == pytest.approx(genotype["sigma_O"])
+    assert results["rows"][3 * g + i][3] == pytest.approx(genotype["genes"]["sigma_O"])
     assert pictures(outputs) == 2
