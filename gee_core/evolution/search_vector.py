@@ -72,7 +72,6 @@ class SearchSpace:
 
     def _rewired(self, genotype: Genotype) -> Genotype:
         """``genotype`` with its σ's at its structure, which stand for those of the start's."""
-        assert self.network is not None
         here, there = (self._analytic(dict(of.settings)) for of in (genotype, self.start))
         sigma_X = zip(genotype.sigma_X, here.sigma_X, there.sigma_X, strict=True)
         sigma_O = genotype.sigma_O * (here.sigma_O / there.sigma_O)
