@@ -160,8 +160,10 @@ def _search(s: Summary) -> str:
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
     fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
     found = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
-    of = "fitness on the same fresh draws" if found[1:] else "fitness"
-    return f"{cost}; {of}: {', '.join(found)}" if s.n_candidates else "none"
+    if s.start_fitness is not None and (s.best_fitness or 0) > s.start_fitness:
+        found[0] += " (of a front, at another price)"
+    same = " on the same fresh draws" if found[1:] else ""
+    return f"{cost}; fitness{same}: {', '.join(found)}" if s.n_candidates else "none"
 
 
 def nir(s: Summary) -> str:

@@ -145,7 +145,7 @@ class MlflowWriter:
             return
         tags = entry.tags | above | {PROCESS: opening.process}
         run_id = self._run(entry.key, entry.level, entry.name, entry.start, tags).info.run_id
-        log_batch(client, run_id, entry.params | opening.keys, entry.metrics, tags, timestamp=entry.ended)
+        log_batch(client, run_id, opening.keys | entry.params, entry.metrics, tags, timestamp=entry.ended)
         for file, text in entry.texts.items():
             client.log_text(run_id, text, file)
         client.set_terminated(run_id, entry.end, entry.ended)

@@ -88,6 +88,8 @@ def test_the_table_shows_percent_and_units(summarised):
         assert part in text
     assert "larger" not in text and "residual" not in text and "int8" not in text
     assert "[red]x[/]" in printed(summarised().model_copy(update={"dataset": "[red]x[/]"}))
+    of_front = printed(summarised().model_copy(update={"best_fitness": 0.8}))
+    assert "winner 0.8 (of a front, at another price), start 0.75" in of_front
     assert percent(None) == "–"
 
 

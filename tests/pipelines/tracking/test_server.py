@@ -65,7 +65,7 @@ def project(tmp_path_factory):
         evolve.params({f"p{i}": i for i in range(250)})
         for step in range(3):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
-        evolve.candidate({"seed": 7}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, (1.0, 2.0))
+        evolve.candidate({"width": 0.2}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, (1.0, 2.0))
         evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"}, (1.0, 2.0))
         evolve.winner(["gen0-cand0"], {"gen0-cand0": {"final_fitness": 0.4}})
         evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "params.yaml": "figures"})
@@ -107,6 +107,7 @@ def test_what_was_tracked_is_in_the_run_of_the_stage_and_of_its_candidates(store
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
     files = [[file.path for file in store.list_artifacts(run.info.run_id)] for run in (best, failed)]
     assert files == [["genotype.json"], ["note.txt"]]
+    assert best.data.params["width"] == "0.2"  # a gene's own value in place of the setting
     assert (best.data.tags["gee.winner"], best.data.metrics["final_fitness"]) == ("true", 0.4)
     assert (failed.info.status, failed.data.params["status"], failed.data.metrics) == ("FAILED", "diverged", {"L_ce": 2.0})
     assert failed.data.tags["not_finite"] == "fitness"
