@@ -107,9 +107,11 @@ def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
 
 def choose_member(number: int) -> None:
     """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the last search left no such member."""
-    if not FRONT.is_file():
-        raise InputError(f"--member {number}: there is no {FRONT}", "run `gee run` with several evolve.objectives first")
-    if number > (n := len(read_json_model(FRONT, FrontFile).members)):
+    with reading(FRONT, "run `gee run` with several evolve.objectives first"):
+        n = len(read_json_model(FRONT, FrontFile).members)
+    if number > n:
         raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
-    line = re.compile(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", flags=re.MULTILINE)
-    write_atomically(PARAMS, line.sub(rf"\g<1>{number}\2", PARAMS.read_text(encoding="utf-8")))
+    text, found = re.subn(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", rf"\g<1>{number}\2", PARAMS.read_text("utf-8"), flags=re.M)
+    if not found:
+        raise InputError(f"--member {number}: {PARAMS} has no line `  choose: …`", f"set evolve.choose to {number} there")
+    write_atomically(PARAMS, text)

@@ -61,6 +61,13 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
     assert files(folder) == before
     with pytest.raises(InputError, match=r"--member 99: the front in .* has \d members: choose 1 to \d"):
         choose_member(99)
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("  choose: knee", "  choose:\n    energy_uj: 10"))
+    with pytest.raises(InputError, match=r"--member 1: params.yaml has no line `  choose: …`: set evolve.choose to 1 there"):
+        choose_member(1)
+    (folder / "models/evolve/front.json").write_text("{")
+    with pytest.raises(InputError, match=r"front.json: damaged .*: delete it and run `gee run` with several evolve.objectives"):
+        choose_member(1)
 
 
 def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tmp_path, here_and_now):
