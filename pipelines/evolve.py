@@ -39,7 +39,7 @@ CHECKPOINTS = "checkpoints"
 """Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
-generations, or with others scored again, goes on with the scores of the last one."""
+generations, with others scored again or another member chosen, goes on with the scores of the last one."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """Those of candidates.csv where there are no candidates."""
 

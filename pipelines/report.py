@@ -24,7 +24,7 @@ from pipelines.tracking.mlflow_writer import RUN_ID
 FIGURES = "figures"
 """Folder of the figures among the artifacts of the run in MLflow."""
 
-SHOWN = ("training_curve.png", "accuracy_over_noise.png")
+SHOWN = ("front_of_candidates.png", "training_curve.png", "accuracy_over_noise.png")
 """The figures that stand in the note of the run."""
 
 

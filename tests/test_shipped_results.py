@@ -1,8 +1,10 @@
 """The results in git are whole: those of one run with the params.yaml beside them, small, and all that the plots need."""
 
 import csv
+import functools
 import hashlib
 import json
+import operator
 import subprocess
 from pathlib import Path
 
@@ -37,7 +39,10 @@ def test_the_summary_is_whole_and_belongs_to_the_params():
 def test_the_lock_is_that_of_a_run_with_the_params():
     assert set(lock()) == set(DVC["stages"])
     for name, stage in lock().items():
-        assert stage["params"]["params.yaml"] == {section: PARAMS[section] for section in DVC["stages"][name]["params"]}
+        keys = {key: key.split(".") for key in DVC["stages"][name]["params"]}
+        assert stage["params"]["params.yaml"] == {
+            key: functools.reduce(operator.getitem, parts, PARAMS) for key, parts in keys.items()
+        }
 
 
 def test_the_lock_names_the_contents_of_the_files_in_git():

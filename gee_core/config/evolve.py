@@ -55,7 +55,7 @@ class Budget(Section):
 
 
 class EvolveConfig(Section):
-    """`evolve`: CMA-ES over the distributions of the initial wiring (Eq. 9-16)."""
+    """`evolve`: the search of genes; the paper's are the distributions of the initial wiring (Eq. 9-16)."""
 
     variant: Variant
     """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on the loss alone, `baseline+R_T` and
@@ -87,10 +87,10 @@ class EvolveConfig(Section):
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
     """Where the search starts: `analytic` (σ's of He's variance, shape of `network.init`), `unit` (all σ = 1, as the paper's
-    Fig. 4; `bound` must reach the analytic σ's), or a genotype.json of an earlier evolve, of the same network, width and
-    number of genes, copied to the folder inputs/, where DVC sees its content. Its genes that are not searched are kept; its
-    shape is that of the start, and `network.init` is then null. With [sigma_O, sigma_X], σ_X starts at the geometric mean of
-    the σ_l."""
+    Fig. 4; take a `bound` that reaches the analytic σ's), or a genotype.json of an earlier evolve, of the same network, width
+    and number of genes, copied to the folder inputs/, where DVC sees its content. Its genes that are not searched are kept;
+    its shape is that of the start, and `network.init` is then null. With [sigma_O, sigma_X], σ_X starts at the geometric mean
+    of the σ_l."""
     halving: Annotated[float, Field(ge=1)] | None
     """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
     further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""

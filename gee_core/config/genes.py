@@ -68,7 +68,7 @@ GENES = {
     "lr": Gene("plasticity", 1e-3, 5e-2, "lr: peak learning rate"),
     "lr_X": Gene("plasticity", 0.1, 4.0, "lr_X: factor on the learning rate of X"),
     "lr_O": Gene("plasticity", 0.02, 2.0, "lr_O: factor on the learning rate of O"),
-    "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight decay"),
+    "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight_decay: weight decay of the optimiser"),
     "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True),
     "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True),
     "T": Gene("structure", 1, 8, "T: time steps", integer=True),

@@ -16,7 +16,7 @@ from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Record
 
-MEASURES = {"loss": "L_ce", "energy": "energy_uj"}
+MEASURED_AS = {"loss": "L_ce", "energy": "energy_uj"}
 """The name of an objective's measurement, where it has another."""
 
 Point = tuple[float, ...]
@@ -35,7 +35,7 @@ class Member(NamedTuple):
 def point(record: Record, cfg: EvolveConfig) -> Point:
     """The objectives of a candidate; NaN where it failed."""
     values = asdict(record.score) | record.price()
-    return tuple(float(values[MEASURES.get(name, name)]) for name in cfg.objectives)
+    return tuple(float(values[MEASURED_AS.get(name, name)]) for name in cfg.objectives)
 
 
 def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:

@@ -1,4 +1,4 @@
-"""The genotype: the distributions from which the initial wiring is drawn, which evolution searches (Eq. 9)."""
+"""The genotype, which evolution searches: the distributions of the initial wiring (Eq. 9), and the other genes."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -6,11 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.evolution.front import MEASURES
-from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, RAMP, headline, log_axis, panel, svg
-
-AXES = {"energy": "energy per image (µJ)"}
-"""The axis of an objective, where its name says too little."""
+from gee_core.evolution.front import MEASURED_AS
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, log_axis, panel, svg
 
 MANY = 1500
 """More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
@@ -25,22 +22,23 @@ def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
 def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: int) -> tuple[Figure, str]:
     """Loss over the second objective: the candidates of the search, and the members of ``front`` with their numbers.
 
-    ``front`` has a column per objective; ``trained`` is the number of a member, from 1.
+    ``front`` has a column per objective and the start of the search as its last row; ``trained`` is the number of a member.
     """
     figure, ax = panel(3.4)
     name = front.columns[1]
     search = searched_rows(candidates)
-    x, loss = search[MEASURES.get(name, name)], search["L_ce"]
+    x, loss = search[MEASURED_AS.get(name, name)], search["L_ce"]
     ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.35, ms=5, label="candidate", rasterized=len(x) > MANY)
-    points = list(zip(front[name], front["loss"], strict=True))
+    *points, start = zip(front[name], front["loss"], strict=True)
+    ax.plot(*start, "s", color=OTHER, ms=7, label="start")
     ax.plot(*zip(*points, strict=True), "o", color=INK, mfc="none", mew=1.4, ms=7, ls="", label="front")
     ax.plot(*points[trained - 1], "o", color=MARK, ms=7, label="trained")
     step = 1 + len(points) // 16
     for number, at in enumerate(points, 1):
         if number % step == 0 or number == trained:
             ax.annotate(str(number), at, (4, 4), textcoords="offset points", fontsize=8, color=INK)
-    log_axis(ax, "x", pd.Series([*x.dropna(), *(cost for cost, _ in points)]))
-    ax.set(xlabel=f"{AXES.get(name, name)} (log)", ylabel="loss on the hold-out")
+    log_axis(ax, "x", pd.Series([*x, *front[name]]).dropna())
+    ax.set(xlabel=f"{name}{' per image (µJ)' if name == 'energy' else ''} (log)", ylabel="loss on the hold-out")
     headline(figure, ax, f"{len(points)} members of the front")
     return figure, f"Loss over {name} of {len(search)} candidates, with the {len(points)} members of the front."
 

@@ -56,12 +56,7 @@ class GenotypeFile(StrictModel, extra="ignore"):
 
     @classmethod
     def read(cls, path: Path) -> "GenotypeFile":
-        """The content of ``path``.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it is damaged; the message is one line.
-        """
+        """The content of ``path``; raises ``OSError``, or ``ValueError`` with a message of one line where it is damaged."""
         return read_json_model(path, cls)
 
     def misfit(self, network: NetworkConfig) -> str:
@@ -111,7 +106,7 @@ def choose_member(number: int) -> None:
         n = len(read_json_model(FRONT, FrontFile).members)
     if number > n:
         raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
-    text, found = re.subn(r"^(  choose: )[^#\n]*?(\s*(#.*)?)$", rf"\g<1>{number}\2", PARAMS.read_text("utf-8"), flags=re.M)
-    if not found:
-        raise InputError(f"--member {number}: {PARAMS} has no line `  choose: …`", f"set evolve.choose to {number} there")
-    write_atomically(PARAMS, text)
+    line, text = r"(?m)^(  choose: +)[^#\s][^#\n]*?(\s*(#.*)?)$", PARAMS.read_text(encoding="utf-8")
+    if not re.search(line, text):
+        raise InputError(f"--member {number}: {PARAMS} has no line `  choose: …`", f"set evolve.choose to {number} in it")
+    write_atomically(PARAMS, re.sub(line, rf"\g<1>{number}\2", text))

@@ -25,6 +25,7 @@ from pipelines.reporting.tables import (
     PUBLISHED_ON,
     Tables,
     confusions,
+    front_table,
     gene_table,
     recognised,
     rescored_table,
@@ -46,11 +47,7 @@ def render(
     tables: Tables,
     front: FrontFile | None = None,
 ) -> str:
-    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``.
-
-    Raises:
-        InputError: the genotype or the tables are of another network.
-    """
+    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     network, names = params.with_genes(genotype.genes).network, meta.class_names
     channels = encoded_channels(network.name, network.width)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
@@ -80,6 +77,7 @@ def render(
         evaluate=measured.evaluate,
         genes=gene_table(params, genotype),
         front=front,
+        points=front_table(front, tables.candidates).to_dict("records") if front else [],
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=PAPER_RESULTS,
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
@@ -119,12 +117,10 @@ def draw(
     }
     if len(defects):
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
-    scored = search.searched_rows(tables.candidates)
-    if len(scored) > 1:
+    if len(search.searched_rows(tables.candidates)) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
-    if len(scored) > 1 and "sigma_O" in searched:
-        svgs["candidates"] = search.candidates_plane(tables.candidates)
+        if "sigma_O" in searched:
+            svgs["candidates"] = search.candidates_plane(tables.candidates)
     if front:
-        members = pd.DataFrame([member.objectives for member in front.members])
-        svgs["front"] = search.front_of_candidates(tables.candidates, members, front.chosen)
+        svgs["front"] = search.front_of_candidates(tables.candidates, front_table(front, tables.candidates), front.chosen)
     return svgs

@@ -144,7 +144,7 @@ def _lines(s: Summary) -> dict[str, str]:
         "parameters": size,
         "energy per image": f"{energy_text(s.energy_mj)}, {energy_text(s.energy_with_decoding_mj)} with building W{sums}",
         "spikes per image": f"{s.spikes_per_image:,.0f}, firing rate {percent(s.firing_rate, 1)}",
-        "candidates": _search(s),
+        "evolution": _search(s),
         "ONNX": f"not possible: {s.onnx_problem}"
         if s.onnx_bytes is None
         else f"{s.onnx_bytes / 1e6:.2f} MB, agrees with torch on {percent(s.onnx_agreement)} of images",
@@ -156,11 +156,12 @@ def _lines(s: Summary) -> dict[str, str]:
 
 
 def _search(s: Summary) -> str:
-    """What the search found and cost, beside its start and the best of its first, random draws on the same fresh draws."""
-    others = {"start": s.start_fitness, "best random candidate": s.random_fitness}
-    beside = ", ".join(f"{name} {number(F)}" for name, F in others.items() if F is not None)
-    found = f"{s.n_candidates:,}, best fitness {number(s.best_fitness)}{f' ({beside})' if beside else ''}"
-    return f"{found}, {s.image_passes or 0:,} image passes" if s.n_candidates else "none"
+    """What the search cost and found; next to it the start and the best of the first, random candidates, on the same draws."""
+    cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
+    fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
+    found = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
+    of = "fitness on the same fresh draws" if found[1:] else "fitness"
+    return f"{cost}; {of}: {', '.join(found)}" if s.n_candidates else "none"
 
 
 def nir(s: Summary) -> str:
@@ -173,9 +174,9 @@ def nir(s: Summary) -> str:
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
     """0.9583 → "95.83 %", with a no-break space."""
-    return "–" if fraction is None else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
+    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, or a dash for None and NaN."""
-    return "–" if value is None or math.isnan(value) else f"{value:.4g}"
+    """Four significant digits, whole from 1,000 on, or a dash for None and NaN."""
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -11,11 +11,12 @@ import pandas as pd
 
 from gee_core.config import Params, Shape
 from gee_core.config.genes import GENES, Gene
+from gee_core.evolution.front import MEASURED_AS
 from gee_core.evolution.winner import START
 from gee_core.genome.genotype import configured_genotype
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import reading
 
 Row = dict[str, Any]
@@ -113,6 +114,14 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
         }
         for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)
     ]
+
+
+def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
+    """The objectives and ``proxy_accuracy`` of the members of ``front`` and, in the last row, of the start of the search."""
+    names, again = [*front.members[0].objectives, "proxy_accuracy"], candidates[candidates["rescored"] == START]
+    start = (again if len(again) else candidates[:1])[[MEASURED_AS.get(name, name) for name in names]].mean()
+    members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
+    return pd.DataFrame([*members, start.tolist()], columns=names)
 
 
 def confusions(confusion: pd.DataFrame, class_names: Sequence[str], most: int = 5) -> list[Row]:

@@ -182,7 +182,8 @@ def _chosen(evolved: dict[str, Any], params: Params) -> dict[str, Any]:
     members = FrontFile.model_validate_json(evolved["front"]).members
     points = [tuple(member.objectives.values()) for member in members]
     member = members[chosen(points, [member.price for member in members], params.evolve)]
-    return evolved | {"genotype": json.loads(member.genotype.model_dump_json())}
+    numbers = {"best_fitness": member.objectives["loss"], "best_proxy_accuracy": member.proxy_accuracy}
+    return evolved | {"genotype": json.loads(member.genotype.model_dump_json()), "metrics": evolved["metrics"] | numbers}
 
 
 def _file(genotype: dict[str, Any]) -> GenotypeFile:

@@ -61,7 +61,8 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
 
 
 def _on_fronts(records: list[Record], params: Params, ranks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """``ranks`` with the candidates of the search ranked by front, from 1, and how far apart each is on its own."""
+    """``ranks`` with the candidates of the search, and them alone, ranked by front, and how far apart each is on its own."""
+    ranks = {name: {key: value for key, value in found.items() if key != "rank"} for name, found in ranks.items()}
     points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
     of = dict(zip(points, fronts(list(points.values())), strict=True))
     for front in set(of.values()):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from gee_core.config.evaluation import MEASURES
+from gee_core.config.genes import GENES
 from pipelines.tracking.redact import bare
 from pipelines.tracking.tags import LEVEL, NAME, NOTE, PARENT, STAGE, WINNER
 
@@ -49,15 +50,15 @@ Filters for the search field:
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
 which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
-least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner.
-Candidates get these at its end, but for those that failed or were eliminated.
+least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner;
+of several objectives, 1 is the front. Candidates get these at its end, but for those that failed or were eliminated.
 
 | metric | unit |
 |---|---|
 {UNIT_ROWS}
 | `fitness`, `final_fitness`, `fresh_fitness`, `L_ce` | nats per image (the first three less the regularisers) |
-| `image_passes` | training images seen, repetitions included |
-| `seconds` | wall time of a candidate's scoring |
+| `image_passes`, `seconds` | training images seen, repetitions included; wall time of a candidate's scoring |
+| `energy_uj` | microjoules per image, of a candidate |
 
 To see candidates in parallel coordinates, tick them and press *Compare*.
 """
@@ -87,8 +88,8 @@ EXPERIMENT_TAGS = {
         ascending=True,
         attributes=("Duration",),
         metrics=(
-            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "winner"),
-            *(f"gene.{name}" for name in ("sigma_O", "sigma_0", "omega_O", "omega_X", "beta")),
+            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "energy_uj", "winner"),
+            *(f"gene.{name}" for name in ("sigma_0", *GENES)),
         ),
         params=("generation", "rescored", "dataset", "network", "n_genes", "variant", "seed"),
         tags=(NAME,),

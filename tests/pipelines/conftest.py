@@ -139,7 +139,7 @@ def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
 def no_figures(monkeypatch) -> None:
     """Reports with empty figures, for tests of the text."""
     of_run = ("training", "energy", "noise", "confusion", "hardware")
-    of_search = ("fitness", "candidates", "wiring")
+    of_search = ("fitness", "candidates")
     monkeypatch.setattr("pipelines.reporting.page.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 
 

@@ -62,6 +62,7 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
         F, last = rng.uniform(0.4, 0.9) - 0.05 * t, n_generations - 1
         row = {"generation": t, "index": i, "rescored": name, "seed": i, "status": "ok", "winner": False, "fitness": F}
         row |= {"final_fitness": F + 0.01, "L_ce": F + 0.1, "TSE": F + 0.2, "R_T": 0.5 + rng.random(), "var_o": 2.0, "R_S": 0.9}
+        row |= {"energy_uj": 5 * F} if params.evolve.several else {}
         row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}
         drawn = {"sigma_O": rng.uniform(0.1, 0.3)} | {f"sigma_{layer}": rng.uniform(0.1, 0.2) for layer in range(L)}
         if params.evolve.genes != ["wiring"]:

@@ -11,6 +11,7 @@ from pipelines import evolve
 from pipelines.figures.search import front_of_candidates
 from pipelines.inputs.genotype_file import FrontFile, choose_member
 from pipelines.project.params import load_params
+from pipelines.reporting.tables import front_table
 from tests.pipelines.conftest import write_params
 from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import changed, make
@@ -42,6 +43,7 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
     names = [f"gen{g}-cand{i}" for g, i in zip(search.generation, search["index"], strict=True)]
     assert [tracked.ranked[name]["rank"] for name in names] == ranks(points)
     assert all(tracked.ranked[name]["crowding"] >= 0 for name in names)
+    assert not any("rank" in found for name, found in tracked.ranked.items() if name not in names)
     volumes = [(step, values["hypervolume"]) for step, values in tracked.curves if "hypervolume" in values]
     assert volumes == list(enumerate(front.hypervolume))
     own = json.loads((folder / "models/evolve/genotype.json").read_text())
@@ -61,9 +63,8 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
     assert files(folder) == before
     with pytest.raises(InputError, match=r"--member 99: the front in .* has \d members: choose 1 to \d"):
         choose_member(99)
-    text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("  choose: knee", "  choose:\n    energy_uj: 10"))
-    with pytest.raises(InputError, match=r"--member 1: params.yaml has no line `  choose: …`: set evolve.choose to 1 there"):
+    (folder / "params.yaml").write_text("evolve:\n  choose:\n    energy_uj: 10\n")
+    with pytest.raises(InputError, match=r"params.yaml has no line `  choose: …`: set evolve.choose to 1"):
         choose_member(1)
     (folder / "models/evolve/front.json").write_text("{")
     with pytest.raises(InputError, match=r"front.json: damaged .*: delete it and run `gee run` with several evolve.objectives"):
@@ -92,7 +93,7 @@ def front(digits, make_params, tmp_path_factory, here_and_now) -> FrontFile:
     return evolve.run(make_params(evolve=OF_TWO), digits, tmp_path_factory.mktemp("scratch")).front
 
 
-def test_the_page_has_the_front_as_table_and_figure(front, tmp_path, no_figures):
+def test_the_page_has_the_front_and_the_start_as_table(front, tmp_path, no_figures):
     params = changed(evolve={"objectives": ["loss", "energy"], "variant": "baseline"})
     (tmp_path / "models/evolve").mkdir(parents=True)
     (tmp_path / "models/evolve/front.json").write_text(front.model_dump_json())
@@ -101,6 +102,8 @@ def test_the_page_has_the_front_as_table_and_figure(front, tmp_path, no_figures)
     for number, member in enumerate(front.members, 1):
         mark = ", trained" if number == front.chosen else ""
         assert f"{number}{mark} {member.objectives['loss']:.4g} {member.objectives['energy']:.4g} " in text
+    start = pd.read_csv(tmp_path / "reports/evolve/candidates.csv").iloc[0]
+    assert f"the start {start.L_ce:.4g} {start.energy_uj:.4g} {100 * start.proxy_accuracy:.2f} %" in text
 
 
 def test_the_figure_numbers_the_members(front):
@@ -108,9 +111,8 @@ def test_the_figure_numbers_the_members(front):
     table = table.assign(rescored="", generation=0, fitness=table["L_ce"], final_fitness=table["L_ce"], winner=False)
 
     def drawn():
-        return front_of_candidates(table, pd.DataFrame([m.objectives for m in front.members]), front.chosen)
+        return front_of_candidates(table, front_table(front, table.assign(proxy_accuracy=0.5)), front.chosen)
 
     assert_same_bytes_and_self_contained(drawn)
-    assert {str(front.chosen), "energy per image (µJ) (log)", f"{len(front.members)} members of the front"} <= set(
-        texts(drawn())
-    )
+    title = f"{len(front.members)} members of the front"
+    assert {"start", "trained", str(front.chosen), "energy per image (µJ) (log)", title} <= set(texts(drawn()))

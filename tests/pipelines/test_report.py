@@ -175,15 +175,15 @@ def test_what_was_scored_again_has_its_mean_spread_and_failures(tmp_path, no_fig
     for name, shown in [("0-1", "0-1"), ("0-0", "0-0, the start"), ("mean", "mean of CMA-ES")]:
         F = rows.loc[rows["rescored"] == name, "final_fitness"]
         mark = ", the winner" if name == won else ""
-        assert f"{shown}{mark} {F.mean():.4g} {F.std():.4g} 3 {F.isna().sum()} " in text
+        assert f"{shown}{mark} {F.mean():.4g} {F.std():.2g} 3 {F.isna().sum()} " in text
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
-    assert "(mean over its fresh draws, at the λ of the last generation)" in text
+    assert "less a reward for R_T and R_S, with the λ of the last generation." in text
     assert "candidates failed" not in text  # those of the search
 
 
 def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures):
-    text = text_of(make(tmp_path, changed(SHAPE, evolve={"variant": "random_search"}), rescored=["start"])[1])
-    assert "start, the winner " in text and "Random search drew 4 genes" in text and "The search started" not in text
+    text = text_of(make(tmp_path, changed(SHAPE, evolve={"variant": "random_search"}), rescored=["0-0"])[1])
+    assert "0-0, the start, the winner " in text and "Random search drew 4 genes" in text and "The search started" in text
     text = text_of(make(tmp_path, SHAPE, rescored=["0-1"], failed=[6, 7, 8])[1])
     assert "the winner of the search stands" in text and "nan" not in text.split()
 

@@ -83,8 +83,8 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
 def test_the_table_shows_percent_and_units(summarised):
     text = printed(summarised())
     shown = ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
-    found = "36, best fitness 0.5123 (start 0.75, best random candidate 0.625), 43,210 image passes"
-    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", found):
+    cost, found = "36 candidates, 43,210 image passes", "winner 0.5123, start 0.75, best random candidate 0.625"
+    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; fitness on the same fresh draws: {found}"):
         assert part in text
     assert "larger" not in text and "residual" not in text and "int8" not in text
     assert "[red]x[/]" in printed(summarised().model_copy(update={"dataset": "[red]x[/]"}))
@@ -113,4 +113,4 @@ def test_a_network_without_onnx_or_nir_has_the_reasons_in_their_place(summarised
 
 def test_a_plain_network_has_no_fitness(summarised):
     summary = summarised(evolve={"n_candidates": 0})
-    assert summary.best_fitness is None and "candidates none" in printed(summary)
+    assert summary.best_fitness is None and "evolution none" in printed(summary)
