@@ -13,7 +13,7 @@ from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.own_network import check_network, network_digest
 from pipelines.inputs.search import check_search
-from pipelines.inputs.starts import init_from_files, load_start, start_files
+from pipelines.inputs.starts import init_from_files, start_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
@@ -39,7 +39,6 @@ def check_inputs(params: Params) -> None:
         list_images(Path(params.prepare.path))
     check_links(params.prepare)
     check_network(params)
-    load_start(params)
     check_search(params)
     init_from_files(params)
     if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds

@@ -178,14 +178,12 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
 
 def table(found: Evolved, params: Params) -> list[dict[str, object]]:
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
-    if not found.records:
-        return []
-    genes = params.searched_genes()
     rows: list[dict[str, object]] = []
     for r, final in zip(found.records, final_fitness(found.records, params.evolve), strict=True):
         first = {"winner": r is found.best, "fitness": r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
-        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.search_state(genes))
+        state = r.search_state(params.searched_genes())
+        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | state)
     return rows
 
 
@@ -257,8 +255,7 @@ def _evolve(s: Stage) -> None:
         track_winner(s.track, found.records, found.best.candidate, params)
         elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation
         s.track.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
-        s.track.artifact(OUT / "candidates.csv")
-        for path in (GENOTYPE, *([FRONT] if found.front else [])):
+        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else [])):
             s.track.artifact(path)
         delete_folder(scratch / CHECKPOINTS)
         finish_run(scratch, OUT / "metrics.json")

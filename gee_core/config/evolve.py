@@ -165,6 +165,8 @@ class EvolveConfig(Section):
         if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
             remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
             raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
+        if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 1):
+            raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 1 members: choose 1 to {most}")
         if self.halving is not None and (self.several or self.equal == "operations"):
             why = "a front compares candidates of equally many" if self.several else "equal = operations has others for each"
             raise ValueError(f"halving = {self.halving}: it eliminates by epochs, and {why}: set it to null")

@@ -94,7 +94,7 @@ def check_genes(names: Sequence[str]) -> None:
             remedy = did_you_mean(name, known) or f"the groups are {', '.join(GROUPS)}; the genes {', '.join(GENES)}, sigma_0 …"
             raise InputError(f"{name!r} is no gene and no group", remedy)
     if twice := next((gene for gene in found if found.count(gene) > 1), None):
-        raise InputError(f"{twice} is named twice", "leave out the gene or its group")
+        raise InputError(f"{twice!r} is named twice", "leave out the gene or its group")
     if "sigma_X" in found and any(re.fullmatch(r"sigma_\d+", gene) for gene in found):
         raise InputError("sigma_X sets all σ_l, which wiring or sigma_l set too", "leave out one of the two")
 

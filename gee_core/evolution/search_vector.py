@@ -4,7 +4,7 @@ Its coordinates: log σ; of every other gene the part of its range, from 0 to 1,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,9 +39,9 @@ class SearchSpace:
         for name in self.genes:
             if name not in known and name != "sigma_X":
                 of = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
-                raise InputError(f"genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
+                raise InputError(f"evolve.genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
             if name in SETTINGS and not known[name] > 0:
-                least = f"{name} = {known[name]:g}: a search on a logarithmic scale cannot start there"
+                least = f"evolve.{name} = {known[name]:g}: a search on a logarithmic scale cannot start there"
                 raise InputError(least, f"set it to {GENES[name].low:g}, or leave {name} out of genes")
 
     def start_vector(self) -> np.ndarray:
@@ -59,8 +59,7 @@ class SearchSpace:
         sigmas = {gene: math.exp(value) for gene, value in coordinates.items() if gene.startswith("sigma")}
         others = {gene: self._value(gene, value) for gene, value in coordinates.items() if gene not in sigmas}
         shape = {gene: value for gene, value in others.items() if gene in Shape.model_fields}
-        common = sigmas.get("sigma_X")
-        sigma_X = [sigmas.get(f"sigma_{layer}", common or s) for layer, s in enumerate(self.start.sigma_X)]
+        sigma_X = [sigmas.get(f"sigma_{layer}", sigmas.get("sigma_X", s)) for layer, s in enumerate(self.start.sigma_X)]
         found = replace(
             self.start,
             sigma_O=sigmas.get("sigma_O", self.start.sigma_O),
@@ -72,14 +71,11 @@ class SearchSpace:
 
     def _rewired(self, genotype: Genotype) -> Genotype:
         """``genotype`` with its σ's at its structure, which stand for those of the start's."""
-        here, there = (self._analytic(dict(of.settings)) for of in (genotype, self.start))
+        assert self.network is not None
+        here, there = (configured_genotype(with_genes(self.network, dict(of.settings))) for of in (genotype, self.start))
         sigma_X = zip(genotype.sigma_X, here.sigma_X, there.sigma_X, strict=True)
         sigma_O = genotype.sigma_O * (here.sigma_O / there.sigma_O)
         return replace(genotype, sigma_O=sigma_O, sigma_X=tuple(s * (a / b) for s, a, b in sigma_X))
-
-    def _analytic(self, settings: Mapping[str, float]) -> Genotype:
-        assert self.network is not None
-        return configured_genotype(with_genes(self.network, settings))
 
     def _start(self, name: str) -> float:
         """The coordinate of a gene of ``start``."""

@@ -266,6 +266,7 @@ def local_cluster() -> LocalCluster:
     resource_tracker.ensure_running()  # now, because starting it unblocks signals
     # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})  # in 15 s a killed one may not have loaded torch again
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "memory_limit": None}
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):

@@ -102,9 +102,9 @@ def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
 
 def choose_member(number: int) -> None:
     """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the last search left no such member."""
-    if not FRONT.is_file():
-        raise InputError(f"--member {number}: there is no {FRONT}", "run `gee run` with several evolve.objectives first")
-    if number > (n := len(read_json_model(FRONT, FrontFile).members)):
+    with reading(FRONT, "run `gee run` with several evolve.objectives first"):
+        n = len(read_json_model(FRONT, FrontFile).members)
+    if number > n:
         raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
     line, text = r"(?m)^(  choose: +)[^#\s][^#\n]*?(\s*(#.*)?)$", PARAMS.read_text(encoding="utf-8")
     if not re.search(line, text):

@@ -88,7 +88,7 @@ def test_genes_replace_the_settings_of_the_section_that_has_them():
             ["brain"],
             "'brain' is no gene and no group: the groups are wiring, shape, neurons, plasticity, structure; the genes ",
         ),
-        (["neurons", "tau"], "tau is named twice: leave out the gene or its group"),
+        (["neurons", "tau"], "'tau' is named twice: leave out the gene or its group"),
         (["wiring", "sigma_X"], "sigma_X sets all σ_l, which wiring or sigma_l set too: leave out one of the two"),
     ],
 )

@@ -66,6 +66,9 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
     (folder / "params.yaml").write_text("evolve:\n  choose:\n    energy_uj: 10\n")
     with pytest.raises(InputError, match=r"params.yaml has no line `  choose: …`: set evolve.choose to 1"):
         choose_member(1)
+    (folder / "models/evolve/front.json").write_text("{")
+    with pytest.raises(InputError, match=r"front.json: damaged .*: delete it and run `gee run` with several evolve.objectives"):
+        choose_member(1)
 
 
 def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tmp_path, here_and_now):
