@@ -7,13 +7,12 @@ from tempfile import TemporaryDirectory
 from gee_core.config import Params
 from gee_core.data.meta import Meta, load_meta
 from gee_core.storage.atomic_files import write_atomically
-from gee_core.storage.json_object import read_json_model
 from pipelines.figures.svg import pictures
-from pipelines.inputs.genotype_file import FrontFile, load_genotype
-from pipelines.inputs.measured import read_measured, reading
+from pipelines.inputs.genotype_file import load_genotype
+from pipelines.inputs.measured import read_measured
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
-from pipelines.project.paths import FRONT, MODELS, PAGE, PREPARED, REPORTS, SUMMARY
+from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
 from pipelines.reporting.summary import RESULT, Summary, build_summary, result_id, summary_markdown
 from pipelines.reporting.tables import read_tables
@@ -43,9 +42,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     result = result_id(text.encode())
     with remedy(PREPARE):
         meta = load_meta(prepared)
-    with reading(path := models / "evolve" / FRONT.name):
-        front = read_json_model(path, FrontFile) if path.exists() else None
-    page = render(params, measured, summary, result, meta, genotype, read_tables(reports), front)
+    page = render(params, measured, summary, result, meta, genotype, read_tables(reports, models))
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))
     return summary, result, meta

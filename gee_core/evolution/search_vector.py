@@ -39,9 +39,9 @@ class SearchSpace:
         for name in self.genes:
             if name not in known and name != "sigma_X":
                 of = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
-                raise InputError(f"evolve.genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
+                raise InputError(f"genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
             if name in SETTINGS and not known[name] > 0:
-                least = f"evolve.{name} = {known[name]:g}: a search on a logarithmic scale cannot start there"
+                least = f"genes: {name} is {known[name]:g}: a search on a logarithmic scale cannot start there"
                 raise InputError(least, f"set it to {GENES[name].low:g}, or leave {name} out of genes")
 
     def start_vector(self) -> np.ndarray:

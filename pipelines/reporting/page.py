@@ -16,7 +16,7 @@ from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures import measurements, search
-from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
@@ -38,14 +38,7 @@ TITLES = {name: known.title for name, known in DATASETS.items()} | {"imagenet": 
 
 
 def render(
-    params: Params,
-    measured: Measured,
-    summary: Summary,
-    result: str,
-    meta: Meta,
-    genotype: GenotypeFile,
-    tables: Tables,
-    front: FrontFile | None = None,
+    params: Params, measured: Measured, summary: Summary, result: str, meta: Meta, genotype: GenotypeFile, tables: Tables
 ) -> str:
     """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     network, names = params.with_genes(genotype.genes).network, meta.class_names
@@ -56,7 +49,7 @@ def render(
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, front, genotype.searched, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, genotype.searched, defects, names, measured.robustness.clean_accuracy)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -76,8 +69,8 @@ def render(
         evolve=measured.evolve,
         evaluate=measured.evaluate,
         genes=gene_table(params, genotype),
-        front=front,
-        points=front_table(front, tables.candidates).to_dict("records") if front else [],
+        front=tables.front,
+        points=[] if tables.front is None else front_table(tables.front, tables.candidates).to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         paper=PAPER_RESULTS,
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
@@ -105,9 +98,7 @@ def render(
     )
 
 
-def draw(
-    tables: Tables, front: FrontFile | None, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], clean: float
-) -> dict[str, str]:
+def draw(tables: Tables, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], clean: float) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
     svgs = {
         "training": measurements.training_curve(tables.history),
@@ -121,6 +112,6 @@ def draw(
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
         if "sigma_O" in searched:
             svgs["candidates"] = search.candidates_plane(tables.candidates)
-    if front:
+    if front := tables.front:
         svgs["front"] = search.front_of_candidates(tables.candidates, front_table(front, tables.candidates), front.chosen)
     return svgs

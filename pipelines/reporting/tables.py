@@ -14,10 +14,12 @@ from gee_core.config.genes import GENES, Gene
 from gee_core.evolution.front import MEASURED_AS
 from gee_core.evolution.winner import START
 from gee_core.genome.genotype import configured_genotype
+from gee_core.storage.json_object import read_json_model
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import reading
+from pipelines.project.paths import FRONT
 
 Row = dict[str, Any]
 """Of a table, for the page."""
@@ -54,12 +56,16 @@ class Tables(NamedTuple):
     noise: pd.DataFrame
     hardware: pd.DataFrame
     """No rows where `robustness.hardware` is null."""
+    front: FrontFile | None
+    """None where the search had one objective."""
 
 
-def read_tables(reports: Path) -> Tables:
-    """The tables of the run whose files lie under ``reports``; raises ``InputError``."""
+def read_tables(reports: Path, models: Path) -> Tables:
+    """The tables of the run whose files lie under ``reports`` and ``models``; raises ``InputError``."""
     energies = ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate")
     text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    with reading(path := models / "evolve" / FRONT.name):
+        front = read_json_model(path, FrontFile) if path.exists() else None
     return Tables(
         candidates=_table(reports / "evolve/candidates.csv", "generation", "index", "rescored", "winner"),
         history=_table(reports / "train/history.csv", "epoch", "train_loss", "train_accuracy"),
@@ -67,6 +73,7 @@ def read_tables(reports: Path) -> Tables:
         confusion=_table(reports / "evaluate/confusion.csv", "actual", "predicted", **text),
         noise=_table(reports / "robustness/noise.csv", "r", "seed", "accuracy"),
         hardware=_table(reports / "robustness/hardware.csv", "domain", "strength", "draw", "accuracy"),
+        front=front,
     )
 
 

@@ -70,7 +70,7 @@ def _measured(cell: Cell, notify: Notify) -> CellResult:
     data, result = _images(cell), CellResult(status="ok", metrics={})
     trained, genotype, numbers = _to_train(cell, notify)
     net, of_training = _trained(trained, genotype, data, notify)
-    params = cell.params.with_genes(_file(genotype).genes)
+    params = cell.params.with_genes(genotype["genes"])
     numbers |= of_training
     if "evaluate" in cell.stages:
         notify("evaluate")
@@ -186,13 +186,9 @@ def _chosen(evolved: dict[str, Any], params: Params) -> dict[str, Any]:
     return evolved | {"genotype": json.loads(member.genotype.model_dump_json()), "metrics": evolved["metrics"] | numbers}
 
 
-def _file(genotype: dict[str, Any]) -> GenotypeFile:
-    return GenotypeFile.model_validate_json(json.dumps(genotype))
-
-
 def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notify) -> tuple[SpikingNetwork, dict[str, float]]:
     """The fully trained network of the cell, and the metrics of its training run."""
-    wiring, folder = _file(genotype), _train_folder(cell, genotype)
+    wiring, folder = GenotypeFile.model_validate_json(json.dumps(genotype)), _train_folder(cell, genotype)
     params = cell.params.with_genes(wiring.genes)
     passes_before: float = 0
     if first := _first(cell):

@@ -73,13 +73,13 @@ CASES = [
     refused("evolve.genes", "[neurons, tau]", "evolve.genes = ['neurons', 'tau']: 'tau' is named twice", "leave out"),
     row(
         "gee run",
-        "evolve.genes: 'sigma_99' is none of a network with 8 encodings",
+        "genes: 'sigma_99' is none of a network with 8 encodings",
         "leave it out",
         param("evolve.genes", "[sigma_99]"),
     ),
     row(
         "gee run",
-        "evolve.weight_decay = 0: a search on a logarithmic scale cannot start there",
+        "genes: weight_decay is 0: a search on a logarithmic scale cannot start there",
         "set it to 0.0001, or leave weight_decay out",
         param("evolve.weight_decay", "0.0"),
         param("evolve.genes", "[plasticity]"),
