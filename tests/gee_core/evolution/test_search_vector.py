@@ -114,7 +114,7 @@ def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas
         (
             ("weight_decay",),
             replace(START, settings=(("weight_decay", 0.0),)),
-            "weight_decay = 0: .* set it to 0.0001, or leave",
+            "weight_decay is 0: .* set it to 0.0001, or leave",
         ),
     ],
 )
