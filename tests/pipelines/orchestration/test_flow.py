@@ -205,7 +205,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     assert (failed.returncode, out) == (1, "")
     assert "gee: error: stage two failed (exit code 255): ERROR: " in err
     assert "cat: missing" in err
-    assert "Traceback" not in err
+    assert f'File "{ROOT / "pipelines"}' not in err  # of Prefect's server there may be a traceback
     (short_stages / "missing").touch()
     out, _ = flow_process(short_stages, GEE_TRACKING="on").communicate()
     became = re.findall(r"^(\w+) +(ran|skipped|cached)$", out, re.MULTILINE)
