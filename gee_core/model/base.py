@@ -43,10 +43,6 @@ class SpikingNetwork(nn.Module):
         """The stem's convolution and every one that can be encoded, in order of execution."""
         raise NotImplementedError
 
-    def branch_ends(self) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
-        """The last batch norm and the last convolution of every residual branch, in order of execution."""
-        return []
-
 
 def is_neuron(module: nn.Module) -> bool:
     """Whether ``module`` is a neuron of SpikingJelly that fires, of whichever base class."""
