@@ -45,7 +45,7 @@ def prepared(data: Path, size: int, folder: Path) -> tuple[Meta, StreamedImages]
     """The training images, streamed at ``size`` pixels."""
     cfg = PrepareConfig(
         dataset="folder", path=str(data), image_size=size, stream=True, holdout=0.1, split_seed=0, name=None, test_share=0.2,
-        max_train_images=None, max_test_images=None,
+        max_train_images=None, max_test_images=None, events=None,
     )  # fmt: skip
     prepare.run(cfg, folder)
     found = load_prepared(folder)

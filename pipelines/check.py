@@ -33,10 +33,10 @@ def check_inputs(params: Params) -> None:
 
         Compute.of(params.base.device)
     check_raw_folder(params.prepare)
-    if params.prepare.dataset == "folder":
-        from gee_core.data.folders import list_images  # loads Pillow
+    if params.prepare.known is None or params.prepare.events is not None:
+        from gee_core.data.folders import endings_of, list_images  # loads Pillow
 
-        list_images(Path(params.prepare.path))
+        list_images(Path(params.prepare.path), endings_of(params.prepare))
     check_links(params.prepare)
     check_network(params)
     check_search(params)

@@ -30,7 +30,10 @@ def run(
         source = replace(source, holdout=holdout)
     else:
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
-    mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
+    if cfg.events is None:
+        mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
+    else:  # the network sees counts as they are, so that its stem adds and does not multiply
+        mean, std = (0.0,) * source.train.in_channels, (1 / 255,) * source.train.in_channels
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
         raise one_colour(cfg.path if source.source == IN_FOLDERS else source.source)
     meta = write_prepared(out, cfg.data_name, source, mean, std)

@@ -11,7 +11,8 @@ from gee_core.config.network import NetworkStructure as NetworkStructure
 from gee_core.config.params import BaseConfig as BaseConfig
 from gee_core.config.params import GeneFormat as GeneFormat
 from gee_core.config.params import Params as Params
-from gee_core.config.params import PrepareConfig as PrepareConfig
+from gee_core.config.prepare import Events as Events
+from gee_core.config.prepare import PrepareConfig as PrepareConfig
 from gee_core.config.section import Positive as Positive
 from gee_core.config.section import StrictModel as StrictModel
 from gee_core.config.train import TrainConfig as TrainConfig

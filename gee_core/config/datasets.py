@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "folder"]
-"""Values of `prepare.dataset`: the names in the table, and `folder`."""
+Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "nmnist", "folder", "events"]
+"""Values of `prepare.dataset`: the names in the table, `folder`, and `events` for a folder of recordings."""
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,6 @@ DATASETS = {
     "fashion_mnist": KnownDataset("Fashion-MNIST", 10, 1, 28, "FashionMNIST/raw", MNIST_FILES),
     "cifar10": KnownDataset("CIFAR-10", 10, 3, 32, "cifar-10-batches-py", CIFAR10_FILES, class_folders=True),
     "cifar100": KnownDataset("CIFAR-100", 100, 3, 32, "cifar-100-python", ("train", "test", "meta"), class_folders=True),
+    "nmnist": KnownDataset("N-MNIST", 10, 2, 34, class_folders=True),
 }
 """By name in params.yaml. scikit-learn brings `digits`; the others lie in `prepare.path`."""

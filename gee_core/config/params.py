@@ -1,19 +1,17 @@
-"""All sections of params.yaml; `network`, `evolve` and `train` have files of their own."""
+"""All sections of params.yaml; `network`, `prepare`, `evolve` and `train` have files of their own."""
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.genes import searched_genes, with_genes
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.network import NetworkConfig
-from gee_core.config.section import DataName, Fraction, PathName, Positive, Scale, Section, Weight
+from gee_core.config.prepare import PrepareConfig
+from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
 from gee_core.config.train import TrainConfig
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
@@ -36,69 +34,6 @@ class BaseConfig(Section):
         if device == "mps":
             raise ValueError("mps is not supported (its fused optimiser is untested, and it has no float64): set it to cpu")
         return device
-
-
-class PrepareConfig(Section):
-    """`prepare`: which images, and how they are split."""
-
-    dataset: Dataset
-    """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`."""
-    path: PathName
-    """Folder with torchvision's files, downloaded if absent, or with class folders: in train/, val/ and test/, or alone."""
-    name: DataName | None
-    """Name of the images of dataset `folder` in reports and MLflow; null: that of `path`, or that of another data set."""
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None
-    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size, the same for all."""
-    max_train_images: Positive | None
-    """Use this many training images with the hold-out, a stratified part; null for all."""
-    max_test_images: Positive | None
-    """Use this many test images, a stratified part; null for all."""
-    test_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the images that become the test images, stratified; of `digits`, and of a folder without test/ and val/."""
-    holdout: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the training images on which candidates are scored, not trained; train/, val/ and test/: it is val/."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**31)]
-    """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
-    stream: bool
-    """Decode images in `path` during training, in worker processes (for ImageNet), instead of packing them into one array."""
-
-    @model_validator(mode="after")
-    def _fits_the_dataset(self) -> Self:
-        if self.name is not None and self.dataset != "folder":
-            raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
-        if self.name in DATASETS:
-            raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
-        if self.stream and self.known is not None and not self.known.class_folders:
-            raise ValueError(f"stream = true: {self.dataset} does not come as image files: set it to false")
-        if self.stream and self.image_size is None:
-            raise ValueError("stream = true: images need one size: set image_size, the side in pixels")
-        return self
-
-    @property
-    def data_name(self) -> str:
-        """The name of the images in summaries, reports, MLflow's runs and registered models, `name` where that is given."""
-        if self.dataset != "folder" or self.name is not None:
-            return self.name or self.dataset
-        path = PurePath(self.path)
-        found = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
-        if not found or path.parts[-2:] == ("data", "raw"):
-            return "folder"
-        return f"folder-{found}" if found in DATASETS else found
-
-    @property
-    def known(self) -> KnownDataset | None:
-        """What is known of the data set before its images are there; None of a folder."""
-        return DATASETS.get(self.dataset)
-
-    @property
-    def reads_path(self) -> bool:
-        """Whether the images are read from `path`."""
-        return self.known is None or self.is_downloadable
-
-    @property
-    def is_downloadable(self) -> bool:
-        """Whether torchvision can download the images to `path`."""
-        return self.known is not None and self.known.folder is not None
 
 
 class EvaluateConfig(Section):
@@ -169,10 +104,12 @@ DOMAINS = tuple(name for name in Hardware.model_fields if name not in ("n_draws"
 class RobustnessConfig(Section):
     """`robustness`: accuracy on noisy test images (Sec. 4.2), and under the defects of hardware."""
 
-    domain: Literal["normalised", "image"]
-    """Where the noise is added: to the normalised tensor or to the image in [0, 1]."""
+    domain: Literal["normalised", "image", "events"]
+    """Where the noise is added: to the normalised tensor or to the image in [0, 1]. `events`, for recordings, measures dropped
+    and spurious events, hot pixels and jitter in time, each by itself."""
     strengths: Annotated[list[Weight], Field(min_length=1, max_length=1000)]
-    """r, the norm of the noise as a fraction of the image's; among them 0, without noise, and 0.5, the paper's."""
+    """r, the norm of the noise as a fraction of the image's; among them 0, without noise, and 0.5, the paper's. Of recordings,
+    the number of events that are dropped, added or moved, as a fraction of the recording's; at most 1."""
     n_seeds: Positive
     """Number of noise draws per strength."""
     batch_size: Positive
@@ -187,6 +124,12 @@ class RobustnessConfig(Section):
             if needed not in strengths:
                 raise ValueError(f"must contain {needed}, {use}: add it")
         return rising(strengths)
+
+    @model_validator(mode="after")
+    def _fractions_of_events(self) -> Self:
+        if self.domain == "events" and max(self.strengths) > 1:
+            raise ValueError(f"strengths = {self.strengths}: no more than all events can be dropped: set none above 1")
+        return self
 
 
 class ExportConfig(Section):
@@ -244,6 +187,7 @@ class Params(Section):
         for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
             if given is not None and is_own(self.network.name):
                 raise ValueError(f"{section}.T_schedule = {given}: your own network runs the steps of its code: set it to null")
+        self._check_events()
         lost = self.robustness.hardware and self.robustness.hardware.lost_step
         if lost and lost[-1] > self.network.T:
             raise ValueError(
@@ -253,6 +197,24 @@ class Params(Section):
         if not is_own(self.network.name):
             self.check_top()
         return self
+
+    def _check_events(self) -> None:
+        events, domain = self.prepare.events, self.robustness.domain
+        if (events is not None) != (domain == "events"):
+            of = "images in the domains normalised and image" if events is None else "recordings in the domain events"
+            raise ValueError(f"robustness.domain = {domain}: noise is added to {of}: set it to one of these")
+        if events is None:
+            return
+        T = self.network.T
+        if events.frames != T:
+            raise ValueError(
+                f"prepare.events.frames = {events.frames}: network.T = {T} steps see one each: set one to the other"
+            )
+        for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
+            if wrong := [steps for steps in given or () if T % steps]:
+                raise ValueError(f"{section}.T_schedule = {given}: {T} frames cannot be summed to {wrong[0]}: leave it out")
+        if self.train.randaugment:
+            raise ValueError(f"train.randaugment = {self.train.randaugment}: it is for images, not for counts: set it to 0")
 
     def check_top(self) -> None:
         """Raise ValueError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""

@@ -1,6 +1,8 @@
 """Augmentation and normalisation of whole batches, on the device of the images.
 
-Shapes: B batch, C channels, H W rows and columns; K tries.
+Recordings (B, T, P, H, W) are augmented as images with T·P channels, all frames alike. The network gets (T, B, P, H, W).
+
+Shapes: B batch, C channels, H W rows and columns; K tries; T frames of P polarities.
 
 All draws come from a CPU generator and then move to the device, so CPU and CUDA see the same augmentation.
 """
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from gee_core.data.frames import area_sums, summed_steps
 from gee_core.rank import Place
 from gee_core.seeding import derive_seed, private_torch_rng
 
@@ -43,7 +46,8 @@ class Augment:
             n, padding = len(images_BCHW), self.crop_padding
             top_B, left_B = place.of_all(torch.randint(0, 2 * padding + 1, (2, place.of), generator=generator), n, dim=1)
             mirrored_B = place.of_all(torch.rand(place.of, generator=generator), n) < (0.5 if self.flip else 0.0)
-            images_BCHW = crop_and_flip(images_BCHW, padding, top_B, left_B, mirrored_B)
+            shape, images_BCHW = images_BCHW.shape, images_BCHW.flatten(1, -3)
+            images_BCHW = crop_and_flip(images_BCHW, padding, top_B, left_B, mirrored_B).reshape(shape)
         if self.randaugment:
             images_BCHW = rand_augment(images_BCHW, self.randaugment, generator, place)
         return images_BCHW
@@ -58,7 +62,10 @@ class Normalise:
     std: tuple[float, ...]
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """Network input (B, C, H, W) of images (B, C, H, W)."""
+        """Network input (B, C, H, W) of images (B, C, H, W), and (T, B, P, H, W) of recordings (B, T, P, H, W)."""
+        if images_BCHW.ndim == 5:
+            B, T = images_BCHW.shape[:2]
+            return self(images_BCHW.transpose(0, 1).flatten(0, 1)).unflatten(0, (T, B))
         scale_C, shift_C = (
             torch.tensor(values).view(-1, 1, 1).to(images_BCHW.device, non_blocking=True)
             for values in zip(*((1 / (255 * s), -m / s) for m, s in zip(self.mean, self.std, strict=True)), strict=True)
@@ -73,25 +80,35 @@ def to_input(
     generator: torch.Generator | None = None,
     size: int | None = None,
     place: Place | None = None,
+    steps: int | None = None,
 ) -> Tensor:
     """uint8 images → network input, float32 (B, C, H, W), augmented with draws from a CPU ``generator``, resized to ``size``.
 
-    With ``place``, the images are a part of a batch, and get what they would get in the whole one.
+    With ``place``, the images are a part of a batch, and get what they would get in the whole one. With ``steps``, recordings
+    get that many frames, sums of their own.
     """
     if augment is None:
         return resized(normalise(images_BCHW), size)
     if generator is None:
         raise ValueError("augment needs a generator")
-    x_BCHW = resized(normalise(augment(images_BCHW, generator, place)), size)
+    x_BCHW = normalise(augment(images_BCHW, generator, place))
+    if x_BCHW.ndim == 5 and steps is not None:
+        x_BCHW = summed_steps(x_BCHW, steps)
+    x_BCHW = resized(x_BCHW, size)
     if augment.erasing:
         x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator, place), 0.0)
     return x_BCHW
 
 
 def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
-    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation; as it is for None and for its own size."""
-    if size in (None, x_BCHW.shape[-1]):
+    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation; as it is for None and for its own size.
+
+    Frames of recordings (T, B, P, H, W) are summed over areas instead.
+    """
+    if size is None or size == x_BCHW.shape[-1]:
         return x_BCHW
+    if x_BCHW.ndim == 5:
+        return area_sums(x_BCHW, size)
     return F.interpolate(x_BCHW, (size, size), mode="bilinear", antialias=True)
 
 
@@ -144,7 +161,7 @@ def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator
     Random erasing (Zhong et al. 2020): area uniform in 2-33 % of the image, aspect log-uniform in 0.3-3.3, drawn up to
     ten times until the rectangle fits.
     """
-    n, _, H, W = x_BCHW.shape
+    n, _, H, W = x_BCHW.shape[-4:]
     place = place or Place(0, n)
     draws_5KB = place.of_all(torch.rand(5, ERASING_TRIES, place.of, generator=generator), n, dim=2)
     area_KB = H * W * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * draws_5KB[0])

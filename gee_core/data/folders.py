@@ -1,4 +1,4 @@
-"""Folders of images, one folder per class: in train/, val/ and test/, or all in one.
+"""Folders of images or recordings, one folder per class: in train/, val/ and test/, or all in one.
 
 | in the folder | training | hold-out | test |
 |---|---|---|---|
@@ -25,6 +25,11 @@ NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 
 OTHER_FORMATS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".dcm", ".npy")
 """Ends of the names of images that are not read."""
+
+RECORDINGS = (".bin", ".npy", ".npz")
+"""By which recordings of event cameras are found in folders, in any case."""
+KINDS = {EXTENSIONS: ("images", RECORDINGS, "events"), RECORDINGS: ("recordings", EXTENSIONS, "folder")}
+"""By the ends of names that are read: what such files are, the others, and the `dataset` of these."""
 
 ByClass = dict[str, list[str]]
 """The image files of each class, relative to the root."""
@@ -58,6 +63,8 @@ class Layout:
     """The hold-out, which is split off the training images where this is None."""
     test: Path | None
     """The test images, which are split off all images where this is None."""
+    endings: tuple[str, ...]
+    """Ends of the names of the files that are read."""
 
     @property
     def splits(self) -> dict[str, Path]:
@@ -75,21 +82,26 @@ class Listing:
     test: FileList | None
 
 
+def endings_of(cfg: PrepareConfig) -> tuple[str, ...]:
+    """Ends of the names of the files that ``cfg`` asks for: those of images or of recordings."""
+    return EXTENSIONS if cfg.events is None else RECORDINGS
+
+
 def is_in_files(cfg: PrepareConfig) -> bool:
     """Whether the images are files in class folders of `path`; of those that torchvision may have, the disk says it."""
-    return cfg.known is None or (cfg.known.class_folders and Path(cfg.path, "train").is_dir())
+    return cfg.known is None or cfg.events is not None or (cfg.known.class_folders and Path(cfg.path, "train").is_dir())
 
 
-def list_images(root: Path) -> Listing:
+def list_images(root: Path, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
     """Every image below ``root``, by split, class and name; an InputError names the first problem. Nothing is opened."""
-    layout = find_layout(root)
-    found = {name: files_by_class(path, root) for name, path in layout.splits.items()}
+    layout = find_layout(root, endings)
+    found = {name: files_by_class(path, root, endings) for name, path in layout.splits.items()}
     for problem in problems(layout, found):
         raise problem
     return listing_of(found)
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path, endings: tuple[str, ...] = EXTENSIONS) -> Layout:
     """Where the splits in ``root`` are, by the table at the head of this file; an InputError if they are nowhere, or twice."""
     if not root.is_dir():
         raise no_folder(root, str(root), "set `path` to one that holds train/, or one folder per class")
@@ -106,7 +118,7 @@ def find_layout(root: Path) -> Layout:
         raise InputError(f"{root / 'train'}: no such folder", remedy)
     if test is None:
         val, test = None, val
-    return Layout(root, train or root, val, test)
+    return Layout(root, train or root, val, test, endings)
 
 
 def linked_folders(layout: Layout) -> list[Path]:
@@ -125,7 +137,7 @@ def no_folder(path: Path, what: str, remedy: str) -> InputError:
     return InputError(f"{what}: no such folder", remedy)
 
 
-def files_by_class(split: Path, root: Path) -> ByClass:
+def files_by_class(split: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) -> ByClass:
     """The image files in the class folders of ``split``, sorted; InputError where there are none, or a name is no text."""
     names = folders_in(split)
     if not names:
@@ -133,7 +145,7 @@ def files_by_class(split: Path, root: Path) -> ByClass:
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return {name: _images_below(split / name, root) for name in names}
+    return {name: _files_below(split / name, root, endings) for name in names}
 
 
 def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
@@ -153,8 +165,11 @@ def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
     for split, by_class in found.items():
         for name, files in by_class.items():
             if not files:
-                problem = f"{layout.splits[split] / name}: holds no images ({', '.join(EXTENSIONS)})"
-                yield InputError(problem, "add some, or remove the folder")
+                kind, others, dataset = KINDS[layout.endings]
+                problem = f"{layout.splits[split] / name}: holds no {kind} ({', '.join(layout.endings)})"
+                of_others = _files_below(layout.splits[split] / name, layout.root, others)
+                what = f"but {KINDS[others][0]}: set `dataset` to {dataset}" if of_others else "add some, or remove the folder"
+                yield InputError(problem, what)
 
 
 def listing_of(found: dict[str, ByClass]) -> Listing:
@@ -170,7 +185,7 @@ def unread(root: Path) -> list[str]:
     """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
     layout, found = find_layout(root), []
     for folder in () if layout.train == root else (root / name for name in folders_in(root)):
-        if folder not in layout.splits.values() and (n := len(_images_below(folder, root))):
+        if folder not in layout.splits.values() and (n := len(_files_below(folder, root, EXTENSIONS))):
             found.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
     ends = (Path(name).suffix.lower() for split in layout.splits.values() for _, _, names in walk(split) for name in names)
     formats = Counter(end for end in ends if end in OTHER_FORMATS)
@@ -192,8 +207,8 @@ def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Ite
         yield parent, folders, [name for name in names if not name.startswith(".")]
 
 
-def _images_below(folder: Path, root: Path) -> list[str]:
-    """Images in ``folder`` and the folders inside it; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
+def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
+    """Files below ``folder`` whose names end so; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     found: list[str] = []
 
     def fail(error: OSError) -> None:
@@ -204,7 +219,7 @@ def _images_below(folder: Path, root: Path) -> list[str]:
             if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
                 raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
-        found += (os.path.join(relative, name) for name in names if name.lower().endswith(EXTENSIONS))
+        found += (os.path.join(relative, name) for name in names if name.lower().endswith(endings))
     return sorted(found)
 
 

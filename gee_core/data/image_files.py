@@ -17,8 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gee_core.config import Events
 from gee_core.data.opening import opened
 from gee_core.data.pixels import GREY_MODES, orientation, to_pixels
+from gee_core.data.recordings import common_sensor, decode_recording
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
@@ -34,6 +36,14 @@ class Form:
     """1 (grey) or 3 (RGB)."""
     resize: bool
     """Whether other sizes are brought to ``image_size`` (shorter side resized, centre cropped) or are an error."""
+    events: Events | None = None
+    """How recordings become frames; None for images."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (T, P, H, W)."""
+        frames = () if self.events is None else (self.events.frames,)
+        return *frames, self.in_channels, self.image_size, self.image_size
 
 
 class Header(NamedTuple):
@@ -63,8 +73,11 @@ def header(path: Path) -> Header:
         return Header(width, height, image.mode)
 
 
-def common_form(root: Path, files: Sequence[str], image_size: int | None) -> Form:
+def common_form(root: Path, files: Sequence[str], image_size: int | None, events: Events | None = None) -> Form:
     """The form of all images: grey if every one is, of ``image_size`` or the size that they share; InputError without one."""
+    if events is not None:  # the first recording says it
+        channels, side, events = common_sensor(root / files[0], events, image_size)
+        return Form(side, channels, True, events)
     found = {name: header(root / name) for name in files}
     if problem := mixed_depths(root, found):
         raise problem
@@ -94,7 +107,9 @@ def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
 
 
 def decode_image(path: Path, form: Form) -> np.ndarray:
-    """The image (C, H, W), uint8; InputError where it is damaged, too large, or of another size that ``form`` asks for."""
+    """The image or recording, uint8 of ``form.shape``; InputError where it is damaged, too large, or of another size."""
+    if form.events is not None:
+        return decode_recording(path, form.in_channels, form.image_size, form.events)
     with opened(path) as image:
         if not form.resize and image.size != (form.image_size, form.image_size):
             raise InputError(
@@ -156,8 +171,8 @@ class _Work(Dataset):
 
 
 def decoded(form: Form, paths: list[Path]) -> Tensor:
-    """The images (B, C, H, W) in the files ``paths``, uint8."""
-    images = np.empty((len(paths), form.in_channels, form.image_size, form.image_size), np.uint8)
+    """The images in the files ``paths``, uint8 (B, …)."""
+    images = np.empty((len(paths), *form.shape), np.uint8)
     for image, path in zip(images, paths, strict=True):
         image[:] = decode_image(path, form)
     return torch.from_numpy(images)

@@ -1,5 +1,7 @@
 """Labelled images, in memory or in files that are decoded on use, behind one interface.
 
+Recordings of event cameras are images with T frames of P polarities.
+
 Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 """
 
@@ -13,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gee_core.config import Events
 from gee_core.data.image_files import Form, decoded, in_order
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
 CPU = torch.device("cpu")
 Batches = Iterator[tuple[Tensor, Tensor]]
-"""Images (B, C, H, W) and labels (B,)."""
+"""Images (B, C, H, W), or recordings (B, T, P, H, W), and labels (B,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class PackedImages:
     """Images in memory, on any device."""
 
     images: Tensor
-    """uint8 (N, C, H, W)."""
+    """uint8 (N, C, H, W), or (N, T, P, H, W)."""
     labels: Tensor
     """int64 (N,)."""
 
@@ -36,13 +39,13 @@ class PackedImages:
 
     @property
     def in_channels(self) -> int:
-        """C."""
-        return self.images.shape[1]
+        """C, or P."""
+        return self.images.shape[-3]
 
     @property
     def image_size(self) -> int:
         """H = W, in pixels."""
-        return self.images.shape[2]
+        return self.images.shape[-1]
 
     def subset(self, indices: Tensor) -> "PackedImages":
         """A copy of the images at ``indices``, in that order."""
@@ -70,6 +73,8 @@ class StreamedImages:
     root: Path
     image_size: int
     in_channels: int
+    events: Events | None = None
+    """How recordings become frames; None for images."""
     device: torch.device = CPU
 
     def __len__(self) -> int:
@@ -92,7 +97,7 @@ class StreamedImages:
     def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
         """As of ``PackedImages``; raises an InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
-        form = Form(self.image_size, self.in_channels, resize=True)
+        form = Form(self.image_size, self.in_channels, True, self.events)
         found = in_order(partial(decoded, form), self.names, self.root, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, found, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from gee_core.config import Positive, StrictModel
+from gee_core.config import Events, Positive, StrictModel
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_model
 
@@ -40,6 +40,8 @@ class Meta(StrictModel):
     n_test: Positive
     n_holdout: Positive
     stream: bool
+    events: Annotated[Events | None, Field(exclude_if=lambda events: events is None)] = None
+    """How recordings became frames; None for images."""
     sha256: dict[str, str]
     """Of every other file; for streamed images also of their files' names and sizes (`train_images`, `test_images`), which are
     compared when they are loaded, and of these files' contents (`train_contents`, `test_contents`), which are not."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gee_core.config import Events
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.meta import Meta, existing, load_meta
 from gee_core.data.splits import stratified_indices
@@ -30,6 +31,8 @@ class Source:
     """Indices into ``train`` of the images on which candidates are scored; None until they are split off."""
     contents: tuple[str, ...] = ()
     """Of streamed images: a hash over the contents of the files of ``train``, and one of ``test``."""
+    events: Events | None = None
+    """How recordings became frames; None for images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
             n_test=len(test),
             n_holdout=len(data.holdout),
             stream=isinstance(train, StreamedImages),
+            events=data.events,
             sha256={path.name: sha256(path) for path in sorted(partial.iterdir())} | checksums,
         )
         write_json(partial / "meta.json", meta.model_dump())
@@ -133,7 +137,7 @@ def _read_images(folder: Path, split: str, meta: Meta) -> PackedImages | Streame
     if not meta.stream:
         return PackedImages(_read_array(folder / f"{split}_images.npy"), labels)
     names = np.array((folder / f"{split}_files.txt").read_bytes().splitlines())
-    images = StreamedImages(names, labels, Path(meta.source), meta.image_size, meta.in_channels)
+    images = StreamedImages(names, labels, Path(meta.source), meta.image_size, meta.in_channels, meta.events)
     if _names_and_sizes(images) != meta.sha256.get(f"{split}_images"):
         raise InputError(f"{meta.source}: its images have changed since they were prepared", "prepare them again")
     return images

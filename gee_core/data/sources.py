@@ -1,6 +1,7 @@
-"""Where images come from: scikit-learn's digits, torchvision's sets, folders of image files."""
+"""Where images come from: scikit-learn's digits, torchvision's sets, folders of image files or recordings."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, is_in_files, list_images
+from gee_core.data.folders import FileList, endings_of, is_in_files, list_images
 from gee_core.data.image_files import Form, as_array, checksums, common_form, decoded, in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
@@ -22,7 +23,7 @@ from gee_core.errors import InputError
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
-IN_FOLDERS = "a folder of images"
+IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
 
 
@@ -48,7 +49,7 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
     """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet."""
     root = Path(cfg.path)
     if is_in_files(cfg):
-        listing = list_images(root)
+        listing = list_images(root, endings_of(cfg))
         return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
     return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
@@ -78,22 +79,23 @@ def _resized(images: PackedImages, size: int | None) -> PackedImages:
 
 def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     root = Path(cfg.path)
-    listing = list_images(root)
+    listing = list_images(root, endings_of(cfg))
     n_classes = cfg.known.n_classes if cfg.known else len(listing.class_names)
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            "set `dataset` to folder",
+            f"set `dataset` to {'folder' if cfg.events is None else 'events'}",
         )
     files, holdout, test_files = split_files(listing, cfg)
-    form = common_form(root, files.files + test_files.files, cfg.image_size)
+    form = common_form(root, files.files + test_files.files, cfg.image_size, cfg.events)
     parts = (files, test_files)
     if cfg.stream:
-        contents, of_form = _contents(root, parts, form, on_progress), (form.image_size, form.in_channels)
+        contents, of_form = _contents(root, parts, form, on_progress), (form.image_size, form.in_channels, form.events)
         train, test = (StreamedImages(as_array(p.files), torch.tensor(p.labels), root, *of_form) for p in parts)
-        return Source(cfg.path, listing.class_names, train, test, holdout, contents)
+        return Source(cfg.path, listing.class_names, train, test, holdout, contents, form.events)
     packed, packed_test = _decode_all(root, parts, form, on_progress)
-    return Source(IN_FOLDERS, listing.class_names, packed, packed_test, holdout)
+    where = IN_FOLDERS if form.events is None else OF_EVENTS
+    return Source(where, listing.class_names, packed, packed_test, holdout, events=form.events)
 
 
 def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> tuple[str, ...]:
@@ -106,8 +108,7 @@ def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: 
 
 def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
     _check_fits(sum(len(part.files) for part in parts), form)
-    shape = (form.in_channels, form.image_size, form.image_size)
-    images = [torch.empty(len(part.files), *shape, dtype=torch.uint8) for part in parts]
+    images = [torch.empty(len(part.files), *form.shape, dtype=torch.uint8) for part in parts]
     for part, indices, batch in _each_batch(partial(decoded, form), root, parts, on_progress):
         images[part][indices[0] : indices[-1] + 1] = batch
     return [PackedImages(pixels, torch.tensor(part.labels)) for pixels, part in zip(images, parts, strict=True)]
@@ -128,7 +129,7 @@ def _each_batch(
 
 
 def _check_fits(n: int, form: Form) -> None:
-    needed = n * form.in_channels * form.image_size**2
+    needed = n * math.prod(form.shape)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > 0.8 * memory:
         raise InputError(

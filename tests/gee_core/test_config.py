@@ -54,7 +54,7 @@ EDGES = {
     "network.T": ([1, 64], [0, 65]),
     "network.tau": ([1.001, 100], [1]),
     "network.surrogate": (list(SURROGATE_NAMES), ["step"]),
-    "prepare.dataset": (list(get_args(Dataset)), ["mnist"]),
+    "prepare.dataset": ([*get_args(Dataset)[:4], "folder"], ["mnist", "nmnist", "events"]),  # those need frames
     "prepare.name": ([None], ["", ".x", "a/b", "x" * 65, "birds"]),  # digits have a name
     "prepare.holdout": ([0.01, 0.99], [0, 1]),
     "evolve.variant": (list(get_args(Variant)), ["evolve"]),
@@ -119,7 +119,7 @@ def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
 
 def test_the_tables_without_torch_have_the_names_of_the_others():
     assert tuple(lif_module.SURROGATES) == SURROGATE_NAMES
-    assert get_args(Dataset) == (*DATASETS, "folder")
+    assert get_args(Dataset) == (*DATASETS, "folder", "events")
 
 
 def test_importing_the_parameters_loads_neither_torch_nor_numpy():

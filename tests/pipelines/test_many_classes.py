@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
             for i in range(count):
                 pixels = np.full((SIZE, SIZE, 3), (25 * (k % 10), 25 * (k // 10), 128)) + rng.integers(0, 20, (SIZE, SIZE, 3))
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    values = {"dataset": "cifar100", "path": str(raw), "image_size": None, "max_train_images": None}
+    values = {"dataset": "cifar100", "path": str(raw), "image_size": None, "max_train_images": None, "events": None}
     values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 1 / 3, "split_seed": 0, "stream": False}
     prepare.run(PrepareConfig(**values), out)
     return out

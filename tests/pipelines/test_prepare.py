@@ -16,7 +16,7 @@ def _loader_workers(monkeypatch):
 
 
 def config(**changes):
-    values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200}
+    values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200, "events": None}
     values |= {"max_test_images": 50, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
     return PrepareConfig(**(values | changes))
 

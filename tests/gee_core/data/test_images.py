@@ -12,7 +12,7 @@ from gee_core.rank import Rank
 def both(make_folder):
     """The same folder, packed and streamed; images have three sizes' worth of difference to the wanted one."""
     root = make_folder({"cat": 7, "dog": 6}, {"cat": 1, "dog": 1}, size=(11, 14))
-    settings = {"dataset": "folder", "path": str(root), "image_size": 8, "max_train_images": None}
+    settings = {"dataset": "folder", "path": str(root), "image_size": 8, "max_train_images": None, "events": None}
     settings |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0}
     packed = load_source(PrepareConfig(**settings, stream=False)).train
     streamed = load_source(PrepareConfig(**settings, stream=True)).train

@@ -11,7 +11,7 @@ TWO = {"cat": 4, "dog": 8}
 
 
 def config(path="unused", **changes):
-    values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None}
+    values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None, "events": None}
     values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
     return PrepareConfig(**(values | changes))
 

@@ -1,0 +1,97 @@
+"""The section `prepare`."""
+
+import re
+from pathlib import PurePath
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
+from gee_core.config.section import DataName, PathName, Positive, Section
+
+
+class Events(Section):
+    """`prepare.events`: how the events of a recording become frames, each a count of events per pixel and polarity."""
+
+    frames: Annotated[int, Field(ge=1, le=64)]
+    """T, frames of a recording: as many as `network.T`."""
+    split_by: Literal["number", "time"]
+    """Whether every frame holds the same number of events or lasts the same time, as SpikingJelly's
+    `integrate_events_by_fixed_frames_number` splits a recording. It has no effect on files that hold frames."""
+    clip: Annotated[int, Field(ge=1, le=255)]
+    """Largest count of a pixel in a frame: larger counts become this. 1 makes frames binary."""
+    sensor: Annotated[list[Annotated[int, Field(ge=4, le=4096)]], Field(min_length=2, max_length=2)] | None = None
+    """Width and height of the sensor in pixels, which lists of events do not say. null for `nmnist` and for files that hold
+    frames."""
+
+
+class PrepareConfig(Section):
+    """`prepare`: which images, and how they are split."""
+
+    dataset: Dataset
+    """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`; of event cameras
+    `nmnist`, or `events`: a folder of recordings."""
+    path: PathName
+    """Folder with torchvision's files, downloaded if absent, or with class folders: in train/, val/ and test/, or alone."""
+    name: DataName | None
+    """Name of the images of dataset `folder` or `events` in reports and MLflow; null: that of `path`, or of another data set."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None
+    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size, the same for all.
+    Pixels of recordings are summed over areas, so that counts stay counts."""
+    max_train_images: Positive | None
+    """Use this many training images with the hold-out, a stratified part; null for all."""
+    max_test_images: Positive | None
+    """Use this many test images, a stratified part; null for all."""
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the images that become the test images, stratified; of `digits`, and of a folder without test/ and val/."""
+    holdout: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the training images on which candidates are scored, not trained; train/, val/ and test/: it is val/."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
+    stream: bool
+    """Decode images in `path` during training, in worker processes (for ImageNet), instead of packing them into one array."""
+    events: Events | None
+    """How recordings of event cameras become frames; null for still images."""
+
+    @model_validator(mode="after")
+    def _fits_the_dataset(self) -> Self:
+        if self.dataset in ("nmnist", "events") and self.events is None:
+            example = "{frames: 4, split_by: number, clip: 15}"
+            raise ValueError(f"events = null: {self.dataset} needs frames, as many as network.T: set it to {example}")
+        if self.events is not None and self.dataset not in ("nmnist", "events"):
+            raise ValueError(f"events: dataset {self.dataset} has still images: set it to null, or dataset to nmnist or events")
+        if self.name is not None and self.known is not None:
+            raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
+        if self.name in DATASETS:
+            raise ValueError(f"name = {self.name!r} is the name of another data set: choose another name")
+        if self.stream and self.known is not None and not self.known.class_folders:
+            raise ValueError(f"stream = true: {self.dataset} does not come as image files: set it to false")
+        if self.stream and self.image_size is None and self.events is None:
+            raise ValueError("stream = true: images need one size: set image_size, the side in pixels")
+        return self
+
+    @property
+    def data_name(self) -> str:
+        """The name of the images in summaries, reports, MLflow's runs and registered models, `name` where that is given."""
+        if self.known is not None or self.name is not None:
+            return self.name or self.dataset
+        path = PurePath(self.path)
+        found = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
+        if not found or path.parts[-2:] == ("data", "raw"):
+            return self.dataset
+        return f"{self.dataset}-{found}" if found in DATASETS else found
+
+    @property
+    def known(self) -> KnownDataset | None:
+        """What is known of the data set before its images are there; None of a folder."""
+        return DATASETS.get(self.dataset)
+
+    @property
+    def reads_path(self) -> bool:
+        """Whether the images are read from `path`."""
+        return self.known is None or self.events is not None or self.is_downloadable
+
+    @property
+    def is_downloadable(self) -> bool:
+        """Whether torchvision can download the images to `path`."""
+        return self.known is not None and self.known.folder is not None
