@@ -74,7 +74,8 @@ def run(
         effective_acs=activity.effective_acs,
         dense_synops=activity.dense,
     )
-    layers = [layer.row(cfg.e_mac, cfg.e_ac) for layer in activity.layers]
+    of_events = meta.events is not None
+    layers = [layer.row(cfg.e_mac, cfg.e_ac) | ({"counts": layer.counts} if of_events else {}) for layer in activity.layers]
     pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
     return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 

@@ -1,6 +1,7 @@
 """Stage robustness: measures the accuracy of the trained network on noisy test images, and with the defects of hardware."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, TypedDict
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
-from gee_core.evaluation.noise import noisy_input
+from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input, noisy_recordings
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import torch_generator
@@ -50,7 +51,7 @@ def run(
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
 ) -> list[NoiseRow]:
-    """Measure ``net``; returns one row (domain, r, seed, accuracy) per noise strength and noise seed.
+    """Measure ``net``; returns one row (domain, r, seed, accuracy) per kind of noise, strength and noise seed.
 
     ``compute`` says which of several processes this one is; without it, it measures alone on `base.device`.
     """
@@ -58,12 +59,15 @@ def run(
     compute = compute or Compute.of(params.base.device, params.base.precision)
     plain, test = for_inference(net), data.test.to(compute.device)
 
-    def accuracy(r: float, seed: int) -> float:
+    def accuracy(domain: str, r: float, seed: int) -> float:
         generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
         correct = torch.zeros((), dtype=torch.float64, device=compute.device)
         for batch, (images, labels) in enumerate(test.batches(cfg.batch_size, rank=compute.rank)):
             place = compute.rank.place(min(cfg.batch_size, len(test) - batch * cfg.batch_size))
-            x = noisy_input(images, data.meta.normalise, r, cfg.domain, generator, place)
+            if data.meta.events is None:
+                x = noisy_input(images, data.meta.normalise, r, domain, generator, place)
+            else:
+                x = data.meta.normalise(noisy_recordings(images, domain, r, data.meta.events.clip, generator, place))
             if len(images):
                 with torch.no_grad(), compute.autocast():
                     logits = plain(x).float().mean(0)
@@ -71,13 +75,17 @@ def run(
         return summed(correct, compute.rank).item() / len(test)
 
     rows: list[NoiseRow] = []
-    for r in cfg.strengths:
-        for seed in range(cfg.n_seeds):
-            known = r == 0 and seed > 0  # without noise, all seeds give the same images
-            measured = rows[-1]["accuracy"] if known else accuracy(r, seed)
-            rows.append({"domain": cfg.domain, "r": r, "seed": seed, "accuracy": measured})
-            on_step()
+    for domain, r, seed in product(noise_domains(params), cfg.strengths, range(cfg.n_seeds)):
+        known = r == 0 and bool(rows)  # without noise, all seeds give the same images; 0 is the first strength
+        measured = rows[0]["accuracy"] if known else accuracy(domain, r, seed)
+        rows.append({"domain": domain, "r": r, "seed": seed, "accuracy": measured})
+        on_step()
     return rows
+
+
+def noise_domains(params: Params) -> tuple[str, ...]:
+    """The kinds of noise that are measured: `robustness.domain`, of recordings all of them."""
+    return NOISE_OF_EVENTS if params.robustness.domain == "events" else (params.robustness.domain,)
 
 
 def run_hardware(
@@ -141,7 +149,7 @@ def main() -> None:
         cfg = s.params.robustness
         domains, left_out = hardware_domains(s.params, net)
         n_hardware = cfg.hardware.n_draws * sum(map(len, domains.values())) if cfg.hardware else 0
-        with s.progress("robustness", len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
+        with s.progress("robustness", len(noise_domains(s.params)) * len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
             noise = run(s.params, net, data, steps, compute)
             hardware = run_hardware(s.params, net, data, steps, compute)
         if s.follows:

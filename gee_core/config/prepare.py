@@ -34,7 +34,7 @@ class PrepareConfig(Section):
     path: PathName
     """Folder with torchvision's files, downloaded if absent, or with class folders: in train/, val/ and test/, or alone."""
     name: DataName | None
-    """Name of the images of dataset `folder` or `events` in reports and MLflow; null: that of `path`, or of another data set."""
+    """Name of the images of dataset `folder` or `events` in reports and MLflow; null: that of `path`; of others null."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
     """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size, the same for all.
     Pixels of recordings are summed over areas, so that counts stay counts."""

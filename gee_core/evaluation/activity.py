@@ -4,7 +4,8 @@
 
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
 (which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
-as free, as in the paper. A stem whose input is 0 and 1 alone, as event data are, is charged as a layer that reads spikes.
+as free, as in the paper. A stem that reads recordings of event cameras runs at every step. It is charged as a layer that reads
+spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event.
 
 NeuroBench 2.3 counts the connections of active inputs, without those from padding and those of weight zero.
 """
@@ -44,6 +45,8 @@ class LayerCount:
     """Whether its input consists of 0 and 1, that of a stem too: only then does a spike cost one accumulate."""
     spiking: bool = True
     """Whether its input consists of -1, 0 and 1, NeuroBench's condition for accumulates."""
+    counts: bool = False
+    """Whether it is the first layer, and its input consists of counts of events: then each event costs one accumulate."""
     input_sum: float = 0.0
     input_count: int = 0
     output_rate: float | None = None
@@ -64,7 +67,7 @@ class LayerCount:
 
     def energy_mj(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> float:
         """Energy of this layer per image in mJ, from pJ per operation."""
-        per_step = e_ac * self.input_rate if self.binary else e_mac
+        per_step = e_ac * self.input_rate if self.binary or self.counts else e_mac
         return per_step * self.macs * self.steps * PICO_TO_MILLI
 
     def decode_energy_mj(self, e_mac: float = E_MAC) -> float:
@@ -88,7 +91,8 @@ class LayerCount:
     def cells(self, e_mac: float, e_ac: float) -> tuple[str, ...]:
         """The row of this layer in ``Activity.table``."""
         fires = "–" if self.output_rate is None else f"{100 * self.output_rate:.1f}\N{NO-BREAK SPACE}%"
-        counts = f"{self.macs:,.0f}", f"{self.steps:g}", "binary" if self.binary else "real", f"{self.input_rate:.4g}"
+        kind = "binary" if self.binary else "counts" if self.counts else "real"
+        counts = f"{self.macs:,.0f}", f"{self.steps:g}", kind, f"{self.input_rate:.4g}"
         return self.layer or "(the network)", self.kind, *counts, energy_text(self.energy_mj(e_mac, e_ac)), fires
 
 

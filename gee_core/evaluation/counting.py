@@ -46,6 +46,7 @@ class _Seen:
             before, n_before = self.active.get(own, (0, 0))
             self.active[own] = before + active, n_before + inputs
         count.binary, count.spiking = count.binary and of_other.binary, count.spiking and of_other.spiking
+        count.counts = count.counts and of_other.counts
         count.input_sum += of_other.input_sum
         count.input_count += of_other.input_count
 
@@ -74,7 +75,7 @@ class Counter:
         self.net = net
         self.batch = self.n_images = self.sums = 0
         self.once = torch.empty(0)
-        self.as_it_is = False
+        self.as_it_is = self.of_events = False
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         self.seen: dict[str, _Seen] = {}
         self.fired: dict[str, _Fired] = {}
@@ -90,7 +91,7 @@ class Counter:
     def begin(self, x: Tensor, steps: int | None = None, time_first: bool = False) -> None:
         """The network runs next on the batch ``x``, given to it as ``measure_energy`` gives it."""
         self.once = x[0] if time_first and len(x) else x
-        self.as_it_is = steps is None and not time_first
+        self.as_it_is, self.of_events = steps is None and not time_first, time_first
         self.batch = len(self.once)
         self.n_images += self.batch
 
@@ -98,7 +99,8 @@ class Counter:
         x: Tensor = args[0] if args else kwargs["input"]
         if name not in self.seen:
             kind = "fc" if isinstance(module, nn.Linear) else "transposed" if isinstance(module, Transposed) else "conv"
-            self.seen[name] = _Seen(LayerCount(name, kind, decode_macs=decode_macs))
+            first = self.of_events and not self.seen
+            self.seen[name] = _Seen(LayerCount(name, kind, decode_macs=decode_macs, counts=first))
         seen, own_ndim = self.seen[name], max(1, module.weight.ndim - 1)  # of one image: (features,) or (C, …)
         lead, own = x.shape[: x.ndim - own_ndim], x.shape[x.ndim - own_ndim :]
         if not lead and own == self.once.shape:
@@ -113,6 +115,7 @@ class Counter:
         seen.macs += (x if isinstance(module, Transposed) else y).numel() * module.weight[0].numel()
         count, binary = seen.count, bool(((x == 0) | (x == 1)).all())
         count.binary = count.binary and binary
+        count.counts = count.counts and (binary or bool(((x >= 0) & (x == x.floor())).all()))
         count.spiking = count.spiking and (binary or bool(((x == 0) | (x.abs() == 1)).all()))
         now = (x if binary else (x != 0).float()).reshape(-1, *own).sum(0, dtype=torch.float32).double().cpu()  # see counted
         count.input_sum += (now if binary else x).sum(dtype=torch.float64).item()

@@ -16,7 +16,7 @@ from gee_core.evaluation.counting import Counter
 from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
-from gee_core.model.base import is_neuron, takes_all_steps
+from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng
 from gee_core.training.loop import for_inference
@@ -53,7 +53,8 @@ def measure_energy(
         on_output: called with the network's output for every batch, so that the same pass can measure accuracy.
         steps: T, for a network that makes no steps of its own: every image is presented T times, as (T, B, …) if its neurons
             are in step mode ``m``, else in T calls on (B, …), whose outputs are stacked. None: the network is called once.
-        time_first: the batches are (T, B, …), as event data are; the network gets them as it gets ``steps``.
+        time_first: the batches are (T, B, …), as event data are; the network gets them as it gets ``steps``. A network of
+            ``build_network`` says it by itself.
         rank: of several processes, each gives its own images, and all get the counts on all images.
 
     Raises:
@@ -77,9 +78,10 @@ def measure_energy(
             x = batch[0] if isinstance(batch, tuple | list) else batch
             if not isinstance(x, Tensor):
                 raise InputError(f"a batch is a {type(x).__name__}", "give tensors, or tuples that begin with one")
-            counter.begin(x, steps, time_first)
+            frames = time_first or (isinstance(net, SpikingNetwork) and x.ndim == 5)
+            counter.begin(x, steps, frames)
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
-                on_output(_run(plain, x, steps, time_first))
+                on_output(_run(plain, x, steps, frames))
     for number, counted in enumerate(from_all(counter.counted(), rank)):
         if number != rank.number:
             counter.add(*counted)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from gee_core.config import StrictModel
+from gee_core.config import Events, StrictModel
 
 CARD_ENTRY = "gee.card"
 """The key of the card in the metadata of ONNX and NIR files."""
@@ -25,6 +25,8 @@ class ModelCard(StrictModel, extra="ignore"):
     mean: tuple[float, ...]
     """Of each channel, of images in [0, 1]."""
     std: tuple[float, ...]
+    events: Annotated[Events | None, Field(exclude_if=lambda events: events is None)] = None
+    """How recordings become frames: then the input is (T, P, H, W), `in_channels` polarities P. None for images."""
 
     @model_validator(mode="after")
     def _fits_the_channels(self) -> "ModelCard":

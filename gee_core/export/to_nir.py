@@ -1,8 +1,8 @@
 """A trained network of the table as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
 
-The graph takes the same normalised image at every step and puts out o_t; the logits are the mean of o over the steps. Its nodes
-have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of ``net.body[0].norm_lif.lif``. Its file is
-HDF5, as the package ``nir`` writes it; nothing in it is executed.
+The graph takes the same normalised image at every step, or a frame of events, and puts out o_t; the logits are the mean of o
+over the steps. Its nodes have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of
+``net.body[0].norm_lif.lif``. Its file is HDF5, as the package ``nir`` writes it; nothing in it is executed.
 
 Shapes: C channels, H W space, K classes.
 """

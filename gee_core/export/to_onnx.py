@@ -95,12 +95,18 @@ class Logits(nn.Module):
         functional.reset_net(self.net)  # else the exporter writes down what the neurons hold from their last run
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) → logits (B, K)."""
-        output = self.net(images)
+        """Normalised images (B, C, H, W), or frames (B, T, C, H, W), → logits (B, K)."""
+        output = self.net(images if images.ndim == 4 else images.transpose(0, 1))
         return output if output.ndim == 2 else output.mean(0)
 
 
-def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, opset: int = OLDEST) -> bytes:
+def to_onnx(
+    net: nn.Module,
+    in_channels: int | None = None,
+    image_size: int | None = None,
+    opset: int = OLDEST,
+    frames: int | None = None,
+) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
     It consists of standard operators of ``opset`` and passes ONNX's own checker. ``net`` is not changed.
@@ -111,6 +117,7 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
         in_channels: C; None for what a network of ``build_network`` was built for.
         image_size: H and W; None likewise.
         opset: version of the ONNX operator set, >= 18.
+        frames: T of a network that takes frames of events (T, B, C, H, W); the model's input is then (B, T, C, H, W).
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
@@ -118,11 +125,11 @@ def to_onnx(net: nn.Module, in_channels: int | None = None, image_size: int | No
             not finite.
     """
     check_opset(opset)
-    example = torch.zeros(2, *image_shape(net, in_channels, image_size))
+    example = torch.zeros(2, *([] if frames is None else [frames]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
     name = getattr(net, "built_with", {}).get("name") or type(net).__name__
-    _check_output(name, plain, example[:1])
+    _check_output(name, plain, example[:1] if frames is None else example[:1].transpose(0, 1))
     model = Logits(plain).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for layer, module in model.net.named_modules():
@@ -166,7 +173,7 @@ def check_opset(opset: int) -> None:
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
-    """ExportError unless the output of ``plain`` on one image (1, C, H, W) is (T, 1, K) or (1, K)."""
+    """ExportError unless the output of ``plain`` on one image, (1, C, H, W) or (T, 1, C, H, W), is (T, 1, K) or (1, K)."""
     functional.reset_net(plain)
     try:
         running = running_on(image, "images", "if it takes (T, B, …), register it with gee_core.register_network")
@@ -191,5 +198,6 @@ def with_card(model: bytes, card: ModelCard) -> bytes:
     """The ONNX ``model`` with ``card`` as its only metadata, and a description of its input and output as its `doc_string`."""
     proto = onnx.load_from_string(model)
     onnx.helper.set_model_props(proto, {CARD_ENTRY: card.model_dump_json()})
-    proto.doc_string = DOC
+    frames = DOC.replace("(N, C, H, W)", "(N, T, C, H, W), a count of events per frame, polarity and pixel")
+    proto.doc_string = DOC if card.events is None else frames
     return proto.SerializeToString()

@@ -18,7 +18,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class SpikingNetwork(nn.Module):
-    """A network for images (B, C, H, W) → o (T, B, K), without a state between two calls.
+    """A network for images (B, C, H, W), or frames of events (T, B, C, H, W), → o (T, B, K), without a state between two calls.
 
     Attributes:
         T: time steps.
@@ -35,7 +35,7 @@ class SpikingNetwork(nn.Module):
         self.T = T
         self.built_with: dict[str, Any] = {}
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
         raise NotImplementedError
 

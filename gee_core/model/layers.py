@@ -15,7 +15,7 @@ class Stem(nn.Module):
     """Direct encoding: the image drives the first neurons with the same current at every step.
 
     Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
-    their input does not change; Eq. 17 counts the stem once too.
+    their input does not change; Eq. 17 counts the stem once too. Frames of events (T, B, C, H, W) change: both run at every step.
     """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict | None):
@@ -25,10 +25,13 @@ class Stem(nn.Module):
         self.norm_lif = None if lif is None else NormLIF(channels, lif)
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Images (B, C, H, W) → spikes (T*B, C_0, H', W'); without ``lif`` the stream (B, C_0, H', W')."""
-        x = self.conv(x_BCHW)
-        return self.pool(x if self.norm_lif is None else self.norm_lif.repeated(x))
+    def forward(self, x: Tensor) -> Tensor:
+        """Images or frames → spikes (T*B, C_0, H', W'); without ``lif`` the stream, of images (B, C_0, H', W')."""
+        changes = x.ndim == 5
+        x = self.conv(x.flatten(0, 1) if changes else x)
+        if self.norm_lif is not None:
+            x = self.norm_lif(x) if changes else self.norm_lif.repeated(x)
+        return self.pool(x)
 
 
 class ConvLayer(nn.Module):
@@ -115,19 +118,19 @@ class PreActivationBlock(nn.Module):
         same = stride == 1 and in_channels == channels
         self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
 
-    def forward(self, stream: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, stream: Tensor, branch: Tensor | None, changes: bool) -> tuple[Tensor, Tensor]:
         """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).
 
-        The first block takes the stem's output (B, C_0, H, W), the same at every step, and None.
+        The first block takes the stem's output and None: (T*B, C_0, H, W) if it ``changes``, else (B, C_0, H, W).
         """
         if branch is None:
-            spikes = self.norm_lif1.repeated(stream)
+            spikes = self.norm_lif1(stream) if changes else self.norm_lif1.repeated(stream)
         else:
             stream, spikes = self.norm_lif1.summed(branch, stream)
         spikes = self.norm_lif2(self.conv1(spikes))  # before the shortcut: a counter takes these neurons for those behind conv1
         if self.shortcut is not None:
             norm_lif = self.shortcut.norm_lif
-            stream = self.shortcut.conv(norm_lif.repeated(stream) if branch is None else norm_lif(stream))
+            stream = self.shortcut.conv(norm_lif(stream) if changes or branch is not None else norm_lif.repeated(stream))
         return stream, self.conv2(spikes)
 
 
@@ -139,10 +142,10 @@ class ResidualStream(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, stream: Tensor) -> Tensor:
-        """The stem's output (B, C_0, H, W) → features (T*B, C, H', W')."""
+    def forward(self, stream: Tensor, changes: bool = False) -> Tensor:
+        """The stem's output → features (T*B, C, H', W')."""
         branch: Tensor | None = None
         for block in self.blocks:
-            stream, branch = block(stream, branch)
+            stream, branch = block(stream, branch, changes)
         assert branch is not None  # there is a block
         return self.norm(add_stream(branch, stream))

@@ -81,8 +81,14 @@ class TableNetwork(SpikingNetwork):
             if not weight.is_meta:  # torch would load its compiler
                 nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x = self.body(self.stem(x_BCHW))
+    def forward(self, x: Tensor) -> Tensor:
+        changes = x.ndim == 5
+        if changes and len(x) != self.T:
+            raise ValueError(
+                f"the network has T = {self.T} steps, and the input (T, B, C, H, W) = {tuple(x.shape)} has {len(x)}"
+            )
+        x = self.stem(x)
+        x = self.body(x, changes) if isinstance(self.body, ResidualStream) else self.body(x)
         # torch has no deterministic gradient of this pool on a GPU, not even where it does nothing
         side = self.pool.output_size
         features = (x if x.shape[2:] == (side, side) else self.pool(x)).flatten(1)
@@ -115,7 +121,7 @@ def build_network(
     Args:
         name: key of ``NETWORKS``, or what ``register_network`` was told.
         num_classes: K.
-        in_channels: C; the images of the pipeline have 1 or 3.
+        in_channels: C; the images of the pipeline have 1 or 3, frames of events 2 or 1.
         image_size: height and width of the images, in pixels.
         n_genes: g, or None for ordinary weights.
         width: multiplies every channel count of the table.

@@ -4,7 +4,8 @@ The class is called with ``num_classes``, ``in_channels`` and ``image_size``, by
 `network` that its signature names: ``width``, ``T``, ``tau``, ``decay_input``, ``v_threshold``, ``v_reset``,
 ``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``pool``. All others are the module's own business.
 
-The module takes images (B, C, H, W) and returns the output of every step, o (T, B, K) in float32. A trial checks it.
+The module takes images (B, C, H, W), or frames of events (T, B, C, H, W), and returns the output of every step, o (T, B, K) in
+float32. A trial checks it.
 
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
@@ -94,12 +95,12 @@ class OwnNetwork(SpikingNetwork):
         if found.channels_last:
             to_channels_last(net)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         functional.reset_net(self.net)
         if not self.channels_last:  # not by contiguous(), which leaves images of one channel as they are
-            x_BCHW = x_BCHW.clone(memory_format=torch.contiguous_format)
-        with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x_BCHW.device):
-            o_TBK = self.net(x_BCHW)
+            x = x.clone(memory_format=torch.contiguous_format)
+        with nullcontext() if self.training or is_exporting() else private_torch_rng(0, x.device):
+            o_TBK = self.net(x)
         functional.reset_net(self.net)  # neurons that hold the graph of their last run cannot be copied
         return o_TBK
 
@@ -165,11 +166,18 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     for module in neurons:
         module.register_forward_hook(_with_more_spikes)
     all_steps = any(map(takes_all_steps, probe.modules()))
-    try:
-        o, again = (_answer(probe, example) for _ in range(2))
-    except (Exception, SystemExit) as error:
+    inputs = [example, example.expand(T, *shape)] if shape[1] == 2 else [example]  # of two polarities, it may take frames alone
+    errors: list[BaseException] = []
+    for x in inputs:
+        try:
+            o, again = (_answer(probe, x) for _ in range(2))
+            example = x
+            break
+        except (Exception, SystemExit) as error:
+            errors.append(error)
+    else:
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if all_steps else ""
-        raise ValueError(f"for images (B, C, H, W) = {shape} it {raises(error)}{begin}") from error
+        raise ValueError(f"for images (B, C, H, W) = {shape} it {raises(errors[0])}{begin}") from errors[0]
     if misfit := _misfit(o, (T, B, sizes["num_classes"])):
         raise ValueError(f"for images (B, C, H, W) = {shape} it returns {misfit}")
     if again.shape != o.shape or not torch.allclose(again, o):

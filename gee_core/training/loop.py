@@ -79,10 +79,11 @@ def train_epoch(
         lr = learning_rate(done, cfg.epochs * n_steps, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
         set_lr(optimizer, lr)
         n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
-        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n))
+        T = recipe.T_of(epoch)
+        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
         own = (rank.number,) if rank.number else ()
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
-        with recipe.compute.autocast(), draws, with_steps(bare(net), recipe.T_of(epoch)):
+        with recipe.compute.autocast(), draws, with_steps(bare(net), T):
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
         loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)

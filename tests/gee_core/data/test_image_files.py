@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as TF
 
+from gee_core.data import image_files as decode_module
 from gee_core.data import pixels
 from gee_core.data.image_files import Form, as_array, common_form, decode_image, decoded, header, in_order
 from gee_core.errors import InputError
