@@ -14,6 +14,7 @@ from gee_core.checkpoint import load, save
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
+from gee_core.data.frames import as_picture
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
@@ -78,7 +79,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
     """
     meta = data.meta
     try:
-        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset)
+        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset, frames_of(meta))
     except ExportError as error:
         if not is_own(params.network.name):
             raise
@@ -95,7 +96,7 @@ def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) ->
     expected: list[np.ndarray] = []
     for images, _ in spaced(data.test, n_images).batches(BATCH):
         x = data.meta.normalise(images).contiguous()
-        found += session.run(None, {"images": x.numpy()})
+        found += session.run(None, {"images": (x if x.ndim == 4 else x.transpose(0, 1)).numpy()})
         with torch.no_grad():
             expected.append(there(x).mean(0).numpy())
     found_NK, expected_NK = np.concatenate(found), np.concatenate(expected)
@@ -124,7 +125,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
-        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset)
+        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset, frames_of(meta))
         model = with_card(with_genes(plain, rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
         agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
@@ -163,9 +164,14 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
 
 def build_model_card(params: Params, meta: Meta) -> ModelCard:
     """The description of the exported network for its users."""
-    images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std"})
+    images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std", "events"})
     network = params.network
     return ModelCard(network=network.name, n_genes=network.n_genes, T=network.T, **images)
+
+
+def frames_of(meta: Meta) -> int | None:
+    """T of recordings, which are the network's input frame by frame; None for still images."""
+    return None if meta.events is None else meta.events.frames
 
 
 def registered_name(params: Params, meta: Meta) -> str:
@@ -177,11 +183,15 @@ def registered_name(params: Params, meta: Meta) -> str:
 
 
 def example(data: Prepared) -> tuple[bytes, str]:
-    """The first test image as PNG, and its class."""
+    """The first test image as PNG, a recording as the picture of its frames, and its class."""
     images, labels = next(data.test.batches(1))
-    pixels = images[0].permute(1, 2, 0).numpy()
+    if data.meta.events is not None:
+        picture = Image.fromarray(as_picture(images[0].numpy()))
+    else:
+        pixels = images[0].permute(1, 2, 0).numpy()
+        picture = Image.fromarray(pixels if data.meta.in_channels == 3 else pixels[:, :, 0])
     file = io.BytesIO()
-    Image.fromarray(pixels if data.meta.in_channels == 3 else pixels[:, :, 0]).save(file, "PNG")
+    picture.save(file, "PNG")
     return file.getvalue(), data.meta.class_names[int(labels[0])]
 
 

@@ -19,7 +19,7 @@ from gee_core.snn.lif import LIF
 
 @torch.no_grad()
 def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[float, float, dict[str, float]]:
-    """How far ``net`` and SpikingJelly's reading of its ``graph`` agree on normalised ``images`` (B, C, H, W), or frames (T, B, …).
+    """How far ``net`` and SpikingJelly's reading of its ``graph`` agree on ``images`` (B, C, H, W), or frames (T, B, …).
 
     The share of images in the same class; of the spikes that one or the other fires, the share that both fire, at one neuron,
     step and image (1 if none fires); and that share of every layer of neurons, by its name in the network.

@@ -15,7 +15,7 @@ class Stem(nn.Module):
     """Direct encoding: the image drives the first neurons with the same current at every step.
 
     Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
-    their input does not change; Eq. 17 counts the stem once too. Frames of events (T, B, C, H, W) change: both run at every step.
+    their input does not change; Eq. 17 counts the stem once too. Frames (T, B, C, H, W) change: both run at every step.
     """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict | None):

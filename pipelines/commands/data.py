@@ -25,13 +25,13 @@ data = typer.Typer(help="Your own images: what would be read, before anything ru
 @data.command("check")
 def check_command(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="The folder with the images.")],
+    path: Annotated[Path, typer.Argument(help="The folder with the images or recordings.")],
     name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
     size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
-    """Show what prepare would read from a folder of images; exit code 2 if something in it would stop prepare.
+    """Show what prepare would read from a folder of images or recordings; exit code 2 if something in it would stop prepare.
 
     The shares of the splits are those of params.yaml. Nothing is written.
     """
@@ -45,7 +45,7 @@ def check_command(
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     folder = Path(os.path.normpath(here / path))
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    own = {"dataset": "folder", "path": str(folder), "name": name, "image_size": size, "stream": False}
+    own = {"dataset": "folder", "path": str(folder), "name": name, "image_size": size, "stream": False, "events": None}
     own |= {"max_train_images": None, "max_test_images": None}
     cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
@@ -88,7 +88,7 @@ def _facts(found: "Survey") -> dict[str, str]:
     from gee_core.data.meta import UNEVEN
     from pipelines.commands.images import shown
 
-    facts = {}
+    facts = dict(found.recordings)
     if found.sizes:
         few, middle, many = found.sizes.values()
         varied = f"{found.n_sizes:,} sizes from {few} to {many}, the median of the shorter sides is {middle}"

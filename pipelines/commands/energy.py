@@ -18,7 +18,7 @@ from pipelines.commands import json_alone
 def energy(
     context: typer.Context,
     network: Annotated[str, typer.Argument(help="MODULE:NETWORK, or the .safetensors file of a trained network.")],
-    images: Annotated[Path | None, typer.Option(help="A folder with images, at any depth.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder with images or recordings, at any depth.")] = None,
     mean: Annotated[str | None, typer.Option(help="Of each channel, to normalise images: 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="The standard deviations to it.")] = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
@@ -69,7 +69,8 @@ def energy(
         else:
             title, shown = measured.random_images(target.shape, n)
             _warn("random input: rates and energies on your own --images will differ")
-        batches = shown.contiguous().split(batch_size)
+        dim = shown.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
+        batches = shown.contiguous().split(batch_size, dim)
         activity = measure_energy(target.net, batches, steps=target.steps)
         counts = measured.spikingjelly_counts(target.net, batches, target.steps)
     if steps is None and all(layer.steps == 1 for layer in activity.layers):
@@ -80,7 +81,7 @@ def energy(
         _warn(f"{len(silent)} of {len(activity.layers)} layers get no spikes ({names}): {train}")
     macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
     ours = {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
-    jelly = {name: count / len(shown) for name, count in zip(ours, counts, strict=True)}
+    jelly = {name: count / shown.shape[dim] for name, count in zip(ours, counts, strict=True)}
     if as_json:
         layers = [
             layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}

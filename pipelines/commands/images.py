@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gee_core.data.folders import walk
+from gee_core.config import Events
+from gee_core.data.folders import KINDS, walk
 from gee_core.data.opening import opened
 from gee_core.data.pixels import EXTENSIONS, to_pixels
 from gee_core.errors import InputError
@@ -14,8 +15,10 @@ from gee_core.errors import InputError
 NAME = "name image files, or folders that hold some"
 
 
-def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
+def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
     """The files among ``paths``, and the images at any depth of the folders among them, sorted; relative to ``here``.
+
+    ``endings`` are those of the names of images, or of recordings.
 
     Hidden files and folders and linked folders are left out.
 
@@ -26,9 +29,9 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
     problems: list[InputError] = []
     for path in paths:
         if (here / path).is_dir():
-            images = _below(here, path)
+            images = _below(here, path, endings)
             if not images:
-                problems.append(InputError(f"{shown(path)}: holds no images ({', '.join(EXTENSIONS)})", NAME))
+                problems.append(InputError(f"{shown(path)}: holds no {KINDS[endings][0]} ({', '.join(endings)})", NAME))
             found += images
         elif (here / path).is_file():
             found.append(path)
@@ -39,19 +42,26 @@ def find_images(here: Path, paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _below(here: Path, folder: Path) -> list[Path]:
+def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
     def fail(error: OSError) -> None:
         raise InputError(f"{shown(folder)}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
 
     found: list[Path] = []
     for parent, _, names in walk(here / folder, fail):
         inside = folder / os.path.relpath(parent, here / folder)
-        found += [inside / name for name in names if name.lower().endswith(EXTENSIONS) and Path(parent, name).is_file()]
+        found += [inside / name for name in names if name.lower().endswith(endings) and Path(parent, name).is_file()]
     return sorted(found)
 
 
-def read_image(here: Path, path: Path, in_channels: int, size: int) -> np.ndarray:
-    """The image as uint8 (C, H, W), H and W being ``size``. Raises InputError where it is damaged or not a safe image."""
+def read_image(here: Path, path: Path, in_channels: int, size: int, events: Events | None = None) -> np.ndarray:
+    """The image as uint8 (C, H, W), H and W being ``size``; a recording of ``events`` as frames (T, P, H, W).
+
+    Raises InputError where the file is damaged, not a safe image, or a recording that does not fit.
+    """
+    if events is not None:
+        from gee_core.data.recordings import decode_recording  # loads torch
+
+        return decode_recording(here / path, in_channels, size, events)
     try:
         with opened(here / path, shown(path)) as image:
             return to_pixels(image, in_channels, size)

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gee_core.data.augment import Normalise
+from gee_core.data.folders import RECORDINGS
 from gee_core.data.meta import Meta, load_meta
+from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
@@ -136,19 +138,21 @@ def folder_images(here: Path, folder: Path, target: Target, n: int, given: Norma
     Raises:
         InputError: there are none, one cannot be read, or the shape is not that of square images in grey or colour.
     """
-    shape = target.shape
-    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+    shape, meta = target.shape, prepared_meta()
+    same = target.card or (meta if meta and _shape(meta) == shape else None)
+    events = same.events if same else None
+    if len(shape) != 3 or (shape[0] not in (1, 3) and events is None) or shape[1] != shape[2]:
         problem = f"--images: a network for inputs of {_sizes(shape)}"
         raise InputError(problem, "images have a --shape such as 1,28,28 or 3,32,32")
     if given and not len(given.mean) == len(given.std) == shape[0]:
         problem = f"--mean, --std: {len(given.mean)} and {len(given.std)} numbers for images of {_sizes(shape)}"
         raise InputError(problem, f"give {shape[0]} each, one per channel")
-    found = find_images(here, [folder])
+    found = find_images(here, [folder], EXTENSIONS if events is None else RECORDINGS)
     files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
     to_input, way = given or target.normalise, "as given" if given else "as its file says"
-    if to_input is None and (meta := prepared_meta()) and _shape(meta) == shape:
+    if to_input is None and meta and _shape(meta) == shape:
         to_input, way = meta.normalise, f"as {PREPARED}"
-    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1]) for path in files]))
+    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events) for path in files]))
     title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {f'normalised {way}' if to_input else 'values 0 to 1'}"
     return title, to_input(pixels) if to_input else pixels / 255
 
@@ -159,7 +163,8 @@ def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
     images, to_input = spaced(data.test, n), own or data.meta.normalise
     way = ", normalised as its file says" if own else ""
     title = f"{len(images):,} test images of {data.meta.source}, {_sizes(_shape(data.meta))}{way}"
-    return title, torch.cat([to_input(batch) for batch, _ in images.batches(1000)])
+    (batch, _), *_ = images.batches(len(images))
+    return title, to_input(batch)
 
 
 def is_of_prepared(target: Target) -> bool:

@@ -15,7 +15,7 @@ SURE = 0.5
 
 def predict(
     context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders with images at any depth.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or recordings, and folders with some at any depth.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -35,17 +35,21 @@ def predict(
 
     gee predict models/export/example.png
     gee predict photos --top 5 --json
+    gee predict recording.bin
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
+    from gee_core.data.folders import RECORDINGS
+    from gee_core.data.pixels import EXTENSIONS
     from pipelines.commands.images import find_images, shown
     from pipelines.commands.prediction import IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
-    files = find_images(here, images)
     source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
-        found = predict_files(here, files, open_model(source), top)
+        opened = open_model(source)
+        files = find_images(here, images, EXTENSIONS if opened.card.events is None else RECORDINGS)
+        found = predict_files(here, files, opened, top)
     if as_json:
         rows = []
         for file, classes in found:

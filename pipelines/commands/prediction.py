@@ -48,7 +48,7 @@ class Model:
     """What to do about a damaged one."""
     card: ModelCard
     classify: Callable[[np.ndarray], np.ndarray]
-    """As a `Classifier`: uint8 images (B, C, H, W) → probabilities (B, K)."""
+    """As a `Classifier`: uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K)."""
 
     def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
         """(B, K), K the number of classes. Raises InputError where the network does not answer with probabilities of them."""
@@ -69,8 +69,8 @@ def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> li
     Raises:
         InputError: a file is not an image, one line for each; or the model does not answer as it should.
     """
-    form = model.card.in_channels, model.card.image_size
-    size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2)))
+    events, form = model.card.events, (model.card.in_channels, model.card.image_size)
+    size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2 * (events.frames if events else 1))))
     found: list[Prediction] = []
     problems: list[InputError] = []
     with progress("predict", len(files)) if len(files) > size else nullcontext() as done:
@@ -78,7 +78,7 @@ def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> li
             batch, images = files[start : start + size], []
             for path in batch:
                 try:
-                    images.append(read_image(here, path, *form))
+                    images.append(read_image(here, path, *form, events))
                 except InputError as error:
                     problems.append(error)
             if not problems:

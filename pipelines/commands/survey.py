@@ -15,6 +15,7 @@ import torch
 
 from gee_core.config import PrepareConfig
 from gee_core.data.folders import (
+    RECORDINGS,
     ByClass,
     Layout,
     files_by_class,
@@ -24,9 +25,11 @@ from gee_core.data.folders import (
     unread,
     walk,
 )
+from gee_core.data.frames import EventList
 from gee_core.data.image_files import Form, Header, as_array, decode_image, header, in_order, mixed_depths
 from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
+from gee_core.data.recordings import read_recording
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
 from pipelines.project.watched_files import check_links
@@ -67,6 +70,8 @@ class Survey:
     tiny: list[str] = field(default_factory=list)
     """Images that would be enlarged to more than twice their size."""
     one_colour: list[str] = field(default_factory=list)
+    recordings: dict[str, str] = field(default_factory=dict)
+    """Of a folder of recordings: their `events`, `durations` and `sensor`."""
     params: dict[str, Any] = field(default_factory=dict)
     """The section `prepare` of params.yaml for these images."""
     problems: list[str] = field(default_factory=list)
@@ -79,15 +84,19 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     ``image_size`` is the one to check for; None proposes one. Raises an InputError where the folder has no classes to look at.
     """
     root, found = Path(cfg.path), Survey(cfg.path)
-    layout = find_layout(root)
-    by_class = {name: files_by_class(path, root) for name, path in layout.splits.items()}
-    found.problems = [str(problem) for problem in problems(layout, by_class)]
     endings = Counter(Path(name).suffix.lower() or name for _, _, names in walk(root) for name in names)
-    ignored = {end: count for end, count in endings.items() if not end.endswith(EXTENSIONS)}
+    of_events = endings.keys() & set(RECORDINGS) and not endings.keys() & set(EXTENSIONS)
+    layout = find_layout(root, RECORDINGS if of_events else EXTENSIONS)
+    by_class = {name: files_by_class(path, root, layout.endings) for name, path in layout.splits.items()}
+    found.problems = [str(problem) for problem in problems(layout, by_class)]
+    ignored = {end: count for end, count in endings.items() if not end.endswith(layout.endings)}
     found.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
     found.unread = unread(root)
     train, test = _split(found, cfg, layout, by_class)
     files = [name for each in by_class.values() for names in each.values() for name in names]
+    if of_events:
+        found.duplicates = _duplicates(root, train, test, on_progress)
+        return _look_at_recordings(found, cfg, root, files, on_progress)
     seen: dict[str, Seen] = {}
     for name, looked in _each(partial(_look, decode_all), root, files, "decode" if decode_all else "headers", on_progress):
         if isinstance(looked, InputError):
@@ -178,6 +187,37 @@ def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if len(headers) * found.in_channels * side**2 > IN_MEMORY * memory:
         found.params |= {"image_size": side, "stream": True}
+
+
+def _look_at_recordings(found: Survey, cfg: PrepareConfig, root: Path, files: list[str], on_progress: Progress) -> Survey:
+    """Read every recording; fill in what they hold, and the params that fit them."""
+    looked = [seen for _, seen in _each(_recorded, root, files, "recordings", on_progress)]
+    found.problems = [with_keys(problem) for problem in [*found.problems, *(seen for seen in looked if isinstance(seen, str))]]
+    if seen := [each for each in looked if not isinstance(each, str)]:
+        n, durations, widths, heights, frames = ([*values] for values in zip(*seen, strict=True))
+        width, height, T = max(widths), max(heights), max(frames)
+        found.recordings = {"events": f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"}
+        found.recordings["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
+        found.recordings["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
+        events = {"frames": T or 4, "split_by": "number", "clip": 15} | ({} if T else {"sensor": [width, height]})
+        size = None if width == height else min(width, height)
+        found.params = {"dataset": "events", "path": cfg.path, "name": cfg.data_name, "image_size": size, "events": events}
+    return found
+
+
+def _recorded(paths: list[Path]) -> list[tuple[int, float, int, int, int] | str]:
+    """Of each recording: events, duration in its own unit, width and height of the sensor, and T of its frames, else 0."""
+    found: list[tuple[int, float, int, int, int] | str] = []
+    for path in paths:
+        try:
+            read = read_recording(path)
+            if isinstance(read, EventList):
+                found.append((len(read.t), float(read.t[-1] - read.t[0]), int(read.x.max()) + 1, int(read.y.max()) + 1, 0))
+            else:
+                found.append((int(read.sum()), 0.0, read.shape[3], read.shape[2], len(read)))
+        except InputError as error:
+            found.append(str(error))
+    return found
 
 
 def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progress: Progress) -> list[tuple[str, str]]:

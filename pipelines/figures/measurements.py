@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from gee_core.data.frames import as_picture
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
@@ -29,6 +30,11 @@ DEFECTS = {
 """Title and unit of the strength, by domain."""
 COLUMNS, MOST_TICKS = 3, 6
 """Panels in a row of the figure of defects, and ticks of each."""
+
+NOISE_LABELS = {"dropped": "dropped", "spurious": "spurious", "hot": "hot pixels", "jitter": "jitter"}
+"""The kinds of noise of events, with their labels."""
+DASHES = ("-", "--", "-.", ":")
+FRAMES_IN_A_ROW = 8
 
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
 """Label, `mean, low, high` in percent by strength, and look."""
@@ -89,14 +95,32 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.axhline(100 * clean_accuracy, color=MUTED, lw=1.4, ls=(0, (4, 3)), label="clean images")
     ax.fill_between(by_r.index, by_r["min"], by_r["max"], color=GENETIC, alpha=0.2, lw=0, label="range over the draws")
     ax.plot(by_r["mean"], color=GENETIC, marker="o", ms=4.5, label="noisy images, mean")
+    of_events = noise["domain"].isin(NOISE_LABELS).all()
+    for (kind, rows), dashes in zip(noise.groupby("domain", sort=False) if of_events else (), DASHES, strict=False):
+        ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=dashes, label=NOISE_LABELS[kind])
     title = "Accuracy under noise"
     if 0.5 in by_r.index:
         at_half = by_r.loc[0.5, "mean"]
         ax.plot(0.5, at_half, "o", mfc="none", mec=MARK, mew=2, ms=11)
         title = f"{at_half:.1f} % at r = 0.5, {100 * clean_accuracy:.1f} % clean"
-    ax.set(xlabel="noise strength r (noise norm / image norm)", ylabel="test accuracy (%)", ylim=(0, 102))
+    what = "disturbed events / all events" if of_events else "noise norm / image norm"
+    ax.set(xlabel=f"noise strength r ({what})", ylabel="test accuracy (%)", ylim=(0, 102))
     headline(figure, ax, title)
     return figure, f"Test accuracy over noise strength: {title}."
+
+
+@svg
+def recording(frames_TPHW: np.ndarray, class_name: str) -> tuple[Figure, str]:
+    """The frames of a recording, brighter pixels red, darker ones blue."""
+    T, W = len(frames_TPHW), frames_TPHW.shape[-1]
+    n_rows, picture = -(-T // FRAMES_IN_A_ROW), as_picture(frames_TPHW)
+    figure = Figure(figsize=(9.6, 1.6 * n_rows if T > 4 else 2.9), layout="constrained")
+    for t, ax in enumerate(figure.subplots(n_rows, min(T, FRAMES_IN_A_ROW), squeeze=False).flatten()):
+        ax.set_axis_off()
+        if t < T:
+            ax.imshow(picture[:, t * W : (t + 1) * W], interpolation="none")
+            ax.set_title(f"step {t + 1}", fontsize=8.5)
+    return figure, f"The {T} frames of a recording of class {class_name}."
 
 
 def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:

@@ -223,12 +223,15 @@ def expected_images(cfg: PrepareConfig) -> ExpectedImages:
     """The images of the section `prepare`; of a folder, at most 100 files are looked into for their channels."""
     if known := cfg.known:
         return ExpectedImages(known.n_classes, known.channels, cfg.image_size or known.side)
-    from gee_core.data.folders import list_images
-    from gee_core.data.image_files import header
+    from gee_core.data.folders import endings_of, list_images
+    from gee_core.data.image_files import common_form, header
 
     root = Path(cfg.path)
-    listing = list_images(root)
+    listing = list_images(root, endings_of(cfg))
     files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+    if cfg.events is not None:
+        form = common_form(root, files, cfg.image_size, cfg.events)
+        return ExpectedImages(len(listing.class_names), form.in_channels, form.image_size)
     heads = [header(root / file) for file in files[:: -(-len(files) // 100)]]
     K, C = len(listing.class_names), 1 if all(head.is_grey for head in heads) else 3
     origin = f" (tried with {K} classes and {C} channel{'s' if C > 1 else ''}, by {len(heads)} of the images in {root})"
@@ -244,27 +247,31 @@ def check_network(params: Params) -> None:
     images = expected_images(params.prepare)
     if own:
         net = build_own_network(params, images, images.origin)
+        if params.prepare.events is not None:
+            remedy = "let its forward take frames of events (T, B, P, H, W) and return o (T, B, K)"
+            _check_runs(f"network.name = {params.network.name}", [images.image_size], params, images, remedy)
         if params.train.sync_batch_norm:
             from gee_core.snn.synced_norm import sync_batch_norms
 
             sync_batch_norms(net)
     for section, wanted in sizes.items():
         if wanted is not None:
-            _check_sizes(f"{section}.sizes = {wanted}", wanted, params, images)
+            _check_runs(f"{section}.sizes = {wanted}", wanted, params, images, "leave out {size}, or choose a greater one")
 
 
-def _check_sizes(named: str, sizes: list[int], params: Params, images: ExpectedImages) -> None:
+def _check_runs(named: str, sizes: list[int], params: Params, images: ExpectedImages, otherwise: str) -> None:
     import torch
 
     from gee_core.model.wired import wired_network
 
     if max(sizes) > images.image_size:
         raise InputError(f"{named}: the images have {images.image_size} pixels", f"set it to {images.image_size} or less")
+    frames = () if params.prepare.events is None else (params.network.T,)
     net = wired_network(params.network.model_copy(update={"n_genes": None, "init": None}), images, None, 0).eval()
     for size in sorted(set(sizes)):
         try:
             with torch.no_grad():
-                net(torch.zeros(2, images.in_channels, size, size))
+                net(torch.zeros(*frames, 2, images.in_channels, size, size))
         except (RuntimeError, ValueError) as error:
             problem = f"{named}: {params.network.name} does not run on images of {size} pixels ({in_short(error)})"
-            raise InputError(problem, f"leave out {size}, or choose a greater one") from None
+            raise InputError(problem, otherwise.format(size=size)) from None

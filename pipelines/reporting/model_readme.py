@@ -19,7 +19,8 @@ TEXT = """\
 # {{ name }}
 
 A spiking network {% if n_genes is none %}with ordinary weights{% else %}whose weights are grown from {{ n_genes }} genes\
-{% endif %}. It sorts {{ size }} × {{ size }} {{ "grey" if meta.in_channels == 1 else "colour" }} images into \
+{% endif %}. It sorts {% if meta.events %}recordings of an event camera, {{ network.T }} frames of {{ size }} × {{ size }},\
+{% else %}{{ size }} × {{ size }} {{ "grey" if meta.in_channels == 1 else "colour" }} images{% endif %} into \
 {{ meta.num_classes }} classes.
 
 | on {{ "{:,}".format(meta.n_test) }} test images | |
@@ -52,6 +53,13 @@ The initial wiring is {% if params.evolve.searches %}the best that `{{ params.ev
 {{ recipe }}
 ## Use
 
+{% if meta.events %}
+    gee predict --model <this folder> <recordings>
+
+In ONNX Runtime, the input `images` are counts of events, float32 (N, T, P, H, W), P the polarities off and on. `events` in \
+meta.json says how a recording becomes frames. MLflow takes (T, P, H, W), whole numbers in the column `image`, and torch \
+(T, N, P, H, W).
+{% else %}
 {% if registered %}
 In the folder of the project (elsewhere `MLFLOW_TRACKING_URI` must name its server), the first one in a terminal of its own:
 
@@ -88,6 +96,7 @@ x = ((pixels / 255 - card["mean"]) / card["std"]).astype(np.float32).transpose(2
 p = np.exp(logits[0] - logits[0].max())
 print(card["class_names"][p.argmax()], p.max() / p.sum())
 ```
+{% endif %}
 {% if exported.genes_bytes is not none or "network.safetensors" in others %}
 
 {% if exported.genes_bytes is not none %}
@@ -100,7 +109,8 @@ The network answers with logits (T, N, classes).
 {% endif %}
 {% if "network.nir" in others %}
 
-`network.nir` is the network for other simulators and chips, a NIR graph: the same normalised image at each of \
+`network.nir` is the network for other simulators and chips, a NIR graph: \
+{{ "a frame" if meta.events else "the same normalised image" }} at each of \
 {{ network.T }} steps of 0.1 ms. The project's docs/simulators.md reads it.
 {% endif %}
 

@@ -106,6 +106,8 @@ def draw(tables: Tables, searched: Sequence[str], defects: pd.DataFrame, names: 
         "noise": measurements.accuracy_over_noise(tables.noise, clean),
         "confusion": measurements.confusion_matrix(tables.confusion, names),
     }
+    if tables.recording is not None:
+        svgs["recording"] = measurements.recording(*tables.recording)
     if len(defects):
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(search.searched_rows(tables.candidates)) > 1:

@@ -137,10 +137,11 @@ def _lines(s: Summary) -> dict[str, str]:
     if s.parameter_ratio > 1:
         size += ", larger than unencoded: lower network.n_genes, or raise network.width"
     sums = f", {energy_text(s.energy_of_sums_mj)} more for the residual sums" if s.energy_of_sums_mj else ""
+    noise = "mean of the kinds of noise of events" if s.noise_domain == "events" else f"noise on the {s.noise_domain} input"
     lines = {
         "run": f"{s.network} × {s.width:g} on {s.dataset}, {genes}, seed {s.seed}",
         "test accuracy": percent(s.test_accuracy),
-        "accuracy at noise r = 0.5": f"{percent(s.noise_accuracy)} (noise on the {s.noise_domain} input)",
+        "accuracy at noise r = 0.5": f"{percent(s.noise_accuracy)} ({noise})",
         "parameters": size,
         "energy per image": f"{energy_text(s.energy_mj)}, {energy_text(s.energy_with_decoding_mj)} with building W{sums}",
         "spikes per image": f"{s.spikes_per_image:,.0f}, firing rate {percent(s.firing_rate, 1)}",

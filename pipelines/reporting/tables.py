@@ -58,6 +58,8 @@ class Tables(NamedTuple):
     """No rows where `robustness.hardware` is null."""
     front: FrontFile | None
     """None where the search had one objective."""
+    recording: tuple[np.ndarray, str] | None = None
+    """Frames and class of a test recording; None of still images."""
 
 
 def read_tables(reports: Path, models: Path) -> Tables:
@@ -71,7 +73,7 @@ def read_tables(reports: Path, models: Path) -> Tables:
         history=_table(reports / "train/history.csv", "epoch", "train_loss", "train_accuracy"),
         layers=_table(reports / "evaluate/layers.csv", "layer", "kind", *energies),
         confusion=_table(reports / "evaluate/confusion.csv", "actual", "predicted", **text),
-        noise=_table(reports / "robustness/noise.csv", "r", "seed", "accuracy"),
+        noise=_table(reports / "robustness/noise.csv", "domain", "r", "seed", "accuracy"),
         hardware=_table(reports / "robustness/hardware.csv", "domain", "strength", "draw", "accuracy"),
         front=front,
     )

@@ -37,6 +37,8 @@ SETTINGS = {
     "stream": "prepare.stream",
     "test_share": "prepare.test_share",
     "holdout": "prepare.holdout",
+    "events.frames": "prepare.events.frames",
+    "events.sensor": "prepare.events.sensor",
     "network": "network.name",
     "n_genes": "network.n_genes",
     "width": "network.width",
@@ -86,7 +88,7 @@ def known_message(error: BaseException) -> str | None:
 
 def with_keys(text: str) -> str:
     """``text`` with keys of params.yaml in place of arguments of `gee_core`."""
-    return re.sub(r"`(\w+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
+    return re.sub(r"`([\w.]+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
 
 
 def print_errors(name: str, message: str) -> None:

@@ -137,12 +137,14 @@ PARSE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="ki
 
 def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
     """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
-    shapes = {"features": ("uint8", (-1, meta.in_channels, meta.image_size, meta.image_size)), "targets": ("int64", (-1,))}
+    frames = () if meta.events is None else (meta.events.frames,)
+    features = (-1, *frames, meta.in_channels, meta.image_size, meta.image_size)
+    shapes = {"features": ("uint8", features), "targets": ("int64", (-1,))}
     tensors = {
         name: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])
         for name, (dtype, shape) in shapes.items()
     }
-    shown = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream"}
+    shown = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream", "events"}
     profile = meta.model_dump(include=shown | ({"class_counts"} if context == "training" else set()))
     return {
         "name": meta.dataset,

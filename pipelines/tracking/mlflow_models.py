@@ -13,7 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gee_core.errors import InputError, in_short
+from gee_core.export.model_card import ModelCard
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.entries import OTHERS, TEST, ExportedModel, LogModel
 from pipelines.tracking.mlflow_client import Client
@@ -133,7 +136,10 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
         "probability": DataType.double,
         "probabilities": Map(DataType.double),
     }
-    image = base64.b64encode(files["example.png"].read_bytes()).decode()
+    card = ModelCard.model_validate_json(files["meta.json"].read_text(encoding="utf-8"))
+    image: Any = base64.b64encode(files["example.png"].read_bytes()).decode()
+    if card.events is not None:
+        image = np.zeros((card.events.frames, card.in_channels, card.image_size, card.image_size), int).tolist()
     model = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
     model.add_flavor("onnx", onnx_version=importlib.metadata.version("onnx"), data="artifacts/network.onnx")
     mlflow.pyfunc.save_model(

@@ -3,7 +3,7 @@
 MLflow copies this file, `classifier.py` beside it and `gee_core/data/pixels.py` into each logged model and runs the copies, so
 it imports no other file of this project, and a model keeps the code that it was logged with. Input is a table with a column
 ``image``; a row holds the bytes of a PNG, JPEG, BMP or WebP file, these bytes as base64, or an array (H, W) or (H, W, C) of
-whole numbers 0 … 255.
+whole numbers 0 … 255. A network for recordings of event cameras takes arrays (T, P, H, W) of their frames alone.
 """
 
 import base64
@@ -36,6 +36,7 @@ class ImageClassifier(PythonModel):
         card = json.loads(files["meta"].read_text(encoding="utf-8"))
         self._names = card["class_names"]
         self._form = card["in_channels"], card["image_size"]
+        self._frames = card["events"]["frames"] if card.get("events") else None
         self._pixels = _run_file(files["pixels"])
         self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
@@ -58,6 +59,8 @@ class ImageClassifier(PythonModel):
         return {"class": self._names[p.argmax()], "probability": float(p.max()), "probabilities": probabilities}
 
     def _decode(self, i: int, value: Any) -> np.ndarray:
+        if self._frames is not None:
+            return self._recording(i, value)
         try:
             if isinstance(value, list | np.ndarray):
                 image = _from_array(np.asarray(value), self._form[1])
@@ -72,6 +75,13 @@ class ImageClassifier(PythonModel):
         except self._pixels.DAMAGE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise MlflowException.invalid_parameter_value(f"image {i}: {reason}; {ACCEPTED}") from None
+
+    def _recording(self, i: int, value: Any) -> np.ndarray:
+        shape, frames = (self._frames, *self._form, self._form[1]), np.asarray(value, dtype=object)
+        if frames.shape != shape or not all(isinstance(n, int) and 0 <= n <= 255 for n in frames.flat):
+            problem = f"recording {i}: not an array (T, P, H, W) = {shape} of whole numbers from 0 to 255"
+            raise MlflowException.invalid_parameter_value(problem)
+        return frames.astype(np.uint8)
 
 
 def _from_array(array: np.ndarray, size: int) -> Image.Image:

@@ -238,5 +238,5 @@ def test_a_genotype_layers_or_a_table_that_do_not_fit_are_refused(tmp_path):
     path.write_text(before.replace("0.123", '"wide"', 1))
     refused(tmp_path, r"genotype\.json: damaged \(genes[^\n]*dvc repro")
     path.write_text(before)
-    (tmp_path / "reports/robustness/noise.csv").write_text("r,seed\n0.5,1\n")
+    (tmp_path / "reports/robustness/noise.csv").write_text("domain,r,seed\nimage,0.5,1\n")
     refused(tmp_path, r"noise\.csv: damaged \(it lacks accuracy\)")

@@ -28,7 +28,7 @@ def defects(rows):
     return pd.DataFrame(rows, columns=["domain", "strength", "draw", "accuracy"])
 
 
-NOISE = pd.DataFrame({"r": [0.0, 0.5, 0.5], "seed": [0, 0, 1], "accuracy": [0.9, 0.7, 0.8]})
+NOISE = pd.DataFrame({"domain": "image", "r": [0.0, 0.5, 0.5], "seed": [0, 0, 1], "accuracy": [0.9, 0.7, 0.8]})
 CONFUSION = pd.DataFrame({"actual": ["a", "a", "b"], "predicted": ["a", "b", "b"]})
 ALL = defects([(domain, s, draw, 0.9 - s / 2) for domain in DOMAINS for s in (0, 0.25, 1) for draw in (0, 1)])
 DRAWN = {

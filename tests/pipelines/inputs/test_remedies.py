@@ -20,5 +20,5 @@ def test_arguments_of_the_core_are_named_as_the_settings_that_they_come_from():
 
 def test_every_setting_of_the_table_is_a_key_of_params_yaml():
     for key in SETTINGS.values():
-        section, name = key.split(".")
+        section, name = key.split(".")[:2]
         assert name in Params.model_fields[section].annotation.model_fields, key
