@@ -1,0 +1,227 @@
+"""Recordings of an event camera through every stage."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from gee_core.config import PrepareConfig
+from gee_core.data.augment import Augment, to_input
+from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
+from gee_core.gene_file import read_card
+from gee_core.hardware import Compute
+from gee_core.model.wired import wired_network
+from gee_core.training.loop import for_inference, train_epoch
+from gee_core.training.processes import bare, parallel
+from pipelines import check, evaluate, evolve, export, prepare, robustness, train
+from pipelines.commands.prediction import open_model, predict
+from pipelines.figures import measurements
+from pipelines.tracking.entries import describe_dataset
+from tests.gee_core.lively import awake
+from tests.gee_core.processes import in_processes
+from tests.pipelines.conftest import MEASURED, HereAndNow
+from tests.recordings import SIDE, make_recordings, recording
+from tests.recordings import save as save_recording
+
+EVENTS = {"frames": 4, "split_by": "time", "clip": 15, "sensor": [SIDE, SIDE]}
+SECTIONS = {
+    "network": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "T": 4},
+    "prepare": {"dataset": "events", "name": "bars", "events": EVENTS, "holdout": 0.25},
+    "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2},
+    "train": {"epochs": 3, "batch_size": 8, "warmup_epochs": 0, "crop_padding": 1, "T_schedule": [2, 4], "sizes": [8, 12]},
+    "robustness": {"domain": "events", "strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 5, "hardware": None},
+    "export": {"genes": "int8", "verify_images": 16},
+}
+
+
+@pytest.fixture(autouse=True)
+def _loader_workers(monkeypatch):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", "0")
+
+
+@pytest.fixture(scope="module")
+def params(make_params):
+    return make_params(**SECTIONS)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    return make_recordings(tmp_path_factory.mktemp("raw") / "bars", ".npy", train=16, test=8)
+
+
+@pytest.fixture(scope="module")
+def prepared(params, raw, tmp_path_factory) -> Path:
+    return prepared_in(tmp_path_factory.mktemp("events") / "prepared", params, raw)
+
+
+@pytest.fixture(scope="module")
+def genotype(params, prepared, tmp_path_factory):
+    """Of the winner of two candidates."""
+    HereAndNow.scored = []
+    found = evolve.run(params, prepared, tmp_path_factory.mktemp("evolve"), open_scorer=HereAndNow)
+    assert [record.ok for record in found.records] == [True, True]
+    return found.genotype
+
+
+@pytest.fixture(scope="module")
+def net(params, prepared):
+    """A network whose neurons fire."""
+    data = load_prepared(prepared)
+    net = wired_network(params.network, data.meta, None, 3)
+    return awake(net, data.meta.normalise(data.train.images))
+
+
+def prepared_in(folder: Path, params, raw: Path, **changes) -> Path:
+    prepare.run(PrepareConfig(**params.prepare.model_dump() | {"path": str(raw)} | changes), folder)
+    return folder
+
+
+def test_a_streamed_run_that_was_interrupted_ends_as_a_packed_one_that_was_not(
+    params, raw, prepared, genotype, tmp_path, monkeypatch
+):
+    expected = train.run(params, genotype, load_prepared(prepared), tmp_path / "whole")
+    clock = itertools.count(step=1000)
+    monkeypatch.setattr("gee_core.training.resume.time.monotonic", lambda: next(clock))  # a state after every step
+    streamed = load_prepared(prepared_in(tmp_path / "streamed", params, raw, stream=True))
+    assert streamed.meta.stream
+
+    def stop(epochs):
+        if epochs == 1.75:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.run(params, genotype, streamed, tmp_path / "cut", on_step=stop)
+    found = train.run(params, genotype, streamed, tmp_path / "cut")
+    assert found.rows == expected.rows
+    for name, tensor in expected.net.state_dict().items():
+        assert torch.equal(found.net.state_dict()[name], tensor), name
+
+
+def test_shifts_and_fewer_steps_keep_the_events_of_a_recording_and_treat_its_frames_alike(prepared):
+    data = load_prepared(prepared)
+    x = torch.zeros(8, 4, 2, SIDE, SIDE, dtype=torch.uint8)
+    x[:, :, :, 3:9, 3:9] = data.train.images[:8, :, :, 3:9, 3:9]
+    generator = torch.Generator().manual_seed(0)
+    shifted = to_input(x, data.meta.normalise, Augment(3, True, 0, 0.0), generator, size=6, steps=2)
+    assert shifted.shape == (2, 8, 2, 6, 6)
+    halves = x.float().unflatten(1, (2, 2)).sum(2)  # (B, 2, P, H, W)
+    assert torch.equal(shifted.sum((3, 4)), halves.sum((3, 4)).transpose(0, 1))
+    one = to_input(x, data.meta.normalise, Augment(3, True, 0, 0.0), torch.Generator().manual_seed(0))
+    same = x[:, :1].expand(-1, 4, -1, -1, -1)
+    alike = to_input(same, data.meta.normalise, Augment(3, True, 0, 0.0), torch.Generator().manual_seed(0))
+    assert torch.equal(alike[0], alike[3]) and torch.equal(alike[0], one[0])
+
+
+def test_what_evaluate_and_robustness_measure(params, net, prepared):
+    data = load_prepared(prepared)
+    numbers, layers, images = evaluate.run(params, net, data)
+    assert len(images) == 16 and 0 < numbers.firing_rate < 1
+    assert (layers[0]["binary"], layers[0]["counts"]) == (False, True)
+    frames = data.test.images.float()
+    assert layers[0]["input_rate"] == pytest.approx(frames.mean().item())
+    assert layers[0]["energy_mj"] == pytest.approx(0.9e-9 * frames.mean().item() * layers[0]["macs"] * 4)
+    rows = robustness.run(params, net, data)
+    assert [(row["domain"], row["r"], row["seed"]) for row in rows] == [
+        (kind, r, seed) for kind in ("dropped", "spurious", "hot", "jitter") for r in (0.0, 0.5) for seed in (0, 1)
+    ]
+    assert {row["accuracy"] for row in rows if row["r"] == 0} == {numbers.test_accuracy}
+
+
+@pytest.mark.slow
+def test_exported_networks_answer_as_torch_does(params, net, prepared, raw, tmp_path):
+    data = load_prepared(prepared)
+    name, found = export.write_all(tmp_path, params, net, data, evaluate.Evaluation(**MEASURED), registered=False)
+    assert name == "gee-bars-cifarnet-g4"
+    assert (found.agreement, found.nir_agreement, found.genes_onnx_agreement) == (1.0, 1.0, 1.0)
+    assert found.nir_spike_agreement >= 0.999
+    card = json.loads((tmp_path / "meta.json").read_text())
+    assert card["events"] == EVENTS and read_card(tmp_path / "genes.safetensors")["events"] == EVENTS
+    assert "recordings of an event camera, 4 frames of 12 × 12, into 2 classes" in (tmp_path / "README.md").read_text()
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    assert session.get_inputs()[0].shape[1:] == [4, 2, SIDE, SIDE]
+    files = [Path("test/left/0.npy"), Path("test/right/1.npy")]
+    x = data.meta.normalise(data.test.images[[0, 9]])
+    with torch.no_grad():
+        expected = for_inference(net)(x).mean(0).softmax(1).numpy()
+    for model in ("network.onnx", "genes.safetensors"):
+        answers = predict(raw, files, open_model(tmp_path / model), top=2)
+        probabilities = [[dict(answer.top)[cls] for cls in ("left", "right")] for answer in answers]
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4 if model == "network.onnx" else 0.05)
+    (raw / "bad.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"bad\.npy: not a readable recording"):
+        predict(raw, [Path("bad.npy")], open_model(tmp_path / "network.onnx"))
+    (raw / "bad.npy").unlink()
+
+
+def in_parallel(compute: Compute, params, folder: Path) -> tuple:
+    """What each of several processes measures, and the numbers of the network after two epochs of training in float64."""
+    data = load_prepared(folder)
+    net = wired_network(params.network, data.meta, None, 3)
+    measured = evaluate.run(params, net, data, compute=compute)[0], robustness.run(params, net, data, compute=compute)
+    net = net.double()
+    net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
+    recipe = train.full_recipe(params, data.meta.normalise, compute, len(data.train))
+    optimizer, model = recipe.optimizer(net), parallel(net, compute, sync_batch_norm=True)
+    for epoch in (0, 2):
+        train_epoch(model, optimizer, data.train, recipe, epoch)
+    return measured, {name: p.detach().clone() for name, p in bare(model).named_parameters()}
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_measure_as_one(params, prepared, tmp_path):
+    measured, trained = in_parallel(Compute(torch.device("cpu"), torch.float32), params, prepared)
+    for numbers, tensors in in_processes(2, in_parallel, tmp_path, params, prepared):
+        assert numbers[1] == measured[1]
+        assert numbers[0].model_dump() == pytest.approx(measured[0].model_dump(), rel=1e-12)
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(tensor, trained[name], rtol=1e-6, atol=1e-9)
+
+
+def test_check_and_the_report_know_recordings(params, prepared, raw, in_project, monkeypatch):
+    meta = load_prepared(prepared).meta
+    assert json.loads(describe_dataset(meta, "testing")["schema"])["mlflow_tensorspec"]["features"].count("4, 2, 12, 12") == 1
+    monkeypatch.chdir(raw.parent)
+    known = params.model_copy(update={"prepare": params.prepare.model_copy(update={"path": "bars"})})
+    check.check_inputs(known)
+    frames = load_prepared(prepared).test.images[0].numpy()
+    assert measurements.recording(frames, "left") == measurements.recording(frames, "left")
+    assert "step 4" in measurements.recording(frames, "left")
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "says"),
+    [
+        ("network", {"T": 8}, r"prepare.events.frames = 4: network.T = 8 steps"),
+        ("prepare", {"events": None}, "events = null: events needs frames, as many as network.T"),
+        ("prepare", {"dataset": "folder"}, "dataset folder has still images: set it to null"),
+        ("robustness", {"domain": "image"}, "robustness.domain = image: noise is added to recordings in the domain events"),
+        ("robustness", {"strengths": [0.0, 0.5, 1.5]}, "no more than all events can be dropped"),
+        ("train", {"T_schedule": [3, 4]}, r"train.T_schedule = \[3, 4\]: 4 frames cannot be summed to 3"),
+        ("train", {"randaugment": 3}, "train.randaugment = 3: it is for images"),
+    ],
+)
+def test_settings_that_do_not_fit_recordings_are_refused(make_params, section, changes, says):
+    with pytest.raises(ValueError, match=says):
+        make_params(**SECTIONS | {section: SECTIONS[section] | changes})
+
+
+def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_project, main):
+    in_project()
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    root = make_recordings(tmp_path / "bars", ".npz")
+    code, out, _ = main("data", "check", "bars", "--json")
+    found = json.loads(out)
+    assert (code, found["problems"]) == (0, [])
+    assert found["counts"]["test"] == {"left": 4, "right": 4}
+    assert found["recordings"]["sensor"] == "12 x 12 pixels, by the events"
+    events = {"frames": 4, "split_by": "number", "clip": 15, "sensor": [SIDE, SIDE]}
+    assert found["params"] == {"dataset": "events", "path": "bars", "name": "bars", "image_size": None, "events": events}
+    save_recording(root / "train/left/8.npz", recording(1) | {"p": recording(1)["p"] * 2 - 1})
+    (root / "train/left/9.bin").write_bytes(b"123")
+    code, _, err = main("data", "check", "bars")
+    assert code == 2 and "8.npz: its polarities are -1, 1" in err and "9.bin: is cut off, 3 bytes" in err
