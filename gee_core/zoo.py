@@ -79,4 +79,6 @@ NETWORKS: dict[str, NetworkSpec] = {
     "resnet18": NetworkSpec(128, stages((2, 2, 2), (128, 256, 512)), hidden=256),
     "resnet19": NetworkSpec(128, stages((3, 3, 2), (128, 256, 512)), hidden=256),
     "resnet34": NetworkSpec(64, stages((3, 4, 6, 3), (64, 128, 256, 512)), imagenet_stem=True),
+    # Fang et al. 2021, for DVS128 Gesture: they flatten 4x4 maps, and ten outputs vote for each class.
+    "dvsnet": NetworkSpec(128, (P, 128, P, 128, P, 128, P, 128, P, Dropout(0.5)), hidden=512, flatten=True),
 }
