@@ -277,3 +277,11 @@ def test_a_network_that_takes_no_channels_last_images_runs_wherever_it_ran_befor
 def test_another_network_runs_channels_last():
     net = build_network(NAME, 5, 3, 8, 3, T=2)
     assert all(conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in net.conv_chain())
+
+
+def test_a_network_for_frames_of_events_alone_is_tried_with_them_and_takes_them():
+    gee_core.register_network("networks.my:Frames", AllSteps)
+    net = build_network("networks.my:Frames", 5, 2, 8, 4, T=3)
+    assert net(torch.rand(3, 6, 2, 8, 8)).shape == (3, 6, 5)
+    with pytest.raises(ValueError, match=r"let its forward begin with `x = x\.repeat"):
+        build_network("networks.my:Frames", 5, 3, 8, T=3)  # images have one or three channels
