@@ -79,7 +79,9 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
     """
     meta = data.meta
     try:
-        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset, frames_of(meta))
+        model = to_onnx(
+            net, meta.in_channels, meta.image_size, params.export.opset, meta.events.frames if meta.events else None
+        )
     except ExportError as error:
         if not is_own(params.network.name):
             raise
@@ -125,7 +127,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
-        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset, frames_of(meta))
+        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset, meta.events.frames if meta.events else None)
         model = with_card(with_genes(plain, rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
         agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
@@ -167,11 +169,6 @@ def build_model_card(params: Params, meta: Meta) -> ModelCard:
     images = meta.model_dump(include={"class_names", "in_channels", "image_size", "mean", "std", "events"})
     network = params.network
     return ModelCard(network=network.name, n_genes=network.n_genes, T=network.T, **images)
-
-
-def frames_of(meta: Meta) -> int | None:
-    """T of recordings, which are the network's input frame by frame; None for still images."""
-    return None if meta.events is None else meta.events.frames
 
 
 def registered_name(params: Params, meta: Meta) -> str:

@@ -10,7 +10,7 @@ import torch
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
-from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input, noisy_recordings
+from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import torch_generator
@@ -64,10 +64,8 @@ def run(
         correct = torch.zeros((), dtype=torch.float64, device=compute.device)
         for batch, (images, labels) in enumerate(test.batches(cfg.batch_size, rank=compute.rank)):
             place = compute.rank.place(min(cfg.batch_size, len(test) - batch * cfg.batch_size))
-            if data.meta.events is None:
-                x = noisy_input(images, data.meta.normalise, r, domain, generator, place)
-            else:
-                x = data.meta.normalise(noisy_recordings(images, domain, r, data.meta.events.clip, generator, place))
+            clip = data.meta.events.clip if data.meta.events else 255
+            x = noisy_input(images, data.meta.normalise, r, domain, generator, place, clip)
             if len(images):
                 with torch.no_grad(), compute.autocast():
                     logits = plain(x).float().mean(0)

@@ -125,12 +125,6 @@ class RobustnessConfig(Section):
                 raise ValueError(f"must contain {needed}, {use}: add it")
         return rising(strengths)
 
-    @model_validator(mode="after")
-    def _fractions_of_events(self) -> Self:
-        if self.domain == "events" and max(self.strengths) > 1:
-            raise ValueError(f"strengths = {self.strengths}: no more than all events can be dropped: set none above 1")
-        return self
-
 
 class ExportConfig(Section):
     """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
@@ -205,11 +199,11 @@ class Params(Section):
             raise ValueError(f"robustness.domain = {domain}: noise is added to {of}: set it to one of these")
         if events is None:
             return
-        T = self.network.T
-        if events.frames != T:
-            raise ValueError(
-                f"prepare.events.frames = {events.frames}: network.T = {T} steps see one each: set one to the other"
-            )
+        T, strengths = self.network.T, self.robustness.strengths
+        if strengths[-1] > 1:
+            raise ValueError(f"robustness.strengths = {strengths}: no more than all events can be lost: set none above 1")
+        if (frames := events.frames) != T:
+            raise ValueError(f"prepare.events.frames = {frames}: network.T = {T} steps see one each: set one to the other")
         for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
             if wrong := [steps for steps in given or () if T % steps]:
                 raise ValueError(f"{section}.T_schedule = {given}: {T} frames cannot be summed to {wrong[0]}: leave it out")

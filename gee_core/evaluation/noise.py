@@ -40,12 +40,15 @@ def noisy_input(
     domain: str,
     generator: torch.Generator,
     place: Place | None = None,
+    clip: int = 255,
 ) -> Tensor:
-    """uint8 images → normalised, noisy network input (B, C, H, W).
+    """uint8 images → normalised, noisy network input (B, C, H, W), or (T, B, P, H, W) of recordings, whose counts are clipped.
 
     Paper: does not say what the noise is added to. Here: ``domain`` ``normalised`` adds it to the normalised tensor, ``image``
     to the image itself, unclipped, because the result changes about twofold.
     """
+    if domain in NOISE_OF_EVENTS:
+        return normalise(noisy_recordings(images_BCHW, domain, r, clip, generator, place))
     if domain == "image":
         return normalise(add_noise(images_BCHW.float(), r, generator, place))
     return add_noise(normalise(images_BCHW), r, generator, place)

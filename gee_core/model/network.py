@@ -84,9 +84,7 @@ class TableNetwork(SpikingNetwork):
     def forward(self, x: Tensor) -> Tensor:
         changes = x.ndim == 5
         if changes and len(x) != self.T:
-            raise ValueError(
-                f"the network has T = {self.T} steps, and the input (T, B, C, H, W) = {tuple(x.shape)} has {len(x)}"
-            )
+            raise ValueError(f"T = {self.T}: the input (T, B, C, H, W) = {tuple(x.shape)} has {len(x)} steps")
         x = self.stem(x)
         x = self.body(x, changes) if isinstance(self.body, ResidualStream) else self.body(x)
         # torch has no deterministic gradient of this pool on a GPU, not even where it does nothing

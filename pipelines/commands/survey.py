@@ -154,19 +154,13 @@ def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str
     return train_files.files, test_files.files
 
 
-def _look(decode_all: bool, paths: list[Path]) -> list[Seen | InputError]:
-    seen: list[Seen | InputError] = []
-    for path in paths:
-        try:
-            head, colour = header(path), None
-            if decode_all:
-                pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3, True))  # it may show nothing else
-                corner_C = pixels_CHW[:, 0, 0]
-                colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
-            seen.append((head, colour))
-        except InputError as error:
-            seen.append(error)
-    return seen
+def _look(decode_all: bool, path: Path) -> Seen:
+    head, colour = header(path), None
+    if decode_all:
+        pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3, True))  # it may show nothing else
+        corner_C = pixels_CHW[:, 0, 0]
+        colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
+    return head, colour
 
 
 def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers: dict[str, Header]) -> None:
@@ -192,32 +186,26 @@ def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers
 def _look_at_recordings(found: Survey, cfg: PrepareConfig, root: Path, files: list[str], on_progress: Progress) -> Survey:
     """Read every recording; fill in what they hold, and the params that fit them."""
     looked = [seen for _, seen in _each(_recorded, root, files, "recordings", on_progress)]
-    found.problems = [with_keys(problem) for problem in [*found.problems, *(seen for seen in looked if isinstance(seen, str))]]
-    if seen := [each for each in looked if not isinstance(each, str)]:
+    found.problems += [str(seen) for seen in looked if isinstance(seen, InputError)]
+    found.problems = [with_keys(problem) for problem in found.problems]
+    if seen := [each for each in looked if not isinstance(each, InputError)]:
         n, durations, widths, heights, frames = ([*values] for values in zip(*seen, strict=True))
         width, height, T = max(widths), max(heights), max(frames)
         found.recordings = {"events": f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"}
         found.recordings["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
         found.recordings["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
-        events = {"frames": T or 4, "split_by": "number", "clip": 15} | ({} if T else {"sensor": [width, height]})
+        events = {"frames": T or 4, "split_by": "number", "clip": 255 if T else 15, "sensor": [width, height]}
         size = None if width == height else min(width, height)
         found.params = {"dataset": "events", "path": cfg.path, "name": cfg.data_name, "image_size": size, "events": events}
     return found
 
 
-def _recorded(paths: list[Path]) -> list[tuple[int, float, int, int, int] | str]:
-    """Of each recording: events, duration in its own unit, width and height of the sensor, and T of its frames, else 0."""
-    found: list[tuple[int, float, int, int, int] | str] = []
-    for path in paths:
-        try:
-            read = read_recording(path)
-            if isinstance(read, EventList):
-                found.append((len(read.t), float(read.t[-1] - read.t[0]), int(read.x.max()) + 1, int(read.y.max()) + 1, 0))
-            else:
-                found.append((int(read.sum()), 0.0, read.shape[3], read.shape[2], len(read)))
-        except InputError as error:
-            found.append(str(error))
-    return found
+def _recorded(path: Path) -> tuple[int, float, int, int, int]:
+    """Events of a recording, duration in its own unit, width and height of the sensor, and T of its frames, else 0."""
+    read = read_recording(path)
+    if isinstance(read, EventList):
+        return len(read.t), float(read.t[-1] - read.t[0]), int(read.x.max()) + 1, int(read.y.max()) + 1, 0
+    return int(read.sum()), 0.0, read.shape[3], read.shape[2], len(read)
 
 
 def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progress: Progress) -> list[tuple[str, str]]:
@@ -225,22 +213,32 @@ def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progre
     length = {name: (root / name).stat().st_size for name in [*train, *test]}
     lengths = {length[name] for name in train} & {length[name] for name in test}
     files = [name for name in length if length[name] in lengths]
-    digests = dict(_each(_digests, root, files, "duplicates", on_progress))
+    digests = dict(_each(_digest, root, files, "duplicates", on_progress))
     of_train = {digests[name]: name for name in reversed(train) if name in digests}
     return [(name, of_train[digests[name]]) for name in test if digests.get(name) in of_train]
 
 
-def _digests(paths: list[Path]) -> list[bytes]:
-    return [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _each(
-    work: Callable[[list[Path]], list], root: Path, files: Sequence[str], what: str, on_progress: Progress
+    work: Callable[[Path], Any], root: Path, files: Sequence[str], what: str, on_progress: Progress
 ) -> Iterator[tuple[str, Any]]:
-    """Each of the ``files``, and ``work`` of it."""
+    """Each of the ``files``, and ``work`` of it, or the InputError that it raises."""
     done = 0
     batches = torch.arange(len(files)).split(64) if files else ()
-    for results in in_order(work, as_array(files), root, batches):
+    for results in in_order(partial(_all, work), as_array(files), root, batches):
         yield from zip(files[done : done + len(results)], results, strict=True)
         done += len(results)
         on_progress(what, done, len(files))
+
+
+def _all(work: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
+    found = []
+    for path in paths:
+        try:
+            found.append(work(path))
+        except InputError as error:
+            found.append(error)
+    return found

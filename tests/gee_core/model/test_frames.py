@@ -55,7 +55,7 @@ def test_a_step_does_not_see_the_frames_after_it(name):
 
 def test_an_input_of_another_number_of_frames_is_refused_and_fewer_steps_take_fewer():
     net = network("vgg16")
-    with pytest.raises(ValueError, match=r"T = 3 steps, .* = \(2, 4, 2, 16, 16\) has 2"):
+    with pytest.raises(ValueError, match=r"T = 3: .* = \(2, 4, 2, 16, 16\) has 2"):
         net(frames(2))
     with with_steps(net, 2):
         assert net(frames(2)).shape == (2, 4, 5)
