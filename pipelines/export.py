@@ -79,9 +79,8 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
     """
     meta = data.meta
     try:
-        model = to_onnx(
-            net, meta.in_channels, meta.image_size, params.export.opset, meta.events.frames if meta.events else None
-        )
+        frames = meta.events.frames if meta.events else None
+        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset, frames)
     except ExportError as error:
         if not is_own(params.network.name):
             raise

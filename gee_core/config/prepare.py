@@ -55,11 +55,10 @@ class PrepareConfig(Section):
 
     @model_validator(mode="after")
     def _fits_the_dataset(self) -> Self:
-        if self.dataset in ("nmnist", "events") and self.events is None:
-            example = "{frames: 4, split_by: number, clip: 15}"
-            raise ValueError(f"events = null: {self.dataset} needs frames, as many as network.T: set it to {example}")
-        if self.events is not None and self.dataset not in ("nmnist", "events"):
-            raise ValueError(f"events: dataset {self.dataset} has still images: set it to null, or dataset to nmnist or events")
+        if (self.dataset in ("nmnist", "events")) == (self.events is None):
+            example = "{frames: 4, split_by: number, clip: 15}, frames as network.T"
+            what = ("has still images", "null, or dataset to nmnist or events") if self.events else ("needs frames", example)
+            raise ValueError(f"events: dataset {self.dataset} {what[0]}: set it to {what[1]}")
         if self.name is not None and self.known is not None:
             raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
         if self.name in DATASETS:

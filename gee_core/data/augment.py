@@ -101,10 +101,7 @@ def to_input(
 
 
 def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
-    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation; as it is for None and for its own size.
-
-    Frames of recordings (T, B, P, H, W) are summed over areas instead.
-    """
+    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation, or None for its own; frames by sums of areas."""
     if size is None or size == x_BCHW.shape[-1]:
         return x_BCHW
     if x_BCHW.ndim == 5:

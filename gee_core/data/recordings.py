@@ -99,7 +99,8 @@ def _whole_frames(path: Path, frames: np.ndarray) -> np.ndarray:
     if frames.ndim != 4 or frames.shape[1] not in (1, 2):
         problem = f"{path}: its frames have the shape {frames.shape}, not (T, P, H, W) with one or two polarities P"
         raise InputError(problem, "save them in this form")
-    counts = frames.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # of NaN, which differs from every number
+        counts = frames.astype(np.int64)
     if (counts != frames).any() or (counts < 0).any():
         problem = f"{path}: its frames ({frames.dtype}) are no counts of events"
         raise InputError(problem, "save whole numbers from 0, before any normalisation")
@@ -109,11 +110,7 @@ def _whole_frames(path: Path, frames: np.ndarray) -> np.ndarray:
 
 
 def common_sensor(path: Path, events: Events, image_size: int | None) -> tuple[int, int, Events]:
-    """Polarities and side of the frames of all recordings, and ``events`` with its sensor; ``path`` is one of them.
-
-    Raises:
-        InputError: nothing says the size of the sensor, it is not square, or smaller than ``image_size``.
-    """
+    """Polarities and side of the frames of all recordings, of which ``path`` is one, and ``events`` with its sensor."""
     found, polarities, sensor = read_recording(path), 2, events.sensor or (NMNIST if path.suffix.lower() == ".bin" else None)
     if not isinstance(found, EventList):
         polarities, sensor = found.shape[1], [found.shape[3], found.shape[2]]

@@ -60,9 +60,8 @@ def noisy_recordings(
     """uint8 recordings with noise of a ``kind`` of ``NOISE_OF_EVENTS``; counts stay at most ``clip``. ``place`` as above."""
     place = place or Place(0, len(frames_BTPHW))
     seed_B = place.of_all(torch.randint(2**62, (place.of,), generator=generator), len(frames_BTPHW)).tolist()
-    noisy = [
-        _noisy(x, kind, r, torch.Generator().manual_seed(seed)) for x, seed in zip(frames_BTPHW.cpu(), seed_B, strict=True)
-    ]
+    seeded = zip(frames_BTPHW.cpu(), map(torch.Generator().manual_seed, seed_B), strict=True)
+    noisy = [_noisy(x, kind, r, generator) for x, generator in seeded]
     return torch.stack(noisy).clamp_(max=clip).to(frames_BTPHW) if noisy else frames_BTPHW
 
 

@@ -101,11 +101,7 @@ class Logits(nn.Module):
 
 
 def to_onnx(
-    net: nn.Module,
-    in_channels: int | None = None,
-    image_size: int | None = None,
-    opset: int = OLDEST,
-    frames: int | None = None,
+    net: nn.Module, in_channels: int | None = None, image_size: int | None = None, opset: int = OLDEST, T: int | None = None
 ) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
@@ -117,7 +113,7 @@ def to_onnx(
         in_channels: C; None for what a network of ``build_network`` was built for.
         image_size: H and W; None likewise.
         opset: version of the ONNX operator set, >= 18.
-        frames: T of a network that takes frames of events (T, B, C, H, W); the model's input is then (B, T, C, H, W).
+        T: frames of a network that takes events as (T, B, C, H, W); the model's input is then (B, T, C, H, W).
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
@@ -125,11 +121,11 @@ def to_onnx(
             not finite.
     """
     check_opset(opset)
-    example = torch.zeros(2, *([] if frames is None else [frames]), *image_shape(net, in_channels, image_size))
+    example = torch.zeros(2, *([] if T is None else [T]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
     name = getattr(net, "built_with", {}).get("name") or type(net).__name__
-    _check_output(name, plain, example[:1] if frames is None else example[:1].transpose(0, 1))
+    _check_output(name, plain, example[:1] if T is None else example[:1].transpose(0, 1))
     model = Logits(plain).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for layer, module in model.net.named_modules():

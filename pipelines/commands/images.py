@@ -18,8 +18,6 @@ NAME = "name image files, or folders that hold some"
 def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
     """The files among ``paths``, and the images at any depth of the folders among them, sorted; relative to ``here``.
 
-    ``endings`` are those of the names of images, or of recordings.
-
     Hidden files and folders and linked folders are left out.
 
     Raises:
@@ -54,10 +52,7 @@ def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def read_image(here: Path, path: Path, in_channels: int, size: int, events: Events | None = None) -> np.ndarray:
-    """The image as uint8 (C, H, W), H and W being ``size``; a recording of ``events`` as frames (T, P, H, W).
-
-    Raises InputError where the file is damaged, not a safe image, or a recording that does not fit.
-    """
+    """The image as uint8 (C, H, W), H and W being ``size``, a recording as (T, P, H, W); InputError where it is damaged."""
     if events is not None:
         from gee_core.data.recordings import decode_recording  # loads torch
 

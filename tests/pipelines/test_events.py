@@ -197,7 +197,7 @@ def test_check_and_the_report_know_recordings(params, prepared, raw, in_project,
     ("section", "changes", "says"),
     [
         ("network", {"T": 8}, r"prepare.events.frames = 4: network.T = 8 steps"),
-        ("prepare", {"events": None}, "events = null: events needs frames, as many as network.T"),
+        ("prepare", {"events": None}, "events: dataset events needs frames: set it to {frames: 4, "),
         ("prepare", {"dataset": "folder"}, "dataset folder has still images: set it to null"),
         ("robustness", {"domain": "image"}, "robustness.domain = image: noise is added to recordings in the domain events"),
         ("robustness", {"strengths": [0.0, 0.5, 1.5]}, "no more than all events can be lost"),
