@@ -32,9 +32,6 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     """Write the summary and the page under ``reports``, from the files in the three folders.
 
     Returns the summary, its `result_id`, and what the images are.
-
-    Raises:
-        InputError: a stage's file is missing, damaged or does not fit the others.
     """
     measured = read_measured(reports)
     genotype = load_genotype(params, models / "evolve/genotype.json")

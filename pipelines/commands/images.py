@@ -20,8 +20,7 @@ def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EX
 
     Hidden files and folders and linked folders are left out.
 
-    Raises:
-        InputError: a path does not exist, a folder holds no images or cannot be read; a line for each.
+    An InputError has a line for each path that does not exist, and each folder that holds no images or cannot be read.
     """
     found: list[Path] = []
     problems: list[InputError] = []

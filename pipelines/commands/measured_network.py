@@ -134,9 +134,6 @@ def folder_images(here: Path, folder: Path, target: Target, n: int, given: Norma
 
     They are normalised by ``given``, the options, else as the network says, else as the prepared images if these have the
     same shape, else scaled to values from 0 to 1.
-
-    Raises:
-        InputError: there are none, one cannot be read, or the shape is not that of square images in grey or colour.
     """
     shape, meta = target.shape, prepared_meta()
     same = target.card or (meta if meta and _shape(meta) == shape else None)

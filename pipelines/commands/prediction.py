@@ -66,8 +66,7 @@ class Model:
 def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> list[Prediction]:
     """The ``top`` classes of each image, brought to the size and channels that the network was trained on.
 
-    Raises:
-        InputError: a file is not an image, one line for each; or the model does not answer as it should.
+    An InputError has a line for each file that cannot be read; or the model does not answer as it should.
     """
     events, form = model.card.events, (model.card.in_channels, model.card.image_size)
     size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2 * (events.frames if events else 1))))
@@ -100,9 +99,6 @@ def open_model(source: Path | str) -> Model:
     """The model at ``source``: a network.onnx, a genes.safetensors, a folder with either, or an address in MLflow.
 
     Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
-
-    Raises:
-        InputError: it is missing or damaged, or MLflow does not have it or cannot be reached.
     """
     if str(source).startswith(IN_MLFLOW):
         from pipelines.tracking.mlflow_models import download_model

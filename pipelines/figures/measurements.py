@@ -32,9 +32,7 @@ COLUMNS, MOST_TICKS = 3, 6
 """Panels in a row of the figure of defects, and ticks of each."""
 
 NOISE_LABELS = {"dropped": "dropped", "spurious": "spurious", "hot": "hot pixels", "jitter": "jitter"}
-"""The kinds of noise of events, with their labels."""
 DASHES = ("-", "--", "-.", ":")
-FRAMES_IN_A_ROW = 8
 
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
 """Label, `mean, low, high` in percent by strength, and look."""
@@ -112,10 +110,10 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 @svg
 def recording(frames_TPHW: np.ndarray, class_name: str) -> tuple[Figure, str]:
     """The frames of a recording, brighter pixels red, darker ones blue."""
-    T, W = len(frames_TPHW), frames_TPHW.shape[-1]
-    n_rows, picture = -(-T // FRAMES_IN_A_ROW), as_picture(frames_TPHW)
+    (T, _, _, W), picture = frames_TPHW.shape, as_picture(frames_TPHW)
+    n_rows = -(-T // (columns := min(T, 8)))
     figure = Figure(figsize=(9.6, 1.6 * n_rows if T > 4 else 2.9), layout="constrained")
-    for t, ax in enumerate(figure.subplots(n_rows, min(T, FRAMES_IN_A_ROW), squeeze=False).flatten()):
+    for t, ax in enumerate(figure.subplots(n_rows, columns, squeeze=False).flatten()):
         ax.set_axis_off()
         if t < T:
             ax.imshow(picture[:, t * W : (t + 1) * W], interpolation="none")
