@@ -196,12 +196,14 @@ class EvolveConfig(Section):
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
 
-    def check_fixed(self, init_from: str | None, T_schedule: list[int] | None, lost_step: list[int]) -> None:
-        """Raise ``ValueError`` if a gene of structure is searched that a setting fixes, here or in `train` or `robustness`."""
+    def check_fixed(self, init_from: str | None, T_schedule: list[int] | None, lost_step: list[int], frames: bool) -> None:
+        """Raise ``ValueError`` if a gene of structure is searched that a setting fixes, here or in another section."""
         structure = set(STRUCTURE) & set(searched_genes(self.genes, 0)) if self.searches else set()
         named = f"evolve.genes = {self.genes} searches"
         if structure and init_from is not None:
             raise ValueError(f"train.init_from = {init_from!r} has one structure, {named} others: leave one out")
+        if "T" in structure and frames:
+            raise ValueError(f"{named} T, which is the number of frames of prepare.events: leave out T")
         for section, given in (("evolve", self.T_schedule), ("train", T_schedule)):
             if "T" in structure and given is not None:
                 raise ValueError(f"{section}.T_schedule = {given} fixes the steps, {named} T: set it to null, or leave out T")

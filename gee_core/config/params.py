@@ -187,7 +187,7 @@ class Params(Section):
             raise ValueError(
                 f"robustness.hardware.lost_step = {lost}: network.T = {self.network.T} steps can be lost at most: lower it"
             )
-        self.evolve.check_fixed(self.train.init_from, self.train.T_schedule, lost or [])
+        self.evolve.check_fixed(self.train.init_from, self.train.T_schedule, lost or [], self.prepare.events is not None)
         if not is_own(self.network.name):
             self.check_top()
         return self

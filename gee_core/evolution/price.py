@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 
-from gee_core.config import EvolveConfig, NetworkConfig
+from gee_core.config import Events, EvolveConfig, NetworkConfig
 from gee_core.data.meta import Meta
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Price
@@ -16,16 +17,25 @@ from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 
 
-def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
+class Priced(ImageShape, Protocol):
+    """The images or recordings of a network."""
+
+    @property
+    def events(self) -> Events | None: ...
+
+
+def counted(net: SpikingNetwork, meta: Priced, e_mac: float) -> Price:
     """The price of ``net`` before it is trained; its energy is that of the layers that multiply, mostly the stem."""
     image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
+    if meta.events is not None:
+        image = image.round().expand(net.T, *image.shape)
     layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
     energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
     operations = sum(layer.macs * layer.steps for layer in layers)
     return Price(count_parameters(net), stored_bytes(net), net.T, energy, operations)
 
 
-def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
+def configured_price(network: NetworkConfig, meta: Priced, e_mac: float) -> Price:
     """``counted`` of the configured network."""
     return counted(wired_network(network, meta, None, 0), meta, e_mac)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gee_core.config import Params, PrepareConfig
+from gee_core.config import Events, Params, PrepareConfig
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError, did_you_mean, in_short, place_in, raises
@@ -217,12 +217,13 @@ class ExpectedImages(NamedTuple):
     in_channels: int
     image_size: int
     origin: str = ""
+    events: Events | None = None
 
 
 def expected_images(cfg: PrepareConfig) -> ExpectedImages:
     """The images of the section `prepare`; of a folder, at most 100 files are looked into for their channels."""
     if known := cfg.known:
-        return ExpectedImages(known.n_classes, known.channels, cfg.image_size or known.side)
+        return ExpectedImages(known.n_classes, known.channels, cfg.image_size or known.side, events=cfg.events)
     from gee_core.data.folders import endings_of, list_images
     from gee_core.data.image_files import common_form, header
 
@@ -231,7 +232,7 @@ def expected_images(cfg: PrepareConfig) -> ExpectedImages:
     files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
     if cfg.events is not None:
         form = common_form(root, files, cfg.image_size, cfg.events)
-        return ExpectedImages(len(listing.class_names), form.in_channels, form.image_size)
+        return ExpectedImages(len(listing.class_names), form.in_channels, form.image_size, events=form.events)
     heads = [header(root / file) for file in files[:: -(-len(files) // 100)]]
     K, C = len(listing.class_names), 1 if all(head.is_grey for head in heads) else 3
     origin = f" (tried with {K} classes and {C} channel{'s' if C > 1 else ''}, by {len(heads)} of the images in {root})"

@@ -32,7 +32,7 @@ EVENTS = {"frames": 4, "split_by": "time", "clip": 15, "sensor": [SIDE, SIDE]}
 SECTIONS = {
     "network": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "T": 4},
     "prepare": {"dataset": "events", "name": "bars", "events": EVENTS, "holdout": 0.25},
-    "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2},
+    "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2, "budget": {"energy_uj": 1000}},
     "train": {"epochs": 3, "batch_size": 8, "warmup_epochs": 0, "crop_padding": 1, "T_schedule": [2, 4], "sizes": [8, 12]},
     "robustness": {"domain": "events", "strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 5, "hardware": None},
     "export": {"genes": "int8", "verify_images": 16},
@@ -65,6 +65,7 @@ def genotype(params, prepared, tmp_path_factory):
     HereAndNow.scored = []
     found = evolve.run(params, prepared, tmp_path_factory.mktemp("evolve"), open_scorer=HereAndNow)
     assert [record.ok for record in found.records] == [True, True]
+    assert all(0 < record.price()["energy_uj"] < 1 for record in found.records)
     return found.genotype
 
 
@@ -201,6 +202,7 @@ def test_check_and_the_report_know_recordings(params, prepared, raw, in_project,
         ("prepare", {"dataset": "folder"}, "dataset folder has still images: set it to null"),
         ("robustness", {"domain": "image"}, "robustness.domain = image: noise is added to recordings in the domain events"),
         ("robustness", {"strengths": [0.0, 0.5, 1.5]}, "no more than all events can be lost"),
+        ("evolve", {"genes": ["T"], "T_schedule": None}, "searches T, which is the number of frames of prepare.events"),
         ("train", {"T_schedule": [3, 4]}, r"train.T_schedule = \[3, 4\]: 4 frames cannot be summed to 3"),
         ("train", {"randaugment": 3}, "train.randaugment = 3: it is for images"),
     ],
