@@ -14,7 +14,14 @@ from pipelines.studies import steps
 from pipelines.studies.cell import Cell
 from pipelines.studies.steps import prepare_images, run_cell
 
-DIGITS = {"path": "data/raw", "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}
+DIGITS = {
+    "path": "data/raw",
+    "events": None,
+    "image_size": None,
+    "max_train_images": 40,
+    "max_test_images": 20,
+    "holdout": 0.25,
+}
 PREPARE = PrepareConfig(dataset="digits", name=None, test_share=0.2, split_seed=0, stream=False, **DIGITS)
 
 
