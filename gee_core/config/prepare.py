@@ -21,8 +21,7 @@ class Events(Section):
     clip: Annotated[int, Field(ge=1, le=255)]
     """Largest count of a pixel in a frame: larger counts become this. 1 makes frames binary."""
     sensor: Annotated[list[Annotated[int, Field(ge=4, le=4096)]], Field(min_length=2, max_length=2)] | None = None
-    """Width and height of the sensor in pixels, which lists of events do not say. null for `nmnist` and for files that hold
-    frames."""
+    """Width and height of the sensor in pixels, which lists of events do not say; null for `nmnist` and files of frames."""
 
 
 class PrepareConfig(Section):

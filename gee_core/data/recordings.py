@@ -9,7 +9,6 @@
 Shapes: N events, T frames, P polarities, H W rows and columns, S side of the frames.
 """
 
-import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -48,8 +47,6 @@ def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.
 def read_recording(path: Path) -> EventList | np.ndarray:
     """The events in a file, or its frames (T, P, H, W), whole numbers; an InputError where it holds neither."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
-            raise InputError(f"{path}: not a file", REPLACE)
         if path.suffix.lower() == ".bin":
             return _checked(path, _from_bin(path))
         with path.open("rb") as file:  # numpy would not close a damaged one

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 
-from gee_core.config import Events, EvolveConfig, NetworkConfig
+from gee_core.config import EvolveConfig, NetworkConfig
 from gee_core.data.meta import Meta
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Price
@@ -17,14 +16,7 @@ from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 
 
-class Priced(ImageShape, Protocol):
-    """The images or recordings of a network."""
-
-    @property
-    def events(self) -> Events | None: ...
-
-
-def counted(net: SpikingNetwork, meta: Priced, e_mac: float) -> Price:
+def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
     """The price of ``net`` before it is trained; its energy is that of the layers that multiply, mostly the stem."""
     image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
     if meta.events is not None:
@@ -35,7 +27,7 @@ def counted(net: SpikingNetwork, meta: Priced, e_mac: float) -> Price:
     return Price(count_parameters(net), stored_bytes(net), net.T, energy, operations)
 
 
-def configured_price(network: NetworkConfig, meta: Priced, e_mac: float) -> Price:
+def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
     """``counted`` of the configured network."""
     return counted(wired_network(network, meta, None, 0), meta, e_mac)
 

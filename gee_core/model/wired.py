@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from pydantic import field_validator
 from torch import Tensor, nn
 
-from gee_core.config import NetworkConfig, NetworkStructure, Positive, StrictModel
-from gee_core.config.known_networks import OWN, default_block, encoded_channels, is_own
+from gee_core.config import Events, NetworkConfig, NetworkStructure, Positive, StrictModel
+from gee_core.config.known_networks import OWN, encoded_channels, is_own
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import Genome, attach_genome, genome_of
@@ -21,7 +20,6 @@ from gee_core.model.network import SpikingNetwork, build_network, count_plain_pa
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.snn.lif import LIF
 from gee_core.storage.json_object import as_model
-from gee_core.zoo import NETWORKS
 
 
 class ImageShape(Protocol):
@@ -33,6 +31,8 @@ class ImageShape(Protocol):
     def in_channels(self) -> int: ...
     @property
     def image_size(self) -> int: ...
+    @property
+    def events(self) -> Events | None: ...
 
 
 class Architecture(StrictModel):
@@ -46,14 +46,6 @@ class Architecture(StrictModel):
     """Channels of the images."""
     image_size: Positive
     """Side of the images in pixels."""
-
-    @field_validator("network", mode="before")
-    @classmethod
-    def _of_an_earlier_version(cls, network: object) -> object:
-        """Until version 0.2 every ResNet had `post` blocks and every pool was a max pool, and no card said so."""
-        if isinstance(network, dict) and "block" not in network and network.get("name") in NETWORKS:
-            return network | {"block": "post" if default_block(network["name"]) else None, "pool": "max"}
-        return network
 
 
 def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype | None, seed: int) -> SpikingNetwork:
@@ -138,7 +130,7 @@ def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     return count_plain_parameters(network.name, *sizes, network.width, network.pool, block=network.block, **network.lif())
 
 
-def _built(network: NetworkStructure, shape: ImageShape, seed: int) -> SpikingNetwork:
+def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: int) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
     return build_network(network.name, *sizes, None, network.width, seed, network.block, network.pool, **network.lif())
 

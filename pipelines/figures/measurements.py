@@ -31,7 +31,6 @@ DEFECTS = {
 COLUMNS, MOST_TICKS = 3, 6
 """Panels in a row of the figure of defects, and ticks of each."""
 
-NOISE_LABELS = {"dropped": "dropped", "spurious": "spurious", "hot": "hot pixels", "jitter": "jitter"}
 DASHES = ("-", "--", "-.", ":")
 
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
@@ -93,9 +92,9 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.axhline(100 * clean_accuracy, color=MUTED, lw=1.4, ls=(0, (4, 3)), label="clean images")
     ax.fill_between(by_r.index, by_r["min"], by_r["max"], color=GENETIC, alpha=0.2, lw=0, label="range over the draws")
     ax.plot(by_r["mean"], color=GENETIC, marker="o", ms=4.5, label="noisy images, mean")
-    of_events = noise["domain"].isin(NOISE_LABELS).all()
+    of_events = noise["domain"].nunique() > 1
     for (kind, rows), dashes in zip(noise.groupby("domain", sort=False) if of_events else (), DASHES, strict=False):
-        ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=dashes, label=NOISE_LABELS[kind])
+        ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=dashes, label=kind)
     title = "Accuracy under noise"
     if 0.5 in by_r.index:
         at_half = by_r.loc[0.5, "mean"]
@@ -111,13 +110,12 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 def recording(frames_TPHW: np.ndarray, class_name: str) -> tuple[Figure, str]:
     """The frames of a recording, brighter pixels red, darker ones blue."""
     (T, _, _, W), picture = frames_TPHW.shape, as_picture(frames_TPHW)
-    n_rows = -(-T // (columns := min(T, 8)))
-    figure = Figure(figsize=(9.6, 1.6 * n_rows if T > 4 else 2.9), layout="constrained")
-    for t, ax in enumerate(figure.subplots(n_rows, columns, squeeze=False).flatten()):
-        ax.set_axis_off()
-        if t < T:
-            ax.imshow(picture[:, t * W : (t + 1) * W], interpolation="none")
-            ax.set_title(f"step {t + 1}", fontsize=8.5)
+    firsts = range(0, T, 8)
+    figure = Figure(figsize=(1.2 * min(T, 8), 1.5 * len(firsts)), layout="constrained")
+    for first, ax in zip(firsts, figure.subplots(len(firsts), squeeze=False).flat, strict=True):
+        steps = range(first, min(T, first + 8))
+        ax.imshow(picture[:, first * W : (first + 8) * W], interpolation="none")
+        ax.set(yticks=[], xticks=[(t - first + 0.5) * W for t in steps], xticklabels=[f"step {t + 1}" for t in steps])
     return figure, f"The {T} frames of a recording of class {class_name}."
 
 

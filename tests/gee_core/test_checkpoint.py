@@ -93,27 +93,6 @@ def test_a_checkpoint_with_the_checksum_of_the_tensors_alone_is_still_read(path)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in expected.items())
 
 
-def as_version_0_2_wrote_it(path: Path) -> None:
-    """The JSON file without the keys of later versions, with a checksum that fits."""
-    values = json.loads(path.with_suffix(".json").read_text())
-    del values["network"]["block"], values["network"]["pool"], values["sha256"]
-    digest = hashlib.sha256(path.read_bytes() + json.dumps(values, sort_keys=True).encode()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(values | {"sha256": digest}))
-
-
-@pytest.mark.parametrize(("name", "block"), [("resnet18", "post"), ("vgg16", None)])
-def test_a_card_of_an_earlier_version_says_no_block_and_means_post(name, block, tmp_path):
-    path = tmp_path / "network.safetensors"
-    net = built(config(name=name, block=block))
-    save(path, net)
-    as_version_0_2_wrote_it(path)
-    back = load(path)
-    network = architecture_of(back).network
-    assert (network.block, network.pool) == (block, "max")
-    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(net.eval()(x), back.eval()(x))
-
-
 def test_a_change_of_the_json_alone_is_damage(path):
     values = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(values | {"num_classes": 4}))
@@ -157,7 +136,7 @@ def test_a_damaged_json_file_is_refused(text, path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"network": {"name": "resnet18"}}, "lacks T, decay_input"),
+        ({"network": {"name": "resnet18"}}, "lacks T, block, decay_input"),
         ({"network": structure(name="resnet50")}, "unknown network"),
         ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
         ({"image_size": "8"}, "image_size"),
