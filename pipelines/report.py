@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 
 from gee_core.config import Params
 from gee_core.data.meta import Meta, load_meta
-from gee_core.data.prepared import load_prepared
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.figures.svg import pictures
 from pipelines.inputs.genotype_file import load_genotype
@@ -42,6 +41,8 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
         meta = load_meta(prepared)
         tables = read_tables(reports, models)
         if meta.events is not None:
+            from gee_core.data.prepared import load_prepared  # loads torch
+
             frames, labels = next(load_prepared(prepared).test.batches(1))
             tables = tables._replace(recording=(frames[0].numpy(), meta.class_names[int(labels[0])]))
     page = render(params, measured, summary, result, meta, genotype, tables)

@@ -23,8 +23,7 @@ from gee_core.errors import InputError, in_short
 REPLACE = "replace or remove it"
 NMNIST = [34, 34]
 """Width and height in pixels of the sensor whose recordings are .bin files."""
-DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for files that are damaged."""
+DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)  # of numpy, for damaged files
 
 
 def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.ndarray:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.data.frames import as_picture
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
@@ -31,7 +30,6 @@ DEFECTS = {
 COLUMNS, MOST_TICKS = 3, 6
 """Panels in a row of the figure of defects, and ticks of each."""
 
-DASHES = ("-", "--", "-.", ":")
 
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
 """Label, `mean, low, high` in percent by strength, and look."""
@@ -93,7 +91,9 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.fill_between(by_r.index, by_r["min"], by_r["max"], color=GENETIC, alpha=0.2, lw=0, label="range over the draws")
     ax.plot(by_r["mean"], color=GENETIC, marker="o", ms=4.5, label="noisy images, mean")
     of_events = noise["domain"].nunique() > 1
-    for (kind, rows), dashes in zip(noise.groupby("domain", sort=False) if of_events else (), DASHES, strict=False):
+    for (kind, rows), dashes in zip(
+        noise.groupby("domain", sort=False) if of_events else (), ("-", "--", "-.", ":"), strict=False
+    ):
         ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=dashes, label=kind)
     title = "Accuracy under noise"
     if 0.5 in by_r.index:
@@ -109,6 +109,8 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
 @svg
 def recording(frames_TPHW: np.ndarray, class_name: str) -> tuple[Figure, str]:
     """The frames of a recording, brighter pixels red, darker ones blue."""
+    from gee_core.data.frames import as_picture  # loads torch
+
     (T, _, _, W), picture = frames_TPHW.shape, as_picture(frames_TPHW)
     firsts = range(0, T, 8)
     figure = Figure(figsize=(1.2 * min(T, 8), 1.5 * len(firsts)), layout="constrained")
