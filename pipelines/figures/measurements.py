@@ -91,10 +91,8 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.fill_between(by_r.index, by_r["min"], by_r["max"], color=GENETIC, alpha=0.2, lw=0, label="range over the draws")
     ax.plot(by_r["mean"], color=GENETIC, marker="o", ms=4.5, label="noisy images, mean")
     of_events = noise["domain"].nunique() > 1
-    for (kind, rows), dashes in zip(
-        noise.groupby("domain", sort=False) if of_events else (), ("-", "--", "-.", ":"), strict=False
-    ):
-        ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=dashes, label=kind)
+    for i, (kind, rows) in enumerate(noise.groupby("domain", sort=False) if of_events else ()):
+        ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=("-", "--", "-.", ":")[i], label=kind)
     title = "Accuracy under noise"
     if 0.5 in by_r.index:
         at_half = by_r.loc[0.5, "mean"]
