@@ -36,7 +36,7 @@ def check_inputs(params: Params) -> None:
     if params.prepare.known is None or params.prepare.events is not None:
         from gee_core.data.folders import endings_of, list_images  # loads Pillow
 
-        list_images(Path(params.prepare.path), endings_of(params.prepare))
+        list_images(Path(params.prepare.path), endings_of(params.prepare.events))
     check_links(params.prepare)
     check_network(params)
     check_search(params)

@@ -58,13 +58,13 @@ def run(
     cfg = params.robustness
     compute = compute or Compute.of(params.base.device, params.base.precision)
     plain, test = for_inference(net), data.test.to(compute.device)
+    clip = data.meta.events.clip if data.meta.events else 255
 
     def accuracy(domain: str, r: float, seed: int) -> float:
         generator = torch_generator(params.base.seed, "noise", seed)  # the same noise at every strength
         correct = torch.zeros((), dtype=torch.float64, device=compute.device)
         for batch, (images, labels) in enumerate(test.batches(cfg.batch_size, rank=compute.rank)):
             place = compute.rank.place(min(cfg.batch_size, len(test) - batch * cfg.batch_size))
-            clip = data.meta.events.clip if data.meta.events else 255
             x = noisy_input(images, data.meta.normalise, r, domain, generator, place, clip)
             if len(images):
                 with torch.no_grad(), compute.autocast():

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gee_core.config import PrepareConfig
+from gee_core.config import Events, PrepareConfig
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError
 
@@ -82,9 +82,9 @@ class Listing:
     test: FileList | None
 
 
-def endings_of(cfg: PrepareConfig) -> tuple[str, ...]:
-    """Ends of the names of the files that ``cfg`` asks for: those of images or of recordings."""
-    return EXTENSIONS if cfg.events is None else RECORDINGS
+def endings_of(events: Events | None) -> tuple[str, ...]:
+    """Ends of the names of the files that are read: of images, or with ``events`` of recordings."""
+    return EXTENSIONS if events is None else RECORDINGS
 
 
 def is_in_files(cfg: PrepareConfig) -> bool:

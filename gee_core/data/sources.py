@@ -49,7 +49,7 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
     """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet."""
     root = Path(cfg.path)
     if is_in_files(cfg):
-        listing = list_images(root, endings_of(cfg))
+        listing = list_images(root, endings_of(cfg.events))
         return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
     return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
@@ -79,7 +79,7 @@ def _resized(images: PackedImages, size: int | None) -> PackedImages:
 
 def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
     root = Path(cfg.path)
-    listing = list_images(root, endings_of(cfg))
+    listing = list_images(root, endings_of(cfg.events))
     n_classes = cfg.known.n_classes if cfg.known else len(listing.class_names)
     if len(listing.class_names) != n_classes:
         raise InputError(

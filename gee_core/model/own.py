@@ -167,14 +167,12 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
         module.register_forward_hook(_with_more_spikes)
     all_steps = any(map(takes_all_steps, probe.modules()))
     inputs = [example, example.expand(T, *shape)] if shape[1] == 2 else [example]  # of two polarities, it may take frames alone
+    begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if all_steps else ""
     for example in inputs:
         try:
             o, again = (_answer(probe, example) for _ in range(2))
             break
         except (Exception, SystemExit) as error:
-            begin = (
-                ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if all_steps else ""
-            )
             if example is inputs[-1]:
                 raise ValueError(f"for images (B, C, H, W) = {shape} it {raises(error)}{begin}") from error
     if misfit := _misfit(o, (T, B, sizes["num_classes"])):

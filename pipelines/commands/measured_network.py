@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gee_core.data.augment import Normalise
-from gee_core.data.folders import RECORDINGS
+from gee_core.data.folders import endings_of
 from gee_core.data.meta import Meta, load_meta
-from gee_core.data.pixels import EXTENSIONS
 from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
@@ -136,7 +135,8 @@ def folder_images(here: Path, folder: Path, target: Target, n: int, given: Norma
     same shape, else scaled to values from 0 to 1.
     """
     shape, meta = target.shape, prepared_meta()
-    same = target.card or (meta if meta and _shape(meta) == shape else None)
+    meta = meta if meta and _shape(meta) == shape else None
+    same = target.card or meta
     events = same.events if same else None
     if len(shape) != 3 or (shape[0] not in (1, 3) and events is None) or shape[1] != shape[2]:
         problem = f"--images: a network for inputs of {_sizes(shape)}"
@@ -144,10 +144,10 @@ def folder_images(here: Path, folder: Path, target: Target, n: int, given: Norma
     if given and not len(given.mean) == len(given.std) == shape[0]:
         problem = f"--mean, --std: {len(given.mean)} and {len(given.std)} numbers for images of {_sizes(shape)}"
         raise InputError(problem, f"give {shape[0]} each, one per channel")
-    found = find_images(here, [folder], EXTENSIONS if events is None else RECORDINGS)
+    found = find_images(here, [folder], endings_of(events))
     files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
     to_input, way = given or target.normalise, "as given" if given else "as its file says"
-    if to_input is None and meta and _shape(meta) == shape:
+    if to_input is None and meta:
         to_input, way = meta.normalise, f"as {PREPARED}"
     pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events) for path in files]))
     title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {f'normalised {way}' if to_input else 'values 0 to 1'}"

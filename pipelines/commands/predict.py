@@ -38,8 +38,7 @@ def predict(
     gee predict recording.bin
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
-    from gee_core.data.folders import RECORDINGS
-    from gee_core.data.pixels import EXTENSIONS
+    from gee_core.data.folders import endings_of
     from pipelines.commands.images import find_images, shown
     from pipelines.commands.prediction import IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
@@ -48,7 +47,7 @@ def predict(
     source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
         opened = open_model(source)
-        files = find_images(here, images, EXTENSIONS if opened.card.events is None else RECORDINGS)
+        files = find_images(here, images, endings_of(opened.card.events))
         found = predict_files(here, files, opened, top)
     if as_json:
         rows = []

@@ -30,7 +30,6 @@ DEFECTS = {
 COLUMNS, MOST_TICKS = 3, 6
 """Panels in a row of the figure of defects, and ticks of each."""
 
-
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
 """Label, `mean, low, high` in percent by strength, and look."""
 

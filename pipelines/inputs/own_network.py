@@ -228,7 +228,7 @@ def expected_images(cfg: PrepareConfig) -> ExpectedImages:
     from gee_core.data.image_files import common_form, header
 
     root = Path(cfg.path)
-    listing = list_images(root, endings_of(cfg))
+    listing = list_images(root, endings_of(cfg.events))
     files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
     if cfg.events is not None:
         form = common_form(root, files, cfg.image_size, cfg.events)
