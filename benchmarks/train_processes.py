@@ -89,7 +89,7 @@ def report(arguments: argparse.Namespace, compute: Compute, seconds: dict[str, f
         "two_over_one" if arguments.processes == 2 else "over_one": round(seconds["one"] / seconds["together"], 3),
         "independent": round(arguments.processes * seconds["one"] / seconds["independent"], 3),
         "images_per_s": {name: round(n_images / value, 1) for name, value in seconds.items()},
-        "settings": vars(arguments) | {"precision": str(compute.dtype).removeprefix("torch.")},
+        "settings": vars(arguments) | {"precision": compute.number_format},
         "machine": {"cpu": cpu_name(), "torch": torch.__version__},
     }
     result["images_per_s"]["independent"] = round(arguments.processes * n_images / seconds["independent"], 1)

@@ -173,7 +173,7 @@ def main() -> None:
         print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
         return
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
-    results["precision"] = str(Compute.of("cpu").dtype).removeprefix("torch.")
+    results["precision"] = Compute.of("cpu").number_format
     for name in arguments.case or CASES:
         results[name] = measure(name, arguments.rounds)
         print(f"\n{name}: {CASES[name]}")

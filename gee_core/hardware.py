@@ -1,14 +1,18 @@
 """Which device and number format a run uses."""
 
+import functools
 import hashlib
+import json
 import os
 import platform
 import sys
-from contextlib import AbstractContextManager
+import time
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
@@ -29,6 +33,7 @@ class Compute:
     def of(cls, device: str, precision: str = "auto") -> "Compute":
         """Resolve the names of `base` in params.yaml; InputError where the CUDA device does not exist.
 
+        `auto` is CUDA if there is a GPU, and bf16 on a GPU that multiplies it and on a CPU where it is faster.
         On a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
         """
         if device == "auto":
@@ -43,12 +48,60 @@ class Compute:
         if precision == "auto" and found.type == "cuda":
             bf16 = torch.cuda.get_device_capability(found)[0] >= 8  # is_bf16_supported looks at the current device alone
         elif precision == "auto":
-            bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            bf16 = bf16_is_faster()
         return cls(found, torch.bfloat16 if bf16 else torch.float32)
+
+    @property
+    def number_format(self) -> str:
+        """The name of ``dtype``."""
+        return str(self.dtype).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision; float32 switches it off."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+
+PROBE = (16, 64, 16, 16)
+"""(B, C, H, W) of the convolution that is timed, a layer of CIFARNet."""
+
+ROUNDS = 6
+"""The first one, in which oneDNN compiles, is not counted."""
+
+
+@functools.cache
+def bf16_is_faster() -> bool:
+    """Whether this CPU multiplies bfloat16, and a convolution's passes take less time in it than in float32.
+
+    Some processors have the instructions and are slower with them, so it is timed, once per kind of CPU and release of torch:
+    the milliseconds are kept in the user's cache, `~/.cache/gee`.
+    """
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gee"
+    file = cache / f"convolution-{kind_of_cpu()}-torch-{torch.__version__}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return bool(known["bfloat16"] < known["float32"])
+    formats = torch.bfloat16, torch.float32
+    rounds = [[_milliseconds(dtype) for dtype in formats] for _ in range(ROUNDS)][1:]
+    bf16, fp32 = map(min, zip(*rounds, strict=True))
+    with suppress(OSError):  # a home that cannot be written: it is measured again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"bfloat16": bf16, "float32": fp32}), encoding="utf-8")
+        temporary.replace(file)
+    return bf16 < fp32
+
+
+def _milliseconds(dtype: torch.dtype) -> float:
+    """What the forward and backward pass of a 3x3 convolution take in ``dtype``."""
+    x, W, gradient = (torch.ones(size, dtype=dtype) for size in (PROBE, (PROBE[1], PROBE[1], 3, 3), PROBE))
+    x, W, gradient = (tensor.to(memory_format=torch.channels_last) for tensor in (x, W, gradient))
+    with torch.inference_mode(False), torch.enable_grad():
+        x, W = x.requires_grad_(), W.requires_grad_()
+        start = time.perf_counter()
+        F.conv2d(x, W, padding=1).backward(gradient)
+    return 1e3 * (time.perf_counter() - start)
 
 
 def settle(device: torch.device) -> None:

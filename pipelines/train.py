@@ -1,7 +1,7 @@
 """Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
-from gee_core.training.processes import parallel
+from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
-from gee_core.training.resume import Resumable
+from gee_core.training.resume import Resumable, begun
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.loading import encoded_network, error_table, prepared_images, spaced
 from pipelines.inputs.own_network import network_digest
@@ -169,7 +169,9 @@ def _train(s: Stage, compute: Compute) -> None:
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
     encoding: dict[str, float] = {}
     with at_work_together(compute.rank, scratch):
+        compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, compute.rank)[0])
         s.track.continues(scratch)
+        s.track.tags({"number_format": compute.number_format})
         with s.progress("train", params.train.epochs) as steps:
 
             def on_epoch(row: dict) -> None:

@@ -26,7 +26,8 @@ class BaseConfig(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16"]
-    """`bf16` autocast, `fp32`, or `auto`: bf16 where the hardware multiplies it natively."""
+    """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU where it is faster, which is
+    measured once. An interrupted run goes on in the format in which it began."""
 
     @field_validator("device", mode="before")
     @classmethod

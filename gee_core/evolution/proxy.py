@@ -36,7 +36,7 @@ from gee_core.training.muon import MOMENTUM
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
-from gee_core.training.resume import Resumable
+from gee_core.training.resume import Resumable, begun
 
 AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images"}
 """Settings that `evolve` and `train` have in common."""
@@ -68,6 +68,8 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
+    if task.checkpoints is not None:
+        compute = begun(compute, task.checkpoints)
     genes = dict(candidate.genotype.settings)
     network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
     meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)

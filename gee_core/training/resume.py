@@ -7,6 +7,7 @@ that the older one can be resumed from if a power loss or the disk damages the n
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,13 +15,25 @@ from torch import Tensor, nn
 
 from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
 from gee_core.errors import InputError
+from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
-from gee_core.storage.atomic_files import remove_state
+from gee_core.storage.atomic_files import remove_state, write_atomically
 from gee_core.training.loop import MidEpochState
 from gee_core.training.processes import from_all
 
 log = logging.getLogger(__name__)
+
+NUMBER_FORMAT = "number_format"
+"""File in a folder from which work is resumed: the number format in which the work began."""
+
+
+def begun(compute: Compute, folder: Path) -> Compute:
+    """``compute`` in the number format in which the work in ``folder`` began; it begins in its own."""
+    note = folder / NUMBER_FORMAT
+    if not note.is_file():
+        write_atomically(note, compute.number_format)
+    return replace(compute, dtype=getattr(torch, note.read_text(encoding="utf-8")))
 
 
 class Resumable:

@@ -258,7 +258,7 @@ def check_worker(required: Requirements) -> str:
     os.chdir(required.folder)
     forget_images()
     keep_freed_memory()
-    return ", ".join(f"{compute.device.type} {str(compute.dtype).removeprefix('torch.')}" for compute in found)
+    return ", ".join(f"{compute.device.type} {compute.number_format}" for compute in found)
 
 
 def local_cluster() -> LocalCluster:

@@ -173,7 +173,7 @@ def rounding(compute: "Compute") -> dict[str, str]:
     on_gpu = compute.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {kind_of_cpu()}",
-        "number format": str(compute.dtype).removeprefix("torch."),
+        "number format": compute.number_format,
         "torch": torch.__version__,
         **CoreSettings.read().rounding(),
     }

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gee_core import hardware
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 
@@ -39,12 +40,51 @@ def test_the_deterministic_mode_of_torch_is_that_of_the_variable_on_a_gpu(device
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_auto_precision_is_bf16_only_where_the_processor_multiplies_it(native, monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: native)
-    if native:
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
-    assert Compute.of("cpu", "auto").dtype is (torch.bfloat16 if native else torch.float32)
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """The times of the probe's convolution on a CPU that multiplies bf16, in ms, and the cache that it is measured for."""
+    times = {torch.bfloat16: 1.0, torch.float32: 2.0}
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(hardware, "_milliseconds", times.__getitem__)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    hardware.bf16_is_faster.cache_clear()
+    yield times, tmp_path / "gee"
+    hardware.bf16_is_faster.cache_clear()
+
+
+def again():
+    """The number format of `auto` in a process of its own."""
+    hardware.bf16_is_faster.cache_clear()
+    return Compute.of("cpu", "auto").dtype
+
+
+def test_auto_precision_is_bf16_where_it_is_faster_and_two_runs_on_one_machine_choose_alike(timed):
+    times, cache = timed
+    assert again() is torch.bfloat16
+    times[torch.bfloat16] = 3.0  # of the same machine at another moment
+    assert again() is torch.bfloat16
+    for file in cache.iterdir():
+        file.unlink()
+    assert again() is torch.float32
+    for file in cache.iterdir():
+        file.write_text("")
+    times[torch.bfloat16] = 1.0
+    assert again() is torch.bfloat16
+
+
+def test_auto_precision_needs_no_cache_that_can_be_written_and_no_probe_where_bf16_is_emulated(timed, monkeypatch):
+    times, cache = timed
+    cache.write_text("a file in the way")
+    assert again() is torch.bfloat16
+    times.clear()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert again() is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_probe_times_both_passes_of_a_convolution(dtype):
+    assert hardware._milliseconds(dtype) > 0
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of, wired_network
+from gee_core.training.resume import Resumable
 from pipelines import train
 from pipelines.inputs.genotype_file import load_genotype
+from pipelines.tracking.tracker import Tracker
 from tests.pipelines.train_cases import RATED, SIGMAS, every_change
 
 
@@ -61,6 +63,32 @@ def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_
         patch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained again"))
         train.main()
     assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says_then(in_project, monkeypatch):
+    folder = in_project(base={"precision": "auto"})
+    write_genotype(folder)
+    names = ["models/train/network.safetensors", "reports/train/history.csv"]
+    in_bf16, kept, tracked = [False], Resumable.keep, []
+    monkeypatch.setattr("gee_core.hardware.bf16_is_faster", lambda: in_bf16[0])
+    monkeypatch.setattr(Tracker, "tags", lambda self, values: tracked.append(values))
+    train.main()
+    whole = [(folder / name).read_bytes() for name in names]
+    for name in ("models/train", "reports", ".scratch"):
+        shutil.rmtree(folder / name)
+
+    def stop(*state):
+        kept(*state)
+        in_bf16[0] = True
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "keep", stop)
+        with pytest.raises(SystemExit):
+            train.main()
+    train.main()
+    assert [(folder / name).read_bytes() for name in names] == whole
+    assert [values for values in tracked if values] == [{"number_format": "float32"}] * 3
 
 
 def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on(in_project, capsys, monkeypatch):

@@ -8,10 +8,11 @@ from torch import nn
 
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
+from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.resume import Resumable, training_tensors
+from gee_core.training.resume import Resumable, begun, training_tensors
 from tests.gee_core.recipes import recipe
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
@@ -67,6 +68,12 @@ def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(o
         assert again == rows
         assert same(found, tensors)
         assert rest == taken[number + 1 :]
+
+
+def test_work_goes_on_in_the_number_format_in_which_it_began(tmp_path):
+    bf16, fp32 = Compute.of("cpu", "bf16"), Compute.of("cpu", "fp32")
+    assert begun(fp32, tmp_path / "new") == fp32
+    assert begun(bf16, tmp_path / "new") == fp32
 
 
 def test_a_damaged_state_costs_the_steps_since_the_one_before(tmp_path, caplog):
