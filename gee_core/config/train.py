@@ -61,6 +61,9 @@ class TrainConfig(Section):
     """Magnitude m of RandAugment (two operations); 0 for none."""
     erasing: Fraction
     """Probability of random erasing."""
+    noise: Annotated[float, Field(ge=0, le=10)]
+    """Greatest strength r of Gaussian noise on the normalised images, as `robustness.strengths` has it; each image draws its
+    own, evenly from 0 up to it, in every epoch. 0 for none."""
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None

@@ -38,9 +38,11 @@ class Augment:
     """Magnitude of RandAugment's two operations, up to 30."""
     erasing: float
     """Probability that a rectangle of the image is erased."""
+    noise: float = 0.0
+    """Greatest norm of the noise that is added, as a fraction of the image's; each image draws its own between 0 and it."""
 
     def __call__(self, images_BCHW: Tensor, generator: torch.Generator, place: Place | None = None) -> Tensor:
-        """Crop, flip and RandAugment of uint8 images; erasing follows normalisation, in ``to_input``."""
+        """Crop, flip and RandAugment of uint8 images; erasing and noise follow normalisation, in ``to_input``."""
         place = place or Place(0, len(images_BCHW))
         if self.crop_padding or self.flip:
             n, padding = len(images_BCHW), self.crop_padding
@@ -97,6 +99,11 @@ def to_input(
     x_BCHW = resized(x_BCHW, size)
     if augment.erasing:
         x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator, place), 0.0)
+    if augment.noise:
+        n = len(x_BCHW)
+        place = place or Place(0, n)
+        r_B = augment.noise * place.of_all(torch.rand(place.of, generator=generator), n).to(x_BCHW.device, non_blocking=True)
+        x_BCHW = add_noise(x_BCHW, r_B, generator, place).contiguous(memory_format=torch.channels_last)
     return x_BCHW
 
 
@@ -177,6 +184,18 @@ def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator
     rows_BH = _between(torch.arange(H, device=x_BCHW.device), top_B, height_B) & chosen_B[:, None]
     columns_BW = _between(torch.arange(W, device=x_BCHW.device), left_B, width_B)
     return (rows_BH[:, :, None] & columns_BW[:, None, :])[:, None]
+
+
+def add_noise(x_BCHW: Tensor, r: float | Tensor, generator: torch.Generator, place: Place | None = None) -> Tensor:
+    """x' = x + r·||x||₂/||n||₂·n per image, n ~ N(0, I): the noise's norm is exactly r times the image's (Sec. 4.2).
+
+    ``r`` may be one of each image, (B,). ``generator`` is a CPU generator, so that every device sees the same noise. With
+    ``place``, the images are part of a batch, and get the noise that they would get in the whole one.
+    """
+    place = place or Place(0, len(x_BCHW))
+    n = place.of_all(torch.randn(place.of, *x_BCHW.shape[1:], generator=generator), len(x_BCHW)).to(x_BCHW.device)
+    scale = x_BCHW.flatten(1).norm(dim=1) / n.flatten(1).norm(dim=1)
+    return x_BCHW + (r * scale)[:, None, None, None] * n
 
 
 def _between(positions: Tensor, start_B: Tensor, length_B: Tensor) -> Tensor:

@@ -15,22 +15,10 @@ import math
 import torch
 from torch import Tensor
 
-from gee_core.data.augment import Normalise
+from gee_core.data.augment import Normalise, add_noise
 from gee_core.rank import Place
 
 NOISE_OF_EVENTS = ("dropped", "spurious", "hot", "jitter")
-
-
-def add_noise(x_BCHW: Tensor, r: float, generator: torch.Generator, place: Place | None = None) -> Tensor:
-    """x' = x + r·||x||₂/||n||₂·n per image, n ~ N(0, I): the noise's norm is exactly r times the image's.
-
-    ``generator`` is a CPU generator, so that every device sees the same noise. With ``place``, the images are part of a batch,
-    and get the noise that they would get in the whole one.
-    """
-    place = place or Place(0, len(x_BCHW))
-    n = place.of_all(torch.randn(place.of, *x_BCHW.shape[1:], generator=generator), len(x_BCHW)).to(x_BCHW.device)
-    scale = x_BCHW.flatten(1).norm(dim=1) / n.flatten(1).norm(dim=1)
-    return x_BCHW + r * scale[:, None, None, None] * n
 
 
 def noisy_input(

@@ -152,6 +152,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         flip=False,
         randaugment=0,
         erasing=0.0,
+        noise=0.0,
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,

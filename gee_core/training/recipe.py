@@ -31,7 +31,8 @@ class Recipe:
     @property
     def augment(self) -> Augment:
         """How its images are augmented."""
-        return Augment(self.cfg.crop_padding, self.cfg.flip, self.cfg.randaugment, self.cfg.erasing)
+        cfg = self.cfg
+        return Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing, cfg.noise)
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of ``net``."""

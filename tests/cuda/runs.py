@@ -21,7 +21,7 @@ from tests.gee_core import recipes
 
 SIZE = 16
 CLASSES = 3
-AUGMENT = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
+AUGMENT = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5, noise=0.5)
 NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
 
 

@@ -70,6 +70,7 @@ EDGES = {
     "train.quantise": ([None], [{"format": "int4", "epochs": 31}, {"format": "fp32", "epochs": 1}]),
     "train.label_smoothing": ([0, 0.99], [1]),
     "train.erasing": ([0, 1], [-0.1, 1.1]),
+    "train.noise": ([0, 1], [-0.1, 11]),
     "robustness.strengths": ([[0.0, 0.5], [0.0, 0.5, 2.0]], [[], [0.0, 0.4], [0.5], [0.0, 0.5, 0.5], [0.0, 0.6, 0.5]]),
     "robustness.hardware": (
         [None],

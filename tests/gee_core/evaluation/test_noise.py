@@ -2,8 +2,8 @@ import pytest
 import torch
 from scipy import stats
 
-from gee_core.data.augment import Normalise, to_input
-from gee_core.evaluation.noise import add_noise, noisy_input
+from gee_core.data.augment import Augment, Normalise, add_noise, to_input
+from gee_core.evaluation.noise import noisy_input
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 NORMALISE = Normalise(MEAN, STD)
@@ -46,6 +46,16 @@ def test_the_generator_alone_decides_the_noise():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_training_adds_noise_whose_strength_each_image_draws_evenly_up_to_the_greatest():
+    images = pixels(400)
+    clean = to_input(images, NORMALISE)
+    noisy = to_input(images, NORMALISE, Augment(0, False, 0, 0.0, noise=0.8), generator())
+    assert noisy.is_contiguous(memory_format=torch.channels_last)
+    strengths = norms(noisy - clean) / norms(clean)
+    assert stats.kstest(strengths.numpy(), "uniform", (0, 0.8)).pvalue > 0.01
+    assert strengths.max() <= 0.8 * (1 + 1e-5)
 
 
 def test_the_noise_is_normal():

@@ -90,7 +90,7 @@ def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_
 
 
 def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
-    augment = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
+    augment = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 
     def seen(seed, epochs, global_seed):
         torch.manual_seed(global_seed)

@@ -15,7 +15,7 @@ from gee_core.training.optimizers import make_optimizer
 from gee_core.training.resume import Resumable, begun, training_tensors
 from tests.gee_core.recipes import recipe
 
-AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5)
+AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
 RECIPE = recipe(AUGMENT, NORMALISE, epochs=2, label_smoothing=0.1, sizes=[6, 8], T_schedule=[1, 2], norm_images=8)
 IMAGES = PackedImages(
