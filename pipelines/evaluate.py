@@ -1,7 +1,7 @@
 """Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -9,19 +9,31 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
+from gee_core.evaluation.early_exit import exits
 from gee_core.evaluation.energy import measure_energy
 from gee_core.hardware import Compute
+from gee_core.model.base import with_steps
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.training.processes import whole_batches
+from gee_core.training.loop import for_inference, outputs
+from gee_core.training.processes import summed, whole_batches
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.ranks import run_in_processes
 
 OUT = REPORTS / "evaluate"
+
+
+class ExitRow(TypedDict):
+    """Of exit.csv: a confidence of early exit, and what it gives on the test images."""
+
+    confidence: float
+    accuracy: float
+    mean_steps: float
+    energy_mj: float
 
 
 def run(
@@ -80,19 +92,59 @@ def run(
     return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 
 
+def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute | None = None) -> list[ExitRow]:
+    """Measure ``net`` with early exit; one row per confidence of `evaluate.exit`. ``compute``: as of ``run``.
+
+    The energy is that of the images which leave at each step, on as many steps.
+    """
+    cfg, normalise, found = params.evaluate, data.meta.normalise, list[ExitRow]()
+    compute = compute or Compute.of(params.base.device, params.base.precision)
+    test, steps_of, correct = data.test.to(compute.device), dict[float, list[torch.Tensor]](), dict[float, int]()
+    for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute) if cfg.exit else ():
+        for confidence in cfg.exit or ():
+            logits, steps_B = exits(o_TBK, confidence)
+            steps_of.setdefault(confidence, []).append(steps_B)
+            correct[confidence] = correct.get(confidence, 0) + int((logits.argmax(1) == labels).sum())
+
+    def leaving(confidence: float, t: int) -> Iterator[torch.Tensor]:
+        batches = (images for images, _ in test.batches(cfg.batch_size, rank=compute.rank) if len(images))
+        for images, steps_B in zip(batches, steps_of.get(confidence, ()), strict=True):
+            if (chosen_B := steps_B == t).any():
+                yield normalise(images[chosen_B])
+
+    for confidence in cfg.exit or ():
+        own = [sum(int((steps_B == t).sum()) for steps_B in steps_of.get(confidence, ())) for t in range(1, net.T + 1)]
+        counts = torch.tensor([*own, correct.get(confidence, 0)], dtype=torch.float64, device=compute.device)
+        *shares, accuracy = (summed(counts, compute.rank) / len(test)).tolist()
+        energy_mj = 0.0
+        for t, share in enumerate(shares, 1):
+            if share:
+                with with_steps(net, t):
+                    activity = measure_energy(net, leaving(confidence, t), compute.dtype, rank=compute.rank)
+                energy_mj += share * activity.energy_mj(cfg.e_mac, cfg.e_ac)
+        mean_steps = sum(t * share for t, share in enumerate(shares, 1))
+        found.append(ExitRow(confidence=confidence, accuracy=accuracy, mean_steps=mean_steps, energy_mj=energy_mj))
+    return found
+
+
 def main() -> None:
     if run_in_processes("evaluate"):
         return
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
             numbers, layers, images = run(s.params, net, data, steps, compute)
+            left = run_exits(s.params, net, data, compute)
         if s.follows:
             return
         metrics = numbers.model_dump()
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))
+        write_atomically(OUT / "exit.csv", csv_text(left) if left else ",".join(ExitRow.__annotations__) + "\n")
         s.track.metrics(metrics)
+        for row in left:
+            at = f"exit/{row['confidence']:g}"
+            s.track.metrics({f"{at}/accuracy": row["accuracy"], f"{at}/mean_steps": row["mean_steps"]})
         s.track.artifact(OUT / "layers.csv")
 
 

@@ -37,15 +37,6 @@ class BaseConfig(Section):
         return device
 
 
-class EvaluateConfig(Section):
-    """`evaluate`: accuracy, spikes and energy on the test images (Eq. 17)."""
-
-    batch_size: Positive
-    """Images per step."""
-    e_mac: Scale
-    """E_MAC, energy of a multiply-accumulate in pJ."""
-    e_ac: Scale
-    """E_AC, energy of an accumulate in pJ."""
 
 
 def rising(strengths: list) -> list:
@@ -59,6 +50,20 @@ _some = Field(min_length=1, max_length=100)
 Sigmas = Annotated[list[Weight], _some, AfterValidator(rising)]
 Shares = Annotated[list[Fraction], _some, AfterValidator(rising)]
 Steps = Annotated[list[Annotated[int, Field(ge=0, le=64)]], _some, AfterValidator(rising)]
+
+
+class EvaluateConfig(Section):
+    """`evaluate`: accuracy, spikes and energy on the test images (Eq. 17)."""
+
+    batch_size: Positive
+    """Images per step."""
+    e_mac: Scale
+    """E_MAC, energy of a multiply-accumulate in pJ."""
+    e_ac: Scale
+    """E_AC, energy of an accumulate in pJ."""
+    exit: Shares | None
+    """Confidences of early exit: an image leaves at the first step at which the mean output so far gives a class at least this
+    probability. For each of them the stage writes accuracy, mean number of steps and energy to exit.csv. null: none."""
 
 
 class Hardware(Section):
@@ -183,6 +188,8 @@ class Params(Section):
             if given is not None and is_own(self.network.name):
                 raise ValueError(f"{section}.T_schedule = {given}: your own network runs the steps of its code: set it to null")
         self._check_events()
+        if self.evaluate.exit is not None and is_own(self.network.name):
+            raise ValueError(f"evaluate.exit = {self.evaluate.exit}: your own network runs all its steps: set it to null")
         lost = self.robustness.hardware and self.robustness.hardware.lost_step
         if lost and lost[-1] > self.network.T:
             raise ValueError(

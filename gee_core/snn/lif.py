@@ -125,8 +125,10 @@ class LIF(neuron.LIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether the settings are those of ``LIFSteps``."""
-        return self.v_reset == 0.0 and self.detach_reset and type(self.surrogate_function) is surrogate.PiecewiseQuadratic
+        """Whether it runs ``LIFSteps``, whose settings it has then."""
+        function = self.surrogate_function
+        hard = self.v_reset == 0.0 and self.detach_reset
+        return self.step_mode == "m" and hard and type(function) is surrogate.PiecewiseQuadratic
 
     def settings(self) -> tuple:
         """T, the neuron's constants, and the surrogate with its α."""
@@ -135,7 +137,10 @@ class LIF(neuron.LIFNode):
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...); in step mode ``s``, those of the next step, (B, ...)."""
+        if self.step_mode == "s":
+            spikes: Tensor = self.single_step_forward(x)
+            return spikes
         if x.shape[0] % self.T:
             raise ValueError(f"LIF(T={self.T}) takes T*B rows, all samples of one step after another, got {x.shape[0]} rows")
         if not self.is_standard:

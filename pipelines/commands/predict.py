@@ -24,7 +24,11 @@ def predict(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top.")] = False,
+    exit: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability; for a file of genes."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
 ) -> None:
     """Classify images with the exported network.
 
@@ -32,6 +36,7 @@ def predict(
     Below 50 % the line says `not sure`. The network knows its own classes only.
     Images may have any size; they are converted as in training.
     If some cannot be read, these are named, and nothing else is printed.
+    With --exit, the network stops early on the images of which it is sure.
 
     gee predict models/export/example.png
     gee predict photos --top 5 --json
@@ -46,17 +51,18 @@ def predict(
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
-        opened = open_model(source)
+        opened = open_model(source, exit)
         files = find_images(here, images, endings_of(opened.card.events))
         found = predict_files(here, files, opened, top)
     if as_json:
         rows = []
-        for file, classes in found:
+        for file, classes, steps in found:
             named = [{"class": name, "probability": p} for name, p in classes]
-            rows.append(json.dumps({"file": str(file), **named[0], "top": named}))
+            rows.append(json.dumps({"file": str(file), **named[0], "top": named} | ({"steps": steps} if steps else {})))
         print("[" + ",\n ".join(rows) + "]")
         return
-    for file, classes in found:
+    for file, classes, steps in found:
         doubt = ", not sure" if classes[0][1] < SURE else ""
         best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
-        print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}){''.join(f', {name} ({p})' for name, p in others)}")
+        after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
+        print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnxruntime
@@ -36,6 +36,8 @@ class Prediction(NamedTuple):
 
     file: Path
     top: list[tuple[str, float]]
+    steps: int | None = None
+    """How many steps the network ran, with early exit."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,22 @@ class Model:
     remedy: str
     """What to do about a damaged one."""
     card: ModelCard
-    classify: Callable[[np.ndarray], np.ndarray]
-    """As a `Classifier`: uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K)."""
+    classify: Callable[[np.ndarray], tuple[np.ndarray, Sequence[int | None]]]
+    """uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K), and how many steps each image needed, with early exit."""
 
-    def probabilities(self, images_BCHW: np.ndarray) -> np.ndarray:
-        """(B, K), K the number of classes. Raises InputError where the network does not answer with probabilities of them."""
+    def answers(self, images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:
+        """As ``classify``. Raises InputError where the network does not answer with probabilities of K classes."""
         try:
-            p_BK = self.classify(images_BCHW)
+            p_BK, steps_B = self.classify(images_BCHW)
+        except InputError:
+            raise
         except Exception as error:  # ONNX Runtime's errors have no other common base
             raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
         n_classes = len(self.card.class_names)
         if p_BK.shape != (len(images_BCHW), n_classes) or not np.isfinite(p_BK).all():
             answer = f"does not answer with finite probabilities of {n_classes} classes, as its card says"
             raise InputError(f"{self.place}: {answer}", self.remedy)
-        return p_BK
+        return p_BK, steps_B
 
 
 def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> list[Prediction]:
@@ -89,17 +93,23 @@ def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> li
 
 
 def _answers(batch: Sequence[Path], images_BCHW: np.ndarray, model: Model, top: int) -> list[Prediction]:
-    p_BK = model.probabilities(images_BCHW)
+    p_BK, steps_B = model.answers(images_BCHW)
     best_BT = np.argsort(-p_BK, axis=1, kind="stable")[:, :top]
-    names, answers = model.card.class_names, zip(batch, p_BK, best_BT, strict=True)
-    return [Prediction(path, [(names[k], float(p_K[k])) for k in best_T]) for path, p_K, best_T in answers]
+    names, answers = model.card.class_names, zip(batch, p_BK, best_BT, steps_B, strict=True)
+    return [Prediction(path, [(names[k], float(p_K[k])) for k in best_T], steps) for path, p_K, best_T, steps in answers]
 
 
-def open_model(source: Path | str) -> Model:
+def open_model(source: Path | str, confidence: float | None = None) -> Model:
     """The model at ``source``: a network.onnx, a genes.safetensors, a folder with either, or an address in MLflow.
+
+    With ``confidence``, it is a file of genes, whose network stops early on images of which it is so sure.
 
     Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
     """
+    if confidence is not None and Path(source).is_dir():
+        source = Path(source) / GENES.name
+    if confidence is not None and Path(source).suffix != GENES.suffix:
+        raise InputError(f"--exit {confidence:g}: {source} runs all steps at once", f"give --model a {GENES.name}")
     if str(source).startswith(IN_MLFLOW):
         from pipelines.tracking.mlflow_models import download_model
 
@@ -116,7 +126,7 @@ def open_model(source: Path | str) -> Model:
     if network.suffix not in (ONNX.suffix, GENES.suffix):
         raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
-    return _read_genes(network, remedy) if network.suffix == GENES.suffix else _read(network, str(network), remedy)
+    return _read_genes(network, remedy, confidence) if network.suffix == GENES.suffix else _read(network, str(network), remedy)
 
 
 def _network(path: Path) -> Path:
@@ -134,15 +144,18 @@ def _read(network: Path, place: str, remedy: str) -> Model:
         raise InputError(f"{place}: lacks {CARD_ENTRY} in its metadata", remedy) from None
     except Exception as error:  # ONNX Runtime's errors have no other common base
         raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
-    return Model(place, remedy, card, Classifier(session, card.mean, card.std))
+    classifier = Classifier(session, card.mean, card.std)
+    return Model(place, remedy, card, lambda images_BCHW: (classifier(images_BCHW), [None] * len(images_BCHW)))
 
 
-def _read_genes(path: Path, remedy: str) -> Model:
+def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
     """A model in a file of genes, run by torch."""
     import torch
 
     from gee_core.data.augment import Normalise
+    from gee_core.evaluation import early_exit
     from gee_core.gene_file import load_genes, read_header
+    from gee_core.model.base import SpikingNetwork
     from gee_core.training.loop import for_inference
     from pipelines.inputs.own_network import register_if_configured
     from pipelines.inputs.remedies import remedy as otherwise
@@ -159,8 +172,11 @@ def _read_genes(path: Path, remedy: str) -> Model:
         net, normalise = for_inference(load_genes(path, header)), Normalise(card.mean, card.std)
 
     @torch.no_grad()
-    def classify(images_BCHW: np.ndarray) -> np.ndarray:
-        p_BK: np.ndarray = net(normalise(torch.from_numpy(images_BCHW))).mean(0).softmax(1).numpy()
-        return p_BK
+    def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:
+        x_BCHW = normalise(torch.from_numpy(images_BCHW))
+        if confidence is None:
+            return net(x_BCHW).mean(0).softmax(1).numpy(), [None] * len(images_BCHW)
+        logits, steps_B = early_exit.classify(cast(SpikingNetwork, net), x_BCHW, confidence)
+        return logits.softmax(1).numpy(), steps_B.tolist()
 
     return Model(str(path), remedy, card, classify)

@@ -89,6 +89,7 @@ def render(
         history=tables.history.iloc[-1].to_dict(),
         layers=layers.to_dict("records"),
         energy_unit=energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
+        exits=tables.exit.to_dict("records"),
         noise=by_r.reset_index().to_dict("records"),
         hardware=defects.to_dict("records"),
         defects=measurements.DEFECTS,

@@ -53,6 +53,8 @@ class Tables(NamedTuple):
     history: pd.DataFrame
     layers: pd.DataFrame
     confusion: pd.DataFrame
+    exit: pd.DataFrame
+    """No rows where `evaluate.exit` is null."""
     noise: pd.DataFrame
     hardware: pd.DataFrame
     """No rows where `robustness.hardware` is null."""
@@ -73,6 +75,7 @@ def read_tables(reports: Path, models: Path) -> Tables:
         history=_table(reports / "train/history.csv", "epoch", "train_loss", "train_accuracy"),
         layers=_table(reports / "evaluate/layers.csv", "layer", "kind", *energies),
         confusion=_table(reports / "evaluate/confusion.csv", "actual", "predicted", **text),
+        exit=_table(reports / "evaluate/exit.csv", "confidence", "accuracy", "mean_steps", "energy_mj"),
         noise=_table(reports / "robustness/noise.csv", "domain", "r", "seed", "accuracy"),
         hardware=_table(reports / "robustness/hardware.csv", "domain", "strength", "draw", "accuracy"),
         front=front,

@@ -125,6 +125,13 @@ CASES = [
         param("network.name", "networks.my:A"),
         param("train.T_schedule", "[2]"),
     ),
+    row(
+        "evaluate",
+        "evaluate.exit = [0.9]: your own network runs all its steps",
+        "set it to null",
+        param("network.name", "networks.my:A"),
+        param("evaluate.exit", "[0.9]"),
+    ),
     refused("prepare.path", '"a\\0b"', "prepare.path = 'a\\x00b'", "name another path"),
     refused(
         "evolve.rescore", "{top: 4, draws: 2}", "evolve.rescore.top = 4: a generation has 3 candidates", "set it to 3 or less"

@@ -9,6 +9,7 @@ from gee_core.config.evaluation import MEASURES
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
+from gee_core.model.base import with_steps
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
 from tests.pipelines.conftest import put_trained
@@ -89,13 +90,27 @@ def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits,
     assert layers.decode_macs.sum() == 0
 
 
-def test_the_stage_writes_its_three_files(in_project, trained, results):
+def test_early_exit_gives_accuracy_steps_and_energy_by_confidence_from_one_step_to_all(net, results, digits, make_params):
+    data = load_prepared(digits)
+    first, some, last = evaluate.run_exits(make_params(evaluate={"exit": [0.0, 0.5, 1.0], "batch_size": 24}), net, data)
+    assert (last["mean_steps"], last["accuracy"]) == (net.T, results[0]["test_accuracy"])
+    assert last["energy_mj"] == pytest.approx(results[0]["energy_mj"])
+    x = data.meta.normalise(data.test.images)
+    with torch.no_grad(), with_steps(net, 1):
+        assert first["accuracy"] == (net(x)[0].argmax(1) == data.test.labels).double().mean().item()
+        assert (first["mean_steps"], first["energy_mj"]) == (1, pytest.approx(measure_energy(net, x).energy_mj(4.6, 0.9)))
+    assert 1 < some["mean_steps"] < net.T
+    assert first["energy_mj"] < some["energy_mj"] < last["energy_mj"]
+    assert evaluate.run_exits(make_params(), net, data) == []
+
+
+def test_the_stage_writes_its_files(in_project, trained, results):
     folder = in_project()
     put_trained(folder, trained)
     evaluate.main()
     out = folder / "reports/evaluate"
     metrics, layers, images = results
-    assert sorted(path.name for path in out.iterdir()) == ["confusion.csv", "layers.csv", "metrics.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["confusion.csv", "exit.csv", "layers.csv", "metrics.json"]
     assert list(json.loads((out / "metrics.json").read_text())) == list(MEASURES)
     assert json.loads((out / "metrics.json").read_text()) == metrics
     written = pd.read_csv(out / "layers.csv")

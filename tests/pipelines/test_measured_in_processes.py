@@ -33,6 +33,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
         "metrics": metrics.model_dump(),
         "layers": layers,
         "images": images,
+        "exits": evaluate.run_exits(params, net, data, compute),
         "noise": robustness.run(params, net, data, compute=compute),
         "hardware": robustness.run_hardware(params, net, data, compute=compute),
         "one image": accuracy_and_loss(for_inference(net), few, 4, data.meta.normalise, compute),
@@ -42,7 +43,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(digits, trained, make_params, tmp_path):
     robust = {"domain": "image", "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2, "hardware": HARDWARE}
-    params = make_params(base={"precision": "fp32"}, evaluate={"batch_size": 4}, robustness=robust)
+    params = make_params(base={"precision": "fp32"}, evaluate={"batch_size": 4, "exit": [0.5, 1.0]}, robustness=robust)
     alone = measured(FP32, params, digits, trained)
     assert 0.2 < alone["metrics"]["test_accuracy"] < 1
     assert len({row["accuracy"] for row in alone["noise"]}) > 1
@@ -53,6 +54,9 @@ def test_two_processes_measure_what_one_does(digits, trained, make_params, tmp_p
             about = {key for key, value in expected.items() if isinstance(value, float)}
             assert [row[key] for key in about] == pytest.approx([expected[key] for key in about], rel=1e-12)
             assert {key: row[key] for key in row.keys() - about} == {key: expected[key] for key in expected.keys() - about}
+        assert [row | {"energy_mj": 0} for row in found["exits"]] == [row | {"energy_mj": 0} for row in alone["exits"]]
+        energies = [[row["energy_mj"] for row in rows["exits"]] for rows in (found, alone)]
+        assert energies[0] == pytest.approx(energies[1], rel=1e-12)
         assert found["noise"] == alone["noise"]
         assert len(found["hardware"]) == 3
         assert found["hardware"] == alone["hardware"]

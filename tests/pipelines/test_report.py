@@ -218,7 +218,7 @@ def refused(root: Path, message: str, params=PARAMS) -> None:
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path, content):
     files = ("prepared/meta.json", "models/evolve/genotype.json", "reports/evolve/candidates.csv", "reports/train/history.csv")
-    files += tuple(f"reports/evaluate/{name}" for name in ("layers.csv", "confusion.csv"))
+    files += tuple(f"reports/evaluate/{name}" for name in ("layers.csv", "confusion.csv", "exit.csv"))
     files += tuple(f"reports/{stage}/metrics.json" for stage in ("evolve", "evaluate", "robustness", "export"))
     write_inputs(tmp_path)
     for name in (*files, "reports/robustness/noise.csv", "reports/robustness/hardware.csv"):

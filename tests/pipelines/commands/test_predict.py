@@ -16,6 +16,7 @@ from PIL import Image
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
+from gee_core.evaluation.early_exit import exits
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
 from pipelines.commands import predict as cli
@@ -64,6 +65,27 @@ def test_a_file_of_genes_answers_by_itself_as_the_network_that_it_holds(net, exp
     assert open_model(path.parent).place == str(path.parent / "network.onnx")  # ONNX first: it needs no torch
 
 
+def test_with_a_confidence_it_stops_at_the_step_at_which_it_is_so_sure(
+    net, exported, images, digits, tmp_path, monkeypatch, capsys
+):
+    data, card = load_prepared(digits), json.loads(exported.with_name("meta.json").read_text())
+    save_genes(tmp_path / "genes.safetensors", net, "fp32", card)
+    with torch.no_grad():
+        logits, steps = exits(net(data.meta.normalise(data.test.images)), 0.5)
+    monkeypatch.setattr(prediction, "BATCH", 7)
+    found = predict(Path(), images, open_model(tmp_path, 0.5))
+    assert [prediction.steps for prediction in found] == steps.tolist()
+    assert 1 < steps.double().mean() < net.T
+    np.testing.assert_allclose([prediction.top[0][1] for prediction in found], logits.softmax(1).amax(1), atol=1e-5)
+    here = SimpleNamespace(obj=tmp_path)
+    cli.predict(here, images[:1], model="genes.safetensors", exit=0.0)
+    assert capsys.readouterr().out.endswith(", 1 step)\n")
+    cli.predict(here, images[:1], model="genes.safetensors", exit=1.0, as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["steps"] == net.T
+    with pytest.raises(InputError, match=r"--exit 0.9: .*runs all steps at once: give --model a genes\.safetensors"):
+        open_model(exported, 0.9)
+
+
 def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch):
     model = open_model(exported)
     together = predict(Path(), images, model)
@@ -76,7 +98,7 @@ def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch
 def test_large_images_are_read_few_at_a_time(exported, images, monkeypatch):
     model, sizes = open_model(exported), []
     monkeypatch.setattr(prediction, "BATCH_VALUES", 2 * 64 + 1)  # two images of 8 x 8
-    monkeypatch.setattr(prediction.Model, "probabilities", lambda _, x: sizes.append(len(x)) or model.classify(x))
+    monkeypatch.setattr(prediction.Model, "answers", lambda _, x: sizes.append(len(x)) or model.classify(x))
     assert len(predict(Path(), images[:5], model)) == 5
     assert sizes == [2, 2, 1]
 
