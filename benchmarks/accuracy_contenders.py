@@ -13,6 +13,7 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
 from gee_core.snn.lif import LIF
+from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 from pipelines.project.params import check_params
 from pipelines.project.presets import DEFAULT, load_preset
@@ -48,15 +49,15 @@ class Contender:
     layers: str = "fused"
     """`fused`: this library's; `spikingjelly`: SpikingJelly's own multi-step path."""
 
-    def build(self, meta: Meta, n_images: int) -> tuple[SpikingNetwork, torch.optim.Optimizer, Recipe]:
-        """The untrained network, its optimiser, and the recipe for ``n_images`` images per epoch."""
+    def build(self, meta: Meta, images: Images) -> tuple[SpikingNetwork, torch.optim.Optimizer, Recipe]:
+        """The untrained network, its optimiser, and the recipe for epochs of ``images``."""
         base = self.params.base
         compute = Compute.of(base.device, "fp32" if self.name == "spikingjelly_default" else base.precision)
         net = wired_network(self.params.network, meta, None, derive_seed(base.seed, "fresh") % 2**31).to(compute.device)
         if self.layers == "spikingjelly":
             use_spikingjelly(net, contiguous=self.name == "spikingjelly_default")
-        recipe = full_recipe(self.params, meta.normalise, compute, n_images)
-        return net, recipe.optimizer(net), recipe
+        recipe = full_recipe(self.params, meta.normalise, compute, len(images))
+        return net, recipe.begin(net, images), recipe
 
 
 def sections_of(values: dict, name: str, standard_epochs: int | None = None) -> dict:

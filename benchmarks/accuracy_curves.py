@@ -55,7 +55,7 @@ def train_curve(
     curve = _read_curve(path, _identity(side, meta, images))
     if is_finished(curve):
         return curve
-    net, optimizer, recipe = side.build(meta, len(images))
+    net, optimizer, recipe = side.build(meta, images)
     images, scored_on = images.to(recipe.compute.device), scored_on.to(recipe.compute.device)
     folder = path.with_suffix("")
     n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)

@@ -31,7 +31,7 @@ def step_times(sections: dict[str, dict], data: Prepared, rounds: int) -> list[d
     n_images: dict[tuple, int] = {}
     for name in CONTENDERS:
         side = contender(sections[name], name, layers=own_layers(name))
-        net, optimizer, recipe = side.build(data.meta, len(data.train))
+        net, optimizer, recipe = side.build(data.meta, data.train)
         images = data.train.subset(torch.arange(min(recipe.cfg.batch_size, len(data.train)))).to(recipe.compute.device)
         n_values = largest_activation(side.params.network, data.meta, len(data.train) * recipe.cfg.epochs)
         parts = [(recipe.size_of(epoch), recipe.T_of(epoch)) for epoch in range(recipe.cfg.epochs)]

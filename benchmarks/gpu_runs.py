@@ -129,7 +129,7 @@ def train(params: Params, data: Prepared, folder: Path, deadline: float) -> dict
     net = wired_network(params.network, data.meta, None, derive_seed(params.base.seed, "fresh") % 2**31).to(compute.device)
     images = data.train.to(compute.device)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = recipe.optimizer(net)
+    optimizer = recipe.begin(net, images)
     n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)
     model, states = parallel(net, compute), Resumable(folder, "step", net, optimizer, n_steps)
     first, rows, mid_epoch = states.restore()

@@ -83,7 +83,7 @@ def run(
     images, holdout = (part.to(compute.device) for part in (training_images(cfg, data), data.holdout_images()))
     x_rates = rate_images(holdout, data.meta.normalise)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = recipe.optimizer(net)
+    optimizer = recipe.begin(net, images)
     model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     states = Resumable(scratch, "step", net, optimizer, n_steps, Settings.read().save_seconds, compute.rank)

@@ -108,6 +108,8 @@ class EvolveConfig(Section):
     norm_images: Positive | None
     """As `train.norm_images`, before a candidate is scored. null: one that was trained on smaller images or with fewer steps
     is scored with batch norm's running averages of these."""
+    whiten: bool
+    """As `train.whiten`, of the proxy training."""
     batch_size: Positive
     """Images per step of the proxy training."""
     optimizer: Literal["adamw", "muon"]

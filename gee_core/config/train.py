@@ -64,6 +64,9 @@ class TrainConfig(Section):
     noise: Annotated[float, Field(ge=0, le=10)]
     """Greatest strength r of Gaussian noise on the normalised images, as `robustness.strengths` has it; each image draws its
     own, evenly from 0 up to it, in every epoch. 0 for none."""
+    whiten: bool
+    """The stem's filters are not trained: they whiten the patches of the training images, along principal directions, each
+    with its negative (Jordan 2024)."""
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
@@ -82,6 +85,8 @@ class TrainConfig(Section):
         check_norm_images(self.norm_images, self.batch_size)
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
+        if self.whiten and self.init_from is not None:
+            raise ValueError(f"whiten = true would replace the stem of init_from = {self.init_from!r}: set one of the two")
         if self.quantise is not None and self.quantise.epochs > self.epochs:
             raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
         return self

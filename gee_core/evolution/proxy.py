@@ -38,7 +38,7 @@ from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
 
-AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images"}
+AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images", "whiten"}
 """Settings that `evolve` and `train` have in common."""
 
 Tell = Callable[[float], None]
@@ -83,7 +83,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     if price is not None and (found := outside(evolve, asdict(price)))[0]:
         return replace(failed("outside"), price=price, excess=found[0], status=found[1])
     recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
-    optimizer = recipe.optimizer(net)
+    optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
     last = candidate.epochs or recipe.cfg.epochs
     name = series(candidate.generation, candidate.index, candidate.wiring)

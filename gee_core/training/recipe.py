@@ -9,11 +9,13 @@ from torch import nn
 
 from gee_core.config import TrainConfig
 from gee_core.data.augment import Augment, Normalise
+from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.optimizers import make_optimizer
+from gee_core.training.whitening import whiten_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,11 @@ class Recipe:
         cfg = self.cfg
         return Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing, cfg.noise)
 
-    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of ``net``."""
+    def begin(self, net: nn.Module, images: PackedImages | StreamedImages) -> torch.optim.Optimizer:
+        """Make ``net`` ready to learn from ``images``, in place, and return its optimiser."""
         cfg = self.cfg
+        if cfg.whiten:
+            whiten_stem(net, images, self.normalise, self.seed)
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
 
     def bits_of(self, epoch: int) -> int | None:

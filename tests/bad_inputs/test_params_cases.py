@@ -126,6 +126,13 @@ CASES = [
         param("train.T_schedule", "[2]"),
     ),
     row(
+        "train",
+        "train: whiten = true would replace the stem of init_from",
+        "set one of the two",
+        param("train.init_from", "inputs/plain.safetensors"),
+        param("train.whiten", "true"),
+    ),
+    row(
         "evaluate",
         "evaluate.exit = [0.9]: your own network runs all its steps",
         "set it to null",

@@ -71,6 +71,7 @@ EDGES = {
     "train.label_smoothing": ([0, 0.99], [1]),
     "train.erasing": ([0, 1], [-0.1, 1.1]),
     "train.noise": ([0, 1], [-0.1, 11]),
+    "train.whiten": ([True], [None]),
     "robustness.strengths": ([[0.0, 0.5], [0.0, 0.5, 2.0]], [[], [0.0, 0.4], [0.5], [0.0, 0.5, 0.5], [0.0, 0.6, 0.5]]),
     "robustness.hardware": (
         [None],

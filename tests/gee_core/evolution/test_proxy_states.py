@@ -15,7 +15,7 @@ from tests.gee_core.evolution.proxy_task import candidate, changed
 def test_a_candidate_that_is_scored_rung_by_rung_ends_with_the_same_score_and_network(
     folder, norm_images, task, tmp_path, monkeypatch
 ):
-    task = changed(task, proxy_epochs=3, norm_images=norm_images)
+    task = changed(task, proxy_epochs=3, norm_images=norm_images, whiten=norm_images is None)
     whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate(0))
     epochs, real = [], proxy.train_epoch
     monkeypatch.setattr(proxy, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])

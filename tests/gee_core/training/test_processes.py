@@ -26,6 +26,7 @@ from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
 from gee_core.training.resume import Resumable, training_tensors
+from gee_core.training.whitening import whiten_stem
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
@@ -86,8 +87,10 @@ def trained(
     pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
+    images = PackedImages(pixels, torch.arange(IMAGES) % 10)
+    whiten_stem(net, images, how.normalise, 0)
     optimizer = make_optimizer("adamw", net, 0.01, 0.9)
-    net, images = parallel(net, compute, sync), PackedImages(pixels, torch.arange(IMAGES) % 10)
+    net = parallel(net, compute, sync)
     states = Resumable(folder, "step", bare(net), optimizer, 5, save_seconds=0.0, rank=compute.rank)
     first, rows, mid_epoch = states.restore()
     for epoch in range(first, EPOCHS):
