@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gee_core.errors import InputError
-from gee_core.evaluation.activity import E_AC, E_MAC, Activity
+from gee_core.evaluation.activity import E_AC, E_MAC, Activity, energy_text
 from pipelines.commands import json_alone
 
 
@@ -73,6 +73,7 @@ def energy(
         batches = shown.contiguous().split(batch_size, dim)
         activity = measure_energy(target.net, batches, steps=target.steps)
         counts = measured.spikingjelly_counts(target.net, batches, target.steps)
+        memory, left_out = measured.lemaire_energy(target.net, shown, target.steps)
     if steps is None and all(layer.steps == 1 for layer in activity.layers):
         _warn("every layer ran once: a network that makes no steps itself needs --steps T")
     if silent := activity.silent:
@@ -97,13 +98,15 @@ def energy(
             "neurobench": activity.neurobench(),
             "spikingjelly": jelly,
             "same_by_us": ours,
+            "with_memory_mj": memory,
             "not_counted": activity.not_counted,
             "layers": layers,
         }
         print(json.dumps(result, allow_nan=False))
     else:
         print(f"{network}, {title}", activity.table(e_mac, e_ac), "", sep="\n")
-        for name, text in {**activity.totals(e_mac, e_ac), **_facts(activity, jelly, ours)}.items():
+        facts = _facts(activity, jelly, ours) | {"with memory": _memory_text(memory, left_out)}
+        for name, text in {**activity.totals(e_mac, e_ac), **facts}.items():
             print(f"{name:<13} {text}")
 
 
@@ -122,6 +125,13 @@ def _numbers(option: str, text: str, kind: Callable[[str], float], above: float 
 
 def _warn(text: str) -> None:
     print(f"gee: warning: {text}", file=sys.stderr)
+
+
+def _memory_text(parts: dict[str, float], left_out: list[str]) -> str:
+    total = sum(parts.values())
+    shares = ", ".join(f"{name} {100 * mj / (total or 1):.2g}\N{NO-BREAK SPACE}%" for name, mj in parts.items())
+    without = f"; without {', '.join(left_out)}" if left_out else ""
+    return f"{energy_text(total)} per image (SpikingJelly's estimate after Lemaire et al.): {shares}{without}"
 
 
 def _facts(activity: Activity, jelly: dict[str, float], ours: dict[str, float]) -> dict[str, str]:

@@ -7,14 +7,21 @@ Shapes: B batch, C channels, H W space.
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from spikingjelly.activation_based.op_counter import (
+    DispatchCounterMode,
+    LemaireEnergyConfig,
+    LemaireEnergyProfiler,
+    MACCounter,
+    SynOpCounter,
+)
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +29,7 @@ from gee_core.data.augment import Normalise
 from gee_core.data.folders import endings_of
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.evaluation.activity import PICO_TO_MILLI
 from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
@@ -204,3 +212,31 @@ def spikingjelly_counts(net: nn.Module, batches: Iterable[Tensor], steps: int | 
         for x in batches:
             present(plain, x, steps)
     return macs.get_total(), synops.get_total()
+
+
+LEMAIRE_IMAGES = 8
+"""Most images on which energy with memory is estimated, since each is a pass of its own."""
+
+
+def lemaire_energy(net: nn.Module, images: Tensor, steps: int | None) -> tuple[dict[str, float], list[str]]:
+    """Energy with memory accesses per image in mJ, by part, and the modules that the estimate leaves out.
+
+    SpikingJelly's estimate, after Lemaire et al. 2022: 32-bit integer operations in 45 nm, and weights, spikes and membranes
+    in one SRAM of its own size for each layer. ``images`` (B, …) are presented to a decoded copy of ``net`` one at a time.
+    """
+    plain, few = decode(net).eval(), images[:LEMAIRE_IMAGES].split(1)
+    for module in plain.modules() if steps is None else ():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and not hasattr(module, "step_mode"):
+            cast(Any, module).step_mode = "m"  # the rows of its input are the steps of one image, which share the membranes
+    profiler = LemaireEnergyProfiler(config=LemaireEnergyConfig(strict=False))
+    profiler.bind_model(plain)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", "Lemaire formulas do not support")
+        with profiler:
+            for x in few:
+                present(plain, x, steps)
+        report = profiler.get_report()
+    parts = {"operations": "ops", "addresses": "addressing", "weights": "params", "membranes": "potential", "spikes": "inout"}
+    found = {name: report.breakdown_pj[f"{key}_pj"] * PICO_TO_MILLI / len(few) for name, key in parts.items()}
+    left_out = [text.removeprefix("Lemaire formulas do not support ").partition(";")[0] for text in report.warnings]
+    return found, sorted(left_out)

@@ -99,6 +99,13 @@ def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tm
     }
     assert found["spikingjelly"] == {"macs": 0, "synops": 32 * 3 + 15}  # weights of 1 are spikes to it, and accumulate
     assert found["same_by_us"] == {"macs": 96, "synops": 15}
+    # bytes · size of the memory; of 128 B, the 32 weights of the convolution, 2.5 · 128 / 8192 pJ a byte (Lemaire et al. 2022)
+    size = 3 / 2 * 2.5 / 8192 * 1e-9  # three steps, two images of which one drives no spike
+    memory = found["with_memory_mj"]
+    assert memory["weights"] == pytest.approx((128 * 128 + 40 * 40) * size)
+    assert memory["membranes"] == pytest.approx((2 * 2 * 8 * 8 + 2 * 40 * 20) * size)
+    assert memory["spikes"] == pytest.approx((128 * 64 + (8 + 8) * 4000) * size)
+    assert memory["operations"] == pytest.approx((32 * (3.1 + 0.1) + (2 + 10) * 0.1) * 3 / 2 * 1e-9)
     assert "2 images of photos, 1 × 4 × 4, values 0 to 1" in found["input"]
     assert err == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["energy_ones.py", "photos"]  # no bytecode
@@ -131,6 +138,7 @@ def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsew
     assert "SpikingJelly MACs 120 (ours 48)" in text  # 3·4·4, and 3·3·4 twice for the products
     assert "multiplies outside of its layers" in text
     assert "not counted norm (GroupNorm)" in text
+    assert "estimate after Lemaire et al.): operations" in text and "; without GroupNorm" in text
     assert [line.split(":")[1] for line in err.splitlines()] == [" warning", " warning"]
     assert "every layer ran once" in err and "random input" in err
 
