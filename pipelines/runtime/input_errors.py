@@ -47,6 +47,7 @@ SETTINGS = {
     "bound": "evolve.bound",
     "choose": "evolve.choose",
     "proxy_images": "evolve.proxy_images",
+    "whiten": "train.whiten",
     "sync_batch_norm": "train.sync_batch_norm",
     "opset": "export.opset",
 }
