@@ -37,8 +37,6 @@ class BaseConfig(Section):
         return device
 
 
-
-
 def rising(strengths: list) -> list:
     """Validator: ``strengths`` rise, without repeats."""
     if sorted(set(strengths)) != strengths:
@@ -190,6 +188,9 @@ class Params(Section):
         self._check_events()
         if self.evaluate.exit is not None and is_own(self.network.name):
             raise ValueError(f"evaluate.exit = {self.evaluate.exit}: your own network runs all its steps: set it to null")
+        if self.train.spike_penalty and is_own(self.network.name):
+            spikes = "which layers of your own network read spikes is not known: set it to 0"
+            raise ValueError(f"train.spike_penalty = {self.train.spike_penalty}: {spikes}")
         lost = self.robustness.hardware and self.robustness.hardware.lost_step
         if lost and lost[-1] > self.network.T:
             raise ValueError(

@@ -51,6 +51,9 @@ class TrainConfig(Section):
     """`ce`: cross-entropy of the mean output over the steps; `tet`: mean of every step's own (Deng et al. 2022)."""
     tet_lambda: Fraction
     """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th."""
+    spike_penalty: Weight
+    """Weight in the loss of the synaptic operations after the stem, as a fraction of those of neurons that fire at every step:
+    fewer spikes, first where their fan-out is large. train_loss leaves it out. 0 for none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Label smoothing of the cross-entropy."""
     crop_padding: Annotated[int, Field(ge=0, le=1024)]

@@ -147,6 +147,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         momentum=MOMENTUM,
         loss="ce",
         tet_lambda=0.0,
+        spike_penalty=0.0,
         label_smoothing=0.0,
         crop_padding=0,
         flip=False,

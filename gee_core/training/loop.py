@@ -22,6 +22,7 @@ from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
 from gee_core.training.recipe import Recipe, check_images, learning_rate, steps_per_epoch
+from gee_core.training.spike_penalty import mean_rate, operations
 
 Images = PackedImages | StreamedImages
 
@@ -83,12 +84,14 @@ def train_epoch(
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
         own = (rank.number,) if rank.number else ()
         draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
-        with recipe.compute.autocast(), draws, with_steps(bare(net), T):
+        counted = operations(bare(net), cfg.spike_penalty > 0)
+        with recipe.compute.autocast(), draws, with_steps(bare(net), T), counted as found:
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
         loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
+        whole = loss + cfg.spike_penalty * mean_rate(found) if found else loss
         optimizer.zero_grad(set_to_none=True)
-        (loss * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
+        (whole * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()
         correct = (o_TBK.detach().float().mean(0).argmax(1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()

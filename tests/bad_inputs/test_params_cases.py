@@ -133,6 +133,13 @@ CASES = [
         param("train.whiten", "true"),
     ),
     row(
+        "train",
+        "train.spike_penalty = 0.1: which layers of your own network read spikes is not known",
+        "set it to 0",
+        param("network.name", "networks.my:A"),
+        param("train.spike_penalty", "0.1"),
+    ),
+    row(
         "evaluate",
         "evaluate.exit = [0.9]: your own network runs all its steps",
         "set it to null",

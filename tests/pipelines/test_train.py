@@ -114,7 +114,7 @@ QUANTISE = {"format": "int4", "epochs": 2}
 @pytest.mark.parametrize(
     ("n_genes", "genotype", "changes"),
     [
-        (6, SIGMAS, {"include_holdout": True, "crop_padding": 1, "randaugment": 3, "noise": 0.5}),
+        (6, SIGMAS, {"include_holdout": True, "crop_padding": 1, "randaugment": 3, "noise": 0.5, "spike_penalty": 1.0}),
         (None, PLAIN, {"include_holdout": False, "flip": True, "erasing": 0.5, "whiten": True}),
         (6, SIGMAS, {"optimizer": "sgd", "lr": 0.1, "loss": "tet", "tet_lambda": 0.05, "quantise": QUANTISE, "whiten": True}),
     ],

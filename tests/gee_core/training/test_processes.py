@@ -82,7 +82,14 @@ def trained(
     the first other spike on, two runs of one process with their batches in another order differ as well.
     """
     augment = Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5, noise=0.5)
-    settings = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 4e-3, "label_smoothing": 0.1, "norm_images": 2 * BATCH}
+    settings = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "lr": 4e-3,
+        "label_smoothing": 0.1,
+        "norm_images": 2 * BATCH,
+        "spike_penalty": 0.5,
+    }
     how = recipe(augment, Normalise((0.5,) * 3, (0.5,) * 3), compute, warmup_steps=3, **settings)
     pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
