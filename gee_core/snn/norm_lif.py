@@ -129,9 +129,11 @@ class NormLIFSteps(torch.autograd.Function):
         norm = tuple(norm)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         g, sums = kernels.run_loop(norm_kernels.normed_gradient, x, norm, eps, residual, grads[0], *constants)
+        grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm[0].dtype)
+        if not any(ctx.needs_input_grad[:2]):  # a stem that is not trained
+            return None, None, grad_residual, grad_weight, grad_bias, None, None, None
         of_all = SumOfAll.apply(sums) if ctx.synced else sums
         means = (of_all / n).to(norm[0].dtype)  # here, since the loop would divide in float64 for every element
         grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, eps, means, grads[1], constants[1])
-        grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm[0].dtype)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

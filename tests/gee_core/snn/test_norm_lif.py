@@ -63,6 +63,7 @@ CALLS = {
     "plain": (lambda m, x: m(x), T * B),
     "residual": (lambda m, x, r: m(x, r), T * B, T * B),
     "repeated": (lambda m, x: m.repeated(x), B),
+    "repeated, not trained": (lambda m, x: m.repeated(x.detach()), B),
     "summed": (lambda m, x, s: m.summed(x, s), T * B, T * B),
     "summed, first": (lambda m, x, s: m.summed(x, s), T * B, B),
 }
