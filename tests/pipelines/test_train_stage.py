@@ -99,7 +99,7 @@ def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on
     whole = [(folder / name).read_bytes() for name in names]
     for name in ("models/train", "reports", ".scratch"):
         shutil.rmtree(folder / name)
-    replace, left = os.replace, iter(range(5))  # two files a state
+    replace, left = os.replace, iter(range(6))  # the number format, and two files a state
 
     def full(*paths):
         if next(left, None) is None:

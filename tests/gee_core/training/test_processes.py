@@ -53,7 +53,7 @@ def passes(compute: Compute, name: str) -> dict[str, list[torch.Tensor]]:
     torch.autograd.backward(outputs, [share(draw(T * B, 9 + i), images) for i in range(len(outputs))])
     n = images.stop - images.start
     return {
-        "by image": [t.detach().unflatten(0, (-1, n)) for t in [*outputs, *(x.grad for x in inputs)]],
+        "by image": [t.detach().unflatten(0, (-1, n)) for t in [*outputs, *(x.grad for x in inputs if x.grad is not None)]],
         "gradients": [p.grad for p in module.parameters()],
         "statistics": list(module.norm.buffers()),
     }
