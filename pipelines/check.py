@@ -31,7 +31,7 @@ def check_inputs(params: Params) -> None:
     if params.base.device.startswith("cuda"):
         from gee_core.hardware import Compute  # loads torch
 
-        Compute.of(params.base.device)
+        Compute.of(params.base.device, "fp32")
     check_raw_folder(params.prepare)
     if params.prepare.known is None or params.prepare.events is not None:
         from gee_core.data.folders import endings_of, list_images  # loads Pillow

@@ -71,7 +71,7 @@ def memory_used(base: BaseConfig, tell: Tell) -> float:
 
     from gee_core.hardware import Compute
 
-    device = Compute.of(base.device).device
+    device = Compute.of(base.device, "fp32").device
     if device.type != "cuda":
         return 0.0
     free, total = torch.cuda.mem_get_info(device)

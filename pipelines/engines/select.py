@@ -57,7 +57,7 @@ def _is_gpu(device: str) -> bool:
         return False
     from gee_core.hardware import Compute
 
-    return Compute.of(device).device.type == "cuda"
+    return Compute.of(device, "fp32").device.type == "cuda"
 
 
 def choose_engine(

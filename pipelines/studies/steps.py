@@ -199,7 +199,7 @@ def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notif
     notify("train")
 
     def read() -> SpikingNetwork:
-        return load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device).device)
+        return load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device, "fp32").device)
 
     def on_epoch(row: dict[str, Any]) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
