@@ -110,7 +110,8 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
         batches = (images for images, _ in test.batches(cfg.batch_size, rank=compute.rank) if len(images))
         for images, steps_B in zip(batches, steps_of.get(confidence, ()), strict=True):
             if (chosen_B := steps_B == t).any():
-                yield normalise(images[chosen_B])
+                x = normalise(images[chosen_B])
+                yield x[:t] if x.ndim == 5 else x
 
     for confidence in cfg.exit or ():
         own = [sum(int((steps_B == t).sum()) for steps_B in steps_of.get(confidence, ())) for t in range(1, net.T + 1)]

@@ -218,6 +218,8 @@ class Params(Section):
                 raise ValueError(f"{section}.T_schedule = {given}: {T} frames cannot be summed to {wrong[0]}: leave it out")
         if self.train.randaugment:
             raise ValueError(f"train.randaugment = {self.train.randaugment}: it is for images, not for counts: set it to 0")
+        if self.train.noise:
+            raise ValueError(f"train.noise = {self.train.noise}: Gaussian noise is for images, not for counts: set it to 0")
 
     def check_top(self) -> None:
         """Raise ValueError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""

@@ -26,28 +26,31 @@ def exits(o_TBK: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def classify(net: SpikingNetwork, x_BCHW: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+def classify(net: SpikingNetwork, x: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
     """As ``exits``, of a ``net`` in evaluation mode, which runs step by step, and no further ones of an image that has left.
+
+    ``x`` has the images, (B, C, H, W), or the frames of recordings, (T, B, C, H, W), of which step t sees frame t.
 
     Raises:
         InputError: ``net`` is an own network, which runs the steps of its code.
     """
     if not net.changes_T:
         raise InputError("your own network runs all steps of its code", "leave out early exit")
-    neurons, T, left = [module for module in net.modules() if isinstance(module, LIF)], net.T, torch.arange(len(x_BCHW))
-    steps_B = torch.full((len(x_BCHW),), T)
-    logits, total = x_BCHW.new_zeros(0, 0), torch.zeros((), device=x_BCHW.device)
+    frames, B = x.ndim == 5, x.shape[-4]
+    neurons, T, left = [module for module in net.modules() if isinstance(module, LIF)], net.T, torch.arange(B)
+    steps_B = torch.full((B,), T)
+    logits, total = x.new_zeros(0, 0), torch.zeros((), device=x.device)
     try:
         with with_steps(net, 1):
             for neuron in neurons:
                 neuron.step_mode = "s"  # SpikingJelly's: a call is a step, and the membrane is kept for the next one
             for t in range(1, T + 1):
-                total = total + net(x_BCHW)[0].float()
+                total = total + net(x[t - 1 : t] if frames else x)[0].float()
                 mean = total / t
                 logits = mean.new_zeros(len(steps_B), mean.shape[1]) if t == 1 else logits
                 gone = _sure(mean, confidence) | (t == T)
                 logits[left[gone]], steps_B[left[gone]] = mean[gone], t
-                left, x_BCHW, total = left[~gone], x_BCHW[~gone], total[~gone]
+                left, x, total = left[~gone], x[:, ~gone] if frames else x[~gone], total[~gone]
                 if not len(left):
                     break
                 for neuron in neurons:

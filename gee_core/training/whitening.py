@@ -55,5 +55,7 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
 
 
 def _patches(x_BCHW: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Every patch within the images that the filters of ``conv`` see, (P, D)."""
+    """Every patch within the images, or the frames (T, B, C, H, W), that the filters of ``conv`` see, (P, D)."""
+    if x_BCHW.ndim == 5:
+        x_BCHW = x_BCHW.flatten(0, 1)
     return F.unfold(x_BCHW, conv.kernel_size, conv.dilation, 0, conv.stride).transpose(1, 2).flatten(0, 1)

@@ -50,7 +50,7 @@ class Model:
     """What to do about a damaged one."""
     card: ModelCard
     classify: Callable[[np.ndarray], tuple[np.ndarray, Sequence[int | None]]]
-    """uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K), and how many steps each image needed, with early exit."""
+    """uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K), and steps of each, if it may exit."""
 
     def answers(self, images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:
         """As ``classify``. Raises InputError where the network does not answer with probabilities of K classes."""

@@ -126,6 +126,10 @@ def test_what_evaluate_and_robustness_measure(params, net, prepared):
     frames = data.test.images.float()
     assert layers[0]["input_rate"] == pytest.approx(frames.mean().item())
     assert layers[0]["energy_mj"] == pytest.approx(0.9e-9 * frames.mean().item() * layers[0]["macs"] * 4)
+    early = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"exit": [0.0, 1.0]})})
+    first, last = evaluate.run_exits(early, net, data)
+    assert (first["mean_steps"], last["mean_steps"], last["accuracy"]) == (1, 4, numbers.test_accuracy)
+    assert 0 < first["energy_mj"] < last["energy_mj"] == pytest.approx(numbers.energy_mj)
     rows = robustness.run(params, net, data)
     assert [(row["domain"], row["r"], row["seed"]) for row in rows] == [
         (kind, r, seed) for kind in ("dropped", "spurious", "hot", "jitter") for r in (0.0, 0.5) for seed in (0, 1)
@@ -167,7 +171,7 @@ def in_parallel(compute: Compute, params, folder: Path) -> tuple:
     net = net.double()
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
     recipe = train.full_recipe(params, data.meta.normalise, compute, len(data.train))
-    optimizer, model = recipe.optimizer(net), parallel(net, compute, sync_batch_norm=True)
+    optimizer, model = recipe.begin(net, data.train), parallel(net, compute, sync_batch_norm=True)
     for epoch in (0, 2):
         train_epoch(model, optimizer, data.train, recipe, epoch)
     return measured, {name: p.detach().clone() for name, p in bare(model).named_parameters()}
@@ -205,6 +209,7 @@ def test_check_and_the_report_know_recordings(params, prepared, raw, in_project,
         ("evolve", {"genes": ["T"], "T_schedule": None}, "searches T, which is the number of frames of prepare.events"),
         ("train", {"T_schedule": [3, 4]}, r"train.T_schedule = \[3, 4\]: 4 frames cannot be summed to 3"),
         ("train", {"randaugment": 3}, "train.randaugment = 3: it is for images"),
+        ("train", {"noise": 0.5}, "train.noise = 0.5: Gaussian noise is for images"),
     ],
 )
 def test_settings_that_do_not_fit_recordings_are_refused(make_params, section, changes, says):

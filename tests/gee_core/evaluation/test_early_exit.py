@@ -22,12 +22,12 @@ def test_an_image_leaves_at_the_first_step_at_which_the_mean_output_is_sure_enou
     assert exits(o_TBK, odds + 1e-3)[1].tolist() == [2, 3, 3]  # the first is sure of the other class by then
 
 
+@pytest.mark.parametrize("frames", [(), (4,)], ids=["images", "recordings"])
 @pytest.mark.parametrize(
     "settings", [{}, {"block": "post"}, {"v_reset": None}, {"surrogate_name": "atan", "tau": 3.0}], ids=str
 )
-def test_step_by_step_equals_all_steps_at_once_and_runs_no_step_of_an_image_that_has_left(settings):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(16, 3, 8, 8, generator=generator)
+def test_step_by_step_equals_all_steps_at_once_and_runs_no_step_of_an_image_that_has_left(settings, frames):
+    x = torch.randn(*frames, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     net = awake(decode(build_network("resnet18", 5, 3, 8, 4, 1 / 16, T=4, **settings)), x)
     with torch.no_grad():
         o_TBK = net(x)

@@ -54,6 +54,13 @@ def test_a_narrow_stem_takes_the_directions_of_greatest_variance_and_a_seed_the_
     assert torch.equal(narrow.stem.conv.weight, again.stem.conv.weight)
 
 
+def test_recordings_whose_frames_are_an_image_whiten_as_the_images_do():
+    images, (net, same) = pictures(), (build_network("cifarnet", 3, 3, 8, 4, 1 / 4, seed=3) for _ in range(2))
+    whiten_stem(net, images, NORMALISE, seed=0)
+    whiten_stem(same, PackedImages(images.images[:, None].expand(-1, 2, -1, -1, -1), images.labels), NORMALISE, seed=0)
+    torch.testing.assert_close(same.stem.conv.weight, net.stem.conv.weight, atol=1e-2, rtol=0)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_training_leaves_the_stem_as_it_is_and_everything_else_learns(optimizer):
     images, net = pictures(16), build_network("resnet18", 3, 3, 8, 4, 1 / 16, T=2)
