@@ -72,7 +72,7 @@ def test_what_git_keeps_takes_no_stage_out_of_the_run_cache():
     assert all(isinstance(out, str) for stage in DVC["stages"].values() for out in stage.get("outs", []))
     kept = [options for stage in DVC["stages"].values() for plot in stage.get("plots", []) for options in plot.values()]
     kept += [options for stage in DVC["stages"].values() for metric in stage.get("metrics", []) for options in metric.values()]
-    assert [options["cache"] for options in kept] == [False] * 7
+    assert [options["cache"] for options in kept] == [False] * 8
 
 
 def test_the_page_of_the_plots_loads_nothing_from_the_network():
