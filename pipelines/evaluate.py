@@ -98,24 +98,27 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
     The energy is that of the images which leave at each step, on as many steps.
     """
     cfg, normalise, found = params.evaluate, data.meta.normalise, list[ExitRow]()
+    if cfg.exit is None:
+        return found
     compute = compute or Compute.of(params.base.device, params.base.precision)
-    test, steps_of, correct = data.test.to(compute.device), dict[float, list[torch.Tensor]](), dict[float, int]()
-    for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute) if cfg.exit else ():
-        for confidence in cfg.exit or ():
+    test, correct = data.test.to(compute.device), dict.fromkeys(cfg.exit, 0)
+    steps_of: dict[float, list[torch.Tensor]] = {confidence: [] for confidence in cfg.exit}
+    for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute):
+        for confidence in cfg.exit:
             logits, steps_B = exits(o_TBK, confidence)
-            steps_of.setdefault(confidence, []).append(steps_B)
-            correct[confidence] = correct.get(confidence, 0) + int((logits.argmax(1) == labels).sum())
+            steps_of[confidence].append(steps_B)
+            correct[confidence] += int((logits.argmax(1) == labels).sum())
 
     def leaving(confidence: float, t: int) -> Iterator[torch.Tensor]:
         batches = (images for images, _ in test.batches(cfg.batch_size, rank=compute.rank) if len(images))
-        for images, steps_B in zip(batches, steps_of.get(confidence, ()), strict=True):
+        for images, steps_B in zip(batches, steps_of[confidence], strict=True):
             if (chosen_B := steps_B == t).any():
                 x = normalise(images[chosen_B])
                 yield x[:t] if x.ndim == 5 else x
 
-    for confidence in cfg.exit or ():
-        own = [sum(int((steps_B == t).sum()) for steps_B in steps_of.get(confidence, ())) for t in range(1, net.T + 1)]
-        counts = torch.tensor([*own, correct.get(confidence, 0)], dtype=torch.float64, device=compute.device)
+    for confidence in cfg.exit:
+        own = [sum(int((steps_B == t).sum()) for steps_B in steps_of[confidence]) for t in range(1, net.T + 1)]
+        counts = torch.tensor([*own, correct[confidence]], dtype=torch.float64, device=compute.device)
         *shares, accuracy = (summed(counts, compute.rank) / len(test)).tolist()
         energy_mj = 0.0
         for t, share in enumerate(shares, 1):
@@ -141,7 +144,7 @@ def main() -> None:
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))
-        write_atomically(OUT / "exit.csv", csv_text(left) if left else ",".join(ExitRow.__annotations__) + "\n")
+        write_atomically(OUT / "exit.csv", csv_text(left, ExitRow.__annotations__))
         s.track.metrics(metrics)
         for row in left:
             at = f"exit/{row['confidence']:g}"

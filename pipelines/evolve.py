@@ -277,7 +277,7 @@ def write_outputs(found: Evolved, params: Params) -> None:
     rows = table(found, params)
     write_json(GENOTYPE, found.genotype.model_dump())
     write_json(FRONT, found.front.model_dump()) if found.front else FRONT.unlink(missing_ok=True)
-    write_atomically(OUT / "candidates.csv", csv_text(rows) if rows else ",".join(COLUMNS) + "\n")
+    write_atomically(OUT / "candidates.csv", csv_text(rows, COLUMNS))
     write_json(OUT / "metrics.json", found.metrics)
 
 

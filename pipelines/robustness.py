@@ -153,7 +153,7 @@ def main() -> None:
         if s.follows:
             return
         write_atomically(OUT / "noise.csv", csv_text(noise))
-        write_atomically(OUT / "hardware.csv", csv_text(hardware) if hardware else ",".join(HardwareRow.__annotations__) + "\n")
+        write_atomically(OUT / "hardware.csv", csv_text(hardware, HardwareRow.__annotations__))
         measured = metrics(noise)
         write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out})
         for (r,), accuracy in mean_accuracy(noise, "r").items():

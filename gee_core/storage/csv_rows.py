@@ -2,12 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
-def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+def csv_text(rows: Sequence[Mapping[str, object]], columns_of_none: Iterable[str] = ()) -> str:
+    """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells.
+
+    Without rows, ``columns_of_none`` is all that the table has.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row) or columns_of_none)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
