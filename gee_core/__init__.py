@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from gee_core.evolution.winner import winner
     from gee_core.export.to_nir import read_nir, to_nir, write_nir
     from gee_core.export.to_onnx import to_onnx
-    from gee_core.gene_file import read_card, save_genes
+    from gee_core.gene_file import load_genes, read_card, save_genes
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
     from gee_core.genome.genotype import Genotype
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
+    from gee_core.pretrained.files import list_pretrained
+    from gee_core.pretrained.shipped import load_pretrained, transforms
     from gee_core.snn.lif import LIF
     from gee_core.zoo import NETWORKS
 
@@ -41,6 +43,7 @@ __all__ += ["LIF", "NETWORKS", "build_network", "load", "read_card", "register_n
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["EvolveConfig", "Score", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
+__all__ += ["list_pretrained", "load_genes", "load_pretrained", "transforms"]
 
 _MODULES = {
     "checkpoint": "load save",
@@ -54,12 +57,14 @@ _MODULES = {
     "evolution.winner": "winner",
     "export.to_nir": "read_nir to_nir write_nir",
     "export.to_onnx": "to_onnx",
-    "gene_file": "read_card save_genes",
+    "gene_file": "load_genes read_card save_genes",
     "genome.compress": "compress",
     "genome.encoding": "Genome conv_chain decode encode left_out",
     "genome.genotype": "Genotype",
     "model.network": "build_network",
     "model.own": "register_network",
+    "pretrained.files": "list_pretrained",
+    "pretrained.shipped": "load_pretrained transforms",
     "snn.lif": "LIF",
     "zoo": "NETWORKS",
 }

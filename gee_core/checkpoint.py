@@ -10,7 +10,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
-from gee_core.gene_file import load_genes, read_header
+from gee_core.gene_file import read_genes, read_header
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -50,7 +50,7 @@ def load(path: Path | str) -> SpikingNetwork:
     """
     path = Path(path)
     header = read_header(path)
-    return load_pair(path) if header is None else load_genes(path, header)
+    return load_pair(path) if header is None else read_genes(path, header)
 
 
 def load_pair(path: Path) -> SpikingNetwork:

@@ -1,5 +1,8 @@
 """A network in one file of few bytes, ``genes.safetensors``: its genes in few bits, and what rebuilds the network from them.
 
+``load`` rebuilds a network of ``build_network``. Of any other encoded module the file has the genes and what is not encoded;
+``load_genes`` fills a fresh instance with them.
+
 The matrices of a network (X_l, X_0, O, and the weights of layers that are not encoded) are stored in one of ``GENE_FORMATS``.
 Integers have a float32 scale per gene or per output channel in the tensor ``NAME.scale``. int4 packs two numbers into a byte,
 the first into its low half. Batch norms, biases and other vectors are float32 in ``fp32``, else bfloat16, which costs no more
@@ -13,18 +16,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.config import GeneFormat, StrictModel
+from gee_core.config import GeneFormat, Positive, StrictModel
 from gee_core.errors import InputError, in_short
+from gee_core.export.model_card import GENES_ENTRY
+from gee_core.genome.copying import check_values
+from gee_core.genome.encoding import encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
+from gee_core.model.wired import Architecture, described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
@@ -33,11 +39,19 @@ GENE_FORMATS = (*FLOATS, *BITS)
 """Formats of the matrices."""
 
 VERSION = 1
-GENES_ENTRY = "gee.genes"
-"""The key of the metadata; one only, because safetensors writes several in any order."""
+
+SAME_CODE = "make the module by the code that made the saved one"
 
 LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
+
+
+class Chain(StrictModel):
+    """What is encoded in a module that ``build_network`` did not make."""
+
+    n_genes: Positive
+    chain: list[str]
+    """The names of its convolutions, the stem's first."""
 
 
 class GeneHeader(StrictModel):
@@ -45,7 +59,7 @@ class GeneHeader(StrictModel):
 
     version: int
     architecture: dict
-    """`Architecture` as JSON."""
+    """`Architecture`, or `Chain`, as JSON."""
     format: GeneFormat
     card: dict | None
     """What the file's user wants it to say, for instance the names of the classes."""
@@ -53,10 +67,11 @@ class GeneHeader(StrictModel):
 
 
 def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, Any] | None = None) -> None:
-    """Write a network of ``build_network``, encoded or plain, to the one file ``path``, by convention ``….safetensors``.
+    """Write a network of ``build_network`` or any encoded module to the one file ``path``, by convention ``….safetensors``.
 
-    ``load`` reads it. int8 takes a quarter of the bytes of ``save``, int4 an eighth, and changes the network's outputs
-    accordingly; ``fp32`` changes none of a float32 network. The file is written atomically.
+    ``load`` reads the former, encoded or plain, and ``load_genes`` fills a module with the latter. int8 takes a quarter of the
+    bytes of float32, int4 an eighth, and changes the network's outputs accordingly; ``fp32`` changes none of a float32
+    network. The file is written atomically.
 
     Args:
         path: the file.
@@ -65,13 +80,14 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``. None keeps none.
 
     Raises:
-        ValueError: ``net`` was not made by ``build_network``, or changed since; or another argument is out of range.
+        ValueError: ``net`` has no genes and was not made by ``build_network``, or was changed since; or another argument is
+            out of range.
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
-    about = {"version": VERSION, "architecture": rebuildable(net).model_dump(), "format": format}
+    about = {"version": VERSION, "architecture": _described(net).model_dump(), "format": format}
     try:
         about = parse_json_object(json.dumps(about | {"card": None if card is None else dict(card)}, allow_nan=False))
         as_model(about | {"sha256": ""}, GeneHeader)  # what could not be read again is not written
@@ -91,8 +107,53 @@ def stored_bytes(net: nn.Module, format: str = "int8") -> int:
     return sum(part.nbytes for name, tensor in tensors for part in _packed(name, tensor.detach().cpu(), format).values())
 
 
-def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
-    """The network in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
+def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
+    """A copy of ``net``, encoded as the module in the file ``path`` of ``save_genes`` was, with its numbers, dequantised.
+
+    Args:
+        path: the file. A network of ``build_network`` needs no ``net``: ``load`` reads it.
+        net: a fresh, plain module, made by the code that made the saved one; it is not changed.
+
+    Raises:
+        InputError: the file is missing or damaged, or its names or shapes are not those of ``net``.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if header is None or "chain" not in header.architecture:
+        raise InputError(f"{path}: holds a network of build_network", "read it with gee_core.load")
+    about, stored = as_model(header.architecture, Chain), _read(path, header)
+    try:
+        convs = [cast(nn.Conv2d, net.get_submodule(name)) for name in about.chain]
+        encoded, *_ = encoded_copy(net, about.n_genes, None, convs)
+    except (AttributeError, ValueError) as error:
+        raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
+    state = encoded.state_dict()
+    wanted, found = ({name for name in names if not name.endswith(LEFT_OUT)} for names in (state, stored))
+    if odd := sorted(wanted ^ {name for name in found if name in wanted or not name.endswith(".scale")}):
+        lacks = "has no" if odd[0] in wanted else "has a"
+        raise InputError(f"{path}: does not fit this module: the file {lacks} {odd[0]}", SAME_CODE)
+    try:
+        encoded.load_state_dict({name: _unpacked(name, like, stored, header.format) for name, like in state.items()})
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
+    return encoded
+
+
+def read_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
+    """The network of ``build_network`` in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
+    if "chain" in header.architecture:
+        raise InputError(f"{path}: holds a module that build_network did not make", "gee_core.load_genes fills a fresh one")
+    stored = _read(path, header)
+    net = described_network(path, header.architecture)
+    try:
+        state = {name: _unpacked(name, like, stored, header.format) for name, like in net.state_dict().items()}
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
+    return with_tensors(path, net, state)
+
+
+def _read(path: Path, header: GeneHeader) -> dict[str, Tensor]:
+    """The tensors of the file, verified."""
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -100,12 +161,17 @@ def load_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
     if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
         raise InputError(f"{path}: damaged, its checksum is another")
-    net = described_network(path, header.architecture)
-    try:
-        state = {name: _unpacked(name, like, stored, header.format) for name, like in net.state_dict().items()}
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
-    return with_tensors(path, net, state)
+    return stored
+
+
+def _described(net: nn.Module) -> Architecture | Chain:
+    """What rebuilds ``net``, or says which of its convolutions are encoded."""
+    genome = genome_of(net)
+    if genome is None or isinstance(net, SpikingNetwork):
+        return rebuildable(net)
+    check_values(net)
+    names = {module: name for name, module in net.named_modules()}
+    return Chain(n_genes=genome.n_genes, chain=[names[conv] for conv in genome.chain()])
 
 
 def read_card(path: Path | str) -> dict | None:

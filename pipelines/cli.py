@@ -13,7 +13,7 @@ from pipelines.commands import json_alone
 from pipelines.commands.data import data
 from pipelines.commands.energy import energy
 from pipelines.commands.gc import gc
-from pipelines.commands.predict import predict
+from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first
@@ -175,6 +175,7 @@ def encode(
 
 app.command("preset")(preset)
 app.command("predict")(predict)
+app.command("pretrained")(pretrained)
 app.command("energy")(energy)
 app.command("gc")(gc)
 
@@ -216,8 +217,8 @@ def _say_where(here: Path, project: Path, words: list[str]) -> None:
     """
     from gee_core.errors import InputError
 
-    works_anywhere = {"count", "data", "encode", "energy"}
-    if not words or words[0] in works_anywhere or {"--help", "-h", "--version"} & set(words):
+    works_anywhere = {"count", "data", "encode", "energy", "pretrained"}
+    if not words or words[0] in works_anywhere or {"--help", "-h", "--version", "--pretrained"} & set(words):
         return
     if words[0] in ("flow", "preset", "run", "study") and (here / PARAMS).exists():
         problem = f"{here / PARAMS}: belongs to no project of GEE, since there is no dvc.yaml beside it"

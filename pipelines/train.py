@@ -78,7 +78,8 @@ def run(
         net = _wired(params, data.meta, genotype)
     else:
         net, errors = encoded_network(params, data.meta)
-        on_encoded(errors)
+        if errors:
+            on_encoded(errors)
     net = net.to(compute.device)
     images, holdout = (part.to(compute.device) for part in (training_images(cfg, data), data.holdout_images()))
     x_rates = rate_images(holdout, data.meta.normalise)

@@ -73,7 +73,8 @@ class TrainConfig(Section):
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
     init_from: PathName | None
-    """A plain network.safetensors in inputs/, with its .json, to start at genes that approximate it; null: at the wiring."""
+    """A plain network.safetensors in inputs/, with its .json, to start at genes that approximate it; or one of the trained
+    networks that come with GEE, such as cifarnet.cifar10, to fine-tune it. null: start at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
     sync_batch_norm: bool

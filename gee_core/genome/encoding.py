@@ -10,6 +10,8 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 """
 
 import itertools
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -112,6 +114,10 @@ class Genome(nn.Module):
         """The convolutions whose weights are decoded from genes, l = 1 … L."""
         return self._convs[1:]
 
+    def chain(self) -> tuple[nn.Conv2d, ...]:
+        """The stem and the encoded convolutions, in order."""
+        return self._convs
+
     def extra_repr(self) -> str:
         others = f", left out: {summary(self.left_out)}" if self.left_out else ""
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
@@ -171,8 +177,9 @@ def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[st
 
 def encode(
     net: nn.Module,
-    n_genes: int,
+    n_genes: int | None = None,
     *,
+    ratio: float | None = None,
     example: Tensor | None = None,
     convs: Sequence[nn.Conv2d] | None = None,
     wiring: Genotype | Shape | None = None,
@@ -185,7 +192,9 @@ def encode(
 
     Args:
         net: any network; it is not changed.
-        n_genes: g.
+        n_genes: g. A warning says from which g on the copy is larger than ``net``.
+        ratio: in place of ``n_genes``, the part of the parameters of ``net`` that the copy may have, such as 0.4; g is the
+            greatest that keeps within it.
         example: an input of ``net``, to find the chain with ``conv_chain``.
         convs: the chain itself, instead of ``example``: convolutions of ``net`` in order of execution, each of which takes as
             many channels as the one before puts out.
@@ -203,11 +212,35 @@ def encode(
     """
     if not isinstance(wiring, Genotype | Shape | None):
         raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
+    if (n_genes is None) == (ratio is None):
+        raise ValueError("give exactly one of n_genes, such as 64, and ratio, such as 0.4")
     seed = checked_seed(seed)
-    encoded, genome, _ = encoded_copy(net, n_genes, example, convs)
+    encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
+    if ratio is not None:
+        encoded, genome, chain = encoded_copy(net, _most_genes(net, chain, ratio), None, chain)
+    elif (after := _n_numbers(encoded)) > (before := _n_numbers(net)):
+        most = _most_genes(net, chain, 1.0)
+        said = f"encode: {after:,} parameters in place of {before:,}; up to n_genes={most} there would be fewer"
+        warnings.warn(said, stacklevel=2)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
     return encoded
+
+
+def _most_genes(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
+    """The greatest g with which ``net`` has at most ``ratio`` of its parameters: g² + g·K·Σ C_l ≤ what is left for genes."""
+    encodable = sum(conv.weight.numel() for conv in chain[1:])
+    left = ratio * _n_numbers(net) - (_n_numbers(net) - encodable)
+    per_gene = math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)
+    most = int((math.sqrt(per_gene**2 + 4 * max(0.0, left)) - per_gene) / 2)
+    if most < 1:
+        least = (_n_numbers(net) - encodable + per_gene + 1) / _n_numbers(net)
+        raise ValueError(f"ratio = {ratio}: with a single gene the network keeps {least:.3f} of its parameters: take more")
+    return most
+
+
+def _n_numbers(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def encoded_copy(

@@ -23,6 +23,7 @@ def predict(
             f"models:/NAME/3, runs:/RUN/NAME (default: {ONNX.parent} of the project)."
         ),
     ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="A network that comes with GEE: see `gee pretrained`.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
     exit: Annotated[
         float | None,
@@ -30,7 +31,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
 ) -> None:
-    """Classify images with the exported network.
+    """Classify images with the exported network, or with one that comes with GEE, in any folder.
 
     A line per image: its class and the probability that the network gives it.
     Below 50 % the line says `not sure`. The network knows its own classes only.
@@ -40,6 +41,7 @@ def predict(
 
     gee predict models/export/example.png
     gee predict photos --top 5 --json
+    gee predict photo.png --pretrained cifarnet.cifar10 --top 5
     gee predict recording.bin
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
@@ -51,6 +53,8 @@ def predict(
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
+        if pretrained is not None:
+            source = _shipped(pretrained, model, exit)
         opened = open_model(source, exit)
         files = find_images(here, images, endings_of(opened.card.events))
         found = predict_files(here, files, opened, top)
@@ -66,3 +70,30 @@ def predict(
         best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
         print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
+
+
+def _shipped(name: str, model: str | None, exit: float | None) -> Path:
+    """The file of a network that comes with GEE: its ONNX graph, which needs no torch, or its genes for early exit."""
+    from gee_core.errors import InputError
+    from gee_core.pretrained.files import pretrained_file
+
+    if model is not None:
+        raise InputError(f"--model {model} and --pretrained {name}: these are two networks", "leave out one of the two")
+    genes = pretrained_file(name)
+    return genes if exit is not None else genes.with_suffix(".onnx")
+
+
+def pretrained() -> None:
+    """List the trained networks that come with GEE; `gee predict --pretrained NAME` uses one."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
+
+    table = Table(Column("name", no_wrap=True), "classes", "input", "T", "accuracy", "parameters", "µJ", "kB", box=None)
+    for name in list_pretrained():
+        card = pretrained_card(name)
+        accuracy, kilobytes = f"{card.accuracy:.1%} ± {card.standard_error:.1%}", pretrained_file(name).stat().st_size / 1000
+        numbers = [f"{card.in_channels} x {card.image_size}²", str(card.T), accuracy, f"{card.parameters:,}"]
+        table.add_row(name, str(len(card.class_names)), *numbers, f"{card.energy_uj:.3g}", f"{kilobytes:.0f}")
+    Console().print(table)

@@ -138,7 +138,7 @@ def _network(path: Path) -> Path:
 def _read(network: Path, place: str, remedy: str) -> Model:
     """A model in an ONNX file, with its card in the metadata."""
     try:
-        session = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
         card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map[CARD_ENTRY]), ModelCard)
     except KeyError:
         raise InputError(f"{place}: lacks {CARD_ENTRY} in its metadata", remedy) from None
@@ -154,7 +154,7 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
 
     from gee_core.data.augment import Normalise
     from gee_core.evaluation import early_exit
-    from gee_core.gene_file import load_genes, read_header
+    from gee_core.gene_file import read_genes, read_header
     from gee_core.genome.copying import without_logs
     from gee_core.model.base import SpikingNetwork
     from gee_core.training.loop import for_inference
@@ -170,7 +170,7 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         except ValueError as error:
             raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
-        net, normalise = for_inference(load_genes(path, header)), Normalise(card.mean, card.std)
+        net, normalise = for_inference(read_genes(path, header)), Normalise(card.mean, card.std)
 
     @torch.no_grad()
     def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:

@@ -11,11 +11,13 @@ from gee_core.config import NetworkConfig, Params
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import load_genes, read_header
+from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import architecture_of
+from gee_core.model.wired import architecture_of, wired_network
+from gee_core.pretrained.files import list_pretrained, pretrained_card
+from gee_core.pretrained.shipped import load_pretrained
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -76,15 +78,20 @@ def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork,
         if register:
             register_if_configured(path, header)
         try:
-            return (load_pair(path), None) if header is None else (load_genes(path, header), header.card)
+            return (load_pair(path), None) if header is None else (read_genes(path, header), header.card)
         except DivergedError as error:
             error.remedy = "lower train.lr, then `dvc repro train`" if ours else "train it again with a lower learning rate"
             raise
 
 
 def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
-    """The plain network in `train.init_from`, encoded with `network.n_genes`, and each layer's relative error."""
+    """The network that training starts from: the plain one in `train.init_from`, encoded, and each layer's relative error.
+
+    A network that comes with GEE has genes already, and no errors.
+    """
     assert params.train.init_from is not None and params.network.n_genes is not None
+    if params.train.init_from in list_pretrained():
+        return _shipped_network(params, meta, params.train.init_from), {}
     path = Path(params.train.init_from)
     plain = params.network.model_copy(update={"n_genes": None})
     try:
@@ -95,6 +102,23 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
             "name a network.safetensors of this network trained with network.n_genes = null, or null",
         ) from None
     return _compress(net, params.network.n_genes)
+
+
+def _shipped_network(params: Params, meta: Meta, name: str) -> SpikingNetwork:
+    """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
+    shipped, card = load_pretrained(name), pretrained_card(name)
+    found, wanted = architecture_of(shipped), params.network.structure().model_dump(exclude={"T"})
+    theirs = found.network.model_dump(include=set(wanted))
+    differing = [f"network.{key} {value}" for key, value in theirs.items() if value != wanted[key]]
+    if found.in_channels != meta.in_channels:
+        differing.append(f"images of {found.in_channels} channels")
+    if differing:
+        raise InputError(f"train.init_from = {name}: has {', '.join(differing)}", "set it so, or init_from to null")
+    net = wired_network(params.network, meta, None, params.base.seed)
+    kept = card.class_names == meta.class_names
+    state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
+    net.load_state_dict(net.state_dict() | state)
+    return net
 
 
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:

@@ -15,6 +15,17 @@ from gee_core.evaluation.activity import energy_text
 from pipelines.inputs.measured import Exported
 
 TEXT = """\
+---
+library_name: gee
+pipeline_tag: image-classification
+tags: [spiking-neural-network, genetic-encoding]
+model-index:
+- name: {{ name }}
+  results:
+  - task: {type: image-classification}
+    dataset: {name: {{ meta.dataset | tojson }}, type: {{ meta.dataset | tojson }}}
+    metrics: [{type: accuracy, value: {{ "%.4f" | format(measured.test_accuracy) }}}]
+---
 {% set network, n_genes, size = params.network, params.network.n_genes, meta.image_size %}
 # {{ name }}
 

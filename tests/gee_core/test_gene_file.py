@@ -3,19 +3,27 @@
 import json
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from spikingjelly.activation_based.functional import reset_net
+from spikingjelly.activation_based.model import sew_resnet
+from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, read_card, read_header, save_genes
+from gee_core.export.model_card import GENES_ENTRY
+from gee_core.gene_file import GENE_FORMATS, load_genes, read_card, read_header, save_genes
+from gee_core.genome.encoding import decode, encode
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
@@ -231,3 +239,95 @@ def test_tensors_of_another_network_or_that_are_not_finite_are_refused(tensors, 
 def test_a_header_that_is_no_json_object_is_refused(entry, path):
     path.write_bytes(to_bytes(load_file(path), {GENES_ENTRY: entry}))
     assert refused(path).startswith("damaged")
+
+
+class Convolutions(nn.Module):
+    """A module that ``build_network`` did not make."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.stem, self.second, self.third = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 8, 3, bias=False)
+        self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.norm(self.third(self.second(self.stem(x)).relu()).relu()).mean((2, 3)))
+
+
+def trained(net, example):
+    """``net``, encoded, after ten steps, in evaluation mode."""
+    net = encode(net, 5, example=example).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    for _ in range(10):
+        output = net(example)
+        (output.mean(0) if output.ndim > 2 else output).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        reset_net(net)
+    return net.eval()
+
+
+@EVERY_FORMAT
+def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded_as_a_network_of_ours(format, tmp_path):
+    x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    net, path = trained(Convolutions(), x), tmp_path / "genes.safetensors"
+    save_genes(path, net, format, {"by": "hand"})
+    fresh = Convolutions()
+    back = load_genes(path, fresh).eval()
+    assert read_card(path) == {"by": "hand"} and not hasattr(fresh, "genome")
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(back.state_dict()[name], expected(name, tensor, format)), name
+    if format == "fp32":
+        assert torch.equal(back(x), net(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "made_by", ["torchvision.models.resnet18()", "sew_resnet.sew_resnet18(cnf='ADD', spiking_neuron=IFNode)"]
+)
+def test_networks_of_other_libraries_come_back_in_another_process_with_equal_outputs(made_by, tmp_path):
+    code = f"""
+import torch, torchvision
+from spikingjelly.activation_based.model import sew_resnet
+from spikingjelly.activation_based.neuron import IFNode
+from gee_core import load_genes
+torch.manual_seed(1)
+net = {made_by}
+x = torch.load({str(tmp_path / "x.pt")!r})
+with torch.no_grad():
+    torch.save(load_genes({str(tmp_path / "genes.safetensors")!r}, net).eval()(x), {str(tmp_path / "y.pt")!r})
+"""
+    names = {"torchvision": torchvision, "sew_resnet": sew_resnet, "IFNode": IFNode}
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    net = trained(eval(made_by, names), x)
+    save_genes(tmp_path / "genes.safetensors", net)
+    torch.save(x, tmp_path / "x.pt")
+    subprocess.run([sys.executable, "-c", code], check=True)
+    rounded = load_genes(tmp_path / "genes.safetensors", eval(made_by, names)).eval()
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "y.pt"), rounded(x))
+    numbers = sum(tensor.nbytes for tensor in decode(net).state_dict().values())
+    assert (tmp_path / "genes.safetensors").stat().st_size < numbers / 10
+
+
+def test_a_file_of_another_module_is_refused_by_the_name_that_does_not_fit(path, tmp_path):
+    x, other = torch.zeros(1, 3, 12, 12), tmp_path / "module.safetensors"
+    save_genes(other, encode(Convolutions(), 4, example=x))
+    more = Convolutions()
+    more.extra = nn.BatchNorm2d(8)
+    fewer = Convolutions()
+    fewer.norm = nn.Identity()
+    for net, says in (
+        (nn.Linear(2, 2), "Linear has no attribute `stem`"),
+        (more, "the file has no extra.bias"),
+        (fewer, "the file has a norm.bias"),
+        (Convolutions(5), "size mismatch for head.weight"),
+        (encode(Convolutions(), 4, example=x), "is no parameter"),
+    ):
+        with pytest.raises(InputError, match=f"does not fit this module.*{says}.*make the module by the code that made"):
+            load_genes(other, net)
+    with pytest.raises(InputError, match=r"module that build_network did not make: gee_core\.load_genes fills a fresh one"):
+        load(other)
+    with pytest.raises(InputError, match=r"holds a network of build_network: read it with gee_core\.load"):
+        load_genes(path, Convolutions())
+    with pytest.raises(ValueError, match="Convolutions was not made by build_network: save its state_dict"):
+        save_genes(tmp_path / "plain.safetensors", Convolutions())

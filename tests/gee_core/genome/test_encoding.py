@@ -1,6 +1,7 @@
 """A genetic network is the plain network that its genes decode to, wherever its convolutions live."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -158,3 +159,24 @@ def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again
 def test_an_argument_that_does_not_fit_is_refused_by_name(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         encode(branches(encoded=False), G, **arguments)
+
+
+def test_a_ratio_chooses_the_most_genes_that_keep_within_it_and_too_many_genes_are_warned_of():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Conv2d(32, 16, 3), nn.BatchNorm2d(16))
+    x, before = torch.zeros(1, 3, 12, 12), sum(p.numel() for p in net.parameters())
+
+    def parameters(**how) -> int:
+        return sum(p.numel() for p in encode(net, example=x, **how).parameters())
+
+    g = encode(net, ratio=0.4, example=x).genome.n_genes
+    assert parameters(n_genes=g) <= 0.4 * before < parameters(n_genes=g + 1)
+    most = encode(net, ratio=1.0, example=x).genome.n_genes
+    with warnings.catch_warnings(action="error"):
+        encode(net, most, example=x)
+    with pytest.warns(UserWarning, match=rf"parameters in place of {before:,}; up to n_genes={most} there would be fewer"):
+        encode(net, most + 1, example=x)
+    with pytest.raises(ValueError, match=r"ratio = 0.05: with a single gene the network keeps 0\.\d+ of its parameters"):
+        encode(net, ratio=0.05, example=x)
+    for how in ({}, {"n_genes": 4, "ratio": 0.4}):
+        with pytest.raises(ValueError, match=r"give exactly one of n_genes, such as 64, and ratio, such as 0.4"):
+            encode(net, example=x, **how)

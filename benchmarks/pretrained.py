@@ -1,0 +1,129 @@
+"""Makes the trained networks in gee_core/pretrained/ again, or ships others.
+
+    python -m benchmarks.pretrained rebuild cifarnet.digits             # in a clone of its own; compares with the shipped one
+    python -m benchmarks.pretrained rebuild cifarnet.cifar10 --data D   # D: where the images are
+    python -m benchmarks.pretrained ship cifarnet.digits --run F --hours 0.02   # F: a project whose run ended
+
+`make pretrained NAME=cifarnet.digits DATA=…` is the first. A rebuilt network equals the shipped one on the same kind of CPU.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, external_data_helper
+
+from gee_core.checkpoint import load
+from gee_core.gene_file import save_genes
+from gee_core.pretrained.files import FOLDER, PretrainedCard, pretrained_card
+from gee_core.storage.json_object import as_model
+from pipelines.project.git import git_commit
+from pipelines.project.params import read_sections
+
+PAPER = "https://arxiv.org/abs/2411.06792"
+CIFAR10 = ("CIFAR-10 (Krizhevsky 2009), all 50,000 training images", "no licence stated; free for research")
+PRESETS = {
+    "cifarnet.cifar10": ("cifar10-cpu", *CIFAR10),
+    "cifarnet-small.cifar10": ("cifar10-128kb", *CIFAR10),
+    "cifarnet.fashion_mnist": ("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT"),
+    "cifarnet.digits": ("digits", "UCI optical digits as in scikit-learn, 1,438 images", "CC BY 4.0"),
+    "cifarnet.nmnist": ("nmnist", "N-MNIST (Orchard et al. 2015), 1,000 recordings", "CC BY-SA 4.0"),
+    "cifarnet.photographs": ("photographs", "3,140 photographs of Imagenette", "ImageNet: research only"),
+}
+"""The preset that trains each network, its images and their licence."""
+
+
+def ship(name: str, run: Path, hours: float, machine: str, command: str, folder: Path = FOLDER) -> PretrainedCard:
+    """Write the network that the project ``run`` trained and exported to ``folder``, in place of the one of its name."""
+    _, data, data_licence = PRESETS[name]
+    exported, measured = run / "models/export", json.loads((run / "reports/evaluate/metrics.json").read_text())
+    genes = json.loads((run / "reports/export/metrics.json").read_text())
+    accuracy, n = genes["genes_accuracy"], json.loads((run / "data/prepared/meta.json").read_text())["n_test"]
+    about = {
+        "name": name,
+        "accuracy": accuracy,
+        "standard_error": round((accuracy * (1 - accuracy) / n) ** 0.5, 4),
+        "test_images": n,
+        "parameters": measured["parameters"],
+        "energy_uj": round(1e3 * measured["energy_mj"], 3),
+        "data": data,
+        "data_licence": data_licence,
+        "licence": "MIT",
+        "paper": PAPER,
+        "command": command,
+        "seed": read_sections(run / "params.yaml", "name a project", "repair it")["base"]["seed"],
+        "commit": git_commit(run) or "unknown",
+        "machine": machine,
+        "hours": hours,
+    }
+    card = as_model(json.loads((exported / "meta.json").read_text()) | about, PretrainedCard)
+    for old in folder.glob(f"{name}-*"):
+        old.unlink()
+    written = folder / f"{name}.safetensors"
+    save_genes(written, load(exported / "genes.safetensors"), "int8", card.model_dump(mode="json"))
+    file = written.rename(folder / f"{name}-{hashlib.sha256(written.read_bytes()).hexdigest()[:8]}.safetensors")
+    graph = without_matrices(onnx.load(exported / "genes.onnx"), file)
+    onnx.save(graph, file.with_suffix(".onnx"))
+    return card
+
+
+def without_matrices(model: onnx.ModelProto, genes: Path) -> onnx.ModelProto:
+    """``model``, of ``genes.onnx``, whose constants of int8 lie in the file ``genes`` that has the same."""
+    content = genes.read_bytes()
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.INT8:
+            start = content.index(tensor.raw_data)
+            length = len(tensor.raw_data)
+            external_data_helper.set_external_data(tensor, genes.name, start, length)
+            tensor.ClearField("raw_data")
+    return model
+
+
+def rebuild(name: str, data: str | None, project: Path) -> None:
+    """Train ``name`` in a clone at ``project`` and print how far it is from the shipped one."""
+    preset, *_ = PRESETS[name]
+    if not project.is_dir():
+        subprocess.run(["git", "clone", "--quiet", Path.cwd(), project], check=True)
+    start = time.monotonic()
+    gee = [sys.executable, "-m", "pipelines.cli"]
+    if preset != "digits":
+        subprocess.run([*gee, "preset", preset, *(["--data", data] if data else [])], cwd=project, check=True)
+    subprocess.run([*gee, "run"], cwd=project, check=True)
+    hours = (time.monotonic() - start) / 3600
+    found = json.loads((project / "reports/export/metrics.json").read_text())["genes_accuracy"]
+    shipped = pretrained_card(name)
+    away = 100 * (found - shipped.accuracy)
+    error = 100 * shipped.standard_error
+    then = f"{shipped.accuracy:.2%} in {shipped.hours:.2f} h on {shipped.machine}"
+    print(f"{name}: {found:.2%} in {hours:.2f} h; the shipped one: {then}")
+    print(f"{away:+.2f} points, the standard error of either being {error:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    again = commands.add_parser("rebuild", help="train one as it was, and compare")
+    again.add_argument("--data", help="folder of its images")
+    again.add_argument("--project", type=Path, help="the clone, which is resumed (default: a new temporary one)")
+    new = commands.add_parser("ship", help="put the network of a finished run into the package")
+    new.add_argument("--run", type=Path, required=True, help="folder of the project")
+    new.add_argument("--hours", type=float, required=True, help="how long the run took")
+    new.add_argument("--machine", required=True, help="on which machine, for the card")
+    new.add_argument("--trained-by", required=True, help="the command, for the card")
+    for each in (again, new):
+        each.add_argument("name", choices=PRESETS)
+    args = parser.parse_args()
+    if args.command == "ship":
+        print(ship(args.name, args.run, args.hours, args.machine, args.trained_by).model_dump_json(indent=1))
+    else:
+        rebuild(args.name, args.data, args.project or Path(tempfile.mkdtemp(prefix="gee-pretrained-")) / "clone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The files of the networks that come with the package, by name, and their cards; nothing here loads torch."""
+
+import difflib
+import hashlib
+from pathlib import Path
+
+from safetensors import safe_open
+
+from gee_core.errors import InputError
+from gee_core.export.model_card import GENES_ENTRY, ModelCard
+from gee_core.storage.json_object import as_model, parse_json_object
+
+FOLDER = Path(__file__).parent
+
+
+class PretrainedCard(ModelCard):
+    """What a shipped file says of its network."""
+
+    name: str
+    """`ARCHITECTURE.DATA`."""
+    accuracy: float
+    """On all test images, in [0, 1], of the file's own int8 genes."""
+    standard_error: float
+    """Of the accuracy, by the number of test images."""
+    test_images: int
+    parameters: int
+    energy_uj: float
+    """Eq. 17, µJ per test image."""
+    data: str
+    """The images that it learned from."""
+    data_licence: str
+    licence: str
+    paper: str
+    command: str
+    """What trained it, in a clone of the repository at `commit`."""
+    seed: int
+    commit: str
+    machine: str
+    hours: float
+    """Of the whole command on that machine."""
+
+
+def list_pretrained() -> list[str]:
+    """The names that ``load_pretrained`` knows."""
+    return sorted(_files())
+
+
+def pretrained_card(name: str) -> PretrainedCard:
+    """The card of a shipped network, without its tensors; errors as of ``load_pretrained``."""
+    with safe_open(pretrained_file(name), "np") as file:
+        return as_model(parse_json_object(file.metadata()[GENES_ENTRY])["card"], PretrainedCard)
+
+
+def pretrained_file(name: str) -> Path:
+    """The file of a shipped network, whose checksum its name has; its ONNX graph lies beside it, with the ending .onnx."""
+    files = _files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files, 1)
+        remedy = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(files))}"
+        raise InputError(f"no trained network is called {name!r}", remedy)
+    path = files[name]
+    if hashlib.sha256(path.read_bytes()).hexdigest()[:8] != path.stem.rpartition("-")[2]:
+        raise InputError(f"{path}: damaged, its checksum is not the one in its name", "install GEE again")
+    return path
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem.rpartition("-")[0]: path for path in FOLDER.glob("*.safetensors")}

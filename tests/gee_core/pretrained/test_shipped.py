@@ -1,0 +1,92 @@
+"""Every network that comes with the package: its file, its card, and what it answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from gee_core.errors import InputError
+from gee_core.model.network import count_parameters
+from gee_core.pretrained import files
+from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
+from gee_core.pretrained.shipped import load_pretrained, transforms
+
+RECORDED = Path(__file__).with_name("outputs.json")
+"""Logits of ``inputs`` by the checksum of a file, from when it was shipped."""
+
+ROOT = Path(__file__).parents[3]
+
+EACH = pytest.mark.parametrize("name", list_pretrained())
+
+
+def inputs(card) -> torch.Tensor:
+    """Blots, which are like no images, and counts of events."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, card.events.frames) if card.events else (6,)
+    coarse = torch.randint(0, 256, (*shape, card.in_channels, 4, 4), generator=generator).flatten(0, -4).float()
+    fine = torch.nn.functional.interpolate(coarse, (card.image_size,) * 2, mode="bilinear").unflatten(0, shape)
+    return fine // 32 if card.events else fine.round()
+
+
+def logits(net) -> torch.Tensor:
+    with torch.no_grad():
+        return net(transforms(net.card)(inputs(net.card))).mean(0)
+
+
+@EACH
+def test_a_network_answers_as_it_did_when_it_was_shipped(name):
+    net, file = load_pretrained(name), pretrained_file(name)
+    assert not net.training and net.genome.n_genes == net.card.n_genes
+    recorded = json.loads(RECORDED.read_text())[file.stem]
+    torch.testing.assert_close(logits(net), torch.tensor(recorded), rtol=0, atol=1e-3)
+
+
+@EACH
+def test_onnx_runtime_answers_as_torch_with_the_matrices_in_the_file_of_genes(name):
+    net, graph = load_pretrained(name), pretrained_file(name).with_suffix(".onnx")
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    x = transforms(net.card)(inputs(net.card))
+    (found,) = session.run(None, {"images": (x if x.ndim == 4 else x.transpose(0, 1)).contiguous().numpy()})
+    np.testing.assert_array_equal(found.argmax(1), logits(net).argmax(1).numpy())
+    assert graph.stat().st_size < pretrained_file(name).stat().st_size
+
+
+@EACH
+def test_a_card_says_who_trained_the_network_on_what_and_how_well_it_does(name):
+    card, net = pretrained_card(name), load_pretrained(name)
+    assert (card.name, card.parameters) == (name, count_parameters(net))
+    assert card.standard_error == pytest.approx((card.accuracy * (1 - card.accuracy) / card.test_images) ** 0.5, abs=1e-4)
+    assert card.command.startswith("gee ") and card.hours > 0 and card.data_licence
+    row = f"| `{name}` | {card.accuracy:.1%} ± {card.standard_error:.1%} | {card.parameters:,} |"
+    assert row.replace("%", " %") in (ROOT / "docs/pretrained.md").read_text()
+
+
+def test_all_of_them_take_three_megabytes():
+    assert sum(path.stat().st_size for path in files.FOLDER.glob("*.safetensors")) <= 3e6
+    assert len(list(files.FOLDER.glob("*.onnx"))) == len(list_pretrained()) >= 6
+
+
+def test_an_unknown_name_and_a_changed_byte_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"no trained network is called 'cifarnet.digit': did you mean cifarnet.digits\?"):
+        load_pretrained("cifarnet.digit")
+    with pytest.raises(InputError, match=r"called 'vgg': choose one of .*cifarnet.digits"):
+        load_pretrained("vgg")
+    content = bytearray(pretrained_file("cifarnet.digits").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / pretrained_file("cifarnet.digits").name).write_bytes(content)
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match=r"damaged, its checksum is not the one in its name: install GEE again"):
+        load_pretrained("cifarnet.digits")
+
+
+def test_images_of_any_size_are_cut_square_and_those_of_other_channels_refused():
+    card = pretrained_card("cifarnet.digits")
+    wide = torch.zeros(2, 1, 8, 12)
+    wide[..., 2:10] = inputs(card)[:2]
+    torch.testing.assert_close(transforms(card)(wide), transforms(card)(inputs(card)[:2]))
+    assert transforms(card)(torch.zeros(1, 1, 100, 70)).shape == (1, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"expected images \(B, C, H, W\) with 1 channels, got shape \(2, 3, 8, 8\)"):
+        transforms(card)(torch.zeros(2, 3, 8, 8))
