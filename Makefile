@@ -12,9 +12,13 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run test test-all lint docs install install-dev lock clean
+.PHONY: run pretrained test test-all lint docs install install-dev lock clean
 run: install
 	@$(BIN)/gee run
+
+# Trains a network of gee_core/pretrained again: make pretrained NAME=cifarnet.cifar10 DATA=folder
+pretrained: install-dev
+	@$(BIN)/python -m benchmarks.pretrained rebuild $(NAME) $(if $(DATA),--data $(DATA))
 
 test: install-dev
 	@$(PYTEST) -m "not slow"
