@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from gee_core.config import GeneFormat, Positive, StrictModel
 from gee_core.errors import InputError, in_short
-from gee_core.export.model_card import GENES_ENTRY
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
@@ -39,6 +38,9 @@ GENE_FORMATS = (*FLOATS, *BITS)
 """Formats of the matrices."""
 
 VERSION = 1
+
+GENES_ENTRY = "gee.genes"
+"""The key of the metadata; one only, because safetensors writes several in any order."""
 
 SAME_CODE = "make the module by the code that made the saved one"
 

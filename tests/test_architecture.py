@@ -43,6 +43,7 @@ ORDER = (
     ("evaluation",),
     ("evolution",),
     ("export",),
+    ("pretrained",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 

@@ -9,9 +9,6 @@ from gee_core.config import Events, StrictModel
 CARD_ENTRY = "gee.card"
 """The key of the card in the metadata of ONNX and NIR files."""
 
-GENES_ENTRY = "gee.genes"
-"""The key of the metadata of a file of genes; one only, because safetensors writes several in any order."""
-
 
 class ModelCard(StrictModel, extra="ignore"):
     """The content of meta.json, and of the entry in the metadata of ONNX and NIR files."""

@@ -1,6 +1,7 @@
 """Which convolutions of a network can be encoded, and why the others cannot."""
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -83,3 +84,32 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
                 f"module {names[conv]!r} has kernel {conv.kernel_size}, {names[convs[1]]!r} has {convs[1].kernel_size}: "
                 "a chain shares one kernel size, since each encoding serves two layers"
             )
+
+
+def genes_within(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
+    """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters; ValueError if none."""
+    total, kept, per_gene = _sizes(net, chain)
+    most = int((math.sqrt(per_gene**2 + 4 * max(0.0, ratio * total - kept)) - per_gene) / 2)  # g² + g·K·Σ C_l ≤ what is left
+    if most < 1:
+        least = (kept + per_gene + 1) / total
+        raise ValueError(f"ratio = {ratio}: with a single gene the network keeps {least:.3f} of its parameters: take more")
+    return most
+
+
+def larger(net: nn.Module, chain: Sequence[nn.Conv2d], n_genes: int) -> str | None:
+    """What to say where ``n_genes`` make ``net`` larger."""
+    total, kept, per_gene = _sizes(net, chain)
+    after = kept + n_genes * per_gene + n_genes**2
+    if after <= total:
+        return None
+    said = f"encode: {after:,} parameters in place of {total:,}"
+    if kept + per_gene + 1 > total:
+        return f"{said}, and no n_genes makes them fewer"
+    return f"{said}; up to n_genes={genes_within(net, chain, 1.0)} there would be fewer"
+
+
+def _sizes(net: nn.Module, chain: Sequence[nn.Conv2d]) -> tuple[int, int, int]:
+    """Parameters of ``net``, those that stay beside genes, and the numbers of a gene but for O."""
+    total = sum(parameter.numel() for parameter in net.parameters())
+    encoded = sum(conv.weight.numel() for conv in chain[1:])
+    return total, total - encoded, math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)

@@ -10,7 +10,6 @@ Shapes: K kernel positions (k*k), I in-channels, J out-channels, G genes.
 """
 
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.errors import InputError, whole_number
-from gee_core.genome.chain import check_chain, explore, summary
+from gee_core.genome.chain import check_chain, explore, genes_within, larger, summary
 from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.weight import decode_conv, decode_macs
@@ -217,30 +216,12 @@ def encode(
     seed = checked_seed(seed)
     encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
     if ratio is not None:
-        encoded, genome, chain = encoded_copy(net, _most_genes(net, chain, ratio), None, chain)
-    elif (after := _n_numbers(encoded)) > (before := _n_numbers(net)):
-        most = _most_genes(net, chain, 1.0)
-        said = f"encode: {after:,} parameters in place of {before:,}; up to n_genes={most} there would be fewer"
+        encoded, genome, chain = encoded_copy(net, genes_within(net, chain, ratio), None, chain)
+    elif said := larger(net, chain, genome.n_genes):
         warnings.warn(said, stacklevel=2)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
     return encoded
-
-
-def _most_genes(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
-    """The greatest g with which ``net`` has at most ``ratio`` of its parameters: g² + g·K·Σ C_l ≤ what is left for genes."""
-    encodable = sum(conv.weight.numel() for conv in chain[1:])
-    left = ratio * _n_numbers(net) - (_n_numbers(net) - encodable)
-    per_gene = math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)
-    most = int((math.sqrt(per_gene**2 + 4 * max(0.0, left)) - per_gene) / 2)
-    if most < 1:
-        least = (_n_numbers(net) - encodable + per_gene + 1) / _n_numbers(net)
-        raise ValueError(f"ratio = {ratio}: with a single gene the network keeps {least:.3f} of its parameters: take more")
-    return most
-
-
-def _n_numbers(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def encoded_copy(

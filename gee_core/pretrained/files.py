@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from gee_core.errors import InputError
-from gee_core.export.model_card import GENES_ENTRY, ModelCard
+from gee_core.export.model_card import ModelCard
 from gee_core.storage.json_object import as_model, parse_json_object
 
 FOLDER = Path(__file__).parent
@@ -48,7 +48,8 @@ def list_pretrained() -> list[str]:
 def pretrained_card(name: str) -> PretrainedCard:
     """The card of a shipped network, without its tensors; errors as of ``load_pretrained``."""
     with safe_open(pretrained_file(name), "np") as file:
-        return as_model(parse_json_object(file.metadata()[GENES_ENTRY])["card"], PretrainedCard)
+        (entry,) = file.metadata().values()
+    return as_model(parse_json_object(entry)["card"], PretrainedCard)
 
 
 def pretrained_file(name: str) -> Path:

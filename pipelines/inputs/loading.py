@@ -16,8 +16,6 @@ from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import architecture_of, wired_network
-from gee_core.pretrained.files import list_pretrained, pretrained_card
-from gee_core.pretrained.shipped import load_pretrained
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -90,6 +88,8 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
     A network that comes with GEE has genes already, and no errors.
     """
     assert params.train.init_from is not None and params.network.n_genes is not None
+    from gee_core.pretrained.files import list_pretrained
+
     if params.train.init_from in list_pretrained():
         return _shipped_network(params, meta, params.train.init_from), {}
     path = Path(params.train.init_from)
@@ -106,6 +106,9 @@ def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[st
 
 def _shipped_network(params: Params, meta: Meta, name: str) -> SpikingNetwork:
     """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
+    from gee_core.pretrained.files import pretrained_card
+    from gee_core.pretrained.shipped import load_pretrained
+
     shipped, card = load_pretrained(name), pretrained_card(name)
     found, wanted = architecture_of(shipped), params.network.structure().model_dump(exclude={"T"})
     theirs = found.network.model_dump(include=set(wanted))

@@ -7,7 +7,6 @@ from gee_core.config import Params
 from gee_core.config.genes import SETTINGS
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype, configured_genotype
-from gee_core.pretrained.files import list_pretrained, pretrained_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.watched_files import check_in_inputs
@@ -60,6 +59,8 @@ def init_from_files(params: Params) -> list[Path]:
     """The checkpoint in `train.init_from` and its .json, or the file of a shipped network, that a training run depends on."""
     if params.train.init_from is None:
         return []
+    from gee_core.pretrained.files import list_pretrained, pretrained_file
+
     if params.train.init_from in list_pretrained():
         return [pretrained_file(params.train.init_from)]
     path = Path(params.train.init_from)

@@ -120,7 +120,10 @@ BROUGHT = [
         remedy="copy the file there and set evolve.start to inputs/genotype.json",
     ),
     brought(
-        f"train.init_from = {PLAIN}: {PLAIN}: no such file", param("train.init_from", PLAIN), remedy="or set null", run="train"
+        f"train.init_from = {PLAIN}: {PLAIN}: no such file",
+        param("train.init_from", PLAIN),
+        remedy="or name one that `gee pretrained` lists",
+        run="train",
     ),
     brought(
         f"train.init_from = {PLAIN}: damaged",

@@ -21,8 +21,7 @@ from torch import nn
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.export.model_card import GENES_ENTRY
-from gee_core.gene_file import GENE_FORMATS, load_genes, read_card, read_header, save_genes
+from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, load_genes, read_card, read_header, save_genes
 from gee_core.genome.encoding import decode, encode
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
