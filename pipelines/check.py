@@ -11,9 +11,10 @@ from pathlib import Path
 from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
+from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import check_network, network_digest
 from pipelines.inputs.search import check_search
-from pipelines.inputs.starts import init_from_files, start_files
+from pipelines.inputs.starts import start_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder

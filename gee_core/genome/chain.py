@@ -87,7 +87,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
 
 
 def genes_within(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
-    """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters; ValueError if none."""
+    """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters; else ValueError."""
     total, kept, per_gene = _sizes(net, chain)
     most = int((math.sqrt(per_gene**2 + 4 * max(0.0, ratio * total - kept)) - per_gene) / 2)  # g² + g·K·Σ C_l ≤ what is left
     if most < 1:

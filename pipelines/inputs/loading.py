@@ -1,4 +1,4 @@
-"""Loads the prepared images and trained networks, and encodes a plain network for `train.init_from` and `gee encode`."""
+"""Loads the prepared images and trained networks, and encodes a plain network for `gee encode`."""
 
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import architecture_of, wired_network
+from gee_core.model.wired import architecture_of
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.inputs.remedies import PREPARE, remedy
@@ -82,48 +82,6 @@ def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork,
             raise
 
 
-def encoded_network(params: Params, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
-    """The network that training starts from: the plain one in `train.init_from`, encoded, and each layer's relative error.
-
-    A network that comes with GEE has genes already, and no errors.
-    """
-    assert params.train.init_from is not None and params.network.n_genes is not None
-    from gee_core.pretrained.files import list_pretrained
-
-    if params.train.init_from in list_pretrained():
-        return _shipped_network(params, meta, params.train.init_from), {}
-    path = Path(params.train.init_from)
-    plain = params.network.model_copy(update={"n_genes": None})
-    try:
-        net = load_configured(path, plain, meta)
-    except InputError as error:
-        raise InputError(
-            f"train.init_from = {path}: {error.problem.removeprefix(f'{path}: ')}",
-            "name a network.safetensors of this network trained with network.n_genes = null, or null",
-        ) from None
-    return _compress(net, params.network.n_genes)
-
-
-def _shipped_network(params: Params, meta: Meta, name: str) -> SpikingNetwork:
-    """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
-    from gee_core.pretrained.files import pretrained_card
-    from gee_core.pretrained.shipped import load_pretrained
-
-    shipped, card = load_pretrained(name), pretrained_card(name)
-    found, wanted = architecture_of(shipped), params.network.structure().model_dump(exclude={"T"})
-    theirs = found.network.model_dump(include=set(wanted))
-    differing = [f"network.{key} {value}" for key, value in theirs.items() if value != wanted[key]]
-    if found.in_channels != meta.in_channels:
-        differing.append(f"images of {found.in_channels} channels")
-    if differing:
-        raise InputError(f"train.init_from = {name}: has {', '.join(differing)}", "set it so, or init_from to null")
-    net = wired_network(params.network, meta, None, params.base.seed)
-    kept = card.class_names == meta.class_names
-    state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
-    net.load_state_dict(net.state_dict() | state)
-    return net
-
-
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
     """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after."""
     check_name(out)
@@ -133,12 +91,12 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     net, _ = load_checkpoint(path, register=True)
     if (genome := genome_of(net)) is not None:
         raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
-    encoded, errors = _compress(net, n_genes)
+    encoded, errors = compressed(net, n_genes)
     save(out, encoded)
     return errors, count_parameters(net), count_parameters(encoded)
 
 
-def _compress(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
+def compressed(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
     """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
     encoded, errors = compress(net, n_genes, convs=net.conv_chain())
     names = {module: name for name, module in net.named_modules()}

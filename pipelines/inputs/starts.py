@@ -1,4 +1,4 @@
-"""The files that a run starts from: `evolve.start`, a genotype of an earlier evolve, and `train.init_from`, a checkpoint."""
+"""The file that a search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,23 +53,3 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
 def start_files(params: Params) -> list[Path]:
     """The file in `evolve.start`, if any, that a search depends on."""
     return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]
-
-
-def init_from_files(params: Params) -> list[Path]:
-    """The checkpoint in `train.init_from` and its .json, or the file of a shipped network, that a training run depends on."""
-    if params.train.init_from is None:
-        return []
-    from gee_core.pretrained.files import list_pretrained, pretrained_file
-
-    if params.train.init_from in list_pretrained():
-        return [pretrained_file(params.train.init_from)]
-    path = Path(params.train.init_from)
-    check_in_inputs("train.init_from", path)
-    files = [path, path.with_suffix(".json")]
-    for file in files:
-        if not file.is_file():
-            remedy = (
-                f"copy the checkpoint of a plain network there, both files ({TRACKED}); or name one that `gee pretrained` lists"
-            )
-            raise InputError(f"train.init_from = {path}: {file}: no such file", remedy)
-    return files

@@ -12,9 +12,10 @@ from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
+from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import check_network, network_digest
 from pipelines.inputs.search import check_search
-from pipelines.inputs.starts import init_from_files, load_start
+from pipelines.inputs.starts import load_start
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, in_words

@@ -31,9 +31,9 @@ from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
+from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import network_digest, register_own_network
-from pipelines.inputs.starts import init_from_files
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key

@@ -19,8 +19,8 @@ from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
+from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import load_configured
-from pipelines.inputs.starts import init_from_files
 from tests.pipelines.train_cases import SIGMAS
 
 
@@ -39,7 +39,7 @@ def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
 
 def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_else(plain_checkpoint, digits, make_params):
     params, data = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits)
-    net, errors = encoding.encoded_network(params, data.meta)
+    net, errors = encoded_network(params, data.meta)
     plain = load(plain_checkpoint)
     assert genome_of(net).n_genes == 6
     decoded = dict(decode(net).named_parameters())
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, 
     def refused(reason: str, **changes) -> None:
         network = {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2} | changes
         with pytest.raises(InputError) as caught:
-            encoding.encoded_network(make_params(train={"init_from": str(path)}, network=network), load_prepared(digits).meta)
+            encoded_network(make_params(train={"init_from": str(path)}, network=network), load_prepared(digits).meta)
         message = str(caught.value)
         assert message.startswith(f"train.init_from = {path}: ")
         assert reason in message
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, 
 
 def test_a_genetic_checkpoint_and_one_that_dvc_does_not_watch_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="n_genes is 6, not None"):
-        encoding.encoded_network(make_params(train={"init_from": str(trained)}), load_prepared(digits).meta)
+        encoded_network(make_params(train={"init_from": str(trained)}), load_prepared(digits).meta)
     monkeypatch.chdir(tmp_path)
     for path in (str(trained), "models/train/network.safetensors"):
         with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
@@ -140,7 +140,7 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
     assert "relative error" in result.output
     params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
     net = load_configured(out, params.network, meta)
-    expected, _ = encoding.encoded_network(params, meta)
+    expected, _ = encoded_network(params, meta)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(for_inference(net)(x), for_inference(expected)(x))
