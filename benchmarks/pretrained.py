@@ -10,11 +10,14 @@
 import argparse
 import hashlib
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto, external_data_helper
@@ -28,20 +31,38 @@ from pipelines.project.params import read_sections
 
 PAPER = "https://arxiv.org/abs/2411.06792"
 CIFAR10 = ("CIFAR-10 (Krizhevsky 2009), all 50,000 training images", "no licence stated; free for research")
-PRESETS = {
-    "cifarnet.cifar10": ("cifar10-cpu", *CIFAR10),
-    "cifarnet-small.cifar10": ("cifar10-128kb", *CIFAR10),
-    "cifarnet.fashion_mnist": ("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT"),
-    "cifarnet.digits": ("digits", "UCI optical digits as in scikit-learn, 1,438 images", "CC BY 4.0"),
-    "cifarnet.nmnist": ("nmnist", "N-MNIST (Orchard et al. 2015), 1,000 recordings", "CC BY-SA 4.0"),
-    "cifarnet.photographs": ("photographs", "3,140 photographs of Imagenette", "ImageNet: research only"),
+UNSEARCHED = ("evolve.variant=analytic", "evolve.proxy_images=500")
+
+
+class Training(NamedTuple):
+    """How a network is trained."""
+
+    preset: str
+    data: str
+    data_licence: str
+    changes: tuple[str, ...] = ()
+    """Of the preset."""
+
+    def commands(self, data: str | None) -> list[list[str]]:
+        """Those that train it, ``data`` being the folder of the images."""
+        where = ["--data", data] if data else []
+        setting = [word for change in self.changes for word in ("-S", change)]
+        return [["gee", "preset", self.preset, *where], ["dvc", "exp", "run", *setting]]
+
+
+TRAININGS = {
+    "cifarnet.cifar10": Training("cifar10-cpu", *CIFAR10, UNSEARCHED),
+    "cifarnet-small.cifar10": Training("cifar10-small", *CIFAR10, (*UNSEARCHED, "network.n_genes=13")),
+    "cifarnet.fashion_mnist": Training("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT"),
+    "cifarnet.digits": Training("digits", "UCI optical digits as in scikit-learn, 1,438 images", "CC BY 4.0"),
+    "cifarnet.nmnist": Training("nmnist", "N-MNIST (Orchard et al. 2015), 1,000 recordings", "CC BY-SA 4.0"),
+    "cifarnet.photographs": Training("photographs", "3,140 photographs of Imagenette", "ImageNet: research only"),
 }
-"""The preset that trains each network, its images and their licence."""
 
 
-def ship(name: str, run: Path, hours: float, machine: str, command: str, folder: Path = FOLDER) -> PretrainedCard:
+def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER) -> PretrainedCard:
     """Write the network that the project ``run`` trained and exported to ``folder``, in place of the one of its name."""
-    _, data, data_licence = PRESETS[name]
+    training = TRAININGS[name]
     exported, measured = run / "models/export", json.loads((run / "reports/evaluate/metrics.json").read_text())
     genes = json.loads((run / "reports/export/metrics.json").read_text())
     accuracy, n = genes["genes_accuracy"], json.loads((run / "data/prepared/meta.json").read_text())["n_test"]
@@ -52,11 +73,11 @@ def ship(name: str, run: Path, hours: float, machine: str, command: str, folder:
         "test_images": n,
         "parameters": measured["parameters"],
         "energy_uj": round(1e3 * measured["energy_mj"], 3),
-        "data": data,
-        "data_licence": data_licence,
+        "data": training.data,
+        "data_licence": training.data_licence,
         "licence": "MIT",
         "paper": PAPER,
-        "command": command,
+        "command": " && ".join(map(shlex.join, training.commands(None if name == "cifarnet.digits" else "FOLDER"))),
         "seed": read_sections(run / "params.yaml", "name a project", "repair it")["base"]["seed"],
         "commit": git_commit(run) or "unknown",
         "machine": machine,
@@ -87,14 +108,11 @@ def without_matrices(model: onnx.ModelProto, genes: Path) -> onnx.ModelProto:
 
 def rebuild(name: str, data: str | None, project: Path) -> None:
     """Train ``name`` in a clone at ``project`` and print how far it is from the shipped one."""
-    preset, *_ = PRESETS[name]
     if not project.is_dir():
         subprocess.run(["git", "clone", "--quiet", Path.cwd(), project], check=True)
-    start = time.monotonic()
-    gee = [sys.executable, "-m", "pipelines.cli"]
-    if preset != "digits":
-        subprocess.run([*gee, "preset", preset, *(["--data", data] if data else [])], cwd=project, check=True)
-    subprocess.run([*gee, "run"], cwd=project, check=True)
+    start, here = time.monotonic(), f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in TRAININGS[name].commands(data):
+        subprocess.run(command, cwd=project, check=True, env=os.environ | {"PATH": here})
     hours = (time.monotonic() - start) / 3600
     found = json.loads((project / "reports/export/metrics.json").read_text())["genes_accuracy"]
     shipped = pretrained_card(name)
@@ -115,12 +133,11 @@ def main() -> None:
     new.add_argument("--run", type=Path, required=True, help="folder of the project")
     new.add_argument("--hours", type=float, required=True, help="how long the run took")
     new.add_argument("--machine", required=True, help="on which machine, for the card")
-    new.add_argument("--trained-by", required=True, help="the command, for the card")
     for each in (again, new):
-        each.add_argument("name", choices=PRESETS)
+        each.add_argument("name", choices=TRAININGS)
     args = parser.parse_args()
     if args.command == "ship":
-        print(ship(args.name, args.run, args.hours, args.machine, args.trained_by).model_dump_json(indent=1))
+        print(ship(args.name, args.run, args.hours, args.machine).model_dump_json(indent=1))
     else:
         rebuild(args.name, args.data, args.project or Path(tempfile.mkdtemp(prefix="gee-pretrained-")) / "clone")
 
