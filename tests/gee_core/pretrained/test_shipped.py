@@ -61,7 +61,8 @@ def test_a_card_says_who_trained_the_network_on_what_and_how_well_it_does(name):
     assert card.standard_error == pytest.approx((card.accuracy * (1 - card.accuracy) / card.test_images) ** 0.5, abs=1e-4)
     assert card.command.startswith("gee ") and card.hours > 0 and card.data_licence
     row = f"| `{name}` | {card.accuracy:.1%} ± {card.standard_error:.1%} | {card.parameters:,} |"
-    assert row.replace("%", " %") in (ROOT / "docs/pretrained.md").read_text()
+    for page in ("README.md", "docs/pretrained.md"):
+        assert row.replace("%", " %") in (ROOT / page).read_text(), page
 
 
 def test_all_of_them_take_three_megabytes():
