@@ -23,9 +23,13 @@ import onnx
 from onnx import TensorProto, external_data_helper
 
 from gee_core.checkpoint import load
+from gee_core.data.prepared import load_prepared
 from gee_core.gene_file import save_genes
+from gee_core.hardware import Compute
+from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import FOLDER, PretrainedCard, pretrained_card
 from gee_core.storage.json_object import as_model
+from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines.project.git import git_commit
 from pipelines.project.params import read_sections
 
@@ -64,8 +68,7 @@ def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER
     """Write the network that the project ``run`` trained and exported to ``folder``, in place of the one of its name."""
     training = TRAININGS[name]
     exported, measured = run / "models/export", json.loads((run / "reports/evaluate/metrics.json").read_text())
-    genes = json.loads((run / "reports/export/metrics.json").read_text())
-    accuracy, n = genes["genes_accuracy"], json.loads((run / "data/prepared/meta.json").read_text())["n_test"]
+    net, accuracy, n = accuracy_of(run)
     about = {
         "name": name,
         "accuracy": accuracy,
@@ -87,11 +90,18 @@ def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER
     for old in folder.glob(f"{name}-*"):
         old.unlink()
     written = folder / f"{name}.safetensors"
-    save_genes(written, load(exported / "genes.safetensors"), "int8", card.model_dump(mode="json"))
+    save_genes(written, net, "int8", card.model_dump(mode="json"))
     file = written.rename(folder / f"{name}-{hashlib.sha256(written.read_bytes()).hexdigest()[:8]}.safetensors")
     graph = without_matrices(onnx.load(exported / "genes.onnx"), file)
     onnx.save(graph, file.with_suffix(".onnx"))
     return card
+
+
+def accuracy_of(run: Path) -> tuple[SpikingNetwork, float, int]:
+    """The network of the int8 genes of ``run``, its accuracy on all test images in float32, and their number."""
+    net, data = load(run / "models/export/genes.safetensors"), load_prepared(run / "data/prepared")
+    accuracy, _ = accuracy_and_loss(for_inference(net), data.test, 256, data.meta.normalise, Compute.of("cpu", "fp32"))
+    return net, accuracy, len(data.test)
 
 
 def without_matrices(model: onnx.ModelProto, genes: Path) -> onnx.ModelProto:
@@ -114,7 +124,7 @@ def rebuild(name: str, data: str | None, project: Path) -> None:
     for command in TRAININGS[name].commands(data):
         subprocess.run(command, cwd=project, check=True, env=os.environ | {"PATH": here})
     hours = (time.monotonic() - start) / 3600
-    found = json.loads((project / "reports/export/metrics.json").read_text())["genes_accuracy"]
+    _, found, _ = accuracy_of(project)
     shipped = pretrained_card(name)
     away = 100 * (found - shipped.accuracy)
     error = 100 * shipped.standard_error
