@@ -24,6 +24,7 @@ from onnx import TensorProto, external_data_helper
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
+from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
 from gee_core.model.base import SpikingNetwork
@@ -60,8 +61,13 @@ TRAININGS = {
     "cifarnet.fashion_mnist": Training("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT"),
     "cifarnet.digits": Training("digits", "UCI optical digits as in scikit-learn, 1,438 images", "CC BY 4.0"),
     "cifarnet.nmnist": Training("nmnist", "N-MNIST (Orchard et al. 2015), 1,000 recordings", "CC BY-SA 4.0"),
-    "cifarnet.photographs": Training("photographs", "3,140 photographs of Imagenette", "ImageNet: research only"),
+    "cifarnet.photographs": Training("photographs", "3,140 photographs of Imagenette", "ImageNet: research only", UNSEARCHED),
 }
+
+IMAGENETTE = (
+    "tench, English springer, cassette player, chain saw, church, French horn, garbage truck, gas pump, golf ball, parachute"
+)
+"""Its classes in words; the folders have WordNet's numbers."""
 
 
 def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER) -> PretrainedCard:
@@ -86,6 +92,8 @@ def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER
         "machine": machine,
         "hours": hours,
     }
+    if training.preset == "photographs":
+        about["class_names"] = IMAGENETTE
     card = as_model(json.loads((exported / "meta.json").read_text()) | about, PretrainedCard)
     for old in folder.glob(f"{name}-*"):
         old.unlink()
@@ -93,6 +101,8 @@ def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER
     save_genes(written, net, "int8", card.model_dump(mode="json"))
     file = written.rename(folder / f"{name}-{hashlib.sha256(written.read_bytes()).hexdigest()[:8]}.safetensors")
     graph = without_matrices(onnx.load(exported / "genes.onnx"), file)
+    (entry,) = (entry for entry in graph.metadata_props if entry.key == CARD_ENTRY)
+    entry.value = card.model_dump_json()
     onnx.save(graph, file.with_suffix(".onnx"))
     return card
 

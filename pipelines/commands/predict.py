@@ -90,7 +90,17 @@ def pretrained() -> None:
 
     from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
 
-    table = Table(Column("name", no_wrap=True), "classes", "input", "T", "accuracy", "parameters", "µJ", "kB", box=None)
+    table = Table(
+        Column("name", no_wrap=True),
+        "classes",
+        "input",
+        "T",
+        Column("accuracy", no_wrap=True),
+        "parameters",
+        "µJ",
+        "kB",
+        box=None,
+    )
     for name in list_pretrained():
         card = pretrained_card(name)
         accuracy, kilobytes = f"{card.accuracy:.1%} ± {card.standard_error:.1%}", pretrained_file(name).stat().st_size / 1000
