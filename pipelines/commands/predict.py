@@ -101,9 +101,9 @@ def pretrained() -> None:
         "kB",
         box=None,
     )
-    for name in list_pretrained():
-        card = pretrained_card(name)
-        accuracy, kilobytes = f"{card.accuracy:.1%} ± {card.standard_error:.1%}", pretrained_file(name).stat().st_size / 1000
-        numbers = [f"{card.in_channels} x {card.image_size}²", str(card.T), accuracy, f"{card.parameters:,}"]
-        table.add_row(name, str(len(card.class_names)), *numbers, f"{card.energy_uj:.3g}", f"{kilobytes:.0f}")
+    for card in map(pretrained_card, list_pretrained()):
+        kilobytes = pretrained_file(card.name).stat().st_size / 1000
+        numbers = [str(len(card.class_names)), f"{card.in_channels} x {card.image_size}²", str(card.T)]
+        numbers += [f"{card.accuracy:.1%} ± {card.standard_error:.1%}", f"{card.parameters:,}"]
+        table.add_row(card.name, *numbers, f"{card.energy_uj:.3g}", f"{kilobytes:.0f}")
     Console().print(table)
