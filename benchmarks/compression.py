@@ -27,7 +27,7 @@ from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evolve, prepare, train
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.init_from import encoded_network
+from pipelines.inputs.start_network import encoded_network
 from pipelines.project.params import load_params
 
 PRESET = Path(__file__).resolve().parent.parent / "presets/digits.yaml"

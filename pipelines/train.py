@@ -26,10 +26,11 @@ from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
-from pipelines.inputs.init_from import encoded_network, init_from_files
+from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
 from pipelines.inputs.own_network import network_digest
 from pipelines.inputs.remedies import remedy
+from pipelines.inputs.start_network import encoded_network
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console

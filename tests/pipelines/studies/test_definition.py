@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gee_core.errors import InputError
 from pipelines.project.presets import preset_names
@@ -68,12 +69,15 @@ def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(name, monkeypatch):
+def test_every_shipped_study_is_valid_on_its_own_and_on_every_preset_it_names(name, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            Image.new("RGB", (8, 8)).save(tmp_path / kind / f"{number}.png")
     study = load_study(name)
     for preset in {study.preset, "cifar10-small", *study.presets} & set(preset_names()):
-        # of the folder only its presence is checked
-        assert draft_cells(study, Request(name, preset, data=str(ROOT / "docs"), seeds=1))
+        assert draft_cells(study, Request(name, preset, data=str(tmp_path), seeds=1))
     assert study.seeds >= 3
 
 
