@@ -131,8 +131,9 @@ def rebuild(name: str, data: str | None, project: Path) -> None:
     if not project.is_dir():
         subprocess.run(["git", "clone", "--quiet", Path.cwd(), project], check=True)
     start, here = time.monotonic(), f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in TRAININGS[name].commands(data):
-        subprocess.run(command, cwd=project, check=True, env=os.environ | {"PATH": here})
+    for program, *words in TRAININGS[name].commands(data):
+        module = "pipelines.cli" if program == "gee" else program  # `gee` itself would be that of this clone
+        subprocess.run([sys.executable, "-m", module, *words], cwd=project, check=True, env=os.environ | {"PATH": here})
     hours = (time.monotonic() - start) / 3600
     _, found, _ = accuracy_of(project)
     shipped = pretrained_card(name)
