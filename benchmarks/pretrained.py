@@ -4,11 +4,10 @@
     python -m benchmarks.pretrained rebuild cifarnet.cifar10 --data D   # D: where the images are
     python -m benchmarks.pretrained ship cifarnet.digits --run F --hours 0.02   # F: a project whose run ended
 
-`make pretrained NAME=cifarnet.digits DATA=…` is the first. A rebuilt network equals the shipped one on the same kind of CPU.
+`make pretrained NAME=cifarnet.digits DATA=…` is the first.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
@@ -29,6 +28,7 @@ from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
 from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import FOLDER, PretrainedCard, pretrained_card
+from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import as_model
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines.project.git import git_commit
@@ -93,13 +93,13 @@ def ship(name: str, run: Path, hours: float, machine: str, folder: Path = FOLDER
         "hours": hours,
     }
     if training.preset == "photographs":
-        about["class_names"] = IMAGENETTE
+        about["class_names"] = IMAGENETTE.split(", ")
     card = as_model(json.loads((exported / "meta.json").read_text()) | about, PretrainedCard)
     for old in folder.glob(f"{name}-*"):
         old.unlink()
     written = folder / f"{name}.safetensors"
     save_genes(written, net, "int8", card.model_dump(mode="json"))
-    file = written.rename(folder / f"{name}-{hashlib.sha256(written.read_bytes()).hexdigest()[:8]}.safetensors")
+    file = written.rename(folder / f"{name}-{sha256(written)[:8]}.safetensors")
     graph = without_matrices(onnx.load(exported / "genes.onnx"), file)
     (entry,) = (entry for entry in graph.metadata_props if entry.key == CARD_ENTRY)
     entry.value = card.model_dump_json()

@@ -1,13 +1,13 @@
 """The files of the networks that come with the package, by name, and their cards; nothing here loads torch."""
 
 import difflib
-import hashlib
 from pathlib import Path
 
 from safetensors import safe_open
 
 from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
+from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import as_model, parse_json_object
 
 FOLDER = Path(__file__).parent
@@ -60,7 +60,7 @@ def pretrained_file(name: str) -> Path:
         remedy = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(files))}"
         raise InputError(f"no trained network is called {name!r}", remedy)
     path = files[name]
-    if hashlib.sha256(path.read_bytes()).hexdigest()[:8] != path.stem.rpartition("-")[2]:
+    if sha256(path)[:8] != path.stem.rpartition("-")[2]:
         raise InputError(f"{path}: damaged, its checksum is not the one in its name", "install GEE again")
     return path
 
