@@ -47,13 +47,15 @@ def run_command(
 
 @flow.command("serve")
 def serve_command(
-    cron: Annotated[str, typer.Option(help='When to run the pipeline, e.g. "0 2 * * *".')],
+    cron: Annotated[
+        str | None, typer.Option(help='When to run the pipeline, e.g. "0 2 * * *"; without, when asked to.')
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the pipeline's deployment.")] = "nightly",
     timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
     studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
     study_cron: Annotated[str, typer.Option(help="When to run the studies.")] = "0 4 * * 0",
 ) -> None:
-    """Run the pipeline, and studies, on a schedule until stopped; needs a Prefect server (PREFECT_API_URL).
+    """Run the pipeline, and studies, on a schedule or when asked to, until stopped; needs a Prefect server (PREFECT_API_URL).
 
     One run at a time in a project: a run that is triggered during another one waits for its end.
     """

@@ -1,7 +1,7 @@
 """The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
 
 DVC decides what to rerun. Prefect starts the tasks, runs independent stages in parallel and shows what happened. With overrides
-or a preset the flow is one task, a DVC experiment in a temporary copy of the project.
+or a preset the flow is a DVC experiment in a temporary copy of the project, whose stages run one after the other.
 """
 
 import os
@@ -17,7 +17,8 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.orchestration.ending import Outcome
 from pipelines.orchestration.flow_lock import flow_lock, say
-from pipelines.orchestration.request import Request, checked, experiment_name, stages_to_run
+from pipelines.orchestration.form import Overrides, Preset, by_key
+from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stages_to_run
 from pipelines.orchestration.server import (
     PIPELINE,
     check_server,
@@ -27,7 +28,7 @@ from pipelines.orchestration.server import (
     settle_abandoned,
     start_temporary_server,
 )
-from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
+from pipelines.orchestration.tasks import cards, harmless, publish, results_markdown, run_experiment, run_stage
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
@@ -42,26 +43,26 @@ class FlowError(Exception):
 
 @flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
 def pipeline_flow(
-    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
+    overrides: Overrides = {},  # noqa: B006 - Prefect copies it
     stages: list[str] = [],  # noqa: B006
     force: bool = False,
-    preset: str | None = None,
+    preset: Preset = None,
 ) -> State[Any]:
     """Bring the pipeline up to date, or run an experiment.
 
     Returns what became of each stage. Waits for another run in this project.
 
     Args:
-        overrides: New values by section.key of params.yaml, such as {"evolve.n_generations": 1}. Overrides and presets run as
-            a DVC experiment: params.yaml and the results in the project stay as they are.
+        overrides: New values of params.yaml, such as {"evolve": {"n_generations": 1}} or {"evolve.n_generations": 1}. Overrides
+            and presets run as a DVC experiment: params.yaml and the results in the project stay as they are.
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
-        preset: Start from this preset of presets/ instead of params.yaml, as a DVC experiment.
+        preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
     die_with_parent()
     project = find_project()
     os.chdir(project)
-    request = Request(overrides, stages, force, preset)
+    request = Request(by_key(overrides), stages, force, preset)
     try:
         params, _ = checked(request, project)
         run = claim([params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])])
@@ -83,16 +84,14 @@ def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
     results: dict[str, str] = {}
     failures: dict[str, str] = {}
     try:
+        results |= dict.fromkeys(dependencies, "not run")
         if request.is_experiment:
-            futures["experiment"] = run_experiment.submit(name, changes, request.stages, request.force, execution)
+            futures = run_experiment(request, name, changes, execution)
         else:
             for stage, needed in dependencies.items():
                 before = [futures[other] for other in needed]
                 futures[stage] = run_stage.submit(stage, execution, request.force, wait_for=before, return_state=False)
-        results |= dict.fromkeys(futures, "not run")
         _follow(futures, results, failures)
-        if request.is_experiment and not failures:  # its one result is the outcomes of its stages
-            results = futures["experiment"].state.result()
         status = "FAILED" if failures else "FINISHED"
     except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
         kill_groups()
@@ -102,16 +101,16 @@ def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
             address = _track(params, results, status, request.is_experiment)
     if failures:
         failure = "\n".join(failures[stage] for stage in futures if stage in failures)
-        publish(results_markdown(results, None), None, address, failure)
+        publish(results_markdown(results, None), address, failure)
         return Failed(message=failure.partition("\n")[0], data=failure)
     with harmless():
+        about, page_of_report = "The results in the project folder", project / PAGE if (project / PAGE).is_file() else None
         if request.is_experiment:
             about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
-            publish(results_markdown(results, None), None, address, about)
+            summary, page_of_report = experiment_summary(project, name), None
         else:
             summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
-            report = project / PAGE if (project / PAGE).is_file() else None
-            publish(results_markdown(results, summary), report, address, "The results in the project folder")
+        publish(results_markdown(results, summary), address, about, cards(summary, page_of_report) if summary else None)
     done = [stage for stage, what in results.items() if what == "ran"]
     outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)

@@ -10,9 +10,10 @@ from pipelines.check import check_inputs
 from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
 from pipelines.project.git import check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
-from pipelines.project.paths import LOCK, PARAMS
+from pipelines.project.paths import LOCK, PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
+from pipelines.reporting.summary import Summary
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -101,6 +102,13 @@ def stages_to_run(project: Path, wanted: list[str]) -> dict[str, list[str]]:
             raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(order)}")
     chosen = set(wanted or order).union(*(nx.descendants(graph, stage) for stage in wanted))
     return {stage: sorted(graph.successors(stage)) for stage in order if stage in chosen}
+
+
+def experiment_summary(project: Path, name: str) -> Summary | None:
+    """The summary in the git commit of the experiment ``name``, if its report has run."""
+    ref = git(project, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
+    text = git(project, "show", f"{ref}:./{SUMMARY}") if ref else None
+    return Summary.model_validate_json(text) if text else None
 
 
 def experiment_name(run: "FlowRun") -> str:

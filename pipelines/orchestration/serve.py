@@ -19,14 +19,14 @@ from pipelines.runtime.process_tree import exit_on_sigterm
 from pipelines.studies.definition import load_study
 
 
-def serve_flows(cron: str, name: str, timezone: str, studies: Sequence[str], study_cron: str) -> None:
-    """Run the pipeline on the schedule ``cron``, and ``studies`` on ``study_cron``, until stopped; needs a Prefect server.
+def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[str], study_cron: str) -> None:
+    """Run the pipeline on the schedule ``cron`` or, without, when asked to, and ``studies`` on ``study_cron``, until stopped.
 
     Raises:
         InputError: a schedule is none, a time zone or a study is unknown, or no server answers.
     """
     exit_on_sigterm()
-    for option, text in (("--cron", cron), ("--study-cron", study_cron)):
+    for option, text in ((("--cron", cron),) if cron else ()) + (("--study-cron", study_cron),):
         try:
             CronSchedule(cron=text)
         except ValueError:
@@ -40,7 +40,8 @@ def serve_flows(cron: str, name: str, timezone: str, studies: Sequence[str], stu
     check_server("a schedule")
     os.chdir(find_project())
     settle_abandoned(say)
-    nightly = RunnerDeployment.from_flow(pipeline_flow, name, schedule=Cron(cron, timezone=timezone), tags=["gee"])
+    schedule = Cron(cron, timezone=timezone) if cron else None
+    nightly = RunnerDeployment.from_flow(pipeline_flow, name, schedule=schedule, tags=["gee"])
     weekly, tags = Cron(study_cron, timezone=timezone), ["gee", "study"]
     serve(
         nightly,

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from gee_core.errors import InputError
 from pipelines.orchestration.dvc_output import failure, last_lines
 from pipelines.orchestration.flow_lock import flow_lock
+from pipelines.orchestration.form import Overrides, Preset, by_key
 from pipelines.orchestration.server import STUDY, claim, on_end, settle_abandoned
 from pipelines.orchestration.tasks import Watcher, publish
 from pipelines.project.paths import find_project
@@ -25,9 +26,9 @@ from pipelines.studies.reports import OUT
 @flow(name=STUDY, retries=0, on_failure=[on_end], on_crashed=[on_end])
 def study_flow(
     study: str,
-    preset: str | None = None,
+    preset: Preset = None,
     seeds: int | None = None,
-    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect copies it
+    overrides: Overrides = {},  # noqa: B006 - Prefect copies it
     force: bool = False,
 ) -> State[Any]:
     """Run the cells of a study that have no result; returns the folder of its tables. Waits for another run here.
@@ -36,12 +37,12 @@ def study_flow(
         study: A file in studies/, without its ending.
         preset: Start from this preset instead of the study's.
         seeds: Number of seeds per cell. None: the study's.
-        overrides: New values by section.key of params.yaml, in every cell, such as {"train.epochs": 5}.
+        overrides: New values of params.yaml in every cell, such as {"train": {"epochs": 5}}.
         force: Run all cells, also those that have a result.
     """
     die_with_parent()
     os.chdir(find_project())
-    request = Request(study, preset, seeds=seeds, overrides=overrides)
+    request = Request(study, preset, seeds=seeds, overrides=by_key(overrides))
     try:
         draft_cells(load_study(study), request)
     except InputError as error:
@@ -62,5 +63,5 @@ def run_study(request: Request, force: bool) -> State[Any]:
         return Failed(message=message, data=f"{message}\n{last_lines(result.stdout)}")
     page = next((line.removeprefix(TRACKED) for line in result.stdout.splitlines() if line.startswith(TRACKED)), None)
     table = (OUT / request.name / "table.md").read_text(encoding="utf-8")
-    publish(table, None, page, f"Tables and plots: {(OUT / request.name).absolute()}")
+    publish(table, page, f"Tables and plots: {(OUT / request.name).absolute()}")
     return Completed(message=f"study {request.name} is complete", data=str(OUT / request.name))

@@ -1,23 +1,27 @@
-"""Prefect's tasks: `dvc repro` of one stage, or a whole DVC experiment. Also what the page of a flow run shows next to them."""
+"""Prefect's tasks: `dvc repro` of one stage, or a stage of a DVC experiment. Also what else the page of a flow run shows."""
 
 import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from prefect import artifacts, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
+from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
+from gee_core.evaluation.activity import energy_text
 from pipelines.orchestration.dvc_output import BUSY, failure, is_hint, last_lines, outcomes, progress_in
 from pipelines.orchestration.flow_lock import wait_for_other_dvc
+from pipelines.orchestration.request import Request
 from pipelines.project.paths import find_project, python_first
-from pipelines.reporting.summary import Summary, summary_markdown
+from pipelines.reporting.summary import Summary, percent, summary_markdown
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.tracking.pipeline_run import EXECUTION
 
@@ -30,32 +34,63 @@ TRIES = 10
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
 def run_stage(stage: str, execution: str, force: bool) -> str | State[str]:
     """Run `dvc repro` of one stage; returns what became of it, which names its state too."""
-    output, code = _dvc(["repro", "--single-item", *(["--force"] if force else []), stage], execution)
+    output, code = _dvc(["repro", "--single-item", *(["--force"] if force else []), stage], execution, Watcher())
+    return _became(stage, output, code)
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
+def follow_stage(stage: str, output: "Queue[str | int]") -> str | State[str]:
+    """Show a stage of an experiment as `run_stage` does. ``output`` has the lines that it prints, then the exit code."""
+    watcher, lines = Watcher(), list[str]()
+    while isinstance(line := output.get(), str):
+        watcher(line)
+        lines.append(line)
+    return _became(stage, "\n".join(lines), line)
+
+
+def _became(stage: str, output: str, code: int) -> str | State[str]:
     if code:
         return Failed(message=failure(f"stage {stage}", code, output), data=last_lines(output))
     what = outcomes(output).get(stage, "skipped")
     return what if what == "ran" else Completed(name=what.capitalize(), data=what)
 
 
-@task(task_run_name="experiment {name}", cache_policy=NO_CACHE, retries=0)
-def run_experiment(
-    name: str, changes: list[str], stages: list[str], force: bool, execution: str
-) -> dict[str, str] | State[str]:
-    """Run a DVC experiment with ``changes`` to params.yaml in a temporary copy; returns what became of its stages."""
-    options = ["--temp", "--name", name, *(["--force"] if force else []), *(f"--set-param={change}" for change in changes)]
-    output, code = _dvc(["exp", "run", *options, *stages], execution)
-    if code:
-        return Failed(message=failure(f"experiment {name}", code, output), data=last_lines(output))
-    return outcomes(output)
+def run_experiment(request: Request, name: str, changes: list[str], execution: str) -> dict[str, PrefectFuture[Any]]:
+    """Run a DVC experiment with ``changes`` to params.yaml in a temporary copy; returns its stages, each a task from its start.
+
+    Where no stage began, the one task ``experiment`` has the message of DVC.
+    """
+    futures, output, code = dict[str, PrefectFuture[Any]](), Queue[str | int](), 1
+
+    def begin(stage: str) -> None:
+        nonlocal output
+        if futures:
+            output.put(0)
+            output = Queue()
+        futures[stage] = follow_stage.submit(stage, output, return_state=False)
+
+    def on_line(line: str) -> None:
+        for stage in outcomes(line).keys() - futures.keys():
+            begin(stage)
+        output.put(line)
+
+    force = ["--force"] if request.force else []
+    options = ["--temp", "--name", name, *force, *(f"--set-param={change}" for change in changes)]
+    try:
+        _, code = _dvc(["exp", "run", *options, *request.stages], execution, on_line)
+        if code and not futures:
+            begin("experiment")
+    finally:  # else the task would wait for ever
+        output.put(code)
+    return futures
 
 
-def _dvc(arguments: list[str], execution: str) -> tuple[str, int]:
+def _dvc(arguments: list[str], execution: str, on_line: Callable[[str], object]) -> tuple[str, int]:
     """The output and exit code of a `dvc` command."""
-    watcher = Watcher()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
     for _ in range(TRIES):
-        result = run_in_group(command, cwd=find_project(), env=env, on_line=watcher)
+        result = run_in_group(command, cwd=find_project(), env=env, on_line=on_line)
         if result.returncode == 0 or BUSY not in result.stdout:
             break
         if not wait_for_other_dvc(find_project(), get_run_logger().info):  # it has ended, or is between two stages
@@ -98,13 +133,26 @@ def results_markdown(results: dict[str, str], summary: Summary | None) -> str:
     return "\n".join([summary_markdown(summary), "", *lines] if summary else lines)
 
 
-def publish(markdown: str, page: Path | None, address: str | None, about: str) -> None:
-    """Add the table of results to the run's page, and links to the report ``page`` and to MLflow, where there are any."""
+def cards(s: Summary, page: Path | None) -> str:
+    """The numbers at the head of the report, and where the ``page`` is, on the machine that ran."""
+    sizes = f"{s.parameters:,} ({percent(s.parameter_ratio, 1)} of the plain network)"
+    found = {
+        "test accuracy": percent(s.test_accuracy),
+        "parameters": sizes,
+        "energy per image": energy_text(s.energy_mj),
+        "spikes per image": f"{s.spikes_per_image:,.0f}",
+        "accuracy under noise": percent(s.noise_accuracy),
+    }
+    rows = ["| " + " | ".join(cells) + " |" for cells in (found, len(found) * ["---"], (f"**{v}**" for v in found.values()))]
+    return "\n".join(rows + ([f"\nThe report, on the machine that ran: `{page.absolute()}`"] if page else []))
+
+
+def publish(markdown: str, address: str | None, about: str, report: str | None = None) -> None:
+    """Add the table of results to the run's page, the ``report``'s `cards`, and a link to MLflow, where there are any."""
     with harmless():
         artifacts.create_markdown_artifact(markdown, "gee-results", about)
-        if page:
-            note = "Browsers open files from the address bar only: copy the address. It is a file on the machine that ran."
-            artifacts.create_link_artifact(page.absolute().as_uri(), str(page.absolute()), "gee-report", note)
+        if report:
+            artifacts.create_markdown_artifact(report, "gee-report", "The report in short")
         if address:
             note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)

@@ -3,6 +3,7 @@
 presets/README.md describes them: `gee preset` prints the table in it.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -36,6 +37,18 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
     described = {name: (what, data, time) for name, what, data, time in rows}
     names = sorted(preset_names(), key=lambda name: list(described).index(name) if name in described else len(described))
     return {name: described.get(name, (f"not described in {path}", "", "")) for name in names}
+
+
+def changes_from_preset(params: Params) -> tuple[str, dict[str, object]]:
+    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out."""
+    values, found = _by_key(params.model_dump()), dict[str, dict[str, object]]()
+    for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
+        with contextlib.suppress(InputError):
+            preset = _by_key(_sections(DEFAULT)) | _by_key(_sections(name))
+            if preset.get("network.block") is None:  # the network's, which Params fill in
+                preset["network.block"] = params.network.block
+            found[name] = {key: value for key, value in values.items() if preset.get(key) != value}
+    return min(found.items(), key=lambda item: len(item[1]), default=("", {}))
 
 
 class Preset(NamedTuple):

@@ -95,10 +95,10 @@ class Log(_Entry):
 
 
 class Child(_Entry):
-    """A finished run below the tracker's: a candidate or a cell. Runs with one ``key`` are one run."""
+    """A finished run below the tracker's: a candidate, one scored again, or a cell. Runs with one ``key`` are one run."""
 
     kind: Literal["child"] = "child"
-    level: Literal["candidate", "cell"]
+    level: Literal["candidate", "rescore", "cell"]
     key: str
     name: str
     params: dict[str, str]
@@ -109,6 +109,14 @@ class Child(_Entry):
     start: int
     ended: int
     end: End
+
+
+class Search(_Entry):
+    """A search, of which MLflow gets views: ``genes`` and ``objectives`` are names of metrics of its candidates."""
+
+    kind: Literal["search"] = "search"
+    genes: list[str]
+    objectives: list[str]
 
 
 class Dataset(_Entry):
@@ -129,7 +137,7 @@ class Close(_Entry):
     error: str = ""
 
 
-Entry = Open | Log | Child | Dataset | LogModel | Close
+Entry = Open | Log | Child | Search | Dataset | LogModel | Close
 
 PARSE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 """Makes an entry of its JSON."""
@@ -167,6 +175,11 @@ def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, objec
 def texts(values: Mapping[str, object]) -> dict[str, str]:
     """``values`` as strings, as MLflow stores parameters and tags."""
     return {key: str(value) for key, value in values.items()}
+
+
+def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``metrics``, those in mJ as MLflow's pages show them without an exponent, in µJ: ``energy_mj`` as ``energy_uj``."""
+    return {(name[:-3] + "_uj" if (mJ := name.endswith("_mj")) else name): 1000 * v if mJ else v for name, v in metrics.items()}
 
 
 def finite_metrics(metrics: Mapping[str, float | None]) -> tuple[dict[str, float], dict[str, str]]:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.front import crowding, hypervolumes, point
+from gee_core.evolution.front import MEASURED_AS, crowding, hypervolumes, point
 from gee_core.evolution.front import ranks as fronts
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
@@ -98,6 +98,9 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     """
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:
+        if generation == 0:
+            objectives = [MEASURED_AS.get(name, name) for name in params.evolve.objectives]
+            track.search([f"gene.{name}" for name in params.searched_genes()], objectives)
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
         of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}

@@ -4,9 +4,8 @@ import json
 from collections.abc import Sequence
 
 from gee_core.config.evaluation import MEASURES
-from gee_core.config.genes import GENES
 from pipelines.tracking.redact import bare
-from pipelines.tracking.tags import LEVEL, NAME, NOTE, PARENT, STAGE, WINNER
+from pipelines.tracking.tags import LEVEL, NOTE, PARENT, STAGE, WINNER
 
 MODEL_TRAINING = "workflowType=machine_learning"
 """Ends an address: without it, MLflow would show the page among those for GenAI."""
@@ -21,28 +20,28 @@ EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 UNITS = {
     "fraction": "parts of 1, not percent; also of `noise_accuracy`, `proxy_accuracy` and `accuracy_at_r` (step: 100·r)",
     "nats": "nats per image",
-    "mJ": "millijoules per image, counted, not measured",
+    "mJ": "microjoules per image, counted, not measured",
     "spikes": "spikes per image",
     "numbers": "numbers",
     "bytes": "bytes",
     "operations": "operations per image",
 }
 UNIT_ROWS = "\n".join(
-    f"| {', '.join(f'`{name}`' for name, measure in MEASURES.items() if measure.unit == unit)} | {text} |"
+    f"| {', '.join(f'`{name}`' for name, measure in MEASURES.items() if measure.unit == unit)} | {text} |".replace("_mj", "_uj")
     for unit, text in UNITS.items()
 )
 
 DESCRIPTION = f"""\
-One run per execution of the pipeline, below it one per stage, below `evolve`'s one per candidate. Views:
-[results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}),
-[candidates by fitness](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=candidates&{MODEL_TRAINING}).
-Filters for the search field:
+[Results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}): one run per execution of the
+pipeline, called by what differs from a preset. Below it is one run per stage, below `evolve`'s one per candidate. The
+description of a run links to the candidates of its search. Filters for the search field:
 
 | filter | runs |
 |---|---|
 | `tags."{LEVEL}" = 'pipeline'` | executions, with parameters, results and the model |
 | `tags."{LEVEL}" = 'stage'` | stages, with curves, files and system metrics; `tags."{STAGE}" = 'train'`: one of them |
 | `tags."{LEVEL}" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
+| `tags."{LEVEL}" = 'rescore'` | draws of candidates that were scored again |
 | `metrics."gene.omega_X" > 0.5` | those with such a gene |
 | `tags."{WINNER}" = 'true'` | the candidates that won |
 | `tags."{PARENT}" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
@@ -58,43 +57,81 @@ of several objectives, 1 is the front. Candidates get these at its end, but for 
 {UNIT_ROWS}
 | `fitness`, `final_fitness`, `fresh_fitness`, `L_ce` | nats per image (the first three less the regularisers) |
 | `image_passes`, `seconds` | training images seen, repetitions included; wall time of a candidate's scoring |
-| `energy_uj` | microjoules per image, of a candidate |
-
-To see candidates in parallel coordinates, tick them and press *Compare*.
 """
 
 
-def _view(level: str, order_by: str, ascending: bool, **columns: Sequence[str]) -> str:
-    """A view of the list of runs as MLflow's page shares them: a filter, an order and columns."""
-    shown = [f"{kind}.`{name}`" for kind, names in columns.items() for name in names]
-    order = {"orderByKey": order_by, "orderByAsc": ascending}
-    return json.dumps({"searchFilter": f"tags.\"{LEVEL}\" = '{level}'", "selectedColumns": shown} | order)
+def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
+    """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
+    fixed = {"attributes.`Run Name`": 220, "runDateAndNestInfo": 90}  # which the page always shows, like the duration
+    widths = fixed | columns
+    return json.dumps(
+        {
+            "searchFilter": query,
+            "orderByKey": order_by,
+            "orderByAsc": ascending,
+            "selectedColumns": [name for name in columns if name != DURATION],
+            "columnOrder": list(widths),
+            "columnWidths": widths,
+            **state,
+        }
+    )
 
 
-# Of model training, not of GenAI. The page shows names and times of creation in every view.
+DURATION = "duration"
+
+# Of model training, not of GenAI. The columns fit into a window of 1,280 pixels.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     NOTE: DESCRIPTION,
     f"{VIEW}results": _view(
-        "pipeline",
+        f"tags.\"{LEVEL}\" = 'pipeline'",
         "attributes.start_time",
         ascending=False,
-        attributes=("Dataset", "Source", "Models"),
-        metrics=("test_accuracy", "noise_accuracy", "parameters", "energy_mj"),
-    ),
-    f"{VIEW}candidates": _view(
-        "candidate",
-        "metrics.`rank`",
-        ascending=True,
-        attributes=("Duration",),
-        metrics=(
-            *("rank", "final_fitness", "fresh_fitness", "fitness", "proxy_accuracy", "energy_uj", "winner"),
-            *(f"gene.{name}" for name in ("sigma_0", *GENES)),
-        ),
-        params=("generation", "rescored", "dataset", "network", "n_genes", "variant", "seed"),
-        tags=(NAME,),
+        columns={
+            "params.`changed`": 140,
+            "metrics.`test_accuracy`": 85,
+            "metrics.`parameters`": 85,
+            "metrics.`energy_uj`": 75,
+            "metrics.`spikes_per_image`": 85,
+            "metrics.`noise_accuracy`": 85,
+            DURATION: 65,
+        },
     ),
 }
+
+
+def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -> dict[str, str]:
+    """By name, the views of the candidates below evolve's run ``run_id``, and of the draws with which they were scored again.
+
+    Columns are rank, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel coordinates of genes
+    and fitness, and of several ``objectives`` the first two against each other.
+    """
+    of_run = f" and tags.\"{PARENT}\" = '{run_id}'"
+    new = {"deleted": False, "isGenerated": False}
+    section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False}
+    axes = {"selectedParams": [], "selectedMetrics": [*genes, "final_fitness"]}
+    charts: list[dict[str, object]] = [{"uuid": "genes", "type": "PARALLEL", "showAllRuns": True} | axes]
+    if len(objectives) > 1:
+        x, y = ({"key": name, "type": "METRIC"} for name in objectives[:2])
+        charts.insert(0, {"uuid": "front", "type": "SCATTER", "xaxis": x, "yaxis": y, "runsCountToCompare": 1000})
+    placed = [chart | {"metricSectionId": "search"} | new for chart in charts]
+    shown = {"compareRunCharts": placed, "compareRunSections": [section | new]}
+    views = {}
+    for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
+        names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
+        columns = {f"metrics.`{name}`": 80 for name in names} | {DURATION: 65}
+        query = f"tags.\"{LEVEL}\" = '{level}'{of_run}"
+        views[f"{level}s-{run_id}"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
+    return views
+
+
+def search_links(experiment_id: str, run_id: str) -> str:
+    """Links to the `search_views` of evolve's run ``run_id``, as Markdown."""
+    table, charts, again = (
+        f"#/experiments/{experiment_id}/runs?{mode}viewStateShareKey={level}s-{run_id}&{MODEL_TRAINING}"
+        for level, mode in (("candidate", ""), ("candidate", "compareRunsMode=CHART&"), ("rescore", ""))
+    )
+    return f"[Candidates]({table}) · [genes and fitness]({charts}) · [scored again]({again})"
 
 
 def page_address(place: str, server: str = LOCAL_SERVER) -> str:

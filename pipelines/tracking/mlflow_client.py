@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
+from pipelines.tracking.entries import in_microjoules
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
 from pipelines.tracking.redact import URI, bare, redact
 
@@ -195,11 +196,11 @@ def log_batch(
     step: int = 0,
     timestamp: int = 0,
 ) -> None:
-    """Log any number of each; ``timestamp`` in ms. Characters that MLflow refuses in names are replaced, long values cut."""
+    """Log any number of each, energies in µJ; ``timestamp`` in ms. Characters that MLflow refuses are replaced, texts cut."""
     from mlflow.entities import Metric, Param, RunTag
 
     of_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
-    of_metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in (metrics or {}).items()]
+    of_metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in in_microjoules(metrics or {}).items()]
     of_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
     for start in range(0, max(len(of_params), len(of_metrics), len(of_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)

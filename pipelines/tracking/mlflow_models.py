@@ -18,7 +18,7 @@ import numpy as np
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.entries import OTHERS, TEST, ExportedModel, LogModel
+from pipelines.tracking.entries import OTHERS, TEST, ExportedModel, LogModel, in_microjoules
 from pipelines.tracking.mlflow_client import Client
 from pipelines.tracking.redact import bare, redact
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
@@ -60,7 +60,9 @@ def write_model(
         if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
     images = model.model_id, of.dataset, of.digest + TEST  # so that searches can rank models
-    client.log_batch(run_id, [Metric(name, value, entry.time, 0, *images) for name, value in of.metrics.items()])
+    client.log_batch(
+        run_id, [Metric(name, value, entry.time, 0, *images) for name, value in in_microjoules(of.metrics).items()]
+    )
     if of.register:
         _register(client, pipeline_id, model, of, entry.time, key)
 

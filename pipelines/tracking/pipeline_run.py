@@ -30,6 +30,13 @@ EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
 
+SHORT = {"network.n_genes": "g"}
+"""How the name of a run calls a setting, where not by the last part of its key."""
+
+N_SHOWN = 3
+"""How many changes the name of a run shows."""
+
+
 def execution_key() -> str:
     """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
@@ -47,12 +54,11 @@ def filter_keys(params: Params) -> dict[str, object]:
     }
 
 
-def pipeline_name(keys: Mapping[str, object]) -> str:
-    """Name of a pipeline run: data set, network, genes and variant among its ``keys``, and the DVC experiment."""
-    genes = "plain" if keys.get("n_genes") is None else f"g={keys['n_genes']} {keys.get('variant', '')}"
-    name = f"{keys.get('dataset')} {keys.get('network')} {genes}".rstrip()
-    experiment = os.environ.get(EXPERIMENT)
-    return f"{name} · {experiment}" if experiment else name
+def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:
+    """Name of a pipeline run: its preset, the first ``changes`` to that, the DVC experiment: ``digits · g=16 · lr=0.02``."""
+    shown = [f"{SHORT.get(key, key.rpartition('.')[2])}={value}" for key, value in changes.items()]
+    more = [f"{len(shown) - N_SHOWN} more"] if len(shown) > N_SHOWN else []
+    return " · ".join(filter(None, [preset, *shown[:N_SHOWN], *more, os.environ.get(EXPERIMENT)]))
 
 
 def origin_tags(project: Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Names of the tags of runs, models and experiments in MLflow."""
 
 # of runs
-LEVEL = "gee.level"  # pipeline, stage or candidate; study or cell
+LEVEL = "gee.level"  # pipeline, stage, candidate or rescore; study or cell
 STAGE = "gee.stage"  # the name of a stage's run
 NAME = "gee.pipeline"  # of stages and candidates: the name of their pipeline's run
 BEST, WINNER = "gee.best", "gee.winner"  # of evolve's run: the name of the candidate that won; of candidates that won
@@ -9,6 +9,7 @@ ERROR = "gee.error"  # the message of a stage's run that failed, of its pipeline
 COMMIT = "gee.commit"  # the git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured
 WORK = "gee.work"  # of a stage: the work that a resumed run goes on with; the last of several has all candidates
 PROCESS = "gee.process"  # the process that a run belongs to; once that is gone, the run is abandoned
+SEARCH = "gee.search"  # of a pipeline's run: the id of the evolve run whose candidates its description links to
 STUDY = "gee.study"  # a key of the study, so that a restarted study continues in its own run
 ENTRY = "gee.entry"  # also of models: the key that it was made for, by which a drain finds it again
 

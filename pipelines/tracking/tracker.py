@@ -20,6 +20,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, PARAMS, find_project
+from pipelines.project.presets import changes_from_preset
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
@@ -41,6 +42,9 @@ Metrics = Mapping[str, float | None]
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
 
+CURVES = ("train_loss", "train_accuracy", "final_fitness")
+"""Metrics whose points the pipeline's run has too, in a section of charts of their own."""
+
 LAST = "last_execution"
 """File beside the outboxes: the `execution_key` of the last stage that was tracked."""
 
@@ -53,7 +57,8 @@ class Tracker:
         keys: parameters of every run, to filter by, also of candidates. None: nothing is tracked.
         files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         params: further parameters of the pipeline's run.
-        study: the key of a study, whose run is called ``name``.
+        study: the key of a study.
+        name: of the run of the pipeline or study.
     """
 
     def __init__(
@@ -80,7 +85,7 @@ class Tracker:
         self._work = study or self._outbox.name
         opening = entries.Open(
             stage=stage or "",
-            name=name or pipeline_run.pipeline_name(keys),
+            name=name,
             keys=entries.texts(keys),
             params=dict(params or {}),
             store=bare(tracking_uri()),
@@ -105,9 +110,11 @@ class Tracker:
         self._add(Log(params=entries.texts(values)))
 
     def metrics(self, values: Metrics, step: int | None = None) -> None:
-        """Log metrics, with ``step`` as points of curves. A tag names those that are not finite."""
+        """Log metrics, with ``step`` as points of curves, CURVES also on the pipeline's run. A tag names those not finite."""
         finite, tags = entries.finite_metrics(values)
         self._add(Log(metrics=finite, tags=tags, step=step or 0))
+        if step is not None and (curves := {f"curves/{name}": finite[name] for name in CURVES if name in finite}):
+            self._add(Log(of=SHARED, metrics=curves, step=step))
 
     def tags(self, values: Values) -> None:
         """Set tags."""
@@ -118,10 +125,17 @@ class Tracker:
         if kept := self._kept([path]):
             self._add(Log(of=of, files=kept, folder=folder))
 
+    def search(self, genes: Iterable[str], objectives: Iterable[str]) -> None:
+        """Let MLflow have views of the candidates, by ``genes`` and, if there are several, ``objectives``: names of metrics."""
+        self._add(entries.Search(genes=list(genes), objectives=list(objectives)))
+
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s."""
+        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s.
+
+        One with a value of ``rescored`` among its ``params`` is no candidate of the search but a draw of one.
+        """
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
@@ -129,7 +143,7 @@ class Tracker:
         start, ended = (round(1000 * seconds) for seconds in times)
         self._add(
             entries.Child(
-                level="candidate",
+                level="rescore" if params.get("rescored") else "candidate",
                 key=self._candidates[name],
                 name=name,
                 params=known,
@@ -263,7 +277,11 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
     """The tracker of ``stage``, or with None of a whole execution, which may be opened at its end; see `Tracker`."""
     if tracking_is_off():
         return Tracker()
-    tracker = Tracker(stage, pipeline_run.filter_keys(params), files, entries.texts(entries.flattened(params.model_dump())))
+    preset, changes = changes_from_preset(params)
+    changed = ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing"
+    settings = entries.texts({"changed": changed} | entries.flattened(params.model_dump()))
+    name = pipeline_run.pipeline_name(preset, changes)
+    tracker = Tracker(stage, pipeline_run.filter_keys(params), files, settings, name=name)
     if stage not in (None, "prepare", "report"):  # the others read these sections
         tracker.params(entries.flattened(params.model_dump(include={"base", "network"})))
     if stage in ("evolve", "train"):  # which last
