@@ -48,7 +48,7 @@ def changes_from_preset(params: Params) -> tuple[str, dict[str, object]]:
             if preset.get("network.block") is None:  # the network's, which Params fill in
                 preset["network.block"] = params.network.block
             found[name] = {key: value for key, value in values.items() if preset.get(key) != value}
-    return min(found.items(), key=lambda item: len(item[1]), default=("", {}))
+    return min(found.items(), key=lambda item: len(item[1]), default=(params.prepare.data_name, {}))
 
 
 class Preset(NamedTuple):

@@ -62,8 +62,10 @@ of several objectives, 1 is the front. Candidates get these at its end, but for 
 
 def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
     """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
-    fixed = {"attributes.`Run Name`": 220, "runDateAndNestInfo": 90}  # which the page always shows, like the duration
-    widths = fixed | columns
+    widths = {
+        "attributes.`Run Name`": 220,
+        "runDateAndNestInfo": 90,
+    } | columns  # which the page always shows, like the duration
     return json.dumps(
         {
             "searchFilter": query,
@@ -108,7 +110,7 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     """
     of_run = f" and tags.\"{PARENT}\" = '{run_id}'"
     new = {"deleted": False, "isGenerated": False}
-    section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False}
+    section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False, "columns": 1}
     axes = {"selectedParams": [], "selectedMetrics": [*genes, "final_fitness"]}
     charts: list[dict[str, object]] = [{"uuid": "genes", "type": "PARALLEL", "showAllRuns": True} | axes]
     if len(objectives) > 1:
@@ -119,7 +121,7 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     views = {}
     for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
         names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
-        columns = {f"metrics.`{name}`": 80 for name in names} | {DURATION: 65}
+        columns = {f"metrics.`{name}`": 70 if name in ("rank", "L_ce") else 100 for name in names} | {DURATION: 65}
         query = f"tags.\"{LEVEL}\" = '{level}'{of_run}"
         views[f"{level}s-{run_id}"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
     return views

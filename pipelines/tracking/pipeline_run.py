@@ -33,6 +33,9 @@ EXPERIMENT = "DVC_EXP_NAME"
 SHORT = {"network.n_genes": "g"}
 """How the name of a run calls a setting, where not by the last part of its key."""
 
+OF_MACHINE = ("base.device", "base.precision")
+"""Settings that the name of a run leaves out."""
+
 N_SHOWN = 3
 """How many changes the name of a run shows."""
 
@@ -56,7 +59,7 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:
     """Name of a pipeline run: its preset, the first ``changes`` to that, the DVC experiment: ``digits · g=16 · lr=0.02``."""
-    shown = [f"{SHORT.get(key, key.rpartition('.')[2])}={value}" for key, value in changes.items()]
+    shown = [f"{SHORT.get(key, key.rpartition('.')[2])}={value}" for key, value in changes.items() if key not in OF_MACHINE]
     more = [f"{len(shown) - N_SHOWN} more"] if len(shown) > N_SHOWN else []
     return " · ".join(filter(None, [preset, *shown[:N_SHOWN], *more, os.environ.get(EXPERIMENT)]))
 

@@ -48,6 +48,9 @@ class Tracked:
         assert self.candidates == []
         self.data = meta.digest, context
 
+    def search(self, genes, objectives):
+        pass
+
     def candidate(self, params, metrics, name, status, artifacts, times):
         self.candidates.append((name, status, params, metrics, artifacts))
         self.times.append(times)

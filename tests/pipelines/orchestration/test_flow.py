@@ -1,5 +1,6 @@
 """The flows and their tasks, without a server; and, slowly, whole flows with Prefect's temporary server."""
 
+import json
 import os
 import re
 import signal
@@ -14,16 +15,18 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from gee_core.config import Params
 from pipelines.orchestration.flow_lock import DVC_ERROR
 from pipelines.orchestration.request import Request
-from pipelines.reporting.summary import read_summary
+from pipelines.reporting.summary import percent, read_summary
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_state_of_a_stage_says_whether_it_ran_or_why_it_failed(tasks, monkeypatch):
     def run(words: str, code: int = 0):
-        monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution: (words, code))
+        monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution, on_line: (words, code))
+        monkeypatch.setattr(tasks, "Watcher", lambda: None)
         return tasks.run_stage.fn("train", "execution", force=False)
 
     assert run("Running stage 'train':") == "ran"
@@ -48,11 +51,10 @@ def test_a_task_whose_files_are_busy_is_tried_again_but_not_for_ever(other_ends,
         return subprocess.CompletedProcess([], 0, "done") if waited == ["a dvc"] else BUSY
 
     monkeypatch.setattr(tasks, "run_in_group", run)
-    monkeypatch.setattr(tasks, "Watcher", lambda: print)
     monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(info=print))
     monkeypatch.setattr(tasks.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(tasks, "wait_for_other_dvc", lambda *_: other_ends and not waited.append("a dvc"))
-    assert tasks._dvc(["repro"], "execution") == (("done", 0) if other_ends else (BUSY.stdout, DVC_ERROR))
+    assert tasks._dvc(["repro"], "execution", print) == (("done", 0) if other_ends else (BUSY.stdout, DVC_ERROR))
     assert len(paths) == (2 if other_ends else tasks.TRIES)
     assert paths[0] == [str(Path(sys.executable).parent), "/usr/bin"]  # dvc.yaml's python is this one
 
@@ -94,18 +96,77 @@ def test_a_server_that_does_not_answer_stops_no_stage(tasks, sent, monkeypatch, 
     for name in ("create_progress", "create_markdown"):
         monkeypatch.setattr(tasks.artifacts, f"{name}_artifact", away)
     tasks.Watcher()("train 1/2 50 % 0:10 left")
-    tasks.publish("table", None, None, "about")
+    tasks.publish("table", None, "about")
     assert caplog.text.count("an artifact of the flow run is missing: ConnectionError") == 2
 
 
 def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(tasks, sent, tmp_path):
-    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, read_summary(ROOT / "reports/summary.json"))
+    summary = read_summary(ROOT / "reports/summary.json")
+    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, summary)
     assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy |")
     assert "| evolve | cached |\n| train | ran |" in table
-    tasks.publish(table, tmp_path / "a b.html", "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")
-    tasks.publish("failed", None, None, "about")
-    links = [("create_link", f"file://{tmp_path}/a%20b.html"), ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2")]
-    assert [call[:2] for call in sent.calls] == [("create_markdown", table), *links, ("create_markdown", "failed")]
+    cards = tasks.cards(summary, tmp_path / "a b.html")
+    assert f"**{percent(summary.test_accuracy)}**" in cards and f"`{tmp_path}/a b.html`" in cards and "file:" not in cards
+    tasks.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about", cards)
+    tasks.publish("failed", None, "about")
+    pages = [("create_markdown", cards), ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2")]
+    assert [call[:2] for call in sent.calls] == [("create_markdown", table), *pages, ("create_markdown", "failed")]
+
+
+@pytest.mark.parametrize("code", [0, 255])
+def test_an_experiment_has_one_task_per_stage_from_its_first_line_and_the_last_has_the_error(tasks, monkeypatch, code):
+    lines = [
+        "Stage 'one' didn't change, skipping",
+        "Stage 'two' is cached - skipping run",
+        "Running stage 'three':",
+        "why: error: x",
+    ]
+
+    def run(arguments, execution, on_line):
+        for line in lines:
+            on_line(line)
+        return "", code
+
+    shown = {}
+    monkeypatch.setattr(tasks, "_dvc", run)
+    monkeypatch.setattr(tasks, "Watcher", lambda: list[str]().append)
+    submit = SimpleNamespace(submit=lambda stage, output, return_state: (stage, output))
+    follow = tasks.follow_stage.fn
+    monkeypatch.setattr(tasks, "follow_stage", submit)
+    for stage, output in tasks.run_experiment(Request(), "fox", [], "execution").values():
+        shown[stage] = follow(stage, output)
+    assert [shown[stage].name for stage in ("one", "two")] == ["Skipped", "Cached"]
+    assert shown["three"] == "ran" if not code else shown["three"].message.endswith("(exit code 255): why: error: x")
+
+
+def test_an_experiment_that_begins_no_stage_is_one_failed_task(tasks, monkeypatch):
+    monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution, on_line: (on_line("ERROR: no space"), 255))
+    follow = tasks.follow_stage.fn
+    monkeypatch.setattr(tasks, "Watcher", lambda: list[str]().append)
+    monkeypatch.setattr(tasks, "follow_stage", SimpleNamespace(submit=lambda stage, output, return_state: (stage, output)))
+    ((stage, output),) = tasks.run_experiment(Request(), "fox", [], "execution").values()
+    assert follow(stage, output).message == "stage experiment failed (exit code 255): ERROR: no space"
+
+
+def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_none(flow):
+    from prefect.utilities.callables import parameter_schema
+
+    shown = parameter_schema(flow.pipeline_flow).model_dump()["properties"]
+    assert {"digits", "cifar10-small"} < set(shown["preset"]["enum"])
+    sections = shown["overrides"]["properties"]
+    assert (sections["train"]["properties"]["lr"]["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
+    assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
+
+
+def test_overrides_come_by_section_or_by_key():
+    from pipelines.orchestration.form import by_key
+
+    by_section = {"evolve": {"budget": {"energy_uj": 1}}, "train": {"lr": 1, "epochs": 2}}
+    assert (
+        by_key(by_section)
+        == {"evolve.budget": {"energy_uj": 1}, "train.lr": 1, "train.epochs": 2}
+        == by_key(by_key(by_section))
+    )
 
 
 @pytest.fixture
@@ -120,7 +181,7 @@ def unhandled():
 def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow, study_flow):
     state = flow.pipeline_flow.fn({"train.epoch": 3})
     assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
-    state = study_flow.study_flow.fn("noise", overrides={"train.epoch": 3})
+    state = study_flow.study_flow.fn("noise", overrides={"train": {"epoch": 3}})
     assert state.type.value == "FAILED"
     assert "train.epoch is not a known key: did you mean epochs?" in state.message
     assert "unknown study 'nothing'" in study_flow.study_flow.fn("nothing").message
@@ -160,11 +221,11 @@ def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it
     (tmp_path / "noise/table.md").write_text("| table |")
     monkeypatch.setattr(study_flow, "OUT", tmp_path)
     monkeypatch.setattr(study_flow, "Watcher", lambda: None)
-    monkeypatch.setattr(study_flow, "publish", lambda *shown: published.append(shown[:3]))
+    monkeypatch.setattr(study_flow, "publish", lambda *shown: published.append(shown[:2]))
     state = run(f"2 cells\n{study_flow.TRACKED}{PAGE}\nTables and plots\n")
-    assert (state.data, published.pop()) == (str(tmp_path / "noise"), ("| table |", None, PAGE))
+    assert (state.data, published.pop()) == (str(tmp_path / "noise"), ("| table |", PAGE))
     run("2 cells\n")
-    assert published.pop() == ("| table |", None, None)
+    assert published.pop() == ("| table |", None)
     state = run("2 cells\ngee: error: data/raw: missing\n", 2)
     assert state.is_failed()
     assert state.message == "study noise failed (exit code 2): gee: error: data/raw: missing"

@@ -58,6 +58,8 @@ def test_the_pipeline_and_every_study_have_a_deployment_as_in_prefect_yaml(serve
         assert (theirs.get("parameters", {}), theirs["tags"], theirs["concurrency_limit"]) == (ours.parameters, ours.tags, 1)
     serve.serve_flows("0 3 * * *", "mine", "Europe/Berlin", ["ablation"], study_cron="0 5 * * 1")
     assert [when(ours) for ours in found["deployments"]] == [("0 3 * * *", "Europe/Berlin"), ("0 5 * * 1", "Europe/Berlin")]
+    serve.serve_flows(**usual | {"studies": []})
+    assert [ours.schedules for ours in found["deployments"]] == [[]]  # only when somebody asks for a run
 
 
 def test_a_flow_that_fails_or_crashes_tells_who_is_to_be_told(serve):

@@ -8,6 +8,7 @@ from gee_core.errors import InputError
 from pipelines.project import presets
 from pipelines.project.params import load_params
 from pipelines.project.presets import (
+    changes_from_preset,
     describe_presets,
     load_preset,
     set_param_arguments,
@@ -32,6 +33,14 @@ def params(tmp_path, monkeypatch) -> Path:
 
 def write(name: str, path: str | None = None) -> list[str]:
     return write_preset(load_preset(name, path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_differs_from_itself_in_nothing_and_from_a_changed_one_in_what_changed(name):
+    params = load_preset(name).params
+    assert changes_from_preset(params) == (name, {})
+    changed = params.model_copy(update={"train": params.train.model_copy(update={"lr": 0.123})})
+    assert changes_from_preset(changed) == (name, {"train.lr": 0.123})
 
 
 def comments(text: str) -> list[str]:

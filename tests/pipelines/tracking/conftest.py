@@ -18,7 +18,7 @@ from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import Tracker
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
-PIPELINE = "digits vgg16 g=6 ste"
+PIPELINE = "digits · g=6"
 GONE = f"{socket.gethostname()}/4194303/1"
 ENTRIES = 14
 """Number of entries of the small stage that `stage` tracks."""
@@ -224,7 +224,7 @@ def stage(folder):
     """Tracks a small stage: opens a tracker, tells it a bit of everything but a model, closes it."""
 
     def track(status: str = "FINISHED") -> Tracker:
-        tracker = Tracker("evolve", KEYS, params={f"section.key{i}": str(i) for i in range(110)})
+        tracker = Tracker("evolve", KEYS, name=PIPELINE, params={f"section.key{i}": str(i) for i in range(110)})
         tracker.dataset(META, "training")
         tracker.params({"variant": "ste"})
         for step in range(2):

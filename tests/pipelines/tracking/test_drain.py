@@ -71,7 +71,7 @@ def test_entries_are_written_while_the_stage_works_once_the_server_answers_and_t
     client, folder, nobody_waits
 ):
     client.is_down = True
-    tracker, root = Tracker("train", KEYS), outbox_root()
+    tracker, root = Tracker("train", KEYS, name=PIPELINE), outbox_root()
     thread = threading.Thread(target=Drain(root).run)
     thread.start()
     wait_until(lambda: (state := State.read(root)) and "no route" in state.trouble)

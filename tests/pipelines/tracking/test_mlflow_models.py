@@ -244,7 +244,7 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
     assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
     assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
     assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
-        (key, 0.75, "digits", "0123456789abcdef-test") for key in ("energy_mj", "test_accuracy")
+        (key, value, "digits", "0123456789abcdef-test") for key, value in (("energy_uj", 750), ("test_accuracy", 0.75))
     ]
     assert first.params == {"network": "vgg16", "n_genes": "6"}
     assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]

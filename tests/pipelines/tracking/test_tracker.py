@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelines.project import presets
 from pipelines.project.params import load_params
+from pipelines.project.presets import load_preset
 from pipelines.tracking import drain as drains
 from pipelines.tracking import pipeline_run
 from pipelines.tracking import tracker as tracker_module
@@ -24,18 +26,66 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
-    ("keys", "experiment", "name"),
+    ("changes", "experiment", "name"),
     [
-        (KEYS, None, "digits vgg16 g=6 ste"),
-        (KEYS, "wide-net", "digits vgg16 g=6 ste · wide-net"),
-        (KEYS | {"n_genes": None}, None, "digits vgg16 plain"),
+        ({}, None, "digits"),
+        ({"network.n_genes": 16, "train.lr": 0.02}, None, "digits · g=16 · lr=0.02"),
+        ({"network.n_genes": None}, "wide-net", "digits · g=None · wide-net"),
+        ({f"train.{key}": 1 for key in "abcde"}, None, "digits · a=1 · b=1 · c=1 · 2 more"),
     ],
 )
-def test_a_pipeline_run_is_called_by_what_tells_it_apart(keys, experiment, name, monkeypatch):
+def test_a_pipeline_run_is_called_by_what_differs_from_its_preset(changes, experiment, name, monkeypatch):
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     if experiment:
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
-    assert pipeline_name(keys) == name
+    assert pipeline_name("digits", changes) == name
+
+
+def test_the_run_of_a_pipeline_has_the_changes_to_its_preset_by_key(client, folder, monkeypatch):
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setattr(presets, "PRESETS", ROOT / "presets")
+    params = load_preset("digits").params
+    network = params.network.model_copy(update={"n_genes": 16})
+    open_tracker("prepare", params.model_copy(update={"network": network})).close()
+    (run,) = by_level(client, "pipeline")
+    assert (run.info.run_name, run.data.params["changed"]) == ("digits · g=16", "network.n_genes=16")
+
+
+def test_the_curves_of_the_loss_and_the_fitness_are_on_the_pipelines_run_too_and_energies_in_microjoules(client, folder):
+    tracker = Tracker("train", KEYS)
+    for epoch in (1, 2):
+        tracker.metrics({"train_loss": 1 / epoch, "lr": 0.1}, epoch)
+    tracker.metrics({"train_loss": 9.0, "energy_mj": 0.002})
+    tracker.close()
+    (pipeline,), (stage,) = (by_level(client, level) for level in ("pipeline", "stage"))
+    assert {(name, step, value) for name, step, _, value in pipeline.points} == {
+        ("curves/train_loss", 1, 1.0),
+        ("curves/train_loss", 2, 0.5),
+    }
+    assert ("energy_uj", 2.0) in {(name, value) for name, _, _, value in stage.points}
+
+
+def test_a_search_has_a_view_of_its_candidates_and_one_of_its_draws_to_which_its_runs_link(client, folder):
+    tracker = Tracker("evolve", KEYS)
+    tracker.search(["gene.sigma_O"], ["L_ce", "energy_uj"])
+    tracker.candidate({"rescored": ""}, {"rank": 1.0}, "gen0-cand0", "ok", {}, (1.0, 2.0))
+    tracker.candidate({"rescored": "0-0"}, {"rank": 1.0}, "rescore-0-0-draw0", "ok", {}, (1.0, 2.0))
+    tracker.result({}, {}, "the table", {})
+    tracker.close()
+    ((evolve,), (pipeline,), (candidate,), (draw,)) = (
+        by_level(client, level) for level in ("stage", "pipeline", "candidate", "rescore")
+    )
+    assert (candidate.info.run_name, draw.info.run_name) == ("gen0-cand0", "rescore-0-0-draw0")
+    tags, run_id = client.experiments["gee"].tags, evolve.info.run_id
+    for level in ("candidate", "rescore"):
+        view = json.loads(tags[f"mlflow.sharedViewState.{level}s-{run_id}"])
+        query = f"tags.\"gee.level\" = '{level}' and tags.\"mlflow.parentRunId\" = '{run_id}'"
+        assert (view["searchFilter"], view["orderByKey"]) == (query, "metrics.`rank`")
+        assert view["selectedColumns"][-1] == "metrics.`gene.sigma_O`"
+        assert [chart["type"] for chart in view["compareRunCharts"]] == ["SCATTER", "PARALLEL"]
+        for run in (evolve, pipeline):
+            assert f"viewStateShareKey={level}s-{run_id}&" in run.data.tags["mlflow.note.content"]
+    assert pipeline.data.tags["mlflow.note.content"].endswith("\n\nthe table")
 
 
 def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
@@ -214,7 +264,7 @@ def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_sh
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
     known = client.do_create_experiment("gee", None)
-    for tag, value in {"mlflow.note.content": "ours", "mlflow.sharedViewState.candidates": "{}"}.items():
+    for tag, value in {"mlflow.note.content": "ours", "mlflow.sharedViewState.results": "{}"}.items():
         client.do_set_experiment_tag(known, tag, value)  # the view is that of an earlier version
     stage()
     tags = client.experiments["gee"].tags
