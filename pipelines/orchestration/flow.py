@@ -104,13 +104,13 @@ def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
         publish(results_markdown(results, None), address, failure)
         return Failed(message=failure.partition("\n")[0], data=failure)
     with harmless():
-        about, page_of_report = "The results in the project folder", project / PAGE if (project / PAGE).is_file() else None
         if request.is_experiment:
             about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
-            summary, page_of_report = experiment_summary(project, name), None
+            summary, report = experiment_summary(project, name), None
         else:
+            about, report = "The results in the project folder", project / PAGE if (project / PAGE).is_file() else None
             summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
-        publish(results_markdown(results, summary), address, about, cards(summary, page_of_report) if summary else None)
+        publish(results_markdown(results, summary), address, about, cards(summary, report) if summary else None)
     done = [stage for stage, what in results.items() if what == "ran"]
     outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)

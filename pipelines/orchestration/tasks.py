@@ -135,16 +135,11 @@ def results_markdown(results: dict[str, str], summary: Summary | None) -> str:
 
 def cards(s: Summary, page: Path | None) -> str:
     """The numbers at the head of the report, and where the ``page`` is, on the machine that ran."""
-    sizes = f"{s.parameters:,} ({percent(s.parameter_ratio, 1)} of the plain network)"
-    found = {
-        "test accuracy": percent(s.test_accuracy),
-        "parameters": sizes,
-        "energy per image": energy_text(s.energy_mj),
-        "spikes per image": f"{s.spikes_per_image:,.0f}",
-        "accuracy under noise": percent(s.noise_accuracy),
-    }
-    rows = ["| " + " | ".join(cells) + " |" for cells in (found, len(found) * ["---"], (f"**{v}**" for v in found.values()))]
-    return "\n".join(rows + ([f"\nThe report, on the machine that ran: `{page.absolute()}`"] if page else []))
+    names = "| test accuracy | parameters | energy per image | spikes per image | accuracy under noise |"
+    energy, spikes = energy_text(s.energy_mj), f"{s.spikes_per_image:,.0f}"
+    values = (percent(s.test_accuracy), f"{s.parameters:,}", energy, spikes, percent(s.noise_accuracy))
+    where = f"\n\nThe report, on the machine that ran: `{page.absolute()}`" if page else ""
+    return f"{names}\n|{5 * '---|'}\n| **{'** | **'.join(values)}** |{where}"
 
 
 def publish(markdown: str, address: str | None, about: str, report: str | None = None) -> None:

@@ -62,24 +62,16 @@ of several objectives, 1 is the front. Candidates get these at its end, but for 
 
 def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
     """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
-    widths = {
-        "attributes.`Run Name`": 220,
-        "runDateAndNestInfo": 90,
-    } | columns  # which the page always shows, like the duration
+    widths = {"attributes.`Run Name`": 220, "runDateAndNestInfo": 90} | columns  # the page always shows them, and DURATION
+    order = {"orderByKey": order_by, "orderByAsc": ascending, "columnOrder": list(widths), "columnWidths": widths}
     return json.dumps(
-        {
-            "searchFilter": query,
-            "orderByKey": order_by,
-            "orderByAsc": ascending,
-            "selectedColumns": [name for name in columns if name != DURATION],
-            "columnOrder": list(widths),
-            "columnWidths": widths,
-            **state,
-        }
+        {"searchFilter": query, "selectedColumns": [name for name in columns if name != DURATION]} | order | state
     )
 
 
 DURATION = "duration"
+
+RESULTS = ("test_accuracy", "parameters", "energy_uj", "spikes_per_image", "noise_accuracy")
 
 # Of model training, not of GenAI. The columns fit into a window of 1,280 pixels.
 EXPERIMENT_TAGS = {
@@ -89,15 +81,7 @@ EXPERIMENT_TAGS = {
         f"tags.\"{LEVEL}\" = 'pipeline'",
         "attributes.start_time",
         ascending=False,
-        columns={
-            "params.`changed`": 140,
-            "metrics.`test_accuracy`": 85,
-            "metrics.`parameters`": 85,
-            "metrics.`energy_uj`": 75,
-            "metrics.`spikes_per_image`": 85,
-            "metrics.`noise_accuracy`": 85,
-            DURATION: 65,
-        },
+        columns={"params.`changed`": 140} | {f"metrics.`{name}`": 85 for name in RESULTS} | {DURATION: 65},
     ),
 }
 
@@ -108,6 +92,7 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     Columns are rank, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel coordinates of genes
     and fitness, and of several ``objectives`` the first two against each other.
     """
+    genes = genes[:30]  # the store takes 5,000 characters of a tag
     of_run = f" and tags.\"{PARENT}\" = '{run_id}'"
     new = {"deleted": False, "isGenerated": False}
     section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False, "columns": 1}

@@ -30,14 +30,8 @@ EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
 
-SHORT = {"network.n_genes": "g"}
-"""How the name of a run calls a setting, where not by the last part of its key."""
-
-OF_MACHINE = ("base.device", "base.precision")
-"""Settings that the name of a run leaves out."""
-
-N_SHOWN = 3
-"""How many changes the name of a run shows."""
+SHORT, OF_MACHINE, N_SHOWN = {"network.n_genes": "g"}, ("base.device", "base.precision"), 3
+"""For the name of a run: settings that it calls not by the last part of their key, or leaves out; how many it shows."""
 
 
 def execution_key() -> str:
