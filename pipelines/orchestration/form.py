@@ -7,22 +7,20 @@ from pydantic import WithJsonSchema
 from gee_core.config import Params
 from pipelines.project.presets import preset_names
 
+_SCHEMA = Params.model_json_schema()
 
-def _fields(schema: Any, models: dict[str, Any]) -> Any:
-    """``schema`` with the ``models`` that it refers to inside, in which no field is required."""
+
+def _inlined(schema: Any) -> Any:
+    """``schema`` with the models that it refers to inside, in which no field is required."""
     if isinstance(schema, list):
-        return [_fields(item, models) for item in schema]
+        return list(map(_inlined, schema))
     if not isinstance(schema, dict):
         return schema
-    if "$ref" in schema:
-        schema = models[schema["$ref"].rpartition("/")[2]] | schema
-    return {key: _fields(value, models) for key, value in schema.items() if key not in ("$ref", "$defs", "required")}
+    schema = _SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
+    return {key: _inlined(value) for key, value in schema.items() if key not in ("$ref", "required")}
 
 
-_SCHEMA = Params.model_json_schema()
-_SECTIONS = _fields(_SCHEMA["properties"], _SCHEMA["$defs"])
-
-Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _SECTIONS})]
+Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _inlined(_SCHEMA["properties"])})]
 """New values of params.yaml, by section, or by section.key."""
 
 Preset = Annotated[str | None, WithJsonSchema({"type": "string", "enum": preset_names()})]
@@ -33,6 +31,6 @@ def by_key(overrides: dict[str, Any]) -> dict[str, Any]:
     """``overrides`` by section.key."""
     found: dict[str, Any] = {}
     for name, value in overrides.items():
-        is_section = "." not in name and isinstance(value, dict)
-        found |= {f"{name}.{key}": item for key, item in value.items()} if is_section else {name: value}
+        is_key = "." in name or not isinstance(value, dict)
+        found |= {name: value} if is_key else {f"{name}.{key}": item for key, item in value.items()}
     return found

@@ -3,16 +3,17 @@
 import time
 
 from gee_core.storage.json_object import json_digest
+from pipelines.runtime.settings import Settings
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.tags import COMMIT, ERROR
-from pipelines.tracking.tracker import Tracker, tracking_is_off
+from pipelines.tracking.tracker import Tracker
 
 
 def open_study_tracker(name: str, preset: str, cells: list[Cell]) -> "StudyTracker":
     """The tracker of a study with these cells. With `GEE_TRACKING=off` it tracks nothing."""
-    if tracking_is_off():
+    if Settings.read().tracking == "off":
         return StudyTracker()
     study_key = json_digest({"study": name, "cells": sorted(cell.key for cell in cells)})
     return StudyTracker(None, {"study": name, "preset": preset}, files=[], study=study_key, name=f"study {name}")

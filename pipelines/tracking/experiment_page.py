@@ -63,10 +63,9 @@ of several objectives, 1 is the front. Candidates get these at its end, but for 
 def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
     """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
     widths = {"attributes.`Run Name`": 195, "runDateAndNestInfo": 90} | columns  # the page always shows them, and DURATION
+    shown = {"searchFilter": query, "selectedColumns": [name for name in columns if name != DURATION]}
     order = {"orderByKey": order_by, "orderByAsc": ascending, "columnOrder": list(widths), "columnWidths": widths}
-    return json.dumps(
-        {"searchFilter": query, "selectedColumns": [name for name in columns if name != DURATION]} | order | state
-    )
+    return json.dumps(shown | order | state)
 
 
 DURATION = "duration"
@@ -93,7 +92,6 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     and fitness, and of several ``objectives`` the first two against each other.
     """
     genes = genes[:30]  # the store takes 5,000 characters of a tag
-    of_run = f" and tags.\"{PARENT}\" = '{run_id}'"
     new = {"deleted": False, "isGenerated": False}
     section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False, "columns": 1}
     axes = {"selectedParams": [], "selectedMetrics": [*genes, "final_fitness"]}
@@ -107,7 +105,7 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
         names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
         columns = {f"metrics.`{name}`": 70 if name in ("rank", "L_ce") else 100 for name in names} | {DURATION: 65}
-        query = f"tags.\"{LEVEL}\" = '{level}'{of_run}"
+        query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{run_id}'"
         views[f"{level}s-{run_id}"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
     return views
 

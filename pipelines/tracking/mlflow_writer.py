@@ -144,8 +144,8 @@ class MlflowWriter:
         run_id = self._id(OWN)
         for name, view in search_views(run_id, entry.genes, entry.objectives).items():
             self._client.set_experiment_tag(self._experiment_id, f"{VIEW}{name}", view)
+        tags = {SEARCH: run_id, NOTE: search_links(self._experiment_id, run_id)}
         for described in self._own_and_shared():
-            tags = {SEARCH: run_id, NOTE: search_links(self._experiment_id, run_id)}
             log_batch(self._client, described, tags=tags)
 
     def _write_child(self, entry: Child) -> None:

@@ -16,7 +16,9 @@ import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git_commit, head
+from pipelines.project.presets import changes_from_preset
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
+from pipelines.tracking.entries import flattened, texts
 from pipelines.tracking.mlflow_client import Client, search_runs
 from pipelines.tracking.tags import COMMIT, PARENT, PROCESS
 
@@ -29,6 +31,8 @@ FLOW_RUN = "GEE_FLOW_RUN"
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
+CURVES = {"train_loss", "train_accuracy", "final_fitness"}
+"""Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
 
 SHORT, OF_MACHINE, N_SHOWN = {"network.n_genes": "g"}, ("base.device", "base.precision"), 3
 """For the name of a run: settings that it calls not by the last part of their key, or leaves out; how many it shows."""
@@ -49,6 +53,13 @@ def filter_keys(params: Params) -> dict[str, object]:
         "width": params.network.width,
         "seed": params.base.seed,
     }
+
+
+def described(params: Params) -> tuple[str, dict[str, str]]:
+    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset."""
+    preset, changes = changes_from_preset(params)
+    changed = ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing"
+    return pipeline_name(preset, changes), texts({"changed": changed} | flattened(params.model_dump()))
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:

@@ -20,7 +20,6 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, PARAMS, find_project
-from pipelines.project.presets import changes_from_preset
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
@@ -42,9 +41,6 @@ Metrics = Mapping[str, float | None]
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
 
-CURVES = ("train_loss", "train_accuracy", "final_fitness")
-"""Metrics whose points the pipeline's run has too, in a section of charts of their own."""
-
 LAST = "last_execution"
 """File beside the outboxes: the `execution_key` of the last stage that was tracked."""
 
@@ -57,8 +53,7 @@ class Tracker:
         keys: parameters of every run, to filter by, also of candidates. None: nothing is tracked.
         files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         params: further parameters of the pipeline's run.
-        study: the key of a study.
-        name: of the run of the pipeline or study.
+        study: the key of a study. ``name``: what the run of the pipeline or study is called.
     """
 
     def __init__(
@@ -110,11 +105,11 @@ class Tracker:
         self._add(Log(params=entries.texts(values)))
 
     def metrics(self, values: Metrics, step: int | None = None) -> None:
-        """Log metrics, with ``step`` as points of curves, CURVES also on the pipeline's run. A tag names those not finite."""
+        """Log metrics, with ``step`` as points of curves, some also on the pipeline's run. A tag names those not finite."""
         finite, tags = entries.finite_metrics(values)
         self._add(Log(metrics=finite, tags=tags, step=step or 0))
-        if step is not None and (curves := {f"curves/{name}": finite[name] for name in CURVES if name in finite}):
-            self._add(Log(of=SHARED, metrics=curves, step=step))
+        if step is not None and (shared := finite.keys() & pipeline_run.CURVES):
+            self._add(Log(of=SHARED, metrics={f"curves/{name}": finite[name] for name in shared}, step=step))
 
     def tags(self, values: Values) -> None:
         """Set tags."""
@@ -132,10 +127,7 @@ class Tracker:
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
     ) -> None:
-        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s.
-
-        One with a value of ``rescored`` among its ``params`` is no candidate of the search but a draw of one.
-        """
+        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s."""
         known = entries.texts({**params, "status": status})
         # A resumed search may score a candidate of the same name with other genes, which is another one.
         self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
@@ -205,13 +197,9 @@ class Tracker:
         for step in itertools.count():
             if self._ended.wait(LOAD_INTERVAL):
                 return
-            memory = psutil.virtual_memory()
-            load = {
-                "system/cpu_utilization_percentage": psutil.cpu_percent(),
-                "system/system_memory_usage_megabytes": memory.used / 1e6,
-                "system/system_memory_usage_percentage": memory.percent,
-            }
-            self.metrics(load, step)
+            memory, system = psutil.virtual_memory(), "system/system_memory_usage"
+            load = {"system/cpu_utilization_percentage": psutil.cpu_percent(), f"{system}_percentage": memory.percent}
+            self.metrics(load | {f"{system}_megabytes": memory.used / 1e6}, step)
 
     def close(self, status: End = "FINISHED", error: str = "") -> None:
         """End the run, with a tag ``error``, and wait until MLflow has everything, but not for a server that is away.
@@ -268,19 +256,11 @@ class Tracker:
         self._warned = True
 
 
-def tracking_is_off() -> bool:
-    """Whether GEE_TRACKING is ``off``."""
-    return Settings.read().tracking == "off"
-
-
 def open_tracker(stage: str | None, params: Params, files: list[Path] | None = None) -> Tracker:
     """The tracker of ``stage``, or with None of a whole execution, which may be opened at its end; see `Tracker`."""
-    if tracking_is_off():
+    if Settings.read().tracking == "off":
         return Tracker()
-    preset, changes = changes_from_preset(params)
-    changed = ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing"
-    settings = entries.texts({"changed": changed} | entries.flattened(params.model_dump()))
-    name = pipeline_run.pipeline_name(preset, changes)
+    name, settings = pipeline_run.described(params)
     tracker = Tracker(stage, pipeline_run.filter_keys(params), files, settings, name=name)
     if stage not in (None, "prepare", "report"):  # the others read these sections
         tracker.params(entries.flattened(params.model_dump(include={"base", "network"})))
@@ -296,7 +276,7 @@ def tracked_execution(params: Params) -> Iterator[list[str]]:
     The list that is yielded then holds the address of its page, if a stage ran and MLflow has answered.
     """
     addresses: list[str] = []
-    if tracking_is_off():
+    if Settings.read().tracking == "off":
         yield addresses
         return
     tracking_uri()  # one that cannot be used is refused before anything runs

@@ -152,7 +152,7 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     from prefect.utilities.callables import parameter_schema
 
     shown = parameter_schema(flow.pipeline_flow).model_dump()["properties"]
-    assert {"digits", "cifar10-small"} < set(shown["preset"]["enum"])
+    assert "digits" in shown["preset"]["enum"]  # of the project in which the flow was imported
     sections = shown["overrides"]["properties"]
     assert (sections["train"]["properties"]["lr"]["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
     assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
