@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "digits"
 
+OF_MACHINE = {"base.device", "base.precision", "prepare.path"}
+"""Settings that say where a run works, and not on what."""
+
 
 def preset_names() -> list[str]:
     """Names of the presets of this project."""
@@ -40,7 +43,10 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
 
 
 def changes_from_preset(params: Params) -> tuple[str, dict[str, object]]:
-    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out."""
+    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out.
+
+    Differences in OF_MACHINE do not count for the choice.
+    """
     values, found = _by_key(params.model_dump()), dict[str, dict[str, object]]()
     for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
         with contextlib.suppress(InputError):
@@ -48,7 +54,7 @@ def changes_from_preset(params: Params) -> tuple[str, dict[str, object]]:
             if preset.get("network.block") is None:  # the network's, which Params fill in
                 preset["network.block"] = params.network.block
             found[name] = {key: value for key, value in values.items() if preset.get(key) != value}
-    return min(found.items(), key=lambda item: len(item[1]), default=(params.prepare.data_name, {}))
+    return min(found.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
 
 
 class Preset(NamedTuple):

@@ -16,7 +16,7 @@ import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git_commit, head
-from pipelines.project.presets import changes_from_preset
+from pipelines.project.presets import OF_MACHINE, changes_from_preset
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
 from pipelines.tracking.entries import flattened, texts
 from pipelines.tracking.mlflow_client import Client, search_runs
@@ -34,8 +34,8 @@ EXPERIMENT = "DVC_EXP_NAME"
 CURVES = {"train_loss", "train_accuracy", "final_fitness"}
 """Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
 
-SHORT, OF_MACHINE, N_SHOWN = {"network.n_genes": "g"}, ("base.device", "base.precision"), 3
-"""For the name of a run: settings that it calls not by the last part of their key, or leaves out; how many it shows."""
+SHORT, N_SHOWN = {"network.n_genes": "g"}, 3
+"""For the name of a run: settings that it calls not by the last part of their key, and how many it shows."""
 
 
 def execution_key() -> str:
