@@ -28,7 +28,7 @@ from pipelines.orchestration.server import (
     settle_abandoned,
     start_temporary_server,
 )
-from pipelines.orchestration.tasks import cards, harmless, publish, results_markdown, run_experiment, run_stage
+from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
 from pipelines.project.paths import PAGE, SUMMARY, find_project
 from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
@@ -106,11 +106,11 @@ def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
     with harmless():
         if request.is_experiment:
             about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
-            summary, report = experiment_summary(project, name), None
+            summary = experiment_summary(project, name)
         else:
-            about, report = "The results in the project folder", project / PAGE if (project / PAGE).is_file() else None
+            about = f"The results in the project folder; the report is `{project / PAGE}`, on the machine that ran"
             summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
-        publish(results_markdown(results, summary), address, about, cards(summary, report) if summary else None)
+        publish(results_markdown(results, summary), address, about, summary)
     done = [stage for stage, what in results.items() if what == "ran"]
     outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)

@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -133,21 +132,20 @@ def results_markdown(results: dict[str, str], summary: Summary | None) -> str:
     return "\n".join([summary_markdown(summary), "", *lines] if summary else lines)
 
 
-def cards(s: Summary, page: Path | None) -> str:
-    """The numbers at the head of the report, and where the ``page`` is, on the machine that ran."""
+def cards(s: Summary) -> str:
+    """The numbers at the head of the report."""
     names = "| test accuracy | parameters | energy per image | spikes per image | accuracy under noise |"
     energy, spikes = energy_text(s.energy_mj), f"{s.spikes_per_image:,.0f}"
     values = (percent(s.test_accuracy), f"{s.parameters:,}", energy, spikes, percent(s.noise_accuracy))
-    where = f"\n\nThe report, on the machine that ran: `{page.absolute()}`" if page else ""
-    return f"{names}\n|{5 * '---|'}\n| **{'** | **'.join(values)}** |{where}"
+    return f"{names}\n|{5 * '---|'}\n| **{'** | **'.join(values)}** |"
 
 
-def publish(markdown: str, address: str | None, about: str, report: str | None = None) -> None:
-    """Add the table of results to the run's page, the ``report``'s `cards`, and a link to MLflow, where there are any."""
+def publish(markdown: str, address: str | None, about: str, summary: Summary | None = None) -> None:
+    """Add the table of results to the run's page, the `cards` of its ``summary``, and a link to MLflow, where there are any."""
     with harmless():
         artifacts.create_markdown_artifact(markdown, "gee-results", about)
-        if report:
-            artifacts.create_markdown_artifact(report, "gee-report", "The report in short")
+        if summary:
+            artifacts.create_markdown_artifact(cards(summary), "gee-report", "The report in short")
         if address:
             note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)
