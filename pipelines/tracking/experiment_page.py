@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 
-from gee_core.config.evaluation import MEASURES
 from pipelines.tracking.redact import bare
 from pipelines.tracking.tags import LEVEL, NOTE, PARENT, STAGE, WINNER
 
@@ -16,20 +15,6 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 VIEW = "mlflow.sharedViewState."  # begins the tag of a view, before its name
 
 EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
-
-UNITS = {
-    "fraction": "parts of 1, not percent; also of `noise_accuracy`, `proxy_accuracy` and `accuracy_at_r` (step: 100·r)",
-    "nats": "nats per image",
-    "mJ": "microjoules per image, counted, not measured",
-    "spikes": "spikes per image",
-    "numbers": "numbers",
-    "bytes": "bytes",
-    "operations": "operations per image",
-}
-UNIT_ROWS = "\n".join(
-    f"| {', '.join(f'`{name}`' for name, measure in MEASURES.items() if measure.unit == unit)} | {text} |".replace("_mj", "_uj")
-    for unit, text in UNITS.items()
-)
 
 DESCRIPTION = f"""\
 [Results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}): one run per execution of the
@@ -52,11 +37,9 @@ which moves the fitness of all its candidates. Where the best and the start of t
 least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner;
 of several objectives, 1 is the front. Candidates get these at its end, but for those that failed or were eliminated.
 
-| metric | unit |
-|---|---|
-{UNIT_ROWS}
-| `fitness`, `final_fitness`, `fresh_fitness`, `L_ce` | nats per image (the first three less the regularisers) |
-| `image_passes`, `seconds` | training images seen, repetitions included; wall time of a candidate's scoring |
+Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
+image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
+`seconds` the wall time of a candidate's scoring. The step of `accuracy_at_r` is 100·r.
 """
 
 
