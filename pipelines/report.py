@@ -18,7 +18,7 @@ from pipelines.reporting.summary import RESULT, Summary, build_summary, result_i
 from pipelines.reporting.tables import read_tables
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
-from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.experiment_page import RUN_ID
 
 FIGURES = "figures"
 """Folder of the figures among the artifacts of the run in MLflow."""

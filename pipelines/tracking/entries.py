@@ -90,6 +90,8 @@ class Log(_Entry):
     params: dict[str, str] = {}
     metrics: dict[str, float] = {}
     tags: dict[str, str] = {}
+    views: dict[str, str] = {}
+    """Of the candidates below the run, for people to follow a link to."""
     step: int = 0
     folder: str = ""
 
@@ -111,14 +113,6 @@ class Child(_Entry):
     end: End
 
 
-class Search(_Entry):
-    """A search, of which MLflow gets views: ``genes`` and ``objectives`` are names of metrics of its candidates."""
-
-    kind: Literal["search"] = "search"
-    genes: list[str]
-    objectives: list[str]
-
-
 class Dataset(_Entry):
     kind: Literal["dataset"] = "dataset"
     dataset: dict[str, str]
@@ -137,7 +131,7 @@ class Close(_Entry):
     error: str = ""
 
 
-Entry = Open | Log | Child | Search | Dataset | LogModel | Close
+Entry = Open | Log | Child | Dataset | LogModel | Close
 
 PARSE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 """Makes an entry of its JSON."""

@@ -16,6 +16,9 @@ VIEW = "mlflow.sharedViewState."  # begins the tag of a view, before its name
 
 EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 
+RUN_ID = "{run_id}"
+"""Stands in tags and views for the id of their run, which is not known when they are written."""
+
 DESCRIPTION = f"""\
 [Results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}): one run per execution of the
 pipeline, called by what differs from a preset. Below it is one run per stage, below `evolve`'s one per candidate. The
@@ -25,8 +28,7 @@ description of a run links to the candidates of its search. Filters for the sear
 |---|---|
 | `tags."{LEVEL}" = 'pipeline'` | executions, with parameters, results and the model |
 | `tags."{LEVEL}" = 'stage'` | stages, with curves, files and system metrics; `tags."{STAGE}" = 'train'`: one of them |
-| `tags."{LEVEL}" = 'candidate'` | candidates, with their genes; of `metrics.final_fitness`, less is better |
-| `tags."{LEVEL}" = 'rescore'` | draws of candidates that were scored again |
+| `tags."{LEVEL}" = 'candidate'` | candidates, with their genes; `'rescore'`: draws of those that were scored again |
 | `metrics."gene.omega_X" > 0.5` | those with such a gene |
 | `tags."{WINNER}" = 'true'` | the candidates that won |
 | `tags."{PARENT}" = '<id of a run>'` | what lies below a run: the candidates of one `evolve` |
@@ -68,8 +70,8 @@ EXPERIMENT_TAGS = {
 }
 
 
-def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -> dict[str, str]:
-    """By name, the views of the candidates below evolve's run ``run_id``, and of the draws with which they were scored again.
+def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, str]:
+    """The views of the candidates below evolve's run, whose id RUN_ID stands for, and of the draws that scored them again.
 
     Columns are rank, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel coordinates of genes
     and fitness, and of several ``objectives`` the first two against each other.
@@ -88,8 +90,8 @@ def search_views(run_id: str, genes: Sequence[str], objectives: Sequence[str]) -
     for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
         names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
         columns = {f"metrics.`{name}`": 70 if name in ("rank", "L_ce") else 100 for name in names} | {DURATION: 65}
-        query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{run_id}'"
-        views[f"{level}s-{run_id}"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
+        query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{RUN_ID}'"
+        views[f"{level}s"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
     return views
 
 

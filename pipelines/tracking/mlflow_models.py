@@ -60,9 +60,8 @@ def write_model(
         if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
     images = model.model_id, of.dataset, of.digest + TEST  # so that searches can rank models
-    client.log_batch(
-        run_id, [Metric(name, value, entry.time, 0, *images) for name, value in in_microjoules(of.metrics).items()]
-    )
+    metrics = in_microjoules(of.metrics).items()
+    client.log_batch(run_id, [Metric(name, value, entry.time, 0, *images) for name, value in metrics])
     if of.register:
         _register(client, pipeline_id, model, of, entry.time, key)
 

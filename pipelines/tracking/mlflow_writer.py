@@ -7,15 +7,12 @@ of curves, tags and files replace themselves. So an entry can be written again w
 from typing import Any
 
 from pipelines.tracking import mlflow_client, pipeline_run
-from pipelines.tracking.entries import OWN, SHARED, Child, Close, Dataset, Entry, Log, LogModel, Open, Search
-from pipelines.tracking.experiment_page import VIEW, run_address, search_links, search_views
+from pipelines.tracking.entries import OWN, SHARED, Child, Close, Dataset, Entry, Log, LogModel, Open
+from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
 from pipelines.tracking.mlflow_client import Client, log_batch
 from pipelines.tracking.mlflow_models import write_model
 from pipelines.tracking.outbox import Outbox
 from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH, STAGE, STUDY, WORK
-
-RUN_ID = "{run_id}"
-"""Stands in tags for the id of their run, which is not known when they are written."""
 
 COMPLETE = ("FINISHED", "FAILED")
 """How a whole run of a candidate or cell has ended."""
@@ -44,8 +41,6 @@ class MlflowWriter:
                 self._log(entry)
             case Child():
                 self._write_child(entry)
-            case Search():
-                self._show_search(entry)
             case Dataset():
                 for run_id in self._own_and_shared():
                     mlflow_client.log_dataset(self._client, run_id, entry.dataset, entry.context)
@@ -135,18 +130,14 @@ class MlflowWriter:
             tags[NOTE] = f"{search_links(self._experiment_id, search)}\n\n{tags[NOTE]}"
         log_batch(self._client, run_id, entry.params, entry.metrics, tags, entry.step, entry.time)
         self._upload(run_id, entry, entry.folder)
+        for name, view in entry.views.items():
+            self._client.set_experiment_tag(self._experiment_id, f"{VIEW}{name}-{run_id}", view.replace(RUN_ID, run_id))
+        for described in self._own_and_shared() if entry.views else ():
+            links = search_links(self._experiment_id, run_id)
+            log_batch(self._client, described, tags={SEARCH: run_id, NOTE: links})
         if WORK in tags and tags[WORK] not in self._works:
             self._works.append(tags[WORK])
             self._find_runs()
-
-    def _show_search(self, entry: Search) -> None:
-        """Make the views of the candidates below this run, with links from its description and the pipeline's."""
-        run_id = self._id(OWN)
-        for name, view in search_views(run_id, entry.genes, entry.objectives).items():
-            self._client.set_experiment_tag(self._experiment_id, f"{VIEW}{name}", view)
-        tags = {SEARCH: run_id, NOTE: search_links(self._experiment_id, run_id)}
-        for described in self._own_and_shared():
-            log_batch(self._client, described, tags=tags)
 
     def _write_child(self, entry: Child) -> None:
         """Write a candidate or cell; one that is complete already, of an interrupted run, moves below this run."""

@@ -25,6 +25,7 @@ from pipelines.runtime.resume_folder import DONE, TRACKERS
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import drain, entries, pipeline_run
 from pipelines.tracking.entries import OWN, SHARED, End, Entry, ExportedModel, Log
+from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.outbox import Outbox, outbox_root
 from pipelines.tracking.redact import bare, redact
@@ -120,9 +121,9 @@ class Tracker:
         if kept := self._kept([path]):
             self._add(Log(of=of, files=kept, folder=folder))
 
-    def search(self, genes: Iterable[str], objectives: Iterable[str]) -> None:
+    def search(self, genes: list[str], objectives: list[str]) -> None:
         """Let MLflow have views of the candidates, by ``genes`` and, if there are several, ``objectives``: names of metrics."""
-        self._add(entries.Search(genes=list(genes), objectives=list(objectives)))
+        self._add(Log(views=search_views(genes, objectives)))
 
     def candidate(
         self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]

@@ -13,7 +13,7 @@ import pytest
 from gee_core.data.meta import Meta
 from pipelines.tracking import drain as drains
 from pipelines.tracking.drain import Drain
-from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.experiment_page import RUN_ID
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import Tracker
 

@@ -18,7 +18,7 @@ from pipelines.project.params import load_params
 from pipelines.tracking import drain as drains
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.drain import Drain
-from pipelines.tracking.mlflow_writer import RUN_ID
+from pipelines.tracking.experiment_page import RUN_ID
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import Tracker, open_tracker
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, drain
