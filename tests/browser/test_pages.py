@@ -54,7 +54,7 @@ def summary(site) -> dict:
 def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summary):
     page.goto(f"{site.mlflow}/#/experiments/1/runs?workflowType=machine_learning")
     with page.expect_popup() as opened:
-        page.get_by_role("link", name="results", exact=True).first.click()
+        page.get_by_role("link", name="Results", exact=True).first.click()
     view = opened.value
     view.set_viewport_size({"width": 1280, "height": 900})
     assistant = view.get_by_role("button", name="Close", exact=True)  # which MLflow opens on the first visit
