@@ -172,8 +172,9 @@ def texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``metrics``, those in mJ as MLflow's pages show them without an exponent, in µJ: ``energy_mj`` as ``energy_uj``."""
-    return {(name[:-3] + "_uj" if (mJ := name.endswith("_mj")) else name): 1000 * v if mJ else v for name, v in metrics.items()}
+    """``metrics``, those in mJ as MLflow's pages show them in few digits, in µJ: ``energy_mj`` as ``energy_uj``."""
+    in_uj = {f"{name[:-3]}_uj": float(f"{1000 * mJ:.5g}") for name, mJ in metrics.items() if name.endswith("_mj")}
+    return {name: value for name, value in metrics.items() if not name.endswith("_mj")} | in_uj
 
 
 def finite_metrics(metrics: Mapping[str, float | None]) -> tuple[dict[str, float], dict[str, str]]:

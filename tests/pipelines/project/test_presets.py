@@ -40,7 +40,7 @@ def test_a_preset_differs_from_itself_in_nothing_and_from_a_changed_one_in_what_
     params = load_preset(name).params
     assert changes_from_preset(params) == (name, {})
     changed = params.model_copy(update={"train": params.train.model_copy(update={"lr": 0.123})})
-    assert changes_from_preset(changed) == (name, {"train.lr": 0.123})
+    assert changes_from_preset(changed) == (name, {"train.lr": "0.123"})
 
 
 def comments(text: str) -> list[str]:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
     [
         ({}, None, "digits"),
         ({"network.n_genes": 16, "train.lr": 0.02}, None, "digits · g=16 · lr=0.02"),
-        ({"network.n_genes": None}, "wide-net", "digits · g=None · wide-net"),
+        ({"network.n_genes": "null"}, "wide-net", "digits · g=null · wide-net"),
         ({f"train.{key}": 1 for key in "abcde"}, None, "digits · a=1 · b=1 · c=1 · 2 more"),
     ],
 )
