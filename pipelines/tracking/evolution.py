@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 
@@ -77,14 +78,16 @@ def _ranks(
 ) -> dict[str, dict[str, float]]:
     """By name of the candidate: its `rank`, and the fitness that it is ranked by.
 
-    Candidates that were scored again come first, by the mean over their ``draws``, which the candidate that they repeat has
-    too. The others of ``scored``, none of which failed, follow by `final_fitness`. ``names``: those of `Candidate.rescored`.
+    Those that were scored again are ranked by the mean over their ``draws``, which the candidate that they repeat has too, and
+    the others of ``scored``, none of which failed, by `final_fitness`. ``names``: those of `Candidate.rescored`.
     """
     fresh = {"": math.inf} | {what: fmean(values) for what, values in draws.items()}
     found = sorted([(fresh[c.rescored], F, c) for c, F in scored if c.rescored in fresh], key=lambda x: x[:2])
     ranks: dict[str, dict[str, float]] = {}
-    for rank, (mean, F, c) in enumerate(found, 1):
-        ranks[candidate_name(c)] = {"rank": rank} | ({"fresh_fitness": mean} if c.rescored else {"final_fitness": F})
+    counts = count(1), count(1)
+    for mean, F, c in found:
+        by = {"fresh_fitness": mean} if c.rescored else {"final_fitness": F}
+        ranks[candidate_name(c)] = by | {"rank": next(counts[bool(c.rescored)])}
     for what, name in names.items():
         if what in fresh:
             ranks.setdefault(name, {})["fresh_fitness"] = fresh[what]

@@ -36,8 +36,8 @@ description of a run links to the candidates of its search. Filters for the sear
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
 which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
-least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order in which a search chooses, 1 for the winner;
-of several objectives, 1 is the front. Candidates get these at its end, but for those that failed or were eliminated.
+least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order of `final_fitness`, or of fresh draws that of
+`fresh_fitness`; of several objectives, 1 is the front. All come at the end of a search, but not for candidates that failed.
 
 Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
 image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
@@ -47,7 +47,7 @@ image, footprints bytes, spikes and operations per image. `image_passes` are the
 
 def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
     """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
-    widths = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 90} | columns  # the page always shows them, and DURATION
+    widths = {"attributes.`Run Name`": 195, "runDateAndNestInfo": 90} | columns  # the page always shows them, and DURATION
     shown = {"searchFilter": query, "selectedColumns": [name for name in columns if name != DURATION]}
     order = {"orderByKey": order_by, "orderByAsc": ascending, "columnOrder": list(widths), "columnWidths": widths}
     return json.dumps(shown | order | state)
@@ -55,7 +55,7 @@ def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], *
 
 DURATION = "duration"
 
-RESULTS = {"test_accuracy": 103, "parameters": 90, "energy_uj": 74, "spikes_per_image": 115, "noise_accuracy": 110}
+RESULTS = {"test_accuracy": 103, "parameters": 90, "energy_uj": 80, "spikes_per_image": 118, "noise_accuracy": 110}
 
 # Of model training, not of GenAI. The columns fit into a window of 1,280 pixels.
 EXPERIMENT_TAGS = {
@@ -65,7 +65,7 @@ EXPERIMENT_TAGS = {
         f"tags.\"{LEVEL}\" = 'pipeline'",
         "attributes.start_time",
         ascending=False,
-        columns={"params.`changed`": 90} | {f"metrics.`{name}`": width for name, width in RESULTS.items()} | {DURATION: 80},
+        columns={"params.`changed`": 80} | {f"metrics.`{name}`": width for name, width in RESULTS.items()} | {DURATION: 80},
     ),
 }
 
@@ -89,7 +89,7 @@ def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, s
     views = {}
     for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
         names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
-        columns = {f"metrics.`{name}`": 70 if name in ("rank", "L_ce") else 100 for name in names} | {DURATION: 65}
+        columns = {f"metrics.`{name}`": 70 if name == "rank" else 115 for name in names} | {DURATION: 80}
         query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{RUN_ID}'"
         views[f"{level}s"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
     return views

@@ -162,9 +162,11 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     expected = dict(zip(names, means[rows.rescored[8:]], strict=True)) | {repeated[name]: means[name] for name in repeated}
     fresh = {name: ranks["fresh_fitness"] for name, ranks in tracked.ranked.items() if "fresh_fitness" in ranks}
     assert fresh == pytest.approx(expected)
-    by_rank = sorted(tracked.ranked, key=lambda name: tracked.ranked[name]["rank"])
-    assert by_rank[0] == tracked.won[-1] and set(by_rank[:6]) == set(names)  # they decide
-    assert by_rank[6:] == [f"gen{g}-cand{i}" for g, i in zip(of_search.generation, of_search["index"], strict=True)]
+    by_rank = {name: tracked.ranked[name]["rank"] for name in sorted(tracked.ranked, key=lambda n: tracked.ranked[n]["rank"])}
+    draws = [name for name in by_rank if name in names]
+    assert draws[0] == tracked.won[-1] and [by_rank[name] for name in draws] == [*range(1, 7)]  # they decide
+    searched = [f"gen{g}-cand{i}" for g, i in zip(of_search.generation, of_search["index"], strict=True)]
+    assert [(name, rank) for name, rank in by_rank.items() if name not in names] == [*zip(searched, range(1, 9), strict=True)]
     assert [params["rescored"] for _, _, params, *_ in tracked.candidates[8:]] == list(rows.rescored[8:])
     (row,) = rows.index[rows.winner]
     won = rows.rescored[row]
