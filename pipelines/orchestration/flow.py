@@ -43,21 +43,21 @@ class FlowError(Exception):
 
 @flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
 def pipeline_flow(
+    preset: Preset = None,  # first, since the form has all settings behind it
     overrides: Overrides = {},  # noqa: B006 - Prefect copies it
     stages: list[str] = [],  # noqa: B006
     force: bool = False,
-    preset: Preset = None,
 ) -> State[Any]:
     """Bring the pipeline up to date, or run an experiment.
 
     Returns what became of each stage. Waits for another run in this project.
 
     Args:
+        preset: Start from this preset instead of params.yaml, as a DVC experiment.
         overrides: New values of params.yaml, such as {"evolve": {"n_generations": 1}} or {"evolve.n_generations": 1}. Overrides
             and presets run as a DVC experiment: params.yaml and the results in the project stay as they are.
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
-        preset: Start from this preset instead of params.yaml, as a DVC experiment.
     """
     die_with_parent()
     project = find_project()

@@ -11,13 +11,15 @@ _SCHEMA = Params.model_json_schema()
 
 
 def _inlined(schema: Any) -> Any:
-    """``schema`` with the models that it refers to inside, in which no field is required."""
+    """``schema`` with the models that it refers to inside, in which no field is required and each is called by its key."""
     if isinstance(schema, list):
         return list(map(_inlined, schema))
     if not isinstance(schema, dict):
         return schema
     schema = _SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
-    return {key: _inlined(value) for key, value in schema.items() if key not in ("$ref", "required")}
+    titled = isinstance(schema.get("title"), str)  # else it is the setting report.title
+    left_out = {"$ref", "required", *(["title"] if titled else [])}
+    return {key: _inlined(value) for key, value in schema.items() if key not in left_out}
 
 
 Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _inlined(_SCHEMA["properties"])})]

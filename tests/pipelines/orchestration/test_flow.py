@@ -155,6 +155,7 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     assert "digits" in shown["preset"]["enum"]  # of the project in which the flow was imported
     sections = shown["overrides"]["properties"]
     assert (sections["train"]["properties"]["lr"]["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
+    assert next(iter(shown)) == "preset" and "title" in sections["report"]["properties"] and "title" not in sections["train"]
     assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
 
 
@@ -179,7 +180,7 @@ def unhandled():
 
 @pytest.mark.usefixtures("unhandled")
 def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow, study_flow):
-    state = flow.pipeline_flow.fn({"train.epoch": 3})
+    state = flow.pipeline_flow.fn(overrides={"train.epoch": 3})
     assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
     state = study_flow.study_flow.fn("noise", overrides={"train": {"epoch": 3}})
     assert state.type.value == "FAILED"
