@@ -17,8 +17,7 @@ def _inlined(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = _SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
-    titled = isinstance(schema.get("title"), str)  # else it is the setting report.title
-    left_out = {"$ref", "required", *(["title"] if titled else [])}
+    left_out = {"$ref", "required"} | ({"title"} if isinstance(schema.get("title"), str) else set())  # else report.title
     return {key: _inlined(value) for key, value in schema.items() if key not in left_out}
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "digits"
 
 OF_MACHINE = {"base.device", "base.precision", "prepare.path"}
-"""Settings that say where a run works, and not on what."""
+"""Settings that say where a run works, and not on what: they do not tell presets apart."""
 
 
 def preset_names() -> list[str]:
@@ -43,10 +43,7 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
 
 
 def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
-    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out.
-
-    Differences in OF_MACHINE do not count for the choice.
-    """
+    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out."""
     values, found = _by_key(params.model_dump()), dict[str, dict[str, str]]()
     for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
         with contextlib.suppress(InputError):
