@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import positive, positive_int
-from benchmarks.machine import cpu_name
 from gee_core.config import Params
+from gee_core.hardware import cpu_name
 
 # Everything else is imported where it is needed: each new worker imports this file, which must be quick.
 

@@ -25,12 +25,12 @@ import torch
 import torch._dynamo.utils as dynamo
 
 from benchmarks.arguments import positive_int
-from benchmarks.machine import cpu_name
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import configured_genotype
+from gee_core.hardware import cpu_name
 from gee_core.memory import keep_freed_memory
 from pipelines.evolve import genotype_file, run
 from pipelines.project.params import load_params

@@ -37,10 +37,10 @@ import torch
 from benchmarks.accuracy_contenders import CONTENDERS, SHARED, curve_name, sections_of, with_epochs
 from benchmarks.accuracy_curves import curve_path, make_curves, read_curve, tried_rates
 from benchmarks.accuracy_times import Times, middle_times, named, reached, step_times
-from benchmarks.machine import cpu_name
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
+from gee_core.hardware import cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_object

@@ -21,10 +21,9 @@ from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.arguments import positive, positive_int
-from benchmarks.machine import cpu_name
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.hardware import Compute
+from gee_core.hardware import Compute, cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
 from gee_core.rank import Rank

@@ -29,8 +29,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.arguments import positive_int
 from benchmarks.decoding import medians
-from benchmarks.machine import cpu_name
-from gee_core.hardware import Compute
+from gee_core.hardware import Compute, cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
 

@@ -110,6 +110,17 @@ def settle(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+def cpu_name() -> str:
+    """Its name, family and model where Linux tells them, such as "AMD EPYC, family 26, model 2"; else its architecture."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines())
+    said = {key.strip(): value.strip() for key, _, value in lines}
+    numbers = [f"{key.removeprefix('cpu ')} {said[key]}" for key in ("cpu family", "model") if key in said]
+    return ", ".join([said.get("model name", platform.machine()), *numbers])
+
+
 def kind_of_cpu() -> str:
     """A name for CPUs with the instructions of this one, of letters and digits."""
     said = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else platform.processor()

@@ -16,7 +16,7 @@ from pipelines.commands.gc import gc
 from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, PARAMS, SUMMARY, find_project, python_first
+from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
@@ -73,6 +73,7 @@ def run(
         choose_member(member)
     params = load_params()
     check_inputs(params)
+    before = _machine()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), tracked_execution(params) as addresses:
@@ -84,6 +85,8 @@ def run(
         if code:
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     summary()
+    if before and before != (now := _machine()):
+        print(f"\nNumbers may differ from the last ones, made on {before}: this is {now}")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
     if addresses and not is_local(tracking_uri()):
         print(f"Runs     {addresses[0]}")
@@ -157,6 +160,16 @@ def summary() -> None:
     console.print(table)
 
 
+def _machine() -> str | None:
+    """The machine of the last run, or of the one that came with the clone."""
+    from pipelines.reporting.summary import read_summary
+
+    try:
+        return read_summary(SUMMARY).machine
+    except (OSError, ValueError):
+        return None
+
+
 @app.command()
 def encode(
     context: typer.Context,
@@ -211,18 +224,14 @@ def _check_code(project: Path) -> None:
 
 
 def _say_where(here: Path, project: Path, words: list[str]) -> None:
-    """Say which project a command works in, given in the folder ``here`` outside of any.
-
-    A command on params.yaml is refused if ``here`` has a params.yaml, which the command might seem to mean.
-    """
+    """Say which project a command works in, given in the folder ``here`` outside of any; `gee run` and the like stop."""
     from gee_core.errors import InputError
 
     works_anywhere = {"count", "data", "encode", "energy", "pretrained"}
-    if not words or words[0] in works_anywhere or {"--help", "-h", "--version", "--pretrained"} & set(words):
+    if not words or words[0] in works_anywhere or {"--help", "-h", "--version", "--pretrained", "--model"} & set(words):
         return
-    if words[0] in ("flow", "preset", "run", "study") and (here / PARAMS).exists():
-        problem = f"{here / PARAMS}: belongs to no project of GEE, since there is no dvc.yaml beside it"
-        raise InputError(problem, f"go to a clone, such as {project}")
+    if words[0] in ("flow", "preset", "run", "study"):
+        raise InputError(f"{here}: in no project of GEE (a folder with dvc.yaml)", f"go to a clone, such as {project}")
     print(f"gee: no project here, working in {project}", file=sys.stderr)
 
 

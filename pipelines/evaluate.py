@@ -23,6 +23,7 @@ from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.ranks import run_in_processes
+from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
 
@@ -141,6 +142,7 @@ def main() -> None:
         if s.follows:
             return
         metrics = numbers.model_dump()
+        write_json(OUT / "shown.json", show(net, data, images, compute).model_dump())
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))

@@ -1,6 +1,7 @@
 """What a Ctrl-C ends with. The package imports this module before all others, since importing torch takes seconds."""
 
 import os
+import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +9,11 @@ from types import TracebackType
 
 
 def interrupted(name: str) -> None:
-    """Print what follows a Ctrl-C in the command ``name``."""
-    print(f"{name}: interrupted; `dvc repro` continues where it stopped", file=sys.stderr)
+    """Print what follows a Ctrl-C in the stage ``name``, or in a command of `gee`, which is named as it was typed."""
+    words = sys.argv[1:] if name == "gee" else []
+    resumes = name != "gee" or words[:1] in (["run"], ["flow"], ["study"])
+    continues = "; the same command continues where it stopped" if resumes else ""
+    print(f"{shlex.join([name, *words])}: interrupted{continues}", file=sys.stderr)
 
 
 def end_imports_in_one_line() -> None:

@@ -40,11 +40,6 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     with remedy(PREPARE):
         meta = load_meta(prepared)
         tables = read_tables(reports, models)
-        if meta.events is not None:
-            from gee_core.data.prepared import load_prepared  # loads torch
-
-            frames, labels = next(load_prepared(prepared).test.batches(1))
-            tables = tables._replace(recording=(frames[0].numpy(), meta.class_names[int(labels[0])]))
     page = render(params, measured, summary, result, meta, genotype, tables)
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands import json_alone
 from pipelines.project.paths import ONNX
+
+if TYPE_CHECKING:
+    from pipelines.commands.prediction import Prediction
 
 SURE = 0.5
 """A best probability below it is marked `not sure`."""
@@ -36,7 +39,7 @@ def predict(
     A line per image: its class and the probability that the network gives it.
     Below 50 % the line says `not sure`. The network knows its own classes only.
     Images may have any size; they are converted as in training.
-    If some cannot be read, these are named, and nothing else is printed.
+    Those that cannot be read are named and left out; the exit code is then 1, or 2 if no image was read.
     With --exit, the network stops early on the images of which it is sure.
 
     gee predict models/export/example.png
@@ -46,9 +49,11 @@ def predict(
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
     from gee_core.data.folders import endings_of
-    from pipelines.commands.images import find_images, shown
+    from gee_core.errors import InputError
+    from pipelines.commands.images import find_images, raise_all
     from pipelines.commands.prediction import IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
+    from pipelines.runtime.input_errors import print_errors
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
@@ -57,7 +62,18 @@ def predict(
             source = _shipped(pretrained, model, exit)
         opened = open_model(source, exit)
         files = find_images(here, images, endings_of(opened.card.events))
-        found = predict_files(here, files, opened, top)
+        found = predict_files(here, files, opened, top, problems := list[InputError]())
+    if not found:
+        raise_all(problems)
+    _print(found, as_json)
+    if problems:
+        print_errors("gee", "\n".join(map(str, problems)))
+        raise typer.Exit(1)
+
+
+def _print(found: "list[Prediction]", as_json: bool) -> None:
+    from pipelines.commands.images import shown
+
     if as_json:
         rows = []
         for file, classes, steps in found:

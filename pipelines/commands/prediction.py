@@ -67,28 +67,32 @@ class Model:
         return p_BK, steps_B
 
 
-def predict(here: Path, files: Sequence[Path], model: Model, top: int = 1) -> list[Prediction]:
+def predict(
+    here: Path, files: Sequence[Path], model: Model, top: int = 1, problems: list[InputError] | None = None
+) -> list[Prediction]:
     """The ``top`` classes of each image, brought to the size and channels that the network was trained on.
 
-    An InputError has a line for each file that cannot be read; or the model does not answer as it should.
+    ``problems`` gets those of the files that cannot be read, which are left out. Raises InputError where ``problems`` is None
+    and a file cannot be read, with a line for each, and where the model does not answer as it should.
     """
+    unread = list[InputError]() if problems is None else problems
     events, form = model.card.events, (model.card.in_channels, model.card.image_size)
     size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2 * (events.frames if events else 1))))
     found: list[Prediction] = []
-    problems: list[InputError] = []
     with progress("predict", len(files)) if len(files) > size else nullcontext() as done:
         for start in range(0, len(files), size):
-            batch, images = files[start : start + size], []
+            batch, images = files[start : start + size], dict[Path, np.ndarray]()
             for path in batch:
                 try:
-                    images.append(read_image(here, path, *form, events))
+                    images[path] = read_image(here, path, *form, events)
                 except InputError as error:
-                    problems.append(error)
-            if not problems:
-                found += _answers(batch, np.stack(images), model, top)
+                    unread.append(error)
+            if images and (problems is not None or not unread):
+                found += _answers([*images], np.stack([*images.values()]), model, top)
             if done:
                 done(len(batch))
-    raise_all(problems)
+    if problems is None:
+        raise_all(unread)
     return found
 
 

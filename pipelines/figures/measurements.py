@@ -27,7 +27,7 @@ DEFECTS = {
     "gene_bits": ("Bit flips in int8 genes", "probability per bit"),
 }
 """Title and unit of the strength, by domain."""
-COLUMNS, MOST_TICKS = 3, 6
+COLUMNS, MOST_TICKS = 2, 4
 """Panels in a row of the figure of defects, and ticks of each."""
 
 Curve = tuple[str, pd.DataFrame, dict[str, Any]]
@@ -56,29 +56,24 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 
 @svg
 def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
-    """Energy of computing and of building W, and the firing rates, of every layer, in order of execution.
+    """Energy of computing and of building W of every layer, in order of execution.
 
     Computing and building have separate axes: with small images one would be invisible beside the other.
     """
     computing, building = layers["energy_mj"], layers["decode_energy_mj"].fillna(0.0)
     energies = [("Computing", computing, GENETIC)] + [("Building W", building, OTHER)] * bool(building.any())
-    size = (9.6, 1.6 + 0.235 * max(len(layers), 3))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.04))
-    axes = figure.subplots(1, len(energies) + 1, sharey=True)
+    figure = Figure(figsize=(5.4, 1.0 + 0.235 * max(len(layers), 3)), layout=ConstrainedLayoutEngine(wspace=0.04))
+    axes = figure.subplots(1, len(energies), sharey=True, squeeze=False)[0]
     y = np.arange(len(layers))
-    for ax, (name, mj, colour) in zip(axes, energies, strict=False):
+    for ax, (name, mj, colour) in zip(axes, energies, strict=True):
         unit, scale = energy_unit(mj.max())
         ax.barh(y, scale * mj, color=colour, height=0.7)
         ax.set(xlabel=f"{unit} per image", title=f"{name}: {energy_text(mj.sum())}")
         ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(y, [label(name, 30) for name in layers["layer"]], fontsize=8.5, parse_math=False)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    axes[0].set_yticks(y, [label(name, 22) for name in layers["layer"]], fontsize=8.5, parse_math=False)
     axes[0].invert_yaxis()
-    axes[-1].plot(100 * layers["input_rate"], y, "o", mfc="white", mec=MUTED, mew=1.6, ms=5.5, label="input of the layer")
-    axes[-1].plot(100 * layers["output_rate"], y, "o", color=GENETIC, ms=5.5, label="output of its neurons")
-    axes[-1].set(xlabel="firing rate (%)", title="Who fires", ylim=(len(layers) - 0.4, -0.6))
-    axes[-1].set_xlim(left=0)
-    figure.legend(loc="outside lower right", ncols=2)
-    return figure, f"Energy and firing rate of {len(layers)} layers."
+    return figure, f"Energy of {len(layers)} layers."
 
 
 @svg
@@ -101,21 +96,6 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.set(xlabel=f"noise strength r ({what})", ylabel="test accuracy (%)", ylim=(0, 102))
     headline(figure, ax, title)
     return figure, f"Test accuracy over noise strength: {title}."
-
-
-@svg
-def recording(frames_TPHW: np.ndarray, class_name: str) -> tuple[Figure, str]:
-    """The frames of a recording, brighter pixels red, darker ones blue."""
-    from gee_core.data.frames import as_picture  # loads torch
-
-    (T, _, _, W), picture = frames_TPHW.shape, as_picture(frames_TPHW)
-    firsts = range(0, T, 8)
-    figure = Figure(figsize=(1.2 * min(T, 8), 1.5 * len(firsts)), layout="constrained")
-    for first, ax in zip(firsts, figure.subplots(len(firsts), squeeze=False).flat, strict=True):
-        steps = range(first, min(T, first + 8))
-        ax.imshow(picture[:, first * W : (first + 8) * W], interpolation="none")
-        ax.set(yticks=[], xticks=[(t - first + 0.5) * W for t in steps], xticklabels=[f"step {t + 1}" for t in steps])
-    return figure, f"The {T} frames of a recording of class {class_name}."
 
 
 def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
@@ -169,7 +149,7 @@ def defect_panels(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """A panel per domain with its curves and their bands. Strengths are evenly spaced, whatever their values."""
     n_rows = -(-len(curves) // COLUMNS)
     several = any(len(of_domain) > 1 for of_domain in curves.values())
-    figure = Figure(figsize=(9.6, 2.25 * n_rows + 0.4 * several), layout="constrained")
+    figure = Figure(figsize=(5.4, 2.1 * n_rows + 0.4 * several), layout="constrained")
     axes = figure.subplots(n_rows, min(COLUMNS, len(curves)), sharey=True, squeeze=False).flatten()
     for ax in axes[len(curves) :]:
         ax.remove()
@@ -187,7 +167,7 @@ def defect_panels(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         ax.set_ylabel("test accuracy (%)")
     if several:
         handles, labels = max(axes[: len(curves)], key=lambda ax: len(ax.lines)).get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=4)
+        figure.legend(handles, labels, loc="outside lower left", ncols=2)
     return figure
 
 

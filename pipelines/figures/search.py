@@ -69,13 +69,14 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
-    """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the winner highlighted."""
-    groups = again.groupby("rescored", sort=False)
-    for x, (_, rows) in enumerate(groups):
-        F, colour = rows["final_fitness"], MARK if rows["winner"].any() else GENETIC
-        ax.plot(np.full(len(F), x), F.clip(upper=top), "o", color=colour, alpha=0.45, ms=4, mew=0)
-        ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=colour, ms=11, mew=2, lw=1.4)
-    ax.set_xticks(range(len(groups)), groups.groups, fontsize=8, rotation=90 if len(groups) > 4 else 0)
+    """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the one that is trained says so."""
+    groups, names = again.groupby("rescored", sort=False), []
+    for x, (name, rows) in enumerate(groups):
+        F = rows["final_fitness"]
+        ax.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.45, ms=4, mew=0)
+        ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=GENETIC, ms=11, mew=2, lw=1.4)
+        names.append(f"{name}, trained" if rows["winner"].any() else name)
+    ax.set_xticks(range(len(groups)), names, fontsize=8, rotation=90)
     ax.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
     ax.grid(axis="x", visible=False)
 

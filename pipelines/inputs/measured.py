@@ -60,6 +60,27 @@ class Exported(StrictModel):
     """Why there is no NIR graph."""
 
 
+class Answer(StrictModel):
+    """On a test image: its picture (PNG in base64), its class, the network's answer and the probability of that."""
+
+    picture: str
+    actual: str
+    predicted: str
+    probability: float
+
+
+class Shown(StrictModel):
+    """Of evaluate, for the report: answers, the spikes of one image, genes as maps, and the machine that measured."""
+
+    answers: list[Answer]
+    """The last one is the image whose spikes are shown."""
+    spikes: dict[str, list[str]]
+    """By the layer before the neurons: some neurons, a digit per step, 1 for a spike."""
+    maps: dict[str, list[list[float]]]
+    """By name: O, an X_l and the W_l of it at the kernel's middle, at most 64 rows and columns each."""
+    machine: str
+
+
 class Measured(NamedTuple):
     """What the stages of a run measured."""
 
@@ -67,6 +88,7 @@ class Measured(NamedTuple):
     evaluate: Evaluation
     robustness: Robustness
     export: Exported
+    shown: Shown
 
 
 def read_measured(reports: Path) -> Measured:
@@ -76,6 +98,7 @@ def read_measured(reports: Path) -> Measured:
         evaluate=read_evaluation(reports),
         robustness=_read(reports, "robustness", Robustness),
         export=_read(reports, "export", Exported),
+        shown=_read(reports, "evaluate", Shown, "shown.json"),
     )
 
 
@@ -84,8 +107,8 @@ def read_evaluation(reports: Path = REPORTS) -> Evaluation:
     return _read(reports, "evaluate", Evaluation)
 
 
-def _read(reports: Path, stage: str, model: type[AnyModel]) -> AnyModel:
-    with reading(path := reports / stage / "metrics.json", f"run `dvc repro -f {stage}`"):
+def _read(reports: Path, stage: str, model: type[AnyModel], name: str = "metrics.json") -> AnyModel:
+    with reading(path := reports / stage / name, f"run `dvc repro -f {stage}`"):
         return read_json_model(path, model)
 
 

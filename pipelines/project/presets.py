@@ -87,10 +87,21 @@ def load_preset(name: str, path: str | None = None) -> Preset:
     return Preset(text.getvalue(), plain, check_params(plain, f"presets/{name}.yaml"))
 
 
+def is_edited() -> bool:
+    """Whether params.yaml is there and is no preset, whatever its `prepare.path`: it may hold somebody's work."""
+    if not PARAMS.is_file():
+        return False
+    try:
+        found = read_yaml(PARAMS)
+        return all(found != load_preset(name, found["prepare"]["path"]).values for name in preset_names())
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # no YAML, or no sections with keys in them
+        return True
+
+
 def write_preset(preset: Preset) -> list[str]:
     """Write a preset to params.yaml; returns the changes as ``key: old → new`` lines.
 
-    A file that cannot be used is kept beside it, since it may hold somebody's work.
+    A file that was edited is kept as params.yaml.bak.
 
     Raises:
         InputError: params.yaml cannot be read; it is unchanged.
@@ -98,14 +109,13 @@ def write_preset(preset: Preset) -> list[str]:
     old = {}
     try:
         old = _by_key(read_yaml(PARAMS))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, AttributeError):  # no YAML, or no sections with keys in them
         pass
     except OSError as error:
         raise unreadable(PARAMS, error) from None
-    except (ValueError, AttributeError):  # no YAML, or no sections with keys in them
-        if content := PARAMS.read_bytes():
-            write_atomically(KEPT, content)
-            log.warning("%s: not valid; kept as %s", PARAMS, KEPT)
+    if is_edited() and (content := PARAMS.read_bytes()):
+        write_atomically(KEPT, content)
+        log.warning("%s: was edited; kept as %s", PARAMS, KEPT)
     write_atomically(PARAMS, preset.text)
     new = _by_key(preset.values).items()
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]

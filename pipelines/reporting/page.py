@@ -1,7 +1,8 @@
 """The report page, made of a template, the tables of a run and its figures."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from statistics import fmean
 from urllib.parse import quote
 
@@ -11,13 +12,15 @@ from markupsafe import Markup
 
 from gee_core.config import Params
 from gee_core.config.datasets import DATASETS
+from gee_core.config.evaluation import Evaluation
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
-from pipelines.figures import measurements, search
+from pipelines.figures import measurements, search, shown
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.measured import Measured
+from pipelines.inputs.measured import Exported, Measured
+from pipelines.reporting import TEMPLATES
 from pipelines.reporting.model_readme import as_yaml
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
 from pipelines.reporting.tables import (
@@ -29,9 +32,9 @@ from pipelines.reporting.tables import (
     gene_table,
     recognised,
     rescored_table,
+    search_gain,
 )
 
-TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
 """The runs of the first experiment of the project's own mlflow.db, in its view for trained models; a quoted filter follows."""
 TITLES = {name: known.title for name, known in DATASETS.items()} | {"imagenet": "ImageNet"}
@@ -49,7 +52,7 @@ def render(
     many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, genotype.searched, defects, names, measured.robustness.clean_accuracy)
+    svgs = draw(tables, genotype.searched, defects, names, measured)
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -58,6 +61,7 @@ def render(
         lstrip_blocks=True,
     )
     env.filters |= {"percent": percent, "energy": energy_text, "number": number}
+    env.filters["error"] = partial(_error, meta.n_test)
     return env.get_template("report.html").render(
         params=params,
         own=is_own(params.network.name),
@@ -83,6 +87,10 @@ def render(
         svg={name: Markup(svg) for name, svg in svgs.items()},
         rescored=rescored,
         again=next((row for row in rescored if row["won"]), None),
+        gain=search_gain(tables.candidates),
+        shown=measured.shown,
+        n_wrong=sum(answer.actual != answer.predicted for answer in measured.shown.answers),
+        n_mistakes=int((tables.confusion["actual"] != tables.confusion["predicted"]).sum()),
         n_failed=len(failed),
         n_outside=len(outside),
         failures=failed.value_counts().head(5).to_dict(),
@@ -99,16 +107,38 @@ def render(
     )
 
 
-def draw(tables: Tables, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], clean: float) -> dict[str, str]:
-    """The figures for which the tables have data, as SVG text; ``clean`` is the accuracy without noise."""
+def _error(n: int, accuracy: float, decimals: int = 2) -> str:
+    """The standard error of an accuracy on ``n`` images: "± 0.62 %"."""
+    return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
+
+
+def _kilobytes(evaluate: Evaluation, export: Exported) -> dict[str, float]:
+    """Sizes of the network as it is stored, those that exist."""
+    has_genes = evaluate.parameters != evaluate.plain_parameters
+    sizes = {
+        "plain weights": 4 * evaluate.plain_parameters,
+        "network.onnx": export.onnx_bytes,
+        "network.nir": export.nir_bytes,
+        "genes": 4 * evaluate.parameters if has_genes else None,
+        "genes.onnx": export.genes_onnx_bytes,
+        "genes.safetensors": export.genes_bytes,
+    }
+    return {name: size / 1000 for name, size in sizes.items() if size is not None}
+
+
+def draw(
+    tables: Tables, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], measured: Measured
+) -> dict[str, str]:
+    """The figures for which the tables have data, as SVG text."""
     svgs = {
+        "raster": shown.raster(measured.shown.spikes, tables.layers),
+        "gene_maps": shown.gene_maps(measured.shown.maps),
+        "file_sizes": shown.file_sizes(_kilobytes(measured.evaluate, measured.export)),
         "training": measurements.training_curve(tables.history),
         "energy": measurements.energy_per_layer(tables.layers),
-        "noise": measurements.accuracy_over_noise(tables.noise, clean),
+        "noise": measurements.accuracy_over_noise(tables.noise, measured.robustness.clean_accuracy),
         "confusion": measurements.confusion_matrix(tables.confusion, names),
     }
-    if tables.recording is not None:
-        svgs["recording"] = measurements.recording(*tables.recording)
     if len(defects):
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(search.searched_rows(tables.candidates)) > 1:

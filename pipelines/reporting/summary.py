@@ -60,6 +60,7 @@ class Summary(BaseModel):
     nir_agreement: float | None = None
     nir_spike_agreement: float | None = None
     nir_problem: str | None = None
+    machine: str | None = None
     commit: str | None
 
     def values(self) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _lines(s: Summary) -> dict[str, str]:
     }
     if s.genes_bytes is not None:
         lines["genes"] = f"{s.genes_format}, {s.genes_bytes / 1e6:.3f} MB, test accuracy {percent(s.genes_accuracy)}"
-    return lines | {"commit": s.commit or "none"}
+    return lines | {"commit": s.commit or "none"} | ({"machine": s.machine} if s.machine else {})
 
 
 def _search(s: Summary) -> str:

@@ -60,8 +60,6 @@ class Tables(NamedTuple):
     """No rows where `robustness.hardware` is null."""
     front: FrontFile | None
     """None where the search had one objective."""
-    recording: tuple[np.ndarray, str] | None = None
-    """Frames and class of a test recording; None of still images."""
 
 
 def read_tables(reports: Path, models: Path) -> Tables:
@@ -112,20 +110,66 @@ def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:
-    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won``."""
+    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won, best``.
+
+    ``best`` is the winner where it is better than each other wiring by two standard errors or more.
+    """
     search = searched_rows(candidates)
+    groups = {name: rows["final_fitness"] for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)}
+    won = {name for name, F in groups.items() if candidates.loc[F.index, "winner"].any()}
     return [
         {
             "name": name,
             "start": name == START and len(search) > 1,
-            "mean": rows["final_fitness"].mean(),
-            "sd": rows["final_fitness"].std(),
-            "draws": len(rows),
-            "failed": int(rows["final_fitness"].isna().sum()),
-            "won": bool(rows["winner"].any()),
+            "mean": F.mean(),
+            "sd": F.std(),
+            "draws": len(F),
+            "failed": int(F.isna().sum()),
+            "won": name in won,
+            "best": name in won and all(is_clear(*gained(F, other)) for key, other in groups.items() if key != name),
         }
-        for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)
+        for name, F in groups.items()
     ]
+
+
+def gained(F: pd.Series, over: pd.Series) -> tuple[float, float]:
+    """By how much the mean of ``F`` lies below that of ``over``, and the standard error of it; NaN where it has none.
+
+    Both are of the same draws, in the same order.
+    """
+    if len(F) != len(over):
+        return math.nan, math.nan
+    differences = pd.Series(over.to_numpy() - F.to_numpy()).dropna()
+    return differences.mean(), differences.sem()
+
+
+def is_clear(difference: float, error: float) -> bool:
+    """Whether a difference is at least two standard errors; never where there is no error."""
+    return difference >= 2 * error
+
+
+def search_gain(candidates: pd.DataFrame) -> Row | None:
+    """What the search gained over its start, on the same fresh draws: ``short``, ``detail``, ``sentence``.
+
+    None where there was no search, or its start or its winner was not scored again without a failure.
+    """
+    search = searched_rows(candidates)
+    again = candidates.drop(search.index)
+    start, winner = again[again["rescored"] == START], again[again["winner"]]
+    if len(search) < 2 or start.empty or winner.empty:
+        return None
+    name = winner["rescored"].iloc[0]
+    if name == START:
+        sentence = f"The search found nothing better than its start, in {len(search):,} candidates."
+        return {"short": "0", "detail": "nothing better than its start", "sentence": sentence}
+    won = again.loc[again["rescored"] == name, "final_fitness"]
+    difference, error = gained(won, start["final_fitness"])
+    if math.isnan(difference):
+        return None
+    spread = "" if math.isnan(error) else f" ± {error:.2g}"
+    found = "" if is_clear(difference, error) else ", which may be chance" if spread else ", on a single draw"
+    sentence = f"The search gained {difference:.2g}{spread} over its start{found}."
+    return {"short": f"{difference:.2g}", "detail": f"{spread} of fitness over its start{found}", "sentence": sentence}
 
 
 def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:

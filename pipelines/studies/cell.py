@@ -1,6 +1,7 @@
 """The request for a study, the runs of the pipeline that the study is made of, and their results."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,6 +39,13 @@ class Request:
         given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
         return [str(word) for option, value in given if value is not None for word in (option, value)]
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables go, below reports/studies: a request with changes or a choice of cells is a trial."""
+        trial = Request(self.name, overrides=self.overrides, only=self.only).options()[1::2]
+        words = re.sub(r"[^\w.=-]+", "-", "_".join(trial))[:60]
+        return Path(self.name, "trials", f"{words}-{json_digest(trial)[:6]}") if trial else Path(self.name)
 
     def command(self) -> str:
         """The command that repeats the request."""

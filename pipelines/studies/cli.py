@@ -27,7 +27,7 @@ def run_command(
     dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots."""
-    from pipelines.project.paths import in_project
+    from pipelines.project.paths import PAGE, in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
@@ -56,7 +56,7 @@ def run_command(
         messages.print(f"gee: interrupted; the same command{without} continues where it stopped", highlight=False)
         raise typer.Exit(130) from None
     print("\n".join(map(markdown, tables)))
-    console.print(f"Tables and plots   {(OUT / name).resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
 
 
 @study.command("list")

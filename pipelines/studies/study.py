@@ -74,10 +74,11 @@ def run_study(
         InputError: cells have no result; the tables and figures are those of the others.
     """
     plan = plan_study(request, jobs, force)
-    cells, results, out = plan.cells, plan.results, OUT / request.name
+    cells, results, out = plan.cells, plan.results, OUT / request.folder
+    kept = OUT / request.name / "cells"  # trials share results with the study
     watch.planned(cells, plan.missing, plan.jobs)
     for cell in plan.missing:
-        (out / "cells" / f"{cell.key}.json").unlink(missing_ok=True)
+        (kept / f"{cell.key}.json").unlink(missing_ok=True)
     tracker = open_study_tracker(request.name, request.preset or plan.study.preset, cells)
     with closing(tracker):
         for cell in cells:
@@ -92,7 +93,7 @@ def run_study(
             watch.done(cell, result)
 
         commit = git_commit(Path.cwd())
-        failed = run_cells(plan.missing, out / "cells", plan.jobs, commit, watch.note, on_done)
+        failed = run_cells(plan.missing, kept, plan.jobs, commit, watch.note, on_done)
         if failed and not results:
             raise cells_error(cells, failed)
         for key, reason in failed.items():

@@ -138,7 +138,7 @@ def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports with empty figures, for tests of the text."""
-    of_run = ("training", "energy", "noise", "confusion", "hardware")
+    of_run = ("training", "energy", "noise", "confusion", "hardware", "raster", "gene_maps", "file_sizes")
     of_search = ("fitness", "candidates")
     monkeypatch.setattr("pipelines.reporting.page.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 

@@ -110,7 +110,13 @@ def test_the_stage_writes_its_files(in_project, trained, results):
     evaluate.main()
     out = folder / "reports/evaluate"
     metrics, layers, images = results
-    assert sorted(path.name for path in out.iterdir()) == ["confusion.csv", "exit.csv", "layers.csv", "metrics.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "confusion.csv",
+        "exit.csv",
+        "layers.csv",
+        "metrics.json",
+        "shown.json",
+    ]
     assert list(json.loads((out / "metrics.json").read_text())) == list(MEASURES)
     assert json.loads((out / "metrics.json").read_text()) == metrics
     written = pd.read_csv(out / "layers.csv")

@@ -51,7 +51,7 @@ def test_a_stage_that_ends_badly_has_its_exit_code_and_its_status(error, raised,
     if code == 2:
         assert message == "train: error: a file: is missing\ntrain: error: another: too\n"
     if code == 130:
-        assert message == "train: interrupted; `dvc repro` continues where it stopped\n"
+        assert message == "train: interrupted; the same command continues where it stopped\n"
 
 
 def test_bad_params_are_refused_before_anything_is_tracked(in_project, monkeypatch, capsys):

@@ -73,7 +73,7 @@ def test_a_run_that_is_killed_and_stopped_ends_in_the_bytes_of_an_undisturbed_on
     lost = "process 1 of 2 was ended by SIGKILL: memory may have run out; `dvc repro` continues where it stopped"
     assert stop(project, 1, signal.SIGKILL) == (1, [f"train: error: {lost}"], [])
     assert stop(project, None, signal.SIGTERM) == (143, [], [])
-    interrupted = "train: interrupted; `dvc repro` continues where it stopped"
+    interrupted = "train: interrupted; the same command continues where it stopped"
     assert stop(project, None, signal.SIGINT) == (130, [interrupted], [])
     assert end(start(project)) == (0, [])
     assert contents(project) == expected

@@ -10,6 +10,7 @@ from pipelines.project.params import load_params
 from pipelines.project.presets import (
     changes_from_preset,
     describe_presets,
+    is_edited,
     load_preset,
     set_param_arguments,
     write_preset,
@@ -114,15 +115,21 @@ def test_a_preset_mends_a_file_that_was_broken_and_keeps_it(broken, params, capl
     params.write_text("base: [another\n")
     write("digits")
     assert kept.read_text() == "base: [another\n"
-    said = f"{params}: not valid; kept as {kept}"
+    said = f"{params}: was edited; kept as {kept}"
     assert caplog.messages == [said, said]
 
 
-def test_a_valid_file_is_not_kept(params, caplog):
+def test_a_preset_is_not_kept_and_an_edited_one_is(params, caplog):
     write("digits")
-    write("cifar10-small")
+    write("cifar10-small", "my/images")
+    assert not is_edited()
+    write("digits")
     assert [path.name for path in params.parent.iterdir()] == ["params.yaml"]
     assert caplog.messages == []
+    params.write_text(edited := params.read_text().replace("seed: 0", "seed: 7", 1))
+    assert is_edited()
+    write("digits")
+    assert params.with_name("params.yaml.bak").read_text() == edited
 
 
 def test_a_folder_in_place_of_params_is_refused(params):
