@@ -1,4 +1,4 @@
-"""The command `gee` in a folder that is no project: it works in the clone that it was installed from, and says so.
+"""The command `gee` in a folder that is no project: what needs none works in the clone that it was installed from.
 
 In a project with code of its own it runs that code, or nothing."""
 
@@ -33,22 +33,18 @@ def elsewhere(tmp_path, clone, monkeypatch) -> Path:
     return folder
 
 
-def test_it_is_said_once_where_a_command_works_and_which_file_it_changed(main, clone, elsewhere):
-    code, out, err = main("preset", "cifar10-small")
-    assert (code, err) == (0, f"gee: no project here, working in {clone}\n")
-    assert f"{clone / 'params.yaml'} is now the preset cifar10-small" in out
-    assert not (elsewhere / "params.yaml").exists()
-
-
-@pytest.mark.parametrize("command", [["preset", "digits"], ["run"]], ids=" ".join)
-def test_a_folder_with_params_of_its_own_is_not_taken_for_the_clone(command, main, clone, elsewhere):
-    (elsewhere / "params.yaml").write_text("mine: 1\n")
+@pytest.mark.parametrize("command", [["preset", "digits"], ["run"], ["study", "list"], ["flow", "run"]], ids=" ".join)
+def test_a_command_on_a_project_stops_outside_of_any_and_names_the_clone(command, main, clone, elsewhere):
     before = (clone / "params.yaml").read_bytes()
-    code, out, err = main(*command)
-    assert (code, out) == (2, "")
-    problem = f"{elsewhere / 'params.yaml'}: belongs to no project of GEE, since there is no dvc.yaml beside it"
-    assert err == f"gee: error: {problem}: go to a clone, such as {clone}\n"
+    problem = f"{elsewhere}: in no project of GEE (a folder with dvc.yaml)"
+    assert main(*command) == (2, "", f"gee: error: {problem}: go to a clone, such as {clone}\n")
     assert (clone / "params.yaml").read_bytes() == before
+
+
+def test_it_is_said_where_predict_takes_its_network_from(main, clone, elsewhere):
+    (elsewhere / "a.png").touch()
+    assert main("predict", "a.png")[2].startswith(f"gee: no project here, working in {clone}\n")
+    assert "working in" not in main("predict", "a.png", "--model", "network.onnx")[2]
 
 
 @pytest.mark.parametrize("command", [["count", "--network", "vgg16", "--width", "0.1"], ["run", "--help"], ["--version"]])

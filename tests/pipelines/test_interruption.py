@@ -25,7 +25,7 @@ def run(tmp_path):
 
 
 def line(name: str) -> tuple[int, str]:
-    return 130, f"{name}: interrupted; `dvc repro` continues where it stopped\n"
+    return 130, f"{name}: interrupted; the same command continues where it stopped\n"
 
 
 def test_a_stage_that_still_imports_torch_ends_as_one_that_works(run):
@@ -34,7 +34,8 @@ def test_a_stage_that_still_imports_torch_ends_as_one_that_works(run):
 
 def test_gee_too(run, tmp_path):
     (tmp_path / "gee").write_text("from pipelines.cli import main\nmain()\n")
-    assert run(str(tmp_path / "gee"), where="typer") == line("gee")
+    assert run(str(tmp_path / "gee"), "run", "--force", where="typer") == line("gee run --force")
+    assert run(str(tmp_path / "gee"), "predict", "a b", where="typer") == (130, "gee predict 'a b': interrupted\n")
 
 
 def test_of_several_processes_the_command_says_it_for_all(run):

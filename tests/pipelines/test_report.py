@@ -17,7 +17,7 @@ from gee_core.model.network import build_network, count_parameters
 from pipelines.project.params import load_params
 from pipelines.report import run
 from pipelines.reporting.page import MLFLOW
-from pipelines.reporting.tables import PAPER_RESULTS
+from pipelines.reporting.tables import PAPER_RESULTS, rescored_table, search_gain
 from tests.pipelines.report_inputs import HARDWARE_ROWS, HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make, write_inputs
 
 
@@ -179,6 +179,21 @@ def test_what_was_scored_again_has_its_mean_spread_and_failures(tmp_path, no_fig
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
     assert "less a reward for R_T and R_S, with the λ of the last generation." in text
     assert "candidates failed" not in text  # those of the search
+
+
+def test_the_gain_of_a_search_is_paired_by_draw_and_tinted_only_beyond_two_standard_errors():
+    def table(start, winner):
+        rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
+        return pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])
+
+    clear, noisy = table([0.7, 0.5, 0.6], [0.6, 0.41, 0.5]), table([0.7, 0.5, 0.6], [0.4, 0.6, 0.5])
+    assert search_gain(clear)["sentence"] == "The search gained 0.097 ± 0.0033 over its start."
+    assert search_gain(noisy)["sentence"] == "The search gained 0.1 ± 0.12 over its start, which may be chance."
+    assert [row["best"] for row in rescored_table(clear)] == [False, True]
+    assert [row["best"] for row in rescored_table(noisy)] == [False, False]
+    assert not any(row["best"] for row in rescored_table(table([0.7], [0.6])))  # one draw tells no error
+    assert "nothing better than its start" in search_gain(clear.assign(winner=clear["rescored"] == "0-0"))["sentence"]
+    assert search_gain(clear[clear["rescored"] != "0-0"]) is None
 
 
 def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures):

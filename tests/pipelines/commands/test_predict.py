@@ -123,6 +123,18 @@ def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_count
     assert lines[20:] == ["… and 9 more like these"]
 
 
+def test_a_damaged_file_in_a_folder_is_named_and_the_others_get_their_answers(exported, images, tmp_path, main):
+    for name, content in (("a.png", images[0].read_bytes()), ("b.png", b"no image"), ("c.png", images[1].read_bytes())):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+    code, out, err = main("predict", tmp_path / "set", "--model", exported)
+    assert code == 1 and [Path(line.partition(":")[0]).name for line in out.splitlines()] == ["a.png", "c.png"]
+    assert err.startswith(f"gee: error: {tmp_path / 'set/b.png'}: ") and len(err.splitlines()) == 1
+    (tmp_path / "set/a.png").unlink()
+    (tmp_path / "set/c.png").unlink()
+    assert main("predict", tmp_path / "set", "--model", exported)[:2] == (2, "")
+
+
 def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(InputError, match=r"pipe\.onnx: not a file: name an ONNX file of an export, "):
