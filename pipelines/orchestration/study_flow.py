@@ -62,6 +62,6 @@ def run_study(request: Request, force: bool) -> State[Any]:
         message = failure(f"study {request.name}", result.returncode, result.stdout)
         return Failed(message=message, data=f"{message}\n{last_lines(result.stdout)}")
     page = next((line.removeprefix(TRACKED) for line in result.stdout.splitlines() if line.startswith(TRACKED)), None)
-    table = (OUT / request.name / "table.md").read_text(encoding="utf-8")
-    publish(table, page, f"Tables and plots: {(OUT / request.name).absolute()}")
-    return Completed(message=f"study {request.name} is complete", data=str(OUT / request.name))
+    out = OUT / request.folder
+    publish((out / "table.md").read_text(encoding="utf-8"), page, f"Tables and plots: {out.absolute()}")
+    return Completed(message=f"study {request.name} is complete", data=str(out))
