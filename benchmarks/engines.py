@@ -26,7 +26,6 @@ from typing import Any
 
 from benchmarks.arguments import positive, positive_int
 from gee_core.config import Params
-from gee_core.hardware import cpu_name
 
 # Everything else is imported where it is needed: each new worker imports this file, which must be quick.
 
@@ -112,6 +111,7 @@ def main() -> None:
     import torch
 
     from benchmarks.evolution import prepare
+    from gee_core.hardware import cpu_name
     from gee_core.memory import keep_freed_memory
 
     keep_freed_memory()

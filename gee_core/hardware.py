@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from contextlib import AbstractContextManager, suppress
@@ -113,10 +114,7 @@ def settle(device: torch.device) -> None:
 def cpu_name() -> str:
     """Its name, family and model where Linux tells them, such as "AMD EPYC, family 26, model 2"; else its architecture."""
     info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return platform.processor() or platform.machine()
-    lines = (line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines())
-    said = {key.strip(): value.strip() for key, _, value in lines}
+    said = dict(re.findall(r"^(.+?)\s*: (.+)$", info.read_text(), re.MULTILINE)) if info.is_file() else {}
     numbers = [f"{key.removeprefix('cpu ')} {said[key]}" for key in ("cpu family", "model") if key in said]
     return ", ".join([said.get("model name", platform.machine()), *numbers])
 

@@ -1,5 +1,6 @@
 """The command `gee`. Heavy imports wait until a command needs them, so that `gee --help` is quick."""
 
+import contextlib
 import json
 import os
 import sys
@@ -65,6 +66,7 @@ def run(
     from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
     from pipelines.project.git import check_for_dvc
     from pipelines.project.params import load_params
+    from pipelines.reporting.summary import read_summary
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
     from pipelines.tracking.tracker import tracked_execution
@@ -73,7 +75,9 @@ def run(
         choose_member(member)
     params = load_params()
     check_inputs(params)
-    before = _machine()
+    before = None  # where the numbers are from that came with the clone
+    with contextlib.suppress(OSError, ValueError):
+        before = read_summary(SUMMARY).machine
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
     exit_on_sigterm()
     with flow_lock(Path(), say), tracked_execution(params) as addresses:
@@ -85,7 +89,7 @@ def run(
         if code:
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     summary()
-    if before and before != (now := _machine()):
+    if before and before != (now := read_summary(SUMMARY).machine):
         print(f"\nNumbers may differ from the last ones, made on {before}: this is {now}")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
     if addresses and not is_local(tracking_uri()):
@@ -158,16 +162,6 @@ def summary() -> None:
     with reading(SUMMARY, "run `dvc repro`, or `dvc pull`"):
         table = format_summary(read_summary(SUMMARY))
     console.print(table)
-
-
-def _machine() -> str | None:
-    """The machine of the last run, or of the one that came with the clone."""
-    from pipelines.reporting.summary import read_summary
-
-    try:
-        return read_summary(SUMMARY).machine
-    except (OSError, ValueError):
-        return None
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """Stage export: writes the trained network as ONNX, NIR and its genes, compares each with torch, and registers it in MLflow."""
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from PIL import Image
 
 from gee_core.checkpoint import load, save
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
-from gee_core.data.frames import as_picture
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
@@ -28,7 +25,7 @@ from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
-from pipelines.inputs.loading import load_trained, prepared_images, spaced
+from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
 from pipelines.inputs.measured import Exported, read_evaluation
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
@@ -181,14 +178,7 @@ def registered_name(params: Params, meta: Meta) -> str:
 def example(data: Prepared) -> tuple[bytes, str]:
     """The first test image as PNG, a recording as the picture of its frames, and its class."""
     images, labels = next(data.test.batches(1))
-    if data.meta.events is not None:
-        picture = Image.fromarray(as_picture(images[0].numpy()))
-    else:
-        pixels = images[0].permute(1, 2, 0).numpy()
-        picture = Image.fromarray(pixels if data.meta.in_channels == 3 else pixels[:, :, 0])
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue(), data.meta.class_names[int(labels[0])]
+    return png(images[0]), data.meta.class_names[int(labels[0])]
 
 
 def main() -> None:

@@ -1,19 +1,16 @@
 """What evaluate writes for the report to show: answers on twelve test images, the spikes of one image, and genes as maps.
 
-Shapes: T steps, B batch, C channels, H W space, N neurons of a layer.
+Shapes: T steps, B batch, C channels, H W space, N neurons of a layer, K classes.
 """
 
 import base64
-import io
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from gee_core.data.frames import as_picture
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.counting import Layer
 from gee_core.genome.copying import as_written
@@ -21,6 +18,7 @@ from gee_core.genome.encoding import encoding, genome_of
 from gee_core.hardware import Compute, cpu_name
 from gee_core.model.base import SpikingNetwork, is_neuron
 from gee_core.training.loop import for_inference
+from pipelines.inputs.loading import png
 from pipelines.inputs.measured import Answer, Shown
 
 IMAGES, MISTAKES = 12, 6
@@ -35,69 +33,48 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
 
     ``answers`` has the ``actual`` and the ``predicted`` class of every test image.
     """
-    right = [row["actual"] == row["predicted"] for row in answers]
-    chosen = _spaced(np.flatnonzero(~np.array(right)), MISTAKES)
+    right = np.array([row["actual"] == row["predicted"] for row in answers])
+    chosen = _spaced(np.flatnonzero(~right), MISTAKES)
     chosen += _spaced(np.flatnonzero(right), IMAGES - len(chosen))
     images, _ = next(data.test.subset(torch.tensor(chosen)).to(compute.device).batches(len(chosen)))
-    plain, names, found = for_inference(net), data.meta.class_names, []
-    x = data.meta.normalise(images)
+    x, plain, found = data.meta.normalise(images), for_inference(net), list[Answer]()
     with compute.autocast():
-        p_BK = plain(x).float().mean(0).softmax(1).cpu()
-        spikes = _spikes(plain, x[:, -1:] if x.ndim == 5 else x[-1:], net.T)
-    for image, index, p_K in zip(images.cpu(), chosen, p_BK, strict=True):
-        answer = answers[index]
-        p = round(p_K[names.index(answer["predicted"])].item(), 4)
-        found.append(Answer(picture=_png(image.numpy()), actual=answer["actual"], predicted=answer["predicted"], probability=p))
-    return Shown(answers=found, spikes=spikes, maps=_maps(net), machine=machine(compute))
-
-
-def machine(compute: Compute) -> str:
-    """What numbers depend on besides the settings: processor, its cores, a GPU, torch and the number format."""
+        p_B = plain(x).float().mean(0).softmax(1).amax(1)
+        spikes = _spikes(plain, x[..., -1:, :, :, :], net.T)
+    for image, i, p in zip(images.cpu(), chosen, p_B.tolist(), strict=True):
+        picture = base64.b64encode(png(image.sum(0, keepdim=True) if image.ndim == 4 else image, PIXELS)).decode()
+        found.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
     gpu = f", {torch.cuda.get_device_name(compute.device)}" if compute.device.type == "cuda" else ""
-    return f"{cpu_name()}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}; {compute.number_format}"
+    machine = f"{cpu_name()}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}; {compute.number_format}"
+    return Shown(answers=found, spikes=spikes, maps=_maps(net), machine=machine)
 
 
 def _spaced(indices: np.ndarray, most: int) -> list[int]:
     return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(int)].tolist()
 
 
-def _png(image: np.ndarray) -> str:
-    """An image (C, H, W), or the sum of a recording's frames (T, P, H, W), as PNG in base64."""
-    picture = (
-        as_picture(image.sum(0, keepdims=True, dtype=np.float32)) if image.ndim == 4 else image.transpose(1, 2, 0).squeeze()
-    )
-    small, file = Image.fromarray(picture), io.BytesIO()
-    small.thumbnail((PIXELS, PIXELS))
-    small.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
     """Of the neurons behind each layer, some evenly spaced ones on one image ``x``: a digit per step."""
-    outputs: dict[str, list[Tensor]] = {}
-    layer_of, layer = dict[str, str](), [""]
+    latest, spikes = "", dict[nn.Module, tuple[str, list[Tensor]]]()
 
-    def hook(name: str, module: nn.Module) -> None:
-        def see(_: nn.Module, __: object, output: Tensor | tuple) -> None:
-            if isinstance(module, Layer):
-                layer[0] = name
-                return
-            spikes = output if isinstance(output, Tensor) else output[0]
-            layer_of[name] = layer[0]
-            outputs.setdefault(name, []).append((spikes != 0).flatten().cpu())
+    def see(module: nn.Module, _: object, output: Tensor | tuple) -> None:
+        nonlocal latest
+        if isinstance(module, Layer):
+            latest = names[module]
+        else:
+            fired = (output if isinstance(output, Tensor) else output[0]) != 0
+            spikes.setdefault(module, (latest, []))[1].append(fired.flatten().cpu())
 
+    names = {module: name for name, module in net.named_modules() if isinstance(module, Layer) or is_neuron(module)}
+    for module in names:
         module.register_forward_hook(see)
-
-    for name, module in net.named_modules():
-        if isinstance(module, Layer) or is_neuron(module):
-            hook(name, module)
     with as_written(net):
         net(x)
     found = {}
-    for name, parts in outputs.items():
+    for layer, parts in spikes.values():
         spikes_TN = torch.cat(parts).reshape(T, -1).numpy().astype(int)
         some = _spaced(np.arange(spikes_TN.shape[1]), NEURONS)
-        found[layer_of[name]] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T]
+        found[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T]
     return found
 
 

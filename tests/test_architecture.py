@@ -195,7 +195,7 @@ PIPELINE_ORDER = (
     ("tracking", "engines"),
     ("reporting",),
     ("stage",),
-    ("measuring",),
+    ("measuring", "showing"),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
     ("studies",),
     ("orchestration",),

@@ -9,7 +9,7 @@ import numpy as np
 from gee_core.config import Events
 from gee_core.data.folders import KINDS, walk
 from gee_core.data.opening import opened
-from gee_core.data.pixels import EXTENSIONS, to_pixels
+from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
 from gee_core.errors import InputError
 
 NAME = "name image files, or folders that hold some"
@@ -61,6 +61,24 @@ def read_image(here: Path, path: Path, in_channels: int, size: int, events: Even
             return to_pixels(image, in_channels, size)
     except InputError as error:
         raise InputError(error.problem, "replace it or leave it out") from None
+
+
+def unlike(here: Path, files: Sequence[Path], in_channels: int, size: int) -> list[str]:
+    """In what ``files`` differ from training images of ``size`` and ``in_channels``: a line for each, with its first file."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        with opened(here / path) as image:
+            short, long = sorted(image.size)
+            differs = {
+                "in colour, and the network was trained on grey images": in_channels == 1 and image.mode not in GREY_MODES,
+                "grey, and the network was trained on images in colour": in_channels == 3 and image.mode in GREY_MODES,
+                f"smaller than the {size} × {size} pixels that the network sees": short < size,
+                f"much larger than the {size} × {size} pixels that the network sees": short > 8 * size,
+                "not square, and the network sees the middle alone": long > 1.5 * short,
+            }
+        for what in filter(differs.get, differs):
+            found.setdefault(what, []).append(path)
+    return [f"{shown(paths[0])}{f' and {len(paths) - 1} more' * bool(paths[1:])}: {what}" for what, paths in found.items()]
 
 
 def raise_all(problems: Sequence[InputError]) -> None:

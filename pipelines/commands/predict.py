@@ -1,16 +1,14 @@
 """The command `gee predict`. Heavy imports wait until it runs; for an ONNX file it loads no torch, and answers in a second."""
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines.commands import json_alone
 from pipelines.project.paths import ONNX
-
-if TYPE_CHECKING:
-    from pipelines.commands.prediction import Prediction
 
 SURE = 0.5
 """A best probability below it is marked `not sure`."""
@@ -39,7 +37,8 @@ def predict(
     A line per image: its class and the probability that the network gives it.
     Below 50 % the line says `not sure`. The network knows its own classes only.
     Images may have any size; they are converted as in training.
-    Those that cannot be read are named and left out; the exit code is then 1, or 2 if no image was read.
+    A note names images unlike those of the training: in colour or grey, of another size, cut to their middle.
+    Files that cannot be read are named and left out; the exit code is then 1, or 2 if no image was read.
     With --exit, the network stops early on the images of which it is sure.
 
     gee predict models/export/example.png
@@ -50,7 +49,7 @@ def predict(
     """
     from gee_core.data.folders import endings_of
     from gee_core.errors import InputError
-    from pipelines.commands.images import find_images, raise_all
+    from pipelines.commands.images import find_images, raise_all, shown, unlike
     from pipelines.commands.prediction import IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
@@ -61,31 +60,27 @@ def predict(
         if pretrained is not None:
             source = _shipped(pretrained, model, exit)
         opened = open_model(source, exit)
-        files = find_images(here, images, endings_of(opened.card.events))
+        card = opened.card
+        files = find_images(here, images, endings_of(card.events))
         found = predict_files(here, files, opened, top, problems := list[InputError]())
-    if not found:
-        raise_all(problems)
-    _print(found, as_json)
-    if problems:
-        print_errors("gee", "\n".join(map(str, problems)))
-        raise typer.Exit(1)
-
-
-def _print(found: "list[Prediction]", as_json: bool) -> None:
-    from pipelines.commands.images import shown
-
     if as_json:
         rows = []
         for file, classes, steps in found:
             named = [{"class": name, "probability": p} for name, p in classes]
             rows.append(json.dumps({"file": str(file), **named[0], "top": named} | ({"steps": steps} if steps else {})))
         print("[" + ",\n ".join(rows) + "]")
-        return
-    for file, classes, steps in found:
+    for file, classes, steps in () if as_json else found:
         doubt = ", not sure" if classes[0][1] < SURE else ""
         best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
         print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
+    for note in () if card.events else unlike(here, [file for file, *_ in found], card.in_channels, card.image_size):
+        print(f"gee: note: {note}", file=sys.stderr)
+    try:
+        raise_all(problems)
+    except InputError as error:  # exit code 2 is for a command that did nothing
+        print_errors("gee", str(error))
+        raise typer.Exit(1) from None
 
 
 def _shipped(name: str, model: str | None, exit: float | None) -> Path:

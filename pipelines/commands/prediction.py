@@ -72,27 +72,28 @@ def predict(
 ) -> list[Prediction]:
     """The ``top`` classes of each image, brought to the size and channels that the network was trained on.
 
-    ``problems`` gets those of the files that cannot be read, which are left out. Raises InputError where ``problems`` is None
-    and a file cannot be read, with a line for each, and where the model does not answer as it should.
+    Files that cannot be read are left out, and ``problems`` gets a problem of each. An InputError has a line for each if that
+    is all of them; or the model does not answer as it should.
     """
-    unread = list[InputError]() if problems is None else problems
+    problems = [] if problems is None else problems
     events, form = model.card.events, (model.card.in_channels, model.card.image_size)
     size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2 * (events.frames if events else 1))))
     found: list[Prediction] = []
     with progress("predict", len(files)) if len(files) > size else nullcontext() as done:
         for start in range(0, len(files), size):
-            batch, images = files[start : start + size], dict[Path, np.ndarray]()
-            for path in batch:
+            read, images = list[Path](), list[np.ndarray]()
+            for path in files[start : start + size]:
                 try:
-                    images[path] = read_image(here, path, *form, events)
+                    images.append(read_image(here, path, *form, events))
+                    read.append(path)
                 except InputError as error:
-                    unread.append(error)
-            if images and (problems is not None or not unread):
-                found += _answers([*images], np.stack([*images.values()]), model, top)
+                    problems.append(error)
+            if images:
+                found += _answers(read, np.stack(images), model, top)
             if done:
-                done(len(batch))
-    if problems is None:
-        raise_all(unread)
+                done(min(size, len(files) - start))
+    if not found:
+        raise_all(problems)
     return found
 
 

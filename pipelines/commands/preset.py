@@ -21,7 +21,6 @@ def preset(
     name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
     exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an edited params.yaml is replaced.")] = False,
 ) -> None:
     """List the presets, replace params.yaml by one, or queue one as an experiment.
 
@@ -49,7 +48,7 @@ def preset(
     prepare = found.params.prepare
     if data is not None and not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
-    if not (exp or yes) and sys.stdin.isatty() and is_edited():
+    if not exp and sys.stdin.isatty() and is_edited():
         typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
     for change in queue_preset(name, found) if exp else write_preset(found):
         console.print(f"  {change}")

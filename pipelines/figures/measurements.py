@@ -71,7 +71,7 @@ def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
         ax.set(xlabel=f"{unit} per image", title=f"{name}: {energy_text(mj.sum())}")
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    axes[0].set_yticks(y, [label(name, 22) for name in layers["layer"]], fontsize=8.5, parse_math=False)
+    axes[0].set_yticks(y, [label(name, 30) for name in layers["layer"]], fontsize=8.5, parse_math=False)
     axes[0].invert_yaxis()
     return figure, f"Energy of {len(layers)} layers."
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gee_core.evolution.front import MEASURED_AS
-from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, log_axis, panel, svg
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, log_axis, panel, svg
 
 MANY = 1500
 """More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
@@ -103,26 +103,3 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     ax.set_xlim(-0.5, search["generation"].max() + 0.5)
     return top
-
-
-@svg
-def candidates_plane(candidates: pd.DataFrame) -> tuple[Figure, str]:
-    """The candidates in the plane of σ_X (geometric mean of σ_0 … σ_L) and σ_O, coloured by proxy accuracy; Fig. 4."""
-    figure, ax = panel(3.4)
-    sigma_X = np.exp(np.log(candidates.filter(regex=r"^sigma_\d+$")).mean(axis=1))
-    sigma_O, accuracy = candidates["sigma_O"], 100 * searched_rows(candidates)["proxy_accuracy"]
-    failed = accuracy.index[accuracy.isna()]
-    if len(failed):
-        ax.plot(sigma_X[failed], sigma_O[failed], "x", color=MUTED, ms=6, label="failed", rasterized=len(failed) > MANY)
-    ok = accuracy.sort_values(na_position="first").index[len(failed) :]  # the best drawn last, on top
-    if len(ok):
-        look = {"s": 8, "lw": 0, "rasterized": True} if len(ok) > MANY else {"s": 46, "lw": 0.6, "edgecolors": INK}
-        dots = ax.scatter(sigma_X[ok], sigma_O[ok], c=accuracy[ok], cmap=RAMP, **look)
-        figure.colorbar(dots, ax=ax, label="proxy accuracy (%)", pad=0.02, aspect=28).outline.set_visible(False)
-        best = candidates["winner"]
-        ax.plot(sigma_X[best], sigma_O[best], "o", mfc="none", mec=MARK, mew=2, ms=12, label="winner")
-    log_axis(ax, "x", sigma_X)
-    log_axis(ax, "y", sigma_O)
-    ax.set(xlabel="σ_X, geometric mean of σ_0 … σ_L (log)", ylabel="σ_O (log)")
-    headline(figure, ax, "Which wiring learns fastest")
-    return figure, f"{len(accuracy)} candidates in the plane of two standard deviations, coloured by proxy accuracy."

@@ -1,13 +1,16 @@
 """Loads the prepared images and trained networks, and encodes a plain network for `gee encode`."""
 
+import io
 from pathlib import Path
 from typing import cast
 
 import torch
+from PIL import Image
 from rich.table import Table
 
 from gee_core.checkpoint import check_name, load_pair, save
 from gee_core.config import NetworkConfig, Params
+from gee_core.data.frames import as_picture
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import DivergedError, InputError
@@ -31,6 +34,15 @@ def prepared_images(folder: Path = PREPARED) -> Prepared:
 def spaced(images: Images, n: int) -> Images:
     """``n`` of ``images`` (all if there are fewer), evenly spaced, since they may be sorted by class."""
     return images.subset(torch.linspace(0, len(images) - 1, min(n, len(images))).long())
+
+
+def png(image: torch.Tensor, side: int = 2**16) -> bytes:
+    """An image (C, H, W), or the frames (T, P, H, W) of a recording side by side, as PNG of at most ``side`` pixels a side."""
+    pixels = as_picture(image.numpy()) if image.ndim == 4 else image.permute(1, 2, 0).squeeze(-1).numpy()
+    picture, file = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((side, side))
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def load_trained(params: Params, meta: Meta, checkpoint: Path = CHECKPOINT) -> SpikingNetwork:

@@ -70,10 +70,9 @@ class Answer(StrictModel):
 
 
 class Shown(StrictModel):
-    """Of evaluate, for the report: answers, the spikes of one image, genes as maps, and the machine that measured."""
+    """Of evaluate, for the report: answers, the last image's spikes, genes as maps, and the machine that measured."""
 
     answers: list[Answer]
-    """The last one is the image whose spikes are shown."""
     spikes: dict[str, list[str]]
     """By the layer before the neurons: some neurons, a digit per step, 1 for a spike."""
     maps: dict[str, list[list[float]]]

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.params import KEPT, check_params, read_sections, unreadable
+from pipelines.project.params import KEPT, check_params, load_params, read_sections, unreadable
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
@@ -89,12 +89,9 @@ def load_preset(name: str, path: str | None = None) -> Preset:
 
 def is_edited() -> bool:
     """Whether params.yaml is there and is no preset, whatever its `prepare.path`: it may hold somebody's work."""
-    if not PARAMS.is_file():
-        return False
     try:
-        found = read_yaml(PARAMS)
-        return all(found != load_preset(name, found["prepare"]["path"]).values for name in preset_names())
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # no YAML, or no sections with keys in them
+        return PARAMS.exists() and bool(changes_from_preset(load_params())[1].keys() - {"prepare.path"})
+    except InputError:
         return True
 
 

@@ -1,9 +1,10 @@
 """The report page, made of a template, the tables of a run and its figures."""
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -12,32 +13,21 @@ from markupsafe import Markup
 
 from gee_core.config import Params
 from gee_core.config.datasets import DATASETS
-from gee_core.config.evaluation import Evaluation
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures import measurements, search, shown
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.measured import Exported, Measured
-from pipelines.reporting import TEMPLATES
+from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
-from pipelines.reporting.tables import (
-    PAPER_RESULTS,
-    PUBLISHED_ON,
-    Tables,
-    confusions,
-    front_table,
-    gene_table,
-    recognised,
-    rescored_table,
-    search_gain,
-)
+from pipelines.reporting.tables import Tables, front_table, gene_table, recognised, rescored_table
 
+TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
 """The runs of the first experiment of the project's own mlflow.db, in its view for trained models; a quoted filter follows."""
-TITLES = {name: known.title for name, known in DATASETS.items()} | {"imagenet": "ImageNet"}
+TITLES = {name: known.title for name, known in DATASETS.items()}
 
 
 def render(
@@ -49,20 +39,12 @@ def render(
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(what), "status"] for what in ("failed", "outside"))
-    many, by_class = len(names) > measurements.WITH_NUMBERS, recognised(tables.confusion, names)
+    by_class = recognised(tables.confusion, names)
     by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
-    svgs = draw(tables, genotype.searched, defects, names, measured)
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "energy": energy_text, "number": number}
-    env.filters["error"] = partial(_error, meta.n_test)
-    return env.get_template("report.html").render(
+    return fill_in(
+        "report.html",
+        draw(tables, defects, names, measured),
         params=params,
         own=is_own(params.network.name),
         params_yaml="".join(f"{name}:\n{as_yaml(section)}" for name, section in params),
@@ -70,26 +52,19 @@ def render(
         meta=meta,
         dataset=TITLES.get(summary.dataset, summary.dataset),
         genotype=genotype,
-        evolve=measured.evolve,
-        evaluate=measured.evaluate,
+        measured=measured,
         genes=gene_table(params, genotype),
         front=tables.front,
         points=[] if tables.front is None else front_table(tables.front, tables.candidates).to_dict("records"),
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
-        paper=PAPER_RESULTS,
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
-        published_on={name: TITLES[name] for name in PUBLISHED_ON},
         mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
         mlflow=MLFLOW + quote(query),
         nir=nir(summary),
-        hardware_left_out=measured.robustness.hardware_left_out,
-        svg={name: Markup(svg) for name, svg in svgs.items()},
         rescored=rescored,
         again=next((row for row in rescored if row["won"]), None),
-        gain=search_gain(tables.candidates),
-        shown=measured.shown,
-        n_wrong=sum(answer.actual != answer.predicted for answer in measured.shown.answers),
+        start=next((row for row in rescored if row["start"]), None),
         n_mistakes=int((tables.confusion["actual"] != tables.confusion["predicted"]).sum()),
         n_failed=len(failed),
         n_outside=len(outside),
@@ -101,39 +76,39 @@ def render(
         noise=by_r.reset_index().to_dict("records"),
         hardware=defects.to_dict("records"),
         defects=measurements.DEFECTS,
-        confusions=confusions(tables.confusion, names, 10 if many else 5),
-        recognised=by_class if many else [],
+        recognised=by_class,
         balanced_accuracy=fmean(row["share"] for row in by_class) if by_class else None,
     )
 
 
-def _error(n: int, accuracy: float, decimals: int = 2) -> str:
-    """The standard error of an accuracy on ``n`` images: "± 0.62 %"."""
+def fill_in(template: str, svgs: Mapping[str, str], **values: Any) -> str:
+    """The page that ``template`` makes of figures and ``values``; it needs no other file."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"percent": percent, "energy": energy_text, "number": number, "error": standard_error}
+    return env.get_template(template).render(svg={name: Markup(svg) for name, svg in svgs.items()}, **values)
+
+
+def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:
+    """That of an accuracy on ``n`` images: "± 0.62 %"."""
     return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
 
 
-def _kilobytes(evaluate: Evaluation, export: Exported) -> dict[str, float]:
-    """Sizes of the network as it is stored, those that exist."""
-    has_genes = evaluate.parameters != evaluate.plain_parameters
-    sizes = {
-        "plain weights": 4 * evaluate.plain_parameters,
-        "network.onnx": export.onnx_bytes,
-        "network.nir": export.nir_bytes,
-        "genes": 4 * evaluate.parameters if has_genes else None,
-        "genes.onnx": export.genes_onnx_bytes,
-        "genes.safetensors": export.genes_bytes,
-    }
-    return {name: size / 1000 for name, size in sizes.items() if size is not None}
-
-
-def draw(
-    tables: Tables, searched: Sequence[str], defects: pd.DataFrame, names: Sequence[str], measured: Measured
-) -> dict[str, str]:
+def draw(tables: Tables, defects: pd.DataFrame, names: Sequence[str], measured: Measured) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
+    evaluate, export = measured.evaluate, measured.export
+    sizes = {"plain weights": 4 * evaluate.plain_parameters, "network.onnx": export.onnx_bytes, "network.nir": export.nir_bytes}
+    if evaluate.parameters != evaluate.plain_parameters:
+        sizes |= {"genes": 4 * evaluate.parameters, "genes.onnx": export.genes_onnx_bytes}
+    sizes["genes.safetensors"] = export.genes_bytes
     svgs = {
         "raster": shown.raster(measured.shown.spikes, tables.layers),
-        "gene_maps": shown.gene_maps(measured.shown.maps),
-        "file_sizes": shown.file_sizes(_kilobytes(measured.evaluate, measured.export)),
+        "genes": shown.genes(measured.shown.maps, {name: size / 1000 for name, size in sizes.items() if size}),
         "training": measurements.training_curve(tables.history),
         "energy": measurements.energy_per_layer(tables.layers),
         "noise": measurements.accuracy_over_noise(tables.noise, measured.robustness.clean_accuracy),
@@ -143,8 +118,6 @@ def draw(
         svgs["hardware"] = measurements.accuracy_under_defects(defects)
     if len(search.searched_rows(tables.candidates)) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
-        if "sigma_O" in searched:
-            svgs["candidates"] = search.candidates_plane(tables.candidates)
     if front := tables.front:
         svgs["front"] = search.front_of_candidates(tables.candidates, front_table(front, tables.candidates), front.chosen)
     return svgs

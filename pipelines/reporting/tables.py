@@ -24,27 +24,6 @@ from pipelines.project.paths import FRONT
 Row = dict[str, Any]
 """Of a table, for the page."""
 
-PUBLISHED_ON = ("cifar10", "cifar100", "imagenet")
-
-PAPER_RESULTS: tuple[Row, ...] = tuple(
-    {"network": network, "n_genes": n_genes, "parameters": parameters, "plain_parameters": plain} | accuracies
-    for network, n_genes, parameters, plain, accuracies in (
-        # Table 2 (top-1 %, CIFAR-10 / CIFAR-100) and Table 1 (ImageNet), the rows of the paper's own method.
-        ("cifarnet", 100, 3_721_754, 19_489_546, {"cifar10": 93.47, "cifar100": 72.97}),
-        ("cifarnet", 200, 7_438_154, 19_489_546, {"cifar10": 95.79, "cifar100": 75.05}),
-        ("vgg16", 100, 2_514_522, 9_243_722, {"cifar10": 94.47, "cifar100": 75.02}),
-        ("vgg16_wide", 200, 6_887_050, 18_703_434, {"cifar10": 95.57, "cifar100": 76.94}),
-        ("resnet18", 100, 3_659_418, 11_220_362, {"cifar10": 95.60, "cifar100": 77.32}),
-        ("resnet18", 250, 8_723_118, 11_220_362, {"cifar10": 96.26, "cifar100": 78.91}),
-        ("resnet19", 100, 4_352_154, 12_696_458, {"cifar10": 95.94, "cifar100": 77.56}),
-        ("resnet19", 200, 8_414_154, 12_696_458, {"cifar10": 96.80, "cifar100": 78.86}),
-        ("resnet34", 146, 10_750_000, 21_795_880, {"imagenet": 71.82}),
-    )
-)
-"""Published numbers; ``plain_parameters``, of the same network without genes, are counted on ours. ``parameters`` are for ten
-classes, except resnet34's (1000; the paper prints 10.75M), and `post` blocks: with `pre` the ResNets have 768 more, which the
-paper's digits do not show."""
-
 
 class Tables(NamedTuple):
     """The tables of a run; in the confusion table every cell is a string, even "NA", "1" and ""."""
@@ -110,66 +89,19 @@ def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:
-    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won, best``.
-
-    ``best`` is the winner where it is better than each other wiring by two standard errors or more.
-    """
-    search = searched_rows(candidates)
-    groups = {name: rows["final_fitness"] for name, rows in candidates.drop(search.index).groupby("rescored", sort=False)}
-    won = {name for name, F in groups.items() if candidates.loc[F.index, "winner"].any()}
-    return [
-        {
-            "name": name,
-            "start": name == START and len(search) > 1,
-            "mean": F.mean(),
-            "sd": F.std(),
-            "draws": len(F),
-            "failed": int(F.isna().sum()),
-            "won": name in won,
-            "best": name in won and all(is_clear(*gained(F, other)) for key, other in groups.items() if key != name),
-        }
-        for name, F in groups.items()
-    ]
-
-
-def gained(F: pd.Series, over: pd.Series) -> tuple[float, float]:
-    """By how much the mean of ``F`` lies below that of ``over``, and the standard error of it; NaN where it has none.
-
-    Both are of the same draws, in the same order.
-    """
-    if len(F) != len(over):
-        return math.nan, math.nan
-    differences = pd.Series(over.to_numpy() - F.to_numpy()).dropna()
-    return differences.mean(), differences.sem()
-
-
-def is_clear(difference: float, error: float) -> bool:
-    """Whether a difference is at least two standard errors; never where there is no error."""
-    return difference >= 2 * error
-
-
-def search_gain(candidates: pd.DataFrame) -> Row | None:
-    """What the search gained over its start, on the same fresh draws: ``short``, ``detail``, ``sentence``.
-
-    None where there was no search, or its start or its winner was not scored again without a failure.
-    """
+    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won``; ``gain``, how much the winner's
+    mean is less on the same draws, its standard ``error``, each or NaN, and ``clear``: whether it is two of these or more."""
     search = searched_rows(candidates)
     again = candidates.drop(search.index)
-    start, winner = again[again["rescored"] == START], again[again["winner"]]
-    if len(search) < 2 or start.empty or winner.empty:
-        return None
-    name = winner["rescored"].iloc[0]
-    if name == START:
-        sentence = f"The search found nothing better than its start, in {len(search):,} candidates."
-        return {"short": "0", "detail": "nothing better than its start", "sentence": sentence}
-    won = again.loc[again["rescored"] == name, "final_fitness"]
-    difference, error = gained(won, start["final_fitness"])
-    if math.isnan(difference):
-        return None
-    spread = "" if math.isnan(error) else f" ± {error:.2g}"
-    found = "" if is_clear(difference, error) else ", which may be chance" if spread else ", on a single draw"
-    sentence = f"The search gained {difference:.2g}{spread} over its start{found}."
-    return {"short": f"{difference:.2g}", "detail": f"{spread} of fitness over its start{found}", "sentence": sentence}
+    won = again.loc[again["rescored"].isin(again.loc[again["winner"], "rescored"]), "final_fitness"].to_numpy()
+    rows = []
+    for name, group in again.groupby("rescored", sort=False):
+        F = group["final_fitness"]
+        below = pd.Series(F.to_numpy() - won if len(won) == len(F) else np.nan).dropna()
+        row = {"name": name, "start": name == START and len(search) > 1, "won": bool(group["winner"].any())}
+        row |= {"mean": F.mean(), "sd": F.std(), "draws": len(F), "failed": int(F.isna().sum())}
+        rows.append(row | {"gain": (gain := below.mean()), "error": (error := below.sem()), "clear": gain >= 2 * error})
+    return rows
 
 
 def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
@@ -178,19 +110,6 @@ def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
     start = (again if len(again) else candidates[:1])[[MEASURED_AS.get(name, name) for name in names]].mean()
     members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
     return pd.DataFrame([*members, start.tolist()], columns=names)
-
-
-def confusions(confusion: pd.DataFrame, class_names: Sequence[str], most: int = 5) -> list[Row]:
-    """The ``most`` frequent mistakes: ``actual, predicted, count, of`` (test images of the actual class)."""
-    counts = confusion_counts(confusion, class_names)
-    of, n = counts.sum(axis=1), len(counts)
-    np.fill_diagonal(counts, 0)
-    worst = (-counts).argsort(axis=None, kind="stable")[:most]
-    return [
-        {"actual": class_names[a], "predicted": class_names[p], "count": int(counts[a, p]), "of": int(of[a])}
-        for a, p in (divmod(int(i), n) for i in worst)
-        if counts[a, p]
-    ]
 
 
 def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:

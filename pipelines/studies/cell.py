@@ -43,9 +43,9 @@ class Request:
     @property
     def folder(self) -> Path:
         """Where its tables go, below reports/studies: a request with changes or a choice of cells is a trial."""
-        trial = Request(self.name, overrides=self.overrides, only=self.only).options()[1::2]
-        words = re.sub(r"[^\w.=-]+", "-", "_".join(trial))[:60]
-        return Path(self.name, "trials", f"{words}-{json_digest(trial)[:6]}") if trial else Path(self.name)
+        options = Request(self.name, overrides=self.overrides, only=self.only).options()[1::2]
+        words, digest = re.sub(r"[^\w.=-]+", "-", "_".join(options))[:60], json_digest({"options": options})[:6]
+        return Path(self.name, "trials", f"{words}-{digest}") if options else Path(self.name)
 
     def command(self) -> str:
         """The command that repeats the request."""

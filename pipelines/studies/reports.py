@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -17,7 +15,7 @@ from pipelines.figures import studies as figures
 from pipelines.figures.measurements import DEFECTS
 from pipelines.figures.studies import defect_curve
 from pipelines.project.paths import PAGE, REPORTS
-from pipelines.reporting import TEMPLATES
+from pipelines.reporting.page import fill_in
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import MEASURED_ROWS, Plot, Study
 from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, OF_SCORE, TRAININGS, rank_correlations, reliability
@@ -41,8 +39,6 @@ class TextTable:
 
 def write_reports(request: Request, study: Study, cells: list[Cell], results: Results) -> list[TextTable]:
     """Write cells.csv, table.csv, table.md, study.json, the figures and index.html, a page with them; returns the tables.
-
-    A trial, a request with changes or a choice of cells, has a folder of its own.
 
     Times are left out unless the study reports them, so that equal results give equal bytes.
     """
@@ -75,25 +71,9 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     for number, plot in enumerate(study.plots, 1):
         if len(ok) and plot.measured().keys().isdisjoint(missing):
             _write_figure(out, number, plot, study, rows.get(plot.kind, ok))
-    write_atomically(out / PAGE.name, _page(about, conditions(about, cells), tables, out))
+    svgs = {path.name: path.read_text(encoding="utf-8") for path in sorted(out.glob("*.svg"))}
+    write_atomically(out / PAGE.name, fill_in("study.html", svgs, about=about, tables=tables))
     return tables
-
-
-def conditions(about: Mapping[str, Any], cells: list[Cell]) -> str:
-    """What the results of a study hold for: data set, networks, epochs, and the number of seeds."""
-    networks = dict.fromkeys(f"{cell.params.network.name} × {cell.params.network.width:g}" for cell in cells)
-    epochs = dict.fromkeys(f"{cell.params.train.epochs}" for cell in cells)
-    datasets = [about["dataset"]] if isinstance(about["dataset"], str) else about["dataset"]
-    return f"{', '.join(datasets)}; {', '.join(networks)}; {' or '.join(epochs)} epochs; n = {len(about['seeds'])}"
-
-
-def _page(about: Mapping[str, Any], conditions: str, tables: list[TextTable], out: Path) -> str:
-    """The tables and the figures under ``out`` as a page that needs no other file."""
-    svgs = [Markup(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.svg"))]
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    ).get_template("study.html")
-    return template.render(about=about, conditions=conditions, tables=tables, svgs=svgs)
 
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
@@ -169,6 +149,8 @@ def _about(request: Request, study: Study, cells: list[Cell], results: Results) 
         "command": request.command(),
         "preset": request.preset or study.preset,
         "dataset": _one_or_all(meta.dataset for meta in metas),
+        "network": _one_or_all(f"{cell.params.network.name} × {cell.params.network.width:g}" for cell in cells),
+        "epochs": _one_or_all(cell.params.train.epochs for cell in cells),
         "images": {name: _one_or_all(getattr(meta, f"n_{name}") for meta in metas) for name in ("train", "holdout", "test")},
         "seeds": sorted({cell.params.base.seed for cell in cells}),
         "cells": len(found),

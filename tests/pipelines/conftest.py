@@ -138,8 +138,8 @@ def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports with empty figures, for tests of the text."""
-    of_run = ("training", "energy", "noise", "confusion", "hardware", "raster", "gene_maps", "file_sizes")
-    of_search = ("fitness", "candidates")
+    of_run = ("training", "energy", "noise", "confusion", "hardware", "raster", "genes")
+    of_search = ("fitness",)
     monkeypatch.setattr("pipelines.reporting.page.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 
 

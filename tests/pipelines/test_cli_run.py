@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock, Timeout
@@ -71,7 +72,7 @@ def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, read
 @pytest.mark.parametrize(("machine", "says"), [("Another CPU; torch 2", True), ("This CPU; torch 2", False), (None, False)])
 def test_another_machine_than_that_of_the_last_numbers_is_told_in_one_line(main, ready, monkeypatch, machine, says):
     machines = iter([machine, "This CPU; torch 2"])
-    monkeypatch.setattr(cli, "_machine", lambda: next(machines))
+    monkeypatch.setattr("pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=next(machines)))
     monkeypatch.setattr(cli, "summary", lambda: None)
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
     line = f"Numbers may differ from the last ones, made on {machine}: this is This CPU; torch 2"

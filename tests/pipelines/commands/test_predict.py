@@ -21,7 +21,7 @@ from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
 from pipelines.commands import predict as cli
 from pipelines.commands import prediction
-from pipelines.commands.images import find_images
+from pipelines.commands.images import find_images, unlike
 from pipelines.commands.prediction import open_model, predict
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -113,13 +113,13 @@ def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_nam
     assert [str(path) for path in found] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
 
 
-def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, images, tmp_path):
-    for i in range(150):
-        (tmp_path / f"{i:03}.png").write_bytes(b"" if i > 120 else images[0].read_bytes())
+def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, tmp_path):
+    for i in range(29):
+        (tmp_path / f"{i:03}.png").touch()
     with pytest.raises(InputError) as caught:
-        predict(tmp_path, [Path(f"{i:03}.png") for i in range(150)], open_model(exported))
+        predict(tmp_path, [Path(f"{i:03}.png") for i in range(29)], open_model(exported))
     lines = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in lines[:20]] == [f"{i}.png" for i in range(121, 141)]
+    assert [line.partition(":")[0] for line in lines[:20]] == [f"{i:03}.png" for i in range(20)]
     assert lines[20:] == ["… and 9 more like these"]
 
 
@@ -133,6 +133,25 @@ def test_a_damaged_file_in_a_folder_is_named_and_the_others_get_their_answers(ex
     (tmp_path / "set/a.png").unlink()
     (tmp_path / "set/c.png").unlink()
     assert main("predict", tmp_path / "set", "--model", exported)[:2] == (2, "")
+
+
+def test_pictures_unlike_those_of_the_training_get_a_note(exported, images, tmp_path, main):
+    (folder := tmp_path / "set").mkdir()
+    shutil.copy(images[0], folder / "like.png")
+    for name, mode, size in [("colour", "RGB", (8, 8)), ("coloured", "RGB", (8, 8)), ("large", "L", (200, 100))]:
+        Image.new(mode, size).save(folder / f"{name}.png")
+    _, out, err = main("predict", folder, "--model", exported)
+    assert len(out.splitlines()) == 4
+    assert err.splitlines() == [
+        f"gee: note: {folder}/colour.png and 1 more: in colour, and the network was trained on grey images",
+        f"gee: note: {folder}/large.png: much larger than the 8 × 8 pixels that the network sees",
+        f"gee: note: {folder}/large.png: not square, and the network sees the middle alone",
+    ]
+    Image.new("L", (4, 4)).save(folder / "small.png")
+    assert [line.partition(": ")[2] for line in unlike(folder, [Path("small.png")], 3, 8)] == [
+        "grey, and the network was trained on images in colour",
+        "smaller than the 8 × 8 pixels that the network sees",
+    ]
 
 
 def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
+from pipelines.figures import shown
 from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
 from pipelines.figures.svg import pictures
 from tests.pipelines.figures.svg_checks import NS, XLINK, assert_same_bytes_and_self_contained, texts
@@ -38,6 +39,8 @@ DRAWN = {
     "confusion": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
     "confusion, 100 classes": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", *map(str, range(98))]),
     "hardware": lambda: accuracy_under_defects(defect_table(ALL)),
+    "raster": lambda: shown.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
+    "genes": lambda: shown.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
 }
 
 
@@ -102,7 +105,7 @@ def test_the_figure_of_defects_has_a_panel_per_domain():
 
 def test_many_strengths_keep_their_labels_apart():
     shown = texts(accuracy_under_defects(defect_table(defects([("stuck", s / 20, 0, 0.5) for s in range(20)]))))
-    assert [text for text in shown if text in {f"{s / 20:g}" for s in range(1, 20)}] == ["0.2", "0.4", "0.6", "0.8"]
+    assert [text for text in shown if text in {f"{s / 20:g}" for s in range(1, 20)}] == ["0.25", "0.5", "0.75"]
 
 
 def test_the_table_of_defects_has_mean_and_range_of_the_draws_in_the_order_of_the_domains():

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.figures import search as figures
 from pipelines.figures.search import fitness_over_generations as fitness
 from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import SHAPE, candidates
@@ -21,8 +20,6 @@ DRAWN = {
     "fitness": draw(fitness, failed=(0, 1, 2, 3), rescored=NAMES, draws=1),
     "fitness, all failed": draw(fitness, failed=EVERY),
     "fitness, scored again in vain": draw(fitness, rescored=NAMES, failed=range(12, 21)),
-    "plane": draw(figures.candidates_plane, failed=(1,), rescored=NAMES),
-    "plane, all failed": draw(figures.candidates_plane, failed=EVERY, params=SHAPE),
 }
 
 
@@ -50,5 +47,5 @@ def test_the_title_gives_the_least_fitness_of_the_search_and_an_eliminated_candi
 
 
 def test_thousands_of_candidates_are_one_picture_in_a_small_file():
-    for svg in (fitness(candidates(2, 1000)), figures.candidates_plane(candidates(2, 1000))):
-        assert svg.count("<use") < 100 and len(svg) < 500_000
+    svg = fitness(candidates(2, 1000))
+    assert svg.count("<use") < 100 and len(svg) < 500_000

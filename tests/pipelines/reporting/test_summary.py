@@ -30,6 +30,8 @@ def summarised(tmp_path):
         for stage, values in (MEASURED | stages).items():
             (tmp_path / stage).mkdir(exist_ok=True)
             (tmp_path / stage / "metrics.json").write_text(json.dumps(values))
+        shown = {"answers": [], "spikes": {}, "maps": {}, "machine": "A CPU; torch 2"}
+        (tmp_path / "evaluate/shown.json").write_text(json.dumps(shown))
         return build_summary(PARAMS, read_measured(tmp_path), "abc1234")
 
     return make
@@ -73,6 +75,7 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "nir_bytes": 1_523_000,
         "nir_agreement": 1.0,
         "nir_spike_agreement": 0.999912,
+        "machine": "A CPU; torch 2",
         "commit": "abc1234",
     }
     shipped = json.loads((path := ROOT / "reports/summary.json").read_text())

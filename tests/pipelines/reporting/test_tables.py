@@ -1,30 +1,15 @@
-"""The tables of mistakes, and of the published networks against the networks that we build."""
+"""The tables of mistakes, and of what was scored again."""
 
 import pandas as pd
-import pytest
-import torch
 
-from gee_core.config.known_networks import default_block
-from gee_core.model.network import build_network, count_parameters, count_plain_parameters
 from pipelines.figures.measurements import confusion_counts
-from pipelines.reporting.tables import PAPER_RESULTS, confusions, recognised
+from pipelines.reporting.tables import recognised, rescored_table
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 
 def test_the_images_are_counted_by_actual_and_predicted_class():
     assert confusion_counts(TABLE, ["a", "b", "c"]).tolist() == [[1, 1, 0], [1, 0, 2], [0, 0, 1]]
-
-
-def test_mistakes_are_ordered_by_number():
-    worst = {"actual": "b", "predicted": "c", "count": 2, "of": 3}
-    assert confusions(TABLE, ["a", "b", "c"]) == [
-        worst,
-        {"actual": "a", "predicted": "b", "count": 1, "of": 2},
-        {"actual": "b", "predicted": "a", "count": 1, "of": 3},
-    ]
-    assert confusions(TABLE, ["a", "b", "c"], most=1) == [worst]
-    assert confusions(TABLE.assign(predicted=TABLE["actual"]), ["a", "b", "c"]) == []
 
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
@@ -35,13 +20,14 @@ def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_o
     ]
 
 
-@pytest.mark.parametrize("row", PAPER_RESULTS, ids=lambda row: f"{row['network']}-{row['n_genes']}")
-def test_published_rows_name_known_networks_and_the_counts_we_build(row):
-    name = row["network"]
-    images = (1000, 3, 224) if name == "resnet34" else (10, 3, 32)
-    block = "post" if default_block(name) else None
-    with torch.device("meta"):
-        count = count_parameters(build_network(name, *images, row["n_genes"], block=block))
-    printed = pytest.approx(count, rel=2e-3) if name == "resnet34" else count  # the paper prints 10.75M
-    assert row["parameters"] == printed
-    assert row["plain_parameters"] == count_plain_parameters(name, *images, block=block)
+def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standard_errors():
+    def again(start, winner):
+        rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
+        table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])
+        return next(row for row in rescored_table(table) if row["start"])
+
+    clear, noisy = again([0.7, 0.5, 0.6], [0.6, 0.41, 0.5]), again([0.7, 0.5, 0.6], [0.4, 0.6, 0.5])
+    assert (round(clear["gain"], 4), round(clear["error"], 4), clear["clear"]) == (0.0967, 0.0033, True)
+    assert (round(noisy["gain"], 4), round(noisy["error"], 4), noisy["clear"]) == (0.1, 0.1155, False)
+    assert not again([0.7], [0.6])["clear"]  # one draw tells no error
+    assert pd.isna(again([0.7, 0.5], [0.6])["gain"])

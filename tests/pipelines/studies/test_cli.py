@@ -28,9 +28,12 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert "1 cells, 0 of them done; 1 to run, 1 at once" in ran.stderr
     assert "1/1  encoding = unencoded, seed 0: test accuracy" in ran.stderr
     assert "A tiny study" in ran.stdout
-    shown = gee("study", "show", "tiny").stdout
-    assert "| unencoded |" in shown
-    assert "`gee study run tiny --set train.epochs=3`" in shown
+    with pytest.raises(InputError, match="no table yet"):  # a trial is not in the study's
+        gee("study", "show", "tiny")
+    page = Path(ran.stdout.split("Tables and plots")[1].strip())
+    assert page.parent.parent == (OUT / "tiny/trials").resolve() and "--set train.epochs=3" in page.read_text()
+    gee("study", "run", "tiny", "--jobs", "1")
+    assert "| unencoded |" in (shown := gee("study", "show", "tiny").stdout) and "`gee study run tiny`" in shown
 
 
 def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study, quick):

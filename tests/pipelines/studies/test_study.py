@@ -45,6 +45,11 @@ def figures():
     return {path.name for path in (OUT / "tiny").glob("*.svg")}
 
 
+def trial(column, label):
+    """The folder of the study's trial with these cells alone."""
+    return OUT / Request("tiny", only={column: {label}}).folder
+
+
 def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run, quick):
     [table] = run()
     assert [(row[0], row[-2], row[-1]) for row in table.rows] == [
@@ -60,6 +65,9 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
     assert about["images"] == {"train": 64, "holdout": 16, "test": 24}
     assert about["command"] == "gee study run tiny"
     assert (about["cells"], about["seeds"], about["failed"]) == (4, [0, 1], [])
+    page = (OUT / "tiny/index.html").read_text()
+    assert "<title>A tiny study – digits; cifarnet × 0.125; 2 epochs; n = 2</title>" in page
+    assert page.count("<svg") == 1 and ">Table 2" not in page and "published: Table 2" in page
 
 
 def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_bytes(run):
@@ -153,10 +161,11 @@ def test_the_agreement_of_two_trainings_is_a_table_and_each_part_of_a_study_has_
     ranked, repeated = run(analysis=analysis, only={"part": {"kendall"}})
     assert ranked.headers[:2] == ["E", "fitness"]
     assert repeated.headers[0] == "trainings" and repeated.rows[0][0] == "2"
-    assert written("reliability.csv")["accuracy_sd"].iloc[0] == pytest.approx(0.01)
-    assert not (OUT / "tiny/table.csv").exists()
+    assert pd.read_csv(trial("part", "kendall") / "reliability.csv")["accuracy_sd"].iloc[0] == pytest.approx(0.01)
+    assert not (trial("part", "kendall") / "table.csv").exists()
     assert [table.title for table in run(analysis=analysis, only={"part": {"grid"}})] == ["A tiny study"]
-    assert not (OUT / "tiny/reliability.csv").exists()
+    assert not (trial("part", "grid") / "reliability.csv").exists()
+    assert not (OUT / "tiny/table.md").exists()  # of the whole study
 
 
 def test_a_training_that_diverges_fails_its_cell_and_not_the_study(run, monkeypatch):
@@ -218,7 +227,7 @@ def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run
     table, _ = run(named := Ran(), seeds=1, only={"encoding": {"unencoded"}}, **own)
     assert table.headers[:2] == ["encoding", "size"]
     assert [row[:2] for row in table.rows] == [["unencoded", ""]]
-    assert figures() == {"3-bars.svg", "4-layers.svg"}
+    assert {path.name for path in trial("encoding", "unencoded").glob("*.svg")} == {"3-bars.svg", "4-layers.svg"}
     assert named.lines == []
 
 
