@@ -16,6 +16,7 @@ from pipelines.commands.energy import energy
 from pipelines.commands.gc import gc
 from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
+from pipelines.interruption import interrupted
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
 from pipelines.studies.cli import study
@@ -199,7 +200,12 @@ def main() -> None:
         _check_code(project)
         os.chdir(project)
         os.environ["PATH"] = python_first()
-        app(obj=here)
+        try:
+            app(obj=here)
+        except SystemExit as end:
+            if end.code in (130, 143):  # Ctrl-C, SIGTERM
+                interrupted("gee")
+            raise
 
 
 def _check_code(project: Path) -> None:

@@ -64,21 +64,14 @@ def read_image(here: Path, path: Path, in_channels: int, size: int, events: Even
 
 
 def unlike(here: Path, files: Sequence[Path], in_channels: int, size: int) -> list[str]:
-    """In what ``files`` differ from training images of ``size`` and ``in_channels``: a line for each, with its first file."""
-    found: dict[str, list[Path]] = {}
+    """Those of ``files`` that differ from training images in colour, by far in size, or in shape, each with what it is."""
+    found = []
     for path in files:
         with opened(here / path) as image:
-            short, long = sorted(image.size)
-            differs = {
-                "in colour, and the network was trained on grey images": in_channels == 1 and image.mode not in GREY_MODES,
-                "grey, and the network was trained on images in colour": in_channels == 3 and image.mode in GREY_MODES,
-                f"smaller than the {size} × {size} pixels that the network sees": short < size,
-                f"much larger than the {size} × {size} pixels that the network sees": short > 8 * size,
-                "not square, and the network sees the middle alone": long > 1.5 * short,
-            }
-        for what in filter(differs.get, differs):
-            found.setdefault(what, []).append(path)
-    return [f"{shown(paths[0])}{f' and {len(paths) - 1} more' * bool(paths[1:])}: {what}" for what, paths in found.items()]
+            (short, long), colour = sorted(image.size), image.mode not in GREY_MODES
+            if colour != (in_channels == 3) or not size <= short <= 8 * size or long > 1.5 * short:
+                found.append(f"{shown(path)} ({'in colour' if colour else 'grey'}, {image.width} × {image.height} pixels)")
+    return found
 
 
 def raise_all(problems: Sequence[InputError]) -> None:

@@ -37,7 +37,7 @@ def predict(
     A line per image: its class and the probability that the network gives it.
     Below 50 % the line says `not sure`. The network knows its own classes only.
     Images may have any size; they are converted as in training.
-    A note names images unlike those of the training: in colour or grey, of another size, cut to their middle.
+    A note tells of images unlike those of the training: in colour or grey, of another size, not square.
     Files that cannot be read are named and left out; the exit code is then 1, or 2 if no image was read.
     With --exit, the network stops early on the images of which it is sure.
 
@@ -74,8 +74,10 @@ def predict(
         best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
         print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
-    for note in () if card.events else unlike(here, [file for file, *_ in found], card.in_channels, card.image_size):
-        print(f"gee: note: {note}", file=sys.stderr)
+    if not card.events and (odd := unlike(here, [file for file, *_ in found], card.in_channels, card.image_size)):
+        learnt = f"{'grey images' if card.in_channels == 1 else 'images in colour'} of {card.image_size} pixels a side"
+        more = f" and {len(odd) - 1} more files" if odd[1:] else ""
+        print(f"gee: note: the network was trained on {learnt}, unlike {odd[0]}{more}", file=sys.stderr)
     try:
         raise_all(problems)
     except InputError as error:  # exit code 2 is for a command that did nothing

@@ -28,21 +28,15 @@ def run_command(
     If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
     """
     overrides = parse_changes(changes or [])
-    try:
-        from pipelines.orchestration.flow import FlowError, run_flow
-        from pipelines.orchestration.request import Request
-
-        try:
-            outcome = run_flow(Request(overrides, stages or [], force, preset))
-        except FlowError as error:
-            print(f"gee: error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
-    except (KeyboardInterrupt, SystemExit) as stop:
-        print("gee: interrupted; the same command continues where it stopped", file=sys.stderr)
-        raise SystemExit(stop.code if isinstance(stop, SystemExit) else 130) from None
     from pipelines.orchestration.ending import print_ending
+    from pipelines.orchestration.flow import FlowError, run_flow
+    from pipelines.orchestration.request import Request
 
-    print_ending(outcome)
+    try:
+        print_ending(run_flow(Request(overrides, stages or [], force, preset)))
+    except FlowError as error:
+        print(f"gee: error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @flow.command("serve")

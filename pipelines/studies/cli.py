@@ -48,13 +48,8 @@ def run_command(
         console.print("\n".join(lines_of_plan), highlight=False, soft_wrap=True)
         return
     messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
-    try:
-        with Bars(messages) as bar, lines(steps, messages):
-            tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
-    except KeyboardInterrupt:
-        without = " without --force" if force else ""
-        messages.print(f"gee: interrupted; the same command{without} continues where it stopped", highlight=False)
-        raise typer.Exit(130) from None
+    with Bars(messages) as bar, lines(steps, messages):
+        tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
     print("\n".join(map(markdown, tables)))
     console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
 

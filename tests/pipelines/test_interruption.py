@@ -34,8 +34,18 @@ def test_a_stage_that_still_imports_torch_ends_as_one_that_works(run):
 
 def test_gee_too(run, tmp_path):
     (tmp_path / "gee").write_text("from pipelines.cli import main\nmain()\n")
-    assert run(str(tmp_path / "gee"), "run", "--force", where="typer") == line("gee run --force")
+    assert run(str(tmp_path / "gee"), "study", "run", "noise", where="typer") == line("gee study run noise")
+    again = "gee run -f: interrupted; the same command without --force continues where it stopped\n"
+    assert run(str(tmp_path / "gee"), "run", "-f", where="typer") == (130, again)
     assert run(str(tmp_path / "gee"), "predict", "a b", where="typer") == (130, "gee predict 'a b': interrupted\n")
+
+
+def test_gee_at_work_too(main, monkeypatch):
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.reporting.summary.read_summary", ctrl_c)
+    assert main("summary") == (130, "", "gee summary: interrupted\n")
 
 
 def test_of_several_processes_the_command_says_it_for_all(run):

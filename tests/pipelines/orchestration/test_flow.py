@@ -370,7 +370,7 @@ def stop(process: subprocess.Popen, send, number: int) -> str:
 def test_a_flow_that_is_stopped_or_killed_leaves_no_run_at_work(short_stages):
     (short_stages / "tell.sh").write_text(f"#!/bin/sh\ntouch {short_stages}/told\n")
     notify = {"GEE_NOTIFY": f"sh {short_stages}/tell.sh"}
-    interrupted = "gee: interrupted; the same command continues where it stopped\n"
+    interrupted = "gee flow run: interrupted; the same command continues where it stopped\n"
     assert interrupted in stop(flow_at_work(short_stages, **notify), os.killpg, signal.SIGINT)
     assert (states(short_stages, "flow_run"), servers_of(short_stages)) == (["CANCELLED"], [])
     assert not (short_stages / "told").exists()

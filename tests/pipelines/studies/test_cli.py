@@ -90,15 +90,3 @@ def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(
     assert code == 2
     assert message in error
     assert len(error.splitlines()) == 1
-
-
-@pytest.mark.parametrize(("options", "same"), [([], "the same command"), (["-f"], "the same command without --force")])
-def test_an_interruption_says_how_to_go_on(write_study, monkeypatch, options, same):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    write_study()
-    monkeypatch.setattr(study, "run_cells", interrupted)
-    ran = gee("study", "run", "tiny", *options)
-    assert ran.exit_code == 130
-    assert f"gee: interrupted; {same} continues where it stopped" in ran.stderr
