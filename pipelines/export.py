@@ -55,9 +55,10 @@ def write_all(
     if params.export.genes is not None:
         metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
     exported = Exported.model_validate(metrics | in_nir)
-    png, shown = example(data)
+    images, labels = next(data.test.batches(1))
+    shown = meta.class_names[int(labels[0])]
     write_json(folder / "meta.json", build_model_card(params, meta).model_dump())
-    write_atomically(folder / "example.png", png)
+    write_atomically(folder / "example.png", png(images[0]))
     if model is None:
         (folder / ONNX.name).unlink(missing_ok=True)
         save(folder / CHECKPOINT.name, net)
@@ -173,12 +174,6 @@ def registered_name(params: Params, meta: Meta) -> str:
     network = params.network.name
     network = network.rpartition(":")[2].lower() if is_own(network) else network
     return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{network}-{genes}", flags=re.ASCII)
-
-
-def example(data: Prepared) -> tuple[bytes, str]:
-    """The first test image as PNG, a recording as the picture of its frames, and its class."""
-    images, labels = next(data.test.batches(1))
-    return png(images[0]), data.meta.class_names[int(labels[0])]
 
 
 def main() -> None:
