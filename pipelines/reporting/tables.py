@@ -93,6 +93,8 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     mean is less on the same draws, its standard ``error``, each or NaN, and ``clear``: whether it is two of these or more."""
     search = searched_rows(candidates)
     again = candidates.drop(search.index)
+    if again.empty:
+        return []
     won = again.loc[again["rescored"].isin(again.loc[again["winner"], "rescored"]), "final_fitness"].to_numpy()
     rows = []
     for name, group in again.groupby("rescored", sort=False):

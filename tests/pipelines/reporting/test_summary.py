@@ -111,7 +111,7 @@ def test_the_file_of_genes_is_shown_where_there_is_one(summarised):
 def test_a_network_without_onnx_or_nir_has_the_reasons_in_their_place(summarised):
     summary = summarised(export={"problem": "torch cannot export it", "nir_problem": "NIR has no soft reset"})
     keys = list(summary.values())
-    assert keys.index("onnx_problem") == keys.index("nir_bytes") - 1 and keys[-2:] == ["nir_problem", "commit"]
+    assert keys.index("onnx_problem") == keys.index("nir_bytes") - 1 and keys[-3:] == ["nir_problem", "machine", "commit"]
     assert (summary.onnx_bytes, summary.onnx_agreement, summary.nir_bytes, summary.nir_agreement) == (None,) * 4
     assert "ONNX not possible: torch cannot export it NIR not possible: NIR has no soft reset" in printed(summary)
 
