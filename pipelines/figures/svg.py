@@ -1,13 +1,11 @@
 """Styles matplotlib figures, and converts them to SVG text for embedding in a page."""
 
-import contextlib
 import functools
 import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib.style
@@ -51,19 +49,6 @@ STYLE = {
 }
 
 
-_folders: list[tuple[Path, list[Path]]] = []
-
-
-@contextlib.contextmanager
-def pictures(folder: Path) -> Iterator[list[Path]]:
-    """Write the figures that are drawn inside to ``folder`` as PNG too; yields their paths."""
-    _folders.append((folder, []))
-    try:
-        yield _folders[-1][1]
-    finally:
-        _folders.pop()
-
-
 def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
     """Decorator: turns a function that returns a figure and its description into one that returns SVG text for a page.
 
@@ -80,9 +65,6 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
             figure.set_layout_engine(None)
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(file, format="svg", metadata=metadata, dpi=200)
-            for folder, paths in _folders:
-                figure.savefig(path := folder / f"{name}.png", dpi=120)
-                paths.append(path)
         return _embeddable(file.getvalue(), name, description)
 
     return drawn

@@ -40,7 +40,6 @@ def render(
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(what), "status"] for what in ("failed", "outside"))
     by_class = recognised(tables.confusion, names)
-    by_r = tables.noise.groupby("r")["accuracy"].agg(["mean", "min", "max", "count"])
     defects = measurements.defect_table(tables.hardware)
     return fill_in(
         "report.html",
@@ -73,9 +72,6 @@ def render(
         layers=layers.to_dict("records"),
         energy_unit=energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         exits=tables.exit.to_dict("records"),
-        noise=by_r.reset_index().to_dict("records"),
-        hardware=defects.to_dict("records"),
-        defects=measurements.DEFECTS,
         recognised=by_class,
         balanced_accuracy=fmean(row["share"] for row in by_class) if by_class else None,
     )

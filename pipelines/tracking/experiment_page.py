@@ -17,7 +17,7 @@ VIEW = "mlflow.sharedViewState."  # begins the tag of a view, before its name
 EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 
 RUN_ID = "{run_id}"
-"""Stands in tags and views for the id of their run, which is not known when they are written."""
+"""Stands in views for the id of their run, which is not known when they are written."""
 
 DESCRIPTION = f"""\
 [Results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}): one run per execution of the

@@ -125,7 +125,7 @@ class MlflowWriter:
         if entry.of not in self._runs:  # a child that MLflow refused
             return
         run_id = self._id(entry.of)
-        tags = {name: value.replace(RUN_ID, run_id) for name, value in entry.tags.items()}
+        tags = dict(entry.tags)
         if NOTE in tags and (search := self._client.get_run(run_id).data.tags.get(SEARCH)):
             tags[NOTE] = f"{search_links(self._experiment_id, search)}\n\n{tags[NOTE]}"
         log_batch(self._client, run_id, entry.params, entry.metrics, tags, entry.step, entry.time)

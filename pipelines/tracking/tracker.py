@@ -172,12 +172,12 @@ class Tracker:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
         self._add(entries.Dataset(dataset=entries.describe_dataset(meta, context), context=context))
 
-    def result(self, metrics: Metrics, tags: Values, note: str, files: Mapping[Path, str]) -> None:
-        """Log the result of a pipeline on its run. ``note``: Markdown, with ``RUN_ID`` for its id. ``files``: their folders."""
+    def result(self, metrics: Metrics, tags: Values, note: str, files: Iterable[Path]) -> None:
+        """Log the result of a pipeline on its run. ``note``: Markdown."""
         finite, lost = entries.finite_metrics(metrics)
         self._add(Log(of=SHARED, metrics=finite, tags=entries.texts(tags) | lost | {NOTE: note}))
-        for path, folder in files.items():
-            self.artifact(path, folder, SHARED)
+        for path in files:
+            self.artifact(path, of=SHARED)
 
     def model(self, model: ExportedModel) -> None:
         """Log an exported model, and its metrics on the run too; register it if it says so, as champion or challenger."""

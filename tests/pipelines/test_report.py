@@ -184,14 +184,12 @@ def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures
     assert "the winner of the search stands" in text and "nan" not in text.split()
 
 
-def test_each_defect_of_hardware_that_was_measured_has_its_rows_and_the_others_their_reason(tmp_path, no_figures):
+def test_each_defect_of_hardware_that_was_measured_has_its_panel_and_the_others_their_reason(tmp_path):
     write_inputs(tmp_path, hardware=HARDWARE_ROWS)
     path = tmp_path / "reports/robustness/metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hardware_left_out": {"genes": "the network is <plain>"}}))
     text = made_again(tmp_path)
-    rows = text.split("All 5 strengths as a table")[1]
-    assert "Noise on weights 0.5 σ over the weights’ RMS 78.0 % 76.0 % 80.0 %" in rows
-    assert "Lost steps 1 steps of T 70.0 % 70.0 % 70.0 %" in rows
+    assert "Noise on weights" in text and "Lost steps" in text
     assert "Dropped spikes" not in text and "genes is left out: the network is <plain>." in text
 
 

@@ -10,7 +10,6 @@ from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
 from pipelines.figures import shown
 from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
-from pipelines.figures.svg import pictures
 from tests.pipelines.figures.svg_checks import NS, XLINK, assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import HARDWARE_ROWS
 
@@ -57,16 +56,6 @@ def test_every_reference_finds_its_id_and_two_figures_share_none():
         assert len(ids) == len(set(ids)) and not seen & set(ids)
         assert {e.attrib[XLINK][1:] for e in root.iter(f"{NS}use")} <= set(ids)
         seen |= set(ids)
-
-
-def test_a_figure_that_is_drawn_inside_is_a_picture_too_and_its_svg_is_the_same(tmp_path):
-    outside = DRAWN["training"]()
-    with pictures(tmp_path) as drawn:
-        inside = DRAWN["training"]()
-    DRAWN["training"]()
-    assert inside == outside
-    assert drawn == [tmp_path / "training_curve.png"]
-    assert drawn[0].read_bytes().startswith(b"\x89PNG")
 
 
 def test_confusion_matrix_has_numbers_up_to_twenty_classes():

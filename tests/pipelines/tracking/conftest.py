@@ -13,7 +13,6 @@ import pytest
 from gee_core.data.meta import Meta
 from pipelines.tracking import drain as drains
 from pipelines.tracking.drain import Drain
-from pipelines.tracking.experiment_page import RUN_ID
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import Tracker
 
@@ -234,7 +233,7 @@ def stage(folder):
         tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"}, times)
         tracker.winner(["cand0", "cand1"], {"cand0": {"final_fitness": 0.4, "rank": 1}})
         tracker.artifact(folder / "plot.svg", "plots")
-        tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "plot.svg": "figures"})
+        tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, "the table", [folder / "plot.svg"])
         tracker.close(status)
         return tracker
 

@@ -18,7 +18,6 @@ from pipelines.project.params import load_params
 from pipelines.tracking import drain as drains
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.drain import Drain
-from pipelines.tracking.experiment_page import RUN_ID
 from pipelines.tracking.outbox import outbox_root
 from pipelines.tracking.tracker import Tracker, open_tracker
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, drain
@@ -68,7 +67,7 @@ def project(tmp_path_factory):
         evolve.candidate({"width": 0.2}, {"fitness": 0.5}, "gen0-cand0", "ok", {"genotype.json": "{}"}, (1.0, 2.0))
         evolve.candidate({}, {"fitness": math.nan, "L_ce": 2.0}, "gen0-cand1", "diverged", {"note.txt": "x"}, (1.0, 2.0))
         evolve.winner(["gen0-cand0"], {"gen0-cand0": {"final_fitness": 0.4}})
-        evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, f"see {RUN_ID}", {folder / "params.yaml": "figures"})
+        evolve.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, "the table", [folder / "params.yaml"])
         evolve.close()
         open_tracker("export", params).close("FAILED")
         drain()
@@ -118,9 +117,9 @@ def test_the_run_of_a_pipeline_has_all_parameters_the_data_set_the_result_and_wh
     params = load_params(project / "params.yaml")
     assert run.data.params["train.lr"] == str(params.train.lr)
     assert run.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
-    assert (run.data.metrics, run.data.tags["mlflow.note.content"]) == ({"test_accuracy": 0.9}, f"see {run.info.run_id}")
+    assert (run.data.metrics, run.data.tags["mlflow.note.content"]) == ({"test_accuracy": 0.9}, "the table")
     assert (run.info.status, run.data.tags["stage.evolve"], run.data.tags["stage.export"]) == ("FAILED", "ran", "failed")
-    assert [file.path for file in store.list_artifacts(run.info.run_id)] == ["figures", "params.yaml"]
+    assert [file.path for file in store.list_artifacts(run.info.run_id)] == ["params.yaml"]
     for level in (run, runs_of(store)["evolve"]):
         (data,) = level.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)

@@ -70,7 +70,7 @@ def test_a_search_has_a_view_of_its_candidates_and_one_of_its_draws_to_which_its
     tracker.search(["gene.sigma_O"], ["L_ce", "energy_uj"])
     tracker.candidate({"rescored": ""}, {"rank": 1.0}, "gen0-cand0", "ok", {}, (1.0, 2.0))
     tracker.candidate({"rescored": "0-0"}, {"rank": 1.0}, "rescore-0-0-draw0", "ok", {}, (1.0, 2.0))
-    tracker.result({}, {}, "the table", {})
+    tracker.result({}, {}, "the table", [])
     tracker.close()
     ((evolve,), (pipeline,), (candidate,), (draw,)) = (
         by_level(client, level) for level in ("stage", "pipeline", "candidate", "rescore")
