@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from gee_core.config import Params
@@ -40,10 +39,9 @@ def render(
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(what), "status"] for what in ("failed", "outside"))
     by_class = recognised(tables.confusion, names)
-    defects = measurements.defect_table(tables.hardware)
     return fill_in(
         "report.html",
-        draw(tables, defects, names, measured),
+        draw(tables, names, measured),
         params=params,
         own=is_own(params.network.name),
         params_yaml="".join(f"{name}:\n{as_yaml(section)}" for name, section in params),
@@ -95,7 +93,7 @@ def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:
     return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
 
 
-def draw(tables: Tables, defects: pd.DataFrame, names: Sequence[str], measured: Measured) -> dict[str, str]:
+def draw(tables: Tables, names: Sequence[str], measured: Measured) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
     evaluate, export = measured.evaluate, measured.export
     sizes = {"plain weights": 4 * evaluate.plain_parameters, "network.onnx": export.onnx_bytes, "network.nir": export.nir_bytes}
@@ -110,8 +108,8 @@ def draw(tables: Tables, defects: pd.DataFrame, names: Sequence[str], measured: 
         "noise": measurements.accuracy_over_noise(tables.noise, measured.robustness.clean_accuracy),
         "confusion": measurements.confusion_matrix(tables.confusion, names),
     }
-    if len(defects):
-        svgs["hardware"] = measurements.accuracy_under_defects(defects)
+    if len(tables.hardware):
+        svgs["hardware"] = measurements.accuracy_under_defects(measurements.defect_table(tables.hardware))
     if len(search.searched_rows(tables.candidates)) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
     if front := tables.front:
