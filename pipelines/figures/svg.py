@@ -111,4 +111,4 @@ def log_axis(ax: Axes, which: str, values: pd.Series) -> None:
     axis: Axis = getattr(ax, f"{which}axis")
     axis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))
