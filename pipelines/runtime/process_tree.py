@@ -158,7 +158,9 @@ def run_in_foreground(command: Sequence[str]) -> int:
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
     try:
         return process.wait()
-    except BaseException:
+    except BaseException as stop:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a Ctrl-C reaches DVC too, which then frees its locks
+            process.wait(10 if isinstance(stop, KeyboardInterrupt) else 0)
         _end_trees({process.pid})
         process.wait()
         raise

@@ -78,6 +78,21 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
     assert (folder / "ended").exists()
 
 
+def test_a_command_on_the_terminal_that_gets_the_ctrl_c_too_ends_by_itself(folder):
+    (folder / "dvc.py").write_text(
+        "import time\ntry: print('up', flush=True); time.sleep(3600)\n"
+        "except KeyboardInterrupt: time.sleep(0.5); open('freed', 'w').close()"
+    )
+    (folder / "gee.py").write_text(
+        "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nos.setpgrp()\n"
+        "from pipelines.runtime.process_tree import run_in_foreground\nrun_in_foreground([sys.executable, 'dvc.py'])"
+    )
+    gee = start(folder, "gee.py")
+    os.killpg(gee.pid, signal.SIGINT)
+    end(gee)
+    assert (folder / "freed").exists()
+
+
 def test_a_process_of_torchs_launcher_ends_when_that_is_killed(folder, monkeypatch):
     (folder / "torchrun.py").write_text('import subprocess, sys\nsubprocess.run([sys.executable, "stage.py"])')
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
