@@ -90,7 +90,7 @@ def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won``; ``gain``, how much the winner's
-    mean is less on the same draws, its standard ``error``, each or NaN, and ``clear``: whether it is two of these or more."""
+    mean is less on the same draws, its standard ``error``, each or NaN, and ``certain``: whether it is two of these or more."""
     search = searched_rows(candidates)
     again = candidates.drop(search.index)
     if again.empty:
@@ -102,7 +102,7 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
         below = pd.Series(F.to_numpy() - won if len(won) == len(F) else np.nan).dropna()
         row = {"name": name, "start": name == START and len(search) > 1, "won": bool(group["winner"].any())}
         row |= {"mean": F.mean(), "sd": F.std(), "draws": len(F), "failed": int(F.isna().sum())}
-        rows.append(row | {"gain": (gain := below.mean()), "error": (error := below.sem()), "clear": gain >= 2 * error})
+        rows.append(row | {"gain": (gain := below.mean()), "error": (error := below.sem()), "certain": gain >= 2 * error})
     return rows
 
 

@@ -16,6 +16,7 @@ from gee_core.genome.genotype import analytic_genotype
 from pipelines.project.params import load_params
 from pipelines.report import run
 from pipelines.reporting.page import MLFLOW
+from pipelines.reporting.tables import rescored_table
 from tests.pipelines.report_inputs import HARDWARE_ROWS, HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make, write_inputs
 
 
@@ -175,6 +176,10 @@ def test_what_was_scored_again_has_its_mean_spread_and_failures(tmp_path, no_fig
     assert "scored again on 3 fresh draws, and the least mean F won" in text and "the best of its 3 fresh draws, seed 1" in text
     assert "less a reward for R_T and R_S, with the λ of the last generation." in text
     assert "candidates failed" not in text  # those of the search
+    start = next(row for row in rescored_table(rows) if row["start"])
+    gained = f"The search gained {start['gain']:.2g} ± {start['error']:.2g} over its start"
+    told = f"{gained}." if start["certain"] else f"{gained}, which may be chance."
+    assert (told if won != "0-0" else "The search found nothing better than its start.") in text
 
 
 def test_a_random_search_and_draws_that_all_failed_are_told(tmp_path, no_figures):

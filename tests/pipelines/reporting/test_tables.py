@@ -27,7 +27,7 @@ def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standa
         return next(row for row in rescored_table(table) if row["start"])
 
     clear, noisy = again([0.7, 0.5, 0.6], [0.6, 0.41, 0.5]), again([0.7, 0.5, 0.6], [0.4, 0.6, 0.5])
-    assert (round(clear["gain"], 4), round(clear["error"], 4), clear["clear"]) == (0.0967, 0.0033, True)
-    assert (round(noisy["gain"], 4), round(noisy["error"], 4), noisy["clear"]) == (0.1, 0.1155, False)
-    assert not again([0.7], [0.6])["clear"]  # one draw tells no error
+    assert (round(clear["gain"], 4), round(clear["error"], 4), clear["certain"]) == (0.0967, 0.0033, True)
+    assert (round(noisy["gain"], 4), round(noisy["error"], 4), noisy["certain"]) == (0.1, 0.1155, False)
+    assert not again([0.7], [0.6])["certain"]  # one draw tells no error
     assert pd.isna(again([0.7, 0.5], [0.6])["gain"])
