@@ -23,8 +23,8 @@ from pipelines.inputs.measured import Answer, Shown
 
 IMAGES, MISTAKES = 12, 6
 """How many test images are shown, and at most how many of these are mistakes."""
-NEURONS, SIDE, PIXELS = 24, 64, 96
-"""At most: neurons of a layer, rows and columns of a map, and the side of a picture."""
+NEURONS, SIDE, PIXELS, FRAMES = 24, 64, 96, 1024
+"""At most: neurons of a layer, rows and columns of a map, and the sides of a picture and of a recording's frames in pixels."""
 
 
 @torch.no_grad()
@@ -42,11 +42,16 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
         p_B = plain(x).float().mean(0).softmax(1).amax(1)
         spikes = _spikes(plain, x[..., -1:, :, :, :], net.T)
     for image, i, p in zip(images.cpu(), chosen, p_B.tolist(), strict=True):
-        picture = base64.b64encode(png(image.sum(0, keepdim=True) if image.ndim == 4 else image, PIXELS)).decode()
+        picture = _picture(image.sum(0, keepdim=True) if data.meta.events else image, PIXELS)
         found.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
+    frames = _picture(images[-1].cpu(), FRAMES) if data.meta.events else None
     gpu = f", {torch.cuda.get_device_name(compute.device)}" if compute.device.type == "cuda" else ""
     machine = f"{cpu_name()}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}; {compute.number_format}"
-    return Shown(answers=found, spikes=spikes, maps=_maps(net), machine=machine)
+    return Shown(answers=found, frames=frames, spikes=spikes, maps=_maps(net), machine=machine)
+
+
+def _picture(image: Tensor, side: int) -> str:
+    return base64.b64encode(png(image, side)).decode()
 
 
 def _spaced(indices: np.ndarray, most: int) -> list[int]:

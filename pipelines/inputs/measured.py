@@ -73,6 +73,8 @@ class Shown(StrictModel):
     """Of evaluate, for the report: answers, the last image's spikes, genes as maps, and the machine that measured."""
 
     answers: list[Answer]
+    frames: str | None = None
+    """The frames of the last of these, if it is a recording, as base64 of a PNG."""
     spikes: dict[str, list[str]]
     """By the layer before the neurons: some neurons, a digit per step, 1 for a spike."""
     maps: dict[str, list[list[float]]]

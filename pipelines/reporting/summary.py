@@ -68,9 +68,11 @@ class Summary(BaseModel):
         return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
 
     def numbers(self) -> dict[str, float]:
-        """The results among the values, without settings, and without zeros, such as the energy of sums that there are not."""
+        """The results among the values, without settings, and without the energy of what there is not, such as sums."""
         values = self.model_dump(exclude={"width", "n_genes", "seed"})
-        return {key: value for key, value in values.items() if isinstance(value, int | float) and value}
+        return {
+            key: value for key, value in values.items() if isinstance(value, int | float) and (value or "energy" not in key)
+        }
 
 
 def read_summary(path: Path) -> Summary:

@@ -1,5 +1,7 @@
 """Recordings of an event camera through every stage."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from gee_core.config import PrepareConfig
 from gee_core.data.augment import Augment, to_input
@@ -20,6 +23,7 @@ from gee_core.training.processes import bare, parallel
 from gee_core.training.resume import Resumable
 from pipelines import check, evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
+from pipelines.showing import show
 from pipelines.tracking.entries import describe_dataset
 from tests.gee_core.lively import awake
 from tests.gee_core.processes import in_processes
@@ -134,6 +138,9 @@ def test_what_evaluate_and_robustness_measure(params, net, prepared):
         (kind, r, seed) for kind in ("dropped", "spurious", "hot", "jitter") for r in (0.0, 0.5) for seed in (0, 1)
     ]
     assert {row["accuracy"] for row in rows if row["r"] == 0} == {numbers.test_accuracy}
+    shown = show(net, data, images, Compute(torch.device("cpu"), torch.float32))
+    assert Image.open(io.BytesIO(base64.b64decode(shown.frames))).size == (4 * SIDE, SIDE)
+    assert Image.open(io.BytesIO(base64.b64decode(shown.answers[0].picture))).size == (SIDE, SIDE)
 
 
 @pytest.mark.slow
