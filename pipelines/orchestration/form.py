@@ -11,20 +11,25 @@ _SCHEMA = Params.model_json_schema()
 
 
 def _inlined(schema: Any) -> Any:
-    """``schema`` with the models that it refers to inside, in which no field is required and each is called by its key."""
+    """``schema`` with the models that it refers to inside, in which no field is required, and each is called by its key.
+
+    It has no defaults and no switches, which the form sends for fields that nobody touched.
+    """
     if isinstance(schema, list):
         return list(map(_inlined, schema))
     if not isinstance(schema, dict):
         return schema
     schema = _SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
-    left_out = {"$ref", "required"} | ({"title"} if isinstance(schema.get("title"), str) else set())  # else report.title
+    if schema.get("type") == "boolean":
+        schema = {"description": schema.get("description", ""), "enum": [True, False]}
+    left_out = ["$ref", "required", "default"] + ["title"] * isinstance(schema.get("title"), str)  # not report.title
     return {key: _inlined(value) for key, value in schema.items() if key not in left_out}
 
 
 Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _inlined(_SCHEMA["properties"])})]
 """New values of params.yaml, by section, or by section.key."""
 
-Preset = Annotated[str | None, WithJsonSchema({"type": "string", "enum": preset_names()})]
+Preset = Annotated[str | None, WithJsonSchema({"enum": [*preset_names(), None]})]
 """A preset of this project, or None."""
 
 

@@ -127,9 +127,18 @@ def test_a_run_shows_its_parameters_and_its_artifacts(site, page):
         expect(page.get_by_text(key).first).to_be_visible()
 
 
-def test_the_form_of_a_deployment_offers_the_parameters(site, page):
+def test_the_form_of_a_deployment_sends_a_preset_of_its_list_and_what_was_filled_in(site, page):
     with urlopen(f"{site.prefect}/api/deployments/name/gee/nightly", timeout=600) as answer:
         deployment = json.load(answer)["id"]
     page.goto(f"{site.prefect}/deployments/deployment/{deployment}/run")
-    for name in ("overrides", "stages", "force", "preset"):
-        expect(page.get_by_text(name, exact=False).first).to_be_visible()
+    for name, value in {"preset": "digits", "Detach Reset": "false"}.items():
+        field = page.locator("label", has_text=name).first
+        field.locator("xpath=following::span[contains(@class, 'p-select-button__icon')][1]").click(force=True)
+        page.locator(".p-select-option__text", has_text=value).first.click()
+    page.locator("label", has_text="N Generations").first.locator("xpath=following::input[1]").fill("1")
+    page.route("**/create_flow_run", lambda route: route.abort())
+    with page.expect_request("**/create_flow_run") as sent:
+        page.get_by_role("button", name="Submit").last.click()
+    overrides = {"network": {"detach_reset": False}, "evolve": {"n_generations": 1}}
+    expected = {"preset": "digits", "overrides": overrides, "stages": [], "force": False}
+    assert sent.value.post_data_json["parameters"] == expected
