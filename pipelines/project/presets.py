@@ -45,12 +45,15 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
 def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
     """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out."""
     values, found = _by_key(params.model_dump()), dict[str, dict[str, str]]()
-    for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
+    sections = dict[str, dict]()
+    for name in preset_names():
         with contextlib.suppress(InputError):
-            preset = _by_key(_sections(DEFAULT)) | _by_key(_sections(name))
-            if preset.get("network.block") is None:  # the network's, which Params fill in
-                preset["network.block"] = params.network.block
-            found[name] = {key: _in_yaml(value) for key, value in values.items() if preset.get(key) != value}
+            sections[name] = _by_key(_sections(name))
+    for name in sorted(sections, key=lambda name: name != DEFAULT) if DEFAULT in sections else ():
+        preset = sections[DEFAULT] | sections[name]
+        if preset.get("network.block") is None:  # the network's, which Params fill in
+            preset["network.block"] = params.network.block
+        found[name] = {key: _in_yaml(value) for key, value in values.items() if preset.get(key) != value}
     return min(found.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
 
 
