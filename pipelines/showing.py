@@ -7,7 +7,6 @@ import base64
 import os
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from gee_core.genome.encoding import encoding, genome_of
 from gee_core.hardware import Compute, cpu_name
 from gee_core.model.base import SpikingNetwork, is_neuron
 from gee_core.training.loop import for_inference
-from pipelines.inputs.loading import png
+from pipelines.inputs.loading import evenly, png
 from pipelines.inputs.measured import Answer, Shown
 
 IMAGES, MISTAKES = 12, 6
@@ -33,15 +32,16 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
 
     ``answers`` has the ``actual`` and the ``predicted`` class of every test image.
     """
-    right = np.array([row["actual"] == row["predicted"] for row in answers])
-    chosen = _spaced(np.flatnonzero(~right), MISTAKES)
-    chosen += _spaced(np.flatnonzero(right), IMAGES - len(chosen))
-    images, _ = next(data.test.subset(torch.tensor(chosen)).to(compute.device).batches(len(chosen)))
+    right = torch.tensor([row["actual"] == row["predicted"] for row in answers])
+    mistakes, others = (are.nonzero().flatten() for are in (~right, right))
+    mistakes = mistakes[evenly(len(mistakes), MISTAKES)]
+    chosen = torch.cat([mistakes, others[evenly(len(others), IMAGES - len(mistakes))]])
+    images, _ = next(data.test.subset(chosen).to(compute.device).batches(len(chosen)))
     x, plain, found = data.meta.normalise(images), for_inference(net), list[Answer]()
     with compute.autocast():
         p_B = plain(x).float().mean(0).softmax(1).amax(1)
         spikes = _spikes(plain, x[..., -1:, :, :, :], net.T)
-    for image, i, p in zip(images.cpu(), chosen, p_B.tolist(), strict=True):
+    for image, i, p in zip(images.cpu(), chosen.tolist(), p_B.tolist(), strict=True):
         picture = _picture(image.sum(0, keepdim=True) if data.meta.events else image, PIXELS)
         found.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
     frames = _picture(images[-1].cpu(), FRAMES) if data.meta.events else None
@@ -52,10 +52,6 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
 
 def _picture(image: Tensor, side: int) -> str:
     return base64.b64encode(png(image, side)).decode()
-
-
-def _spaced(indices: np.ndarray, most: int) -> list[int]:
-    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(int)].tolist()
 
 
 def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
@@ -77,9 +73,9 @@ def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
         net(x)
     found = {}
     for layer, parts in spikes.values():
-        spikes_TN = torch.cat(parts).reshape(T, -1).numpy().astype(int)
-        some = _spaced(np.arange(spikes_TN.shape[1]), NEURONS)
-        found[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T]
+        spikes_TN = torch.cat(parts).reshape(T, -1).int()
+        some = evenly(spikes_TN.shape[1], NEURONS)
+        found[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
     return found
 
 

@@ -33,7 +33,12 @@ def prepared_images(folder: Path = PREPARED) -> Prepared:
 
 def spaced(images: Images, n: int) -> Images:
     """``n`` of ``images`` (all if there are fewer), evenly spaced, since they may be sorted by class."""
-    return images.subset(torch.linspace(0, len(images) - 1, min(n, len(images))).long())
+    return images.subset(evenly(len(images), n))
+
+
+def evenly(n: int, most: int) -> torch.Tensor:
+    """At most ``most`` of ``n`` places, evenly spaced."""
+    return torch.linspace(0, n - 1, min(most, n)).long()
 
 
 def png(image: torch.Tensor, side: int = 2**16) -> bytes:
