@@ -1,0 +1,61 @@
+"""Draws the tables of these pages from data/*.csv: `python docs/results/draw_tables.py` rewrites the text below each mark.
+
+A row of a file is the value of one seed, or a printed mean with its spread and n. The columns in `OWN` say what it is and
+where it comes from. All other columns name the row of the table. A row whose `shown` is "no" stays in the file alone.
+"""
+
+import csv
+import re
+from decimal import Decimal
+from pathlib import Path
+from statistics import mean, stdev
+
+FOLDER = Path(__file__).parent
+OWN = ("column", "seed", "value", "spread", "n", "shown", "commit", "cpu", "command")
+TABLE = re.compile(r"(<!-- table: (data/\S+\.csv) -->\n)(?:\n\|.*?\]\(\2\)\n)?", re.DOTALL)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cell(rows: list[dict[str, str]]) -> str:
+    """Mean ± sample standard deviation of the seeds' values, or a single value with the spread that its file states."""
+    values = [Decimal(row["value"]) for row in rows]
+    if len(values) > 1:
+        places = max(-value.as_tuple().exponent for value in values)
+        return f"{mean(values):,.{places}f} ± {stdev(values):,.{places}f}"
+    spread = rows[0]["spread"]
+    return f"{values[0]:,}" + (f" ({spread})" if " " in spread else f" ± {spread}" if spread else "")
+
+
+def line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def table(path: Path) -> str:
+    """The table of a file in Markdown: a line per name, a column per value of `column`, then n and a link to the file."""
+    rows = [row for row in read(path) if row.get("shown") != "no"]
+    names = [key for key in rows[0] if key not in OWN]
+    columns = list(dict.fromkeys(row["column"] for row in rows))
+    cells: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row[name] for name in names), {}).setdefault(row["column"], []).append(row)
+    lines = [line([*names, *columns]), "|" + "---|" * (len(names) + len(columns)) + "\n"]
+    for name, values in cells.items():
+        lines.append(line([*name, *(cell(values[column]) if column in values else "" for column in columns)]))
+    ns = {int(values[0]["n"] or len(values)) for by_column in cells.values() for values in by_column.values()}
+    n = f"{min(ns)}" if len(ns) == 1 else f"{min(ns)} to {max(ns)}"
+    return "".join(lines) + f"\nn = {n}, [{path.name}](data/{path.name})\n"
+
+
+def draw(page: str) -> str:
+    """The page with its tables drawn anew."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{table(FOLDER / found[2])}", page)
+
+
+if __name__ == "__main__":
+    for path in FOLDER.glob("*.md"):
+        path.write_text(draw(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,20 @@
+"""docs/results: the tables are those of the CSV files, which say where each value comes from."""
+
+
+def test_every_table_is_what_the_script_draws_from_a_file_that_names_commit_and_command(hook, root):
+    script, folder = hook("results/draw_tables"), root / "docs/results"
+    pages = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    assert {name: script.draw(page) for name, page in pages.items()} == pages
+    files = sorted((folder / "data").glob("*.csv"))
+    assert len(files) > 20
+    for file in files:
+        assert f"](data/{file.name})" in "".join(pages.values()), file.name
+        assert [row for row in script.read(file) if not (row["commit"] and row["cpu"] and row["command"])] == [], file.name
+
+
+def test_a_cell_is_the_mean_and_sample_standard_deviation_of_its_seeds_or_the_value_as_printed(hook):
+    cell = hook("results/draw_tables").cell
+    assert cell([{"value": "1.0"}, {"value": "2.0"}, {"value": "6.0"}]) == "3.0 ± 2.6"
+    assert cell([{"value": "119003", "spread": ""}]) == "119,003"
+    assert cell([{"value": "0.70", "spread": "0.10"}]) == "0.70 ± 0.10"
+    assert cell([{"value": "6.6", "spread": "5.8 to 6.7"}]) == "6.6 (5.8 to 6.7)"
