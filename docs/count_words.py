@@ -2,8 +2,7 @@
 
     python docs/count_words.py
 
-Words are those of `wc -w`. Semicolons are counted outside of code, and sentences outside of code and tables. An expression
-in backquotes counts as one word of its sentence.
+Words are those of `wc -w`. Code has no semicolons and sentences, a table no sentences; an expression in backquotes is a word.
 """
 
 import re
