@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gee_core.model.network import SpikingNetwork
     from gee_core.model.wired import ImageShape
 
-TUTORIAL = "docs/tutorials/your-network.md says what a network must offer"
+OFFER = "docs/reference/own-networks.md says what a network must offer"
 
 _imported: dict[str, tuple[Path, str, dict[str, int]]] = {}
 """By name, the folder, the digest and the sizes with which a network was registered in this process."""
@@ -129,7 +129,7 @@ def register_own_network(name: str, shape: "ImageShape | None" = None, digest: s
     try:
         register_network(name, build, **sizes)
     except ValueError as error:
-        raise InputError(f"network.name = {error}", TUTORIAL) from None
+        raise InputError(f"network.name = {error}", OFFER) from None
     _imported[name] = NETWORKS.absolute(), found, sizes
 
 
@@ -176,7 +176,7 @@ def build_own_network(params: Params, shape: "ImageShape", tried_with: str = "")
         if text.startswith(("`", "evolve.")):  # it names a setting, and what to set it to
             raise InputError(text) from None
         text = text.removeprefix(name := network.name).removeprefix(":").strip()
-        raise InputError(f"network.name = {name}: {text}{tried_with}", TUTORIAL) from None
+        raise InputError(f"network.name = {name}: {text}{tried_with}", OFFER) from None
     return net
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from typer.testing import CliRunner
 
@@ -18,6 +18,11 @@ from tests.gee_core.lively import awake
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
+ENCODE_REFUSES = re.findall(
+    r"^\| [^|]+ \| `([^`]+)` \|$",
+    (ROOT / "docs/reference/own-networks.md").read_text(encoding="utf-8").split("## What cannot be encoded")[1],
+    flags=re.MULTILINE,
+)
 
 
 def run_page(name: str, count: int) -> dict:
@@ -87,12 +92,12 @@ def test_a_network_that_nir_cannot_describe_is_refused(name, settings):
         gee_core.to_nir(gee_core.build_network(name, 5, 1, 16, width=1 / 32, **settings), 1, 16)
 
 
-def test_the_code_of_your_network_does_as_its_comments_say():
+def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = run_page("tutorials/your-network.md", len(re.findall("^```python", TEXT, flags=re.MULTILINE)))
     assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)] and page["others"] == {}
     assert page["printed"][0] == f"{page['before']} {page['after']}" and page["after"] < page["before"]
-    (comment,) = re.findall(r"print\(error\) +# (.*)", TEXT)
-    assert page["printed"][-1] == comment
+    assert sum(p.numel() for p in page["small"].parameters()) <= 0.4 * page["before"]
     assert page["genome"].O.shape == (8, 8)
     assert [tuple(X.shape) for X in page["genome"].encodings()] == [(9, 32, 8), (9, 64, 8), (9, 64, 8)]
     outputs = []
@@ -102,8 +107,25 @@ def test_the_code_of_your_network_does_as_its_comments_say():
         with torch.no_grad():
             outputs.append(net(page["steps"]))
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
-    assert page["outputs"].shape == (4, 2, 5) and page["registered"].genome.channels == [32, 64, 64]
-    assert [layer.steps for layer in page["activity"].layers] == [4, 4, 4, 4]
+
+
+def test_the_code_of_own_networks_registers_an_example(forgotten):  # noqa: F811
+    page = run_page("reference/own-networks.md", 1)
+    assert page["outputs"].shape == (4, 2, 5) and page["net"].genome.channels == [32, 64, 128, 128, 256]
+    assert [layer.steps for layer in page["activity"].layers] == [4] * 6
+
+
+def test_the_code_for_those_who_come_from_spikingjelly_runs_and_its_table_has_the_defaults():
+    page = run_page("coming-from-spikingjelly.md", 2)
+    lif, theirs = gee_core.LIF(), neuron.LIFNode()
+    table = (ROOT / "docs/coming-from-spikingjelly.md").read_text(encoding="utf-8")
+    for name in ("v_threshold", "detach_reset"):
+        assert re.search(rf"^\| .*`{name}` \| {getattr(theirs, name)} \| {getattr(lif, name)} \|$", table, flags=re.MULTILINE)
+    for node in (theirs, lif):
+        function = node.surrogate_function
+        assert f"`{type(function).__name__}`, α = {function.alpha:g}" in table
+        assert (node.tau, node.decay_input, node.v_reset) == (2.0, True, 0.0)
+    assert (theirs.step_mode, lif.step_mode) == ("s", "m") and page["spikes"].shape == (4, 2, 64, 16, 16)
 
 
 def network(*convs):
@@ -114,7 +136,7 @@ def conv(i, o, k=3, groups=1):
     return layer.Conv2d(i, o, k, groups=groups)
 
 
-@pytest.mark.parametrize("message", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", TEXT, flags=re.MULTILINE))
+@pytest.mark.parametrize("message", ENCODE_REFUSES)
 def test_every_message_of_the_table_is_one_that_encode_raises(message):
     good, good_convs = network(conv(3, 4), conv(4, 4))
     encoded = gee_core.encode(good, 2, convs=good_convs)

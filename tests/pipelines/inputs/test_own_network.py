@@ -183,7 +183,7 @@ def test_a_stage_builds_it_for_the_prepared_images_whatever_the_folder_holds_now
     register_configured(load_params())
     (folder / FILE).write_text(GOOD.replace(STEM, "nn.Conv2d(3, 4"))
     check_network(load_params())
-    with pytest.raises(InputError, match=r"to have 3 channels, but got 1 .*: docs/tutorials/your-network.md says what"):
+    with pytest.raises(InputError, match=r"to have 3 channels, but got 1 .*: docs/reference/own-networks.md says what"):
         register_configured(load_params())
 
 
