@@ -1,4 +1,4 @@
-"""Draws the tables of these pages from data/*.csv: `python docs/results/draw_tables.py` rewrites the text below each mark.
+"""Draws the tables of README and docs from data/*.csv: `python docs/results/draw_tables.py` rewrites the text below each mark.
 
 A row of a file is the value of one seed, or a printed mean with its spread and n. The columns in `OWN` say what it is and
 where it comes from. All other columns name the row of the table. A row whose `shown` is "no" stays in the file alone.
@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
 OWN = ("column", "seed", "value", "spread", "n", "shown", "commit", "cpu", "command")
-TABLE = re.compile(r"(<!-- table: (data/\S+\.csv) -->\n)(?:\n\|.*?\]\(\2\)\n)?", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S*data/\S+\.csv) -->\n)(?:\n\|.*?\]\(\2\)\n)?", re.DOTALL)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -35,9 +36,9 @@ def line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def table(path: Path) -> str:
-    """The table of a file in Markdown: a line per name, a column per value of `column`, then n and a link to the file."""
-    rows = [row for row in read(path) if row.get("shown") != "no"]
+def table(page: Path, link: str) -> str:
+    """The table of a file that a page links: a line per name, a column per value of `column`, then n and the link."""
+    rows = [row for row in read(page.parent / link) if row.get("shown") != "no"]
     names = [key for key in rows[0] if key not in OWN]
     columns = list(dict.fromkeys(row["column"] for row in rows))
     cells: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
@@ -48,14 +49,19 @@ def table(path: Path) -> str:
         lines.append(line([*name, *(cell(values[column]) if column in values else "" for column in columns)]))
     ns = {int(values[0]["n"] or len(values)) for by_column in cells.values() for values in by_column.values()}
     n = f"{min(ns)}" if len(ns) == 1 else f"{min(ns)} to {max(ns)}"
-    return "".join(lines) + f"\nn = {n}, [{path.name}](data/{path.name})\n"
+    return "".join(lines) + f"\nn = {n}, [{Path(link).name}]({link})\n"
 
 
-def draw(page: str) -> str:
-    """The page with its tables drawn anew."""
-    return TABLE.sub(lambda found: f"{found[1]}\n{table(FOLDER / found[2])}", page)
+def draw(page: Path) -> str:
+    """The text of a page with its tables drawn anew."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{table(page, found[2])}", page.read_text(encoding="utf-8"))
+
+
+def pages() -> list[Path]:
+    """The pages that may have tables."""
+    return [ROOT / "README.md", *sorted(FOLDER.parent.rglob("*.md"))]
 
 
 if __name__ == "__main__":
-    for path in FOLDER.glob("*.md"):
-        path.write_text(draw(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in pages():
+        path.write_text(draw(path), encoding="utf-8")

@@ -1,14 +1,14 @@
-"""docs/results: the tables are those of the CSV files, which say where each value comes from."""
+"""README and docs: the tables are those of the CSV files, which say where each value comes from."""
 
 
 def test_every_table_is_what_the_script_draws_from_a_file_that_names_commit_and_command(hook, root):
-    script, folder = hook("results/draw_tables"), root / "docs/results"
-    pages = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    assert {name: script.draw(page) for name, page in pages.items()} == pages
-    files = sorted((folder / "data").glob("*.csv"))
+    script = hook("results/draw_tables")
+    pages = {path: path.read_text(encoding="utf-8") for path in script.pages()}
+    assert {path: script.draw(path) for path in pages} == pages
+    files = sorted((root / "docs/results/data").glob("*.csv"))
     assert len(files) > 20
     for file in files:
-        assert f"](data/{file.name})" in "".join(pages.values()), file.name
+        assert f"data/{file.name})" in "".join(pages.values()), file.name
         assert [row for row in script.read(file) if not (row["commit"] and row["cpu"] and row["command"])] == [], file.name
 
 
