@@ -13,7 +13,7 @@ import pytest
 from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def listening(process: psutil.Process) -> set[str]:
@@ -49,13 +49,14 @@ def addresses(command: list[str], folder: Path, seconds: float = 600) -> set[str
         process.stdin.close()
 
 
-def test_mlflow_as_the_readme_starts_it(tmp_path):
-    assert "mlflow server --backend-store-uri sqlite:///mlflow.db" in README
+def test_mlflow_as_the_tutorial_starts_it(tmp_path):
+    page = (DOCS / "tutorials/compare-candidates.md").read_text(encoding="utf-8")
+    assert "    mlflow server --backend-store-uri sqlite:///mlflow.db\n" in page
     command = ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db", "--port", str(free_port())]
     assert addresses(command, tmp_path) == {"127.0.0.1"}
 
 
-def test_prefect_as_the_readme_starts_it(tmp_path):
-    assert "prefect server start  " in README
+def test_prefect_as_the_page_of_operations_starts_it(tmp_path):
+    assert "    prefect server start  " in (DOCS / "OPERATIONS.md").read_text(encoding="utf-8")
     command = ["-m", "prefect", "server", "start", "--port", str(free_port())]
     assert addresses(command, tmp_path) == {"127.0.0.1"}
