@@ -1,4 +1,6 @@
-"""Draws the tables of README and docs from data/*.csv: `python docs/results/draw_tables.py` rewrites the text below each mark.
+"""Draws the tables of README and docs, and the figure of the results, from data/*.csv: `python docs/results/draw_tables.py`.
+
+The text below each mark in a page is rewritten.
 
 A row of a file is the value of one seed, or a printed mean with its spread and n. The columns in `OWN` say what it is and
 where it comes from. All other columns name the row of the table. A row whose `shown` is "no" stays in the file alone.
@@ -9,6 +11,10 @@ import re
 from decimal import Decimal
 from pathlib import Path
 from statistics import mean, stdev
+
+import pandas as pd
+
+from pipelines.figures.studies import Axis, scatter
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -62,6 +68,16 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted(FOLDER.parent.rglob("*.md"))]
 
 
+def headline() -> str:
+    """The figure headline-1-scatter.svg."""
+    rows = [row for row in read(FOLDER / "data/headline.csv") if row["column"] == "5 epochs, %"]
+    sizes, accuracies = ([float(row[name].replace(",", "")) for row in rows] for name in ("parameters", "value"))
+    cells = pd.DataFrame({"network": [row["network"] for row in rows], "parameters": sizes, "accuracy": accuracies})
+    axes = Axis("parameters", "parameters", 1), Axis("accuracy", "test accuracy (%)", 1)
+    return scatter(cells, *axes, ["network"], ["network"])
+
+
 if __name__ == "__main__":
+    (FOLDER / "headline-1-scatter.svg").write_text(headline(), encoding="utf-8")
     for path in pages():
         path.write_text(draw(path), encoding="utf-8")

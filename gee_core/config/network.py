@@ -26,7 +26,7 @@ class NetworkStructure(Section):
     width: Annotated[float, Field(gt=0, le=4)]
     """Multiplies every channel count of the paper's table."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
-    """g, number of genes of an encoding; null for the plain, unencoded network."""
+    """g, number of genes of an encoding; null for the plain network."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps. Your own network must answer with as many."""
     tau: Annotated[float, Field(gt=1, le=1e6)]

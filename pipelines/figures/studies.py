@@ -76,7 +76,7 @@ def scatter(cells: pd.DataFrame, x: Axis, y: Axis, group: list[str], labels: lis
     for name, rows, look in groups:
         points = rows.groupby(labels, sort=False)[[x.column, y.column]].agg(["mean", "std"])
         points = points.dropna(subset=[(x.column, "mean"), (y.column, "mean")])
-        if points.empty:  # for instance n_genes of unencoded networks
+        if points.empty:  # for instance n_genes of plain networks
             continue
         across, up = x.scale * points[x.column]["mean"], y.scale * points[y.column]
         seen += list(across)

@@ -136,9 +136,9 @@ def summary_markdown(s: Summary) -> str:
 
 def _lines(s: Summary) -> dict[str, str]:
     genes = "plain weights" if s.n_genes is None else f"{s.n_genes} genes, {s.variant}"
-    size = f"{s.parameters:,} of {s.plain_parameters:,} unencoded = {percent(s.parameter_ratio, 1)}"
+    size = f"{s.parameters:,} of {s.plain_parameters:,} plain = {percent(s.parameter_ratio, 1)}"
     if s.parameter_ratio > 1:
-        size += ", larger than unencoded: lower network.n_genes, or raise network.width"
+        size += ", larger than plain: lower network.n_genes, or raise network.width"
     sums = f", {energy_text(s.energy_of_sums_mj)} more for the residual sums" if s.energy_of_sums_mj else ""
     noise = "mean of the kinds of noise of events" if s.noise_domain == "events" else f"noise on the {s.noise_domain} input"
     lines = {

@@ -69,13 +69,13 @@ class Cell:
     """Which of a candidate's full trainings it is, from 1, each with its own seed; None trains with that of the evolution."""
     control: str | None = None
     encoded: Params | None = None
-    """Those of the unencoded network that is trained first, for genes of its weights to start at."""
+    """Those of the plain network that is trained first, for genes of its weights to start at."""
     prepared: Path = Path()
     """The folder with its prepared images."""
     network: str = ""
     """The `network_digest` of its network when the study began."""
     full_parameters: int = 0
-    """Parameters of the unencoded network at the width of the genetic one."""
+    """Parameters of the plain network at the width of the genetic one."""
     key: str = ""
     """Identifies its result: the `cell_key`."""
 

@@ -193,7 +193,7 @@ def _trained(cell: Cell, genotype: dict[str, Any], data: Prepared, notify: Notif
     passes_before: float = 0
     if first := _first(cell):
         plain = _genotype(first.params)
-        passes_before = _trained(first, plain, data, lambda note: notify(f"unencoded: {note}"))[1]["train_passes"]
+        passes_before = _trained(first, plain, data, lambda note: notify(f"plain: {note}"))[1]["train_passes"]
         of_train = params.train.model_copy(update={"init_from": str(_train_folder(first, plain) / NETWORK)})
         params = params.model_copy(update={"train": of_train})
     notify("train")

@@ -12,6 +12,10 @@ def test_every_table_is_what_the_script_draws_from_a_file_that_names_commit_and_
         assert [row for row in script.read(file) if not (row["commit"] and row["cpu"] and row["command"])] == [], file.name
 
 
+def test_the_figure_of_the_results_is_what_the_script_draws(hook, root):
+    assert hook("results/draw_tables").headline() == (root / "docs/results/headline-1-scatter.svg").read_text(encoding="utf-8")
+
+
 def test_a_cell_is_the_mean_and_sample_standard_deviation_of_its_seeds_or_the_value_as_printed(hook):
     cell = hook("results/draw_tables").cell
     assert cell([{"value": "1.0"}, {"value": "2.0"}, {"value": "6.0"}]) == "3.0 ± 2.6"

@@ -85,7 +85,7 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
 
 def test_the_table_shows_percent_and_units(summarised):
     text = printed(summarised())
-    shown = ("97.22 %", "86.19 %", "312,340 of 802,000 unencoded = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
+    shown = ("97.22 %", "86.19 %", "312,340 of 802,000 plain = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
     cost, found = "36 candidates, 43,210 image passes", "winner 0.5123, start 0.75, best random candidate 0.625"
     for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; fitness on the same fresh draws: {found}"):
         assert part in text
@@ -99,7 +99,7 @@ def test_the_table_shows_percent_and_units(summarised):
 def test_the_table_tells_residual_sums_and_that_genes_make_a_network_larger(summarised):
     text = printed(summarised().model_copy(update={"energy_of_sums_mj": 0.0012, "parameter_ratio": 1.2}))
     assert "247 µJ with building W, 1.2 µJ more for the residual sums" in text
-    assert "larger than unencoded: lower network.n_genes" in text
+    assert "larger than plain: lower network.n_genes" in text
 
 
 def test_the_file_of_genes_is_shown_where_there_is_one(summarised):
