@@ -1,7 +1,7 @@
 """README.md: short, its code prints what stands below it, and its numbers and those of RESULTS.md are those of the files."""
 
 import re
-from statistics import mean
+from statistics import mean, stdev
 
 import pytest
 
@@ -63,8 +63,33 @@ def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     assert f"[{events} points behind](results/events.md)" in texts["RESULTS"]
     assert value("headline_energy", "energy, µJ", "narrowed") < 0.5 * value("headline_energy", "energy, µJ", "genetic")
     whitened = f"{value('whitened_stem', ACCURACY, '`cifar10-small`, whitened stem'):.1f} %"
-    assert f"{whitened} after 5 epochs (one seed)" in texts["README"]
+    assert f"{whitened} after 5 epochs, no gain after 18 (one seed)" in texts["README"]
     assert f"after 5 epochs ({whitened}, n = 1)" in texts["RESULTS"]
+    longer, without = (value("whitened_stem", ACCURACY, f"`cifar10-cpu`, {stem}") for stem in ("whitened stem", "before"))
+    assert longer < without
+
+
+def test_what_early_exit_spikes_int8_and_fine_tuning_bring_is_what_the_files_say(root, texts, value):
+    columns = ("mean steps of 4", "share of energy", ACCURACY)
+    steps, share, early = (value("early_exit", column, "CIFAR-10, 18 epochs", "0.6") for column in columns)
+    lost = value("early_exit", ACCURACY, "CIFAR-10, 18 epochs", "none") - early
+    assert f"[{steps} of 4 steps](results/recipes.md#fewer-steps)" in texts["RESULTS"]
+    assert f"and {share} of the energy for {lost:.2f} points" in texts["RESULTS"]
+    saved = 100 - 100 * value("spike_penalty", "energy, µJ", "0.6") / value("spike_penalty", "energy, µJ", "0")
+    assert f"saves [{saved:.0f} % of the energy](results/recipes.md#fewer-spikes)" in texts["RESULTS"]
+
+    photographs = "`photographs`, whitened stem, late fall"
+    rounded, exact = (value("presets", f"as {form} genes, %", photographs) for form in ("int8", "float32"))
+    link = "results/accuracy.md#the-presets-whole-pipeline"
+    assert f"[{exact - rounded:.1f} points]({link}) on 785 photographs" in texts["RESULTS"]
+
+    tuned, grown = (
+        [value("fine_tuning", f"from {start}, %", "1 epoch", seed) for seed in "012"]
+        for start in ("`cifarnet.cifar10`", "the analytic σ's")
+    )
+    ahead = [a - b for a, b in zip(tuned, grown, strict=True)]
+    page = (root / "docs/pretrained.md").read_text(encoding="utf-8")
+    assert f"{mean(ahead):.1f} points ahead (s.e. {stdev(ahead) / 3**0.5:.1f} over three seeds)" in page
 
 
 def test_what_a_search_gains_is_what_the_files_say(texts, value):
@@ -120,4 +145,4 @@ def test_times_and_sizes_are_what_the_files_say(texts, value):
     genes = value("bytes", "genetic, bytes", "int8")
     assert f"{genes / value('bytes', 'plain, bytes', 'fp32'):.2f}" == "0.10"
     assert f"{genes / value('bytes', 'plain, bytes', 'int8'):.1f}" == "0.4"
-    assert "genes take a tenth of the plain float32 file and 0.4 of the plain int8 file" in texts["README"]
+    assert "bytes) of the plain float32 file, 0.4 of the plain int8 file" in texts["RESULTS"]

@@ -60,9 +60,10 @@ def test_a_card_says_who_trained_the_network_on_what_and_how_well_it_does(name):
     assert (card.name, card.parameters) == (name, count_parameters(net))
     assert card.standard_error == pytest.approx((card.accuracy * (1 - card.accuracy) / card.test_images) ** 0.5, abs=1e-4)
     assert card.command.startswith("gee ") and card.hours > 0 and card.data_licence
-    row = f"| `{name}` | {card.accuracy:.1%} ± {card.standard_error:.1%} | {card.parameters:,} |"
-    for page in ("README.md", "docs/pretrained.md"):
-        assert row.replace("%", " %") in (ROOT / page).read_text(), page
+    row = f"| `{name}` | {100 * card.accuracy:.1f} ± {100 * card.standard_error:.1f} |"
+    sizes = f" {card.parameters:,} | {pretrained_file(name).stat().st_size / 1000:.0f} | {card.energy_uj:.3g} |"
+    for page, text in {"README.md": row, "docs/pretrained.md": row + sizes}.items():
+        assert text in (ROOT / page).read_text(), page
 
 
 def test_all_of_them_take_three_megabytes():
