@@ -109,6 +109,13 @@ def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
 
 
+def test_the_code_of_trained_networks_and_of_the_first_page_runs():
+    page = run_page("pretrained.md", 1)
+    assert page["printed"] == [str([page["net"].card.class_names[k] for k in page["logits"].argmax(1)])]
+    page = run_page("index.md", 1)
+    assert page["net"].genome.n_genes == 64 and type(page["plain"].layer1[0].conv1) is nn.Conv2d
+
+
 def test_the_code_of_own_networks_registers_an_example(forgotten):  # noqa: F811
     page = run_page("reference/own-networks.md", 1)
     assert page["outputs"].shape == (4, 2, 5) and page["net"].genome.channels == [32, 64, 128, 128, 256]
