@@ -26,6 +26,9 @@ def save(path: Path | str, net: nn.Module) -> None:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers.
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
+
+    Example:
+        >>> gee_core.save("net.safetensors", gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125))
     """
     path = Path(path)
     check_name(path)
@@ -44,9 +47,16 @@ def load(path: Path | str) -> SpikingNetwork:
 
     A file of ``save_genes`` stands alone; its numbers are dequantised, and the network is encoded as it was when it was saved.
 
+    Returns:
+        The network.
+
     Raises:
         InputError: a file is missing or damaged, or holds an own network that is not registered.
         DivergedError: the weights are not finite.
+
+    Example:
+        >>> gee_core.load("net.safetensors").genome.n_genes
+        8
     """
     path = Path(path)
     header = read_header(path)

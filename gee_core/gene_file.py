@@ -86,6 +86,10 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
             out of range.
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
+        >>> gee_core.save_genes("genes.safetensors", net, "int8", {"classes": ["cat", "dog"]})
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
@@ -116,8 +120,18 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
         path: the file. A network of ``build_network`` needs no ``net``: ``load`` reads it.
         net: a fresh, plain module, made by the code that made the saved one; it is not changed.
 
+    Returns:
+        The copy, in the mode of ``net``.
+
     Raises:
         InputError: the file is missing or damaged, or its names or shapes are not those of ``net``.
+
+    Example:
+        >>> def fresh():
+        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
+        >>> gee_core.save_genes("module.safetensors", gee_core.encode(fresh(), 4, example=torch.zeros(1, 3, 8, 8)))
+        >>> gee_core.load_genes("module.safetensors", fresh()).genome.n_genes
+        4
     """
     path = Path(path)
     header = read_header(path)
@@ -181,8 +195,15 @@ def read_card(path: Path | str) -> dict | None:
 
     Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
 
+    Returns:
+        The card, or None.
+
     Raises:
         InputError: the file is missing, damaged, of another version or not of ``save_genes``.
+
+    Example:
+        >>> gee_core.read_card("genes.safetensors")
+        {'classes': ['cat', 'dog']}
     """
     header = read_header(Path(path))
     if header is None:

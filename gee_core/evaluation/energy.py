@@ -57,9 +57,18 @@ def measure_energy(
             ``build_network`` says it by itself.
         rank: of several processes, each gives its own images, and all get the counts on all images.
 
+    Returns:
+        The ``Activity``: operations, spikes and firing rates by layer, means per image.
+
     Raises:
         InputError: the network has no neurons, cannot be copied, raises, or puts out values that are not finite; or the images
             or an argument do not fit.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
+        >>> activity = gee_core.measure_energy(net, torch.rand(2, 3, 32, 32))
+        >>> 0 < activity.firing_rate < 1
+        True
     """
     check_module(net)
     if not any(is_neuron(module) for module in net.modules()):

@@ -61,6 +61,9 @@ def evolve(
         on_score: called for every score that was not known, before the record that it results in; with halving, a candidate
             has one per epoch.
 
+    Returns:
+        The records, of every candidate one.
+
     Raises:
         ValueError: `rescore.top` is more than the candidates of a generation.
     """

@@ -70,6 +70,9 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. What
     fails on one of them cannot win; if all do, the winner of the search stands.
 
+    Returns:
+        The record of the winner.
+
     Raises:
         ValueError: every candidate failed.
         InputError: `choose` names no member of the front.

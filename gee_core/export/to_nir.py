@@ -44,10 +44,18 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
             norse and snnTorch read it. ``avg``: ``AvgPool2d``, which SpikingJelly's multi-step mode reads too, and norse does
             not. Pools with padding are ``AvgPool2d`` in either case, because no reader heeds that of a ``SumPool2d``.
 
+    Returns:
+        The graph.
+
     Raises:
         ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
         InputError: a size is neither given nor known.
         ValueError: ``pool`` is unknown, or the network takes images of other channels.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
+        >>> type(gee_core.to_nir(net)).__name__
+        'NIRGraph'
     """
     if pool not in POOLS:
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
@@ -155,7 +163,12 @@ def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
-    """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes."""
+    """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
+        >>> gee_core.write_nir("net.nir", gee_core.to_nir(net))
+    """
     file = io.BytesIO()
     nir.write(file, graph)
     write_atomically(Path(path), file.getvalue())
@@ -164,8 +177,15 @@ def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
 def read_nir(path: str | Path) -> nir.NIRGraph:
     """The graph in a file, its shapes checked.
 
+    Returns:
+        The graph.
+
     Raises:
         InputError: the file is missing, damaged or of another major version of NIR, or a number in it is not finite.
+
+    Example:
+        >>> type(gee_core.read_nir("net.nir")).__name__
+        'NIRGraph'
     """
     remedy = "write it again with gee_core.write_nir, or name another file"
     if not Path(path).is_file():

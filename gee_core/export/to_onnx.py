@@ -115,10 +115,18 @@ def to_onnx(
         opset: version of the ONNX operator set, >= 18.
         T: frames of a network that takes events as (T, B, C, H, W); the model's input is then (B, T, C, H, W).
 
+    Returns:
+        The model, as the bytes of an .onnx file.
+
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
         ExportError: torch's exporter gives up on the network, it raises on images, its output has another shape, or a weight is
             not finite.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
+        >>> type(gee_core.to_onnx(net.eval())).__name__
+        'bytes'
     """
     check_opset(opset)
     example = torch.zeros(2, *([] if T is None else [T]), *image_shape(net, in_channels, image_size))

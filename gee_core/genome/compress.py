@@ -66,6 +66,12 @@ def compress(
 
     Raises:
         ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, or an argument is out of range.
+
+    Example:
+        >>> convs = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
+        >>> net, errors = gee_core.compress(convs, 8, example=torch.zeros(1, 3, 8, 8))
+        >>> len(errors), errors[0] < 0.01
+        (1, True)
     """
     sweeps, seed = whole_number("sweeps", sweeps, least=0), checked_seed(seed)
     check_values(net)

@@ -70,6 +70,11 @@ class Genome(nn.Module):
         channels: [C_0 … C_L].
         kernel_size: of the encoded convolutions, of K ``kernel_positions``.
         left_out: the convolutions that ``encode`` left out on its example, by name, and why (see ``left_out``).
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
+        >>> net.genome.O.shape, net.genome.channels[:2]
+        (torch.Size([8, 8]), [32, 32])
     """
 
     def __init__(self, convs: Sequence[nn.Conv2d], n_genes: int):
@@ -150,6 +155,14 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     Args:
         net: any network; it is not changed.
         example: an input that ``net`` accepts. Its values do not matter.
+
+    Returns:
+        The convolutions, the stem first.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
+        >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
+        [8, 4]
     """
     return _explored(net, example)[0]
 
@@ -159,6 +172,14 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
 
     They keep their weights when the others are encoded. Reasons are ``grouped``, ``of kernel 1x1``, ``1-d``, ``3-d``,
     ``transposed`` and ``never executed`` (on ``example``).
+
+    Returns:
+        The reason by name.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
+        >>> gee_core.left_out(net, torch.zeros(1, 3, 8, 8))
+        {'1': 'of kernel 1x1'}
     """
     return _explored(net, example)[1]
 
@@ -208,6 +229,12 @@ def encode(
         ValueError: the network raises on ``example``; the chain is too short, grouped, of mixed kernel sizes, or does not
             connect; or another argument is out of range or does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
+
+    Example:
+        >>> convs = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.Conv2d(64, 64, 3), torch.nn.Conv2d(64, 64, 3))
+        >>> net = gee_core.encode(convs, ratio=0.4, example=torch.zeros(1, 3, 8, 8))
+        >>> [sum(p.numel() for p in module.parameters()) for module in (convs, net)]
+        [75648, 29824]
     """
     if not isinstance(wiring, Genotype | Shape | None):
         raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
@@ -258,9 +285,18 @@ def decode(net: nn.Module) -> nn.Module:
 
     A network without genes is copied as it is.
 
+    Returns:
+        The copy; its outputs are those of ``net``.
+
     Raises:
         InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
             lacks some of the genes that its weights need.
+
+    Example:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125).eval()
+        >>> x = torch.rand(2, 3, 32, 32)
+        >>> torch.allclose(gee_core.decode(net)(x), net(x))
+        True
     """
     check_module(net)
     held = set(genomes(net))

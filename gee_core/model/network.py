@@ -128,8 +128,16 @@ def build_network(
         pool: kind of the 2x2 pools, ``max`` or ``avg``.
         lif: arguments of ``LIF``: T, tau, … A registered network answers with T steps if T is named, else with any number.
 
+    Returns:
+        The network, in training mode: (B, C, H, W) in, outputs (T, B, K), whose mean over the steps are logits.
+
     Raises:
         ValueError: the name is unknown, an argument is out of range, or a registered network cannot be built.
+
+    Example:
+        >>> net = gee_core.build_network("resnet19", num_classes=10, n_genes=16, width=0.0625)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([4, 2, 10])
     """
     own = is_own(name)
     if not own and name not in NETWORKS:

@@ -41,7 +41,15 @@ class PretrainedCard(ModelCard):
 
 
 def list_pretrained() -> list[str]:
-    """The names that ``load_pretrained`` knows."""
+    """The names that ``load_pretrained`` knows.
+
+    Returns:
+        The names, in the order of the alphabet.
+
+    Example:
+        >>> "cifarnet.digits" in gee_core.list_pretrained()
+        True
+    """
     return sorted(_files())
 
 

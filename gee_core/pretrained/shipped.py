@@ -33,6 +33,11 @@ def load_pretrained(name: str) -> SpikingNetwork:
 
     Raises:
         InputError: there is no such network, or its file is damaged.
+
+    Example:
+        >>> net = gee_core.load_pretrained("cifarnet.digits")
+        >>> net.card.class_names[:3]
+        ('0', '1', '2')
     """
     net = load(pretrained_file(name)).eval()
     cast(Any, net).card = pretrained_card(name)
@@ -46,6 +51,11 @@ def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
         A function of images (B, C, H, W) with values 0 … 255 and any height and width, of which the centre is cut, or of
         recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``;
         ValueError for another number of channels.
+
+    Example:
+        >>> net = gee_core.load_pretrained("cifarnet.digits")
+        >>> net(gee_core.transforms(net.card)(torch.zeros(1, 1, 28, 28))).shape
+        torch.Size([4, 1, 10])
     """
 
     def transform(images: Tensor) -> Tensor:
