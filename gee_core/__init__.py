@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from gee_core.export.to_nir import read_nir, to_nir, write_nir
     from gee_core.export.to_onnx import to_onnx
     from gee_core.gene_file import load_genes, read_card, save_genes
+    from gee_core.genome.chain import conv_chain, left_out
     from gee_core.genome.compress import compress
-    from gee_core.genome.encoding import Genome, conv_chain, decode, encode, left_out
+    from gee_core.genome.encoding import Genome, decode, encode
     from gee_core.genome.genotype import Genotype
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
@@ -58,8 +59,9 @@ _MODULES = {
     "export.to_nir": "read_nir to_nir write_nir",
     "export.to_onnx": "to_onnx",
     "gene_file": "load_genes read_card save_genes",
+    "genome.chain": "conv_chain left_out",
     "genome.compress": "compress",
-    "genome.encoding": "Genome conv_chain decode encode left_out",
+    "genome.encoding": "Genome decode encode",
     "genome.genotype": "Genotype",
     "model.network": "build_network",
     "model.own": "register_network",

@@ -4,16 +4,70 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from gee_core.genome.copying import as_written, copied, running_on
+from gee_core.seeding import private_torch_rng
+
 SHOWN = 3
 """Names that a message lists for each reason."""
 
 
-def explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
+def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
+    """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
+
+    These are the ungrouped 2-d convolutions with a kernel larger than 1x1; ``left_out`` says what becomes of the others. The
+    first is the stem, which keeps its weight. A copy of ``net`` runs, its hooks included.
+
+    Args:
+        net: any network; it is not changed.
+        example: an input that ``net`` accepts. Its values do not matter.
+
+    Returns:
+        The convolutions, the stem first.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
+        >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
+        [8, 4]
+    """
+    return explored(net, example)[0]
+
+
+def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
+    """The convolutions of ``net`` that ``conv_chain`` leaves out, by name, and why; arguments as there.
+
+    They keep their weights when the others are encoded. Reasons are ``grouped``, ``of kernel 1x1``, ``1-d``, ``3-d``,
+    ``transposed`` and ``never executed`` (on ``example``).
+
+    Returns:
+        The reason by name.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
+        >>> gee_core.left_out(net, torch.zeros(1, 3, 8, 8))
+        {'1': 'of kernel 1x1'}
+    """
+    return explored(net, example)[1]
+
+
+def explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
+    """``conv_chain`` and ``left_out`` of ``net``."""
+    if not isinstance(example, Tensor):
+        remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
+        raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
+    probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
+    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
+    with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
+        names, others = _explore(probe, example)
+    return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
+
+
+def _explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
     """(names of the convolutions of ``net``, a copy, that can be encoded, in order of execution; reasons of the others)."""
     convs = {name: module for name, module in net.named_modules() if isinstance(module, _ConvNd)}
     executed: list[str] = []

@@ -21,12 +21,12 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.errors import InputError, whole_number
-from gee_core.genome.chain import check_chain, explore, genes_within, larger, summary
-from gee_core.genome.copying import as_written, check_module, copied, running_on, without_autocast
+from gee_core.genome.chain import check_chain, explored, genes_within, larger, summary
+from gee_core.genome.copying import check_module, copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
-from gee_core.seeding import checked_seed, private_torch_rng
+from gee_core.seeding import checked_seed
 
 
 class GeneticWeight(nn.Module):
@@ -146,55 +146,6 @@ def genomes(net: nn.Module) -> list[Genome]:
     return [module for module in net.modules() if isinstance(module, Genome)]
 
 
-def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
-    """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
-
-    These are the ungrouped 2-d convolutions with a kernel larger than 1x1; ``left_out`` says what becomes of the others. The
-    first is the stem, which keeps its weight. A copy of ``net`` runs, its hooks included.
-
-    Args:
-        net: any network; it is not changed.
-        example: an input that ``net`` accepts. Its values do not matter.
-
-    Returns:
-        The convolutions, the stem first.
-
-    Example:
-        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
-        >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
-        [8, 4]
-    """
-    return _explored(net, example)[0]
-
-
-def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
-    """The convolutions of ``net`` that ``conv_chain`` leaves out, by name, and why; arguments as there.
-
-    They keep their weights when the others are encoded. Reasons are ``grouped``, ``of kernel 1x1``, ``1-d``, ``3-d``,
-    ``transposed`` and ``never executed`` (on ``example``).
-
-    Returns:
-        The reason by name.
-
-    Example:
-        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
-        >>> gee_core.left_out(net, torch.zeros(1, 3, 8, 8))
-        {'1': 'of kernel 1x1'}
-    """
-    return _explored(net, example)[1]
-
-
-def _explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
-    if not isinstance(example, Tensor):
-        remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
-        raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
-    probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
-    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
-    with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
-        names, others = explore(probe, example)
-    return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
-
-
 def encode(
     net: nn.Module,
     n_genes: int | None = None,
@@ -258,7 +209,7 @@ def encoded_copy(
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     n_genes = whole_number("n_genes", n_genes)
-    chain, others = _explored(net, example) if example is not None else (list(convs or ()), {})
+    chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
     encoded = copied(net)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gee_core.genome.encoding import conv_chain, decode, encode, genome_of
+from gee_core.genome.chain import conv_chain
+from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.weight import decode_conv
 from tests.gee_core.genome.branches import Branches, G, branches, images
 

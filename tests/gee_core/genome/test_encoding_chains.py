@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from gee_core.evaluation.energy import measure_energy
-from gee_core.genome.encoding import conv_chain, decode, encode, genome_of, left_out
+from gee_core.genome.chain import conv_chain, left_out
+from gee_core.genome.encoding import decode, encode, genome_of
 from tests.gee_core.own_networks import AllSteps, OneStep
 
 G = 5

@@ -7,7 +7,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
-from gee_core.genome.encoding import conv_chain
+from gee_core.genome.chain import conv_chain
 from gee_core.model.network import PreActivationBlock, build_network
 from gee_core.snn import kernels
 
