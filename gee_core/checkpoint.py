@@ -22,6 +22,10 @@ def save(path: Path | str, net: nn.Module) -> None:
 
     The JSON file next to it holds what ``load`` needs to rebuild the network. Each of the two is written atomically.
 
+    Args:
+        path: the file of the numbers.
+        net: the network; it is not changed.
+
     Raises:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers.
         DivergedError: a weight or gene is not finite.
@@ -46,6 +50,9 @@ def load(path: Path | str) -> SpikingNetwork:
     """The network that ``save`` or ``save_genes`` wrote, with its weights, on the CPU and in training mode.
 
     A file of ``save_genes`` stands alone; its numbers are dequantised, and the network is encoded as it was when it was saved.
+
+    Args:
+        path: the file, whose name ends in ``.safetensors``.
 
     Returns:
         The network.

@@ -195,6 +195,9 @@ def read_card(path: Path | str) -> dict | None:
 
     Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
 
+    Args:
+        path: the file.
+
     Returns:
         The card, or None.
 

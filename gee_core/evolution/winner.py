@@ -70,6 +70,10 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. What
     fails on one of them cannot win; if all do, the winner of the search stands.
 
+    Args:
+        records: all that ``evolve`` returned.
+        cfg: the configuration of that search.
+
     Returns:
         The record of the winner.
 

@@ -165,6 +165,13 @@ def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
     """Write ``graph`` to ``path``: all of it, or nothing. Equal graphs give equal bytes.
 
+    Args:
+        path: the file, by convention ``….nir``.
+        graph: the graph of ``to_nir``.
+
+    Raises:
+        InputError: the file cannot be written.
+
     Example:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
         >>> gee_core.write_nir("net.nir", gee_core.to_nir(net))
@@ -176,6 +183,9 @@ def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
     """The graph in a file, its shapes checked.
+
+    Args:
+        path: a file of ``write_nir`` or of another program.
 
     Returns:
         The graph.

@@ -30,6 +30,10 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     Returns:
         The convolutions, the stem first.
 
+    Raises:
+        TypeError: ``net`` is no network, or ``example`` no tensor.
+        InputError: ``net`` cannot be copied, or raises on ``example``.
+
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
         >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
@@ -39,13 +43,21 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
 
 
 def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
-    """The convolutions of ``net`` that ``conv_chain`` leaves out, by name, and why; arguments as there.
+    """The convolutions of ``net`` that ``conv_chain`` leaves out, by name, and why.
 
     They keep their weights when the others are encoded. Reasons are ``grouped``, ``of kernel 1x1``, ``1-d``, ``3-d``,
     ``transposed`` and ``never executed`` (on ``example``).
 
+    Args:
+        net: any network; it is not changed.
+        example: an input that ``net`` accepts. Its values do not matter.
+
     Returns:
         The reason by name.
+
+    Raises:
+        TypeError: ``net`` is no network, or ``example`` no tensor.
+        InputError: ``net`` cannot be copied, or raises on ``example``.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))

@@ -236,6 +236,9 @@ def decode(net: nn.Module) -> nn.Module:
 
     A network without genes is copied as it is.
 
+    Args:
+        net: the network; it is not changed.
+
     Returns:
         The copy; its outputs are those of ``net``.
 

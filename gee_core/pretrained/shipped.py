@@ -47,6 +47,9 @@ def load_pretrained(name: str) -> SpikingNetwork:
 def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
     """What turns images into the input of a network with this ``card``.
 
+    Args:
+        card: such as ``net.card`` of a shipped network.
+
     Returns:
         A function of images (B, C, H, W) with values 0 … 255 and any height and width, of which the centre is cut, or of
         recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``;

@@ -18,6 +18,7 @@ def test_every_public_function_says_what_it_gives_and_shows_an_example():
     for name in gee_core.__all__:
         if inspect.isfunction(function := getattr(gee_core, name)):
             text = inspect.getdoc(function)
+            assert "Args:" in text or not inspect.signature(function).parameters, name
             assert "Returns:" in text or name in GIVE_NOTHING, name
             assert ">>> " in text or name in OF_A_SEARCH, name
 
