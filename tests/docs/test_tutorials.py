@@ -1,0 +1,133 @@
+"""The commands of README and of the tutorials, in a copy of the project, page by page in the order in which they stand."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from benchmarks.project_copy import change_params
+from tests.project_copy import commit, copy_project
+from tests.project_copy import run as run_in
+from tests.recordings import make_recordings
+
+SMALL = {
+    "base": {"device": "cpu", "precision": "fp32"},
+    "network": {"T": 2},
+    "prepare": {"max_train_images": 200, "max_test_images": 60},
+    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 1, "draws": 2}},
+    "train": {"epochs": 1, "warmup_epochs": 0},
+    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1, "hardware": None},
+    "export": {"verify_images": 16},
+}
+PAGES = ["README.md", *(f"docs/tutorials/{name}.md" for name in ("first-run", "compare-candidates", "use-the-model"))]
+PAGES += [f"docs/tutorials/{name}.md" for name in ("measure-a-network", "your-images", "your-events", "your-network")]
+NOT_HERE = (
+    ("pip install", "tests/test_packaging.py builds and installs"),
+    ("python3 -m venv", "the Makefile does so"),
+    (".venv/bin/python", "the Makefile does so"),
+    ("source", "the copy has no .venv"),
+    ("make", "the first run of the copy; .ci/run"),
+    ("mlflow server", "tests/test_servers.py"),
+    ("mlflow models serve", "a server: tests/pipelines/tracking/test_mlflow_models.py"),
+    ("curl", "asks that server"),
+    ("printf", "tests/pipelines/test_use_the_model.py"),
+    ("mlflow models predict", "reads what printf wrote"),
+    ("export MLFLOW_TRACKING_URI", "a server: tests/pipelines/tracking"),
+    ("gee preset nmnist", "6 minutes"),
+)
+"""How commands begin that are not run here, and why."""
+MODULE = """
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+
+def network(channels):
+    head = layer.AdaptiveAvgPool2d(1), layer.Flatten(), layer.Linear(8, 10)
+    net = nn.Sequential(layer.Conv2d(channels, 8, 3), neuron.LIFNode(), *head)
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def MyVGG():
+    return network(3)
+
+
+MyNetwork = MyVGG
+
+
+def trained():
+    return network(1)
+"""
+
+
+def parts(page: str) -> list[tuple[str, str]]:
+    """(kind, text) of the code of a page, in order; the kind of indented code is `shell`."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```|(?:(?<=\n\n)|\A)((?: {4}(?!\|)[^\n]*\n)+)", page, re.DOTALL | re.MULTILINE)
+    return [("shell", indented) if indented else (kind, text) for kind, text, indented in found]
+
+
+def commands(shell: str) -> list[str]:
+    """The lines of indented code without comments; none where it is no shell: a tree of files, or filters of MLflow."""
+    lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in shell.splitlines()]
+    programs = r"(gee|dvc|make|pip|python3|mlflow|source|export|printf|curl|cp|\.venv/\S+) ?"
+    return [line for line in lines if re.match(programs, line)]
+
+
+def run(folder: Path, *command: str) -> str:
+    """The output of a command that has to succeed, with the code of ``folder`` as if it were installed there."""
+    return run_in(folder, *command, PYTHONPATH=str(folder), GEE_TRACKING="on")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which the pipeline has run once, with pictures and modules as a reader has them."""
+    folder = tmp_path_factory.mktemp("tutorials") / "gee"
+    copy_project(folder, SMALL)
+    run(folder, "gee", "run")
+    rng = np.random.default_rng(0)
+    names = [f"my-images/{part}/{kind}/{i}.png" for part in ("train", "test") for kind in ("cat", "dog") for i in range(12)]
+    for i, name in enumerate(["image.png", "photo.png", "photos/a.png", "photos/b.png", *names]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64 + i % 3, 64, 3), np.uint8)).save(folder / name)
+    make_recordings(folder / "my-recordings")
+    for name in ("my_net", "my_module"):
+        (folder / f"{name}.py").write_text(MODULE)
+    (folder / ".git/info/exclude").write_text("my-*\nmy_*\nphoto*\nimage.png\nagain.safetensors\ncopy\n")
+    commit(folder, "A run")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs_in_a_copy_of_the_project(page, project, root):
+    import mlflow
+
+    run(project, "git", "checkout", "-q", "-f", ".")
+    run(project, sys.executable, "-m", "dvc", "checkout", "-q", "-f")
+    script = ""
+    for kind, text in parts((root / page).read_text(encoding="utf-8")):
+        if kind == "python" and page in (PAGES[2], PAGES[3]):  # the others run in test_pages.py and test_readme.py
+            script += text
+            run(project, sys.executable, "-c", script.replace("/tmp/copy", str(project / "copy")))
+        elif kind == "yaml":
+            prepare = YAML(typ="safe").load(text)["prepare"]
+            change_params(project, {"prepare": prepare | {"path": Path(prepare["path"]).name}})
+            if "events" in prepare:
+                events = prepare["events"] | {"sensor": [12, 12]}
+                preset = {"network": {"T": events["frames"]}, "robustness": {"domain": "events"}}  # as nmnist has it
+                change_params(project, preset | {"prepare": {"events": events}})
+        elif kind == "shell" and "tags." in text:
+            for line in text.replace("<id of a run of evolve>", "0").splitlines():
+                mlflow.search_runs(filter_string=line.strip(), experiment_names=["gee"], max_results=1)
+        elif kind == "shell":
+            if own := re.search(r"section network: +name: (\S+) +and +width: (\S+)", text):
+                change_params(project, {"network": {"name": own[1], "width": float(own[2])}})
+            for command in commands(text):
+                if not command.startswith(tuple(start for start, _ in NOT_HERE)):
+                    command = command.replace(" NAME", " $(dvc exp list --name-only | head -1)")
+                    run(project, "bash", "-c", command.replace("/tmp/", f"{project}/"))
