@@ -31,7 +31,7 @@ def save(path: Path | str, net: nn.Module) -> None:
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
 
-    Example:
+    Examples:
         >>> gee_core.save("net.safetensors", gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125))
     """
     path = Path(path)
@@ -61,7 +61,7 @@ def load(path: Path | str) -> SpikingNetwork:
         InputError: a file is missing or damaged, or holds an own network that is not registered.
         DivergedError: the weights are not finite.
 
-    Example:
+    Examples:
         >>> gee_core.load("net.safetensors").genome.n_genes
         8
     """

@@ -87,7 +87,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
         >>> gee_core.save_genes("genes.safetensors", net, "int8", {"classes": ["cat", "dog"]})
     """
@@ -126,7 +126,7 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
     Raises:
         InputError: the file is missing or damaged, or its names or shapes are not those of ``net``.
 
-    Example:
+    Examples:
         >>> def fresh():
         ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
         >>> gee_core.save_genes("module.safetensors", gee_core.encode(fresh(), 4, example=torch.zeros(1, 3, 8, 8)))
@@ -204,7 +204,7 @@ def read_card(path: Path | str) -> dict | None:
     Raises:
         InputError: the file is missing, damaged, of another version or not of ``save_genes``.
 
-    Example:
+    Examples:
         >>> gee_core.read_card("genes.safetensors")
         {'classes': ['cat', 'dog']}
     """

@@ -18,7 +18,7 @@ class Shape(Section):
     Batch norm removes the effect of a σ, but not that of these genes. In a plain network ω_X and β shape the weights
     themselves, and ω_O, which has nothing to act on, is left out.
 
-    Example:
+    Examples:
         >>> gee_core.Shape(beta=0.5)
         Shape(omega_O=0.0, omega_X=0.0, beta=0.5)
     """

@@ -64,7 +64,7 @@ def measure_energy(
         InputError: the network has no neurons, cannot be copied, raises, or puts out values that are not finite; or the images
             or an argument do not fit.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
         >>> activity = gee_core.measure_energy(net, torch.rand(2, 3, 32, 32))
         >>> 0 < activity.firing_rate < 1

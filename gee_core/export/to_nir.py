@@ -52,7 +52,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
         InputError: a size is neither given nor known.
         ValueError: ``pool`` is unknown, or the network takes images of other channels.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
         >>> type(gee_core.to_nir(net)).__name__
         'NIRGraph'
@@ -172,7 +172,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
     Raises:
         InputError: the file cannot be written.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
         >>> gee_core.write_nir("net.nir", gee_core.to_nir(net))
     """
@@ -193,7 +193,7 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
     Raises:
         InputError: the file is missing, damaged or of another major version of NIR, or a number in it is not finite.
 
-    Example:
+    Examples:
         >>> type(gee_core.read_nir("net.nir")).__name__
         'NIRGraph'
     """

@@ -123,7 +123,7 @@ def to_onnx(
         ExportError: torch's exporter gives up on the network, it raises on images, its output has another shape, or a weight is
             not finite.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
         >>> type(gee_core.to_onnx(net.eval())).__name__
         'bytes'

@@ -34,7 +34,7 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
         TypeError: ``net`` is no network, or ``example`` no tensor.
         InputError: ``net`` cannot be copied, or raises on ``example``.
 
-    Example:
+    Examples:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
         >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
         [8, 4]
@@ -59,7 +59,7 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
         TypeError: ``net`` is no network, or ``example`` no tensor.
         InputError: ``net`` cannot be copied, or raises on ``example``.
 
-    Example:
+    Examples:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Conv2d(8, 4, 3))
         >>> gee_core.left_out(net, torch.zeros(1, 3, 8, 8))
         {'1': 'of kernel 1x1'}

@@ -67,7 +67,7 @@ def compress(
     Raises:
         ValueError: the chain cannot be encoded (see ``encode``), its weights are not finite, or an argument is out of range.
 
-    Example:
+    Examples:
         >>> convs = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
         >>> net, errors = gee_core.compress(convs, 8, example=torch.zeros(1, 3, 8, 8))
         >>> len(errors), errors[0] < 0.01

@@ -71,7 +71,7 @@ class Genome(nn.Module):
         kernel_size: of the encoded convolutions, of K ``kernel_positions``.
         left_out: the convolutions that ``encode`` left out on its example, by name, and why (see ``left_out``).
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
         >>> net.genome.O.shape, net.genome.channels[:2]
         (torch.Size([8, 8]), [32, 32])
@@ -181,7 +181,7 @@ def encode(
             connect; or another argument is out of range or does not fit the network.
         TypeError: ``example`` is no tensor, or ``wiring`` neither of the two.
 
-    Example:
+    Examples:
         >>> convs = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.Conv2d(64, 64, 3), torch.nn.Conv2d(64, 64, 3))
         >>> net = gee_core.encode(convs, ratio=0.4, example=torch.zeros(1, 3, 8, 8))
         >>> [sum(p.numel() for p in module.parameters()) for module in (convs, net)]
@@ -246,7 +246,7 @@ def decode(net: nn.Module) -> nn.Module:
         InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it
             lacks some of the genes that its weights need.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125).eval()
         >>> x = torch.rand(2, 3, 32, 32)
         >>> torch.allclose(gee_core.decode(net)(x), net(x))

@@ -23,7 +23,7 @@ TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
 class Genotype:
     """The standard deviations of O and of every X_l before truncation, σ_O and σ_0 … σ_L, and the other genes.
 
-    Example:
+    Examples:
         >>> gee_core.Genotype(sigma_O=0.1, sigma_X=(0.1, 0.2)).sigma_X
         (0.1, 0.2)
     """

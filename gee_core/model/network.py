@@ -134,7 +134,7 @@ def build_network(
     Raises:
         ValueError: the name is unknown, an argument is out of range, or a registered network cannot be built.
 
-    Example:
+    Examples:
         >>> net = gee_core.build_network("resnet19", num_classes=10, n_genes=16, width=0.0625)
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([4, 2, 10])

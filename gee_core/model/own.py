@@ -49,7 +49,7 @@ def register_network(
     Raises:
         ValueError: the name has another form, or ``build`` cannot be called.
 
-    Example:
+    Examples:
         >>> def small(num_classes, in_channels, **how):
         ...     layers = torch.nn.Conv2d(in_channels, 8, 3), gee_core.LIF(), torch.nn.Conv2d(8, num_classes, 3)
         ...     return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())

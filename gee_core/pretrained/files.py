@@ -46,7 +46,7 @@ def list_pretrained() -> list[str]:
     Returns:
         The names, in the order of the alphabet.
 
-    Example:
+    Examples:
         >>> "cifarnet.digits" in gee_core.list_pretrained()
         True
     """

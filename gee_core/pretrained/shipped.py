@@ -34,7 +34,7 @@ def load_pretrained(name: str) -> SpikingNetwork:
     Raises:
         InputError: there is no such network, or its file is damaged.
 
-    Example:
+    Examples:
         >>> net = gee_core.load_pretrained("cifarnet.digits")
         >>> net.card.class_names[:3]
         ('0', '1', '2')
@@ -55,7 +55,7 @@ def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
         recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``;
         ValueError for another number of channels.
 
-    Example:
+    Examples:
         >>> net = gee_core.load_pretrained("cifarnet.digits")
         >>> net(gee_core.transforms(net.card)(torch.zeros(1, 1, 28, 28))).shape
         torch.Size([4, 1, 10])

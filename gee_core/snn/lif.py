@@ -91,7 +91,7 @@ class LIF(neuron.LIFNode):
     Raises:
         ValueError: an argument is out of range, or the surrogate is unknown.
 
-    Example:
+    Examples:
         >>> gee_core.LIF(T=4)(torch.full((4, 1), 0.8)).flatten()
         tensor([0., 1., 0., 1.])
     """
