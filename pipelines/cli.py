@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,21 +18,21 @@ from pipelines.commands.gc import gc
 from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.interruption import interrupted
+from pipelines.commands.run import run, summary
+from pipelines.commands.status import status
 from pipelines.orchestration.cli import flow
-from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
+from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.add_typer(data, name="data")
-app.add_typer(flow, name="flow")
-app.add_typer(study, name="study")
-app.add_typer(track, name="track")
+RUN, INSPECT, LIBRARY, MAINTAIN = "Run", "Inspect", "Networks", "Maintain"
+"""The groups of commands."""
+
 console = Console(markup=False)  # names of files and classes may contain brackets
 
 
@@ -46,61 +47,19 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", metavar="", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    folder: Annotated[Path | None, typer.Option("-C", metavar="DIR", help="Work in this folder, as git does.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", metavar="", help="Do not print how far the work is.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", metavar="", help="Print what is logged, and why DVC runs a stage.")] = False,
 ) -> None:
     """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
+    if quiet:
+        os.environ["GEE_PROGRESS"] = "off"
+    if verbose:
+        logging.basicConfig(level=logging.INFO)
 
 
-@app.command()
-def run(
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, also unchanged ones.")] = False,
-    member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
-) -> None:
-    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
-
-    Another run in this project is waited for, also a `dvc repro`.
-    """
-    from pipelines.check import check_inputs
-    from pipelines.inputs.genotype_file import choose_member
-    from pipelines.orchestration.ending import print_runs
-    from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
-    from pipelines.project.git import check_for_dvc
-    from pipelines.project.params import load_params
-    from pipelines.reporting.summary import read_summary
-    from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.mlflow_client import is_local, tracking_uri
-    from pipelines.tracking.tracker import tracked_execution
-
-    if member is not None:
-        choose_member(member)
-    params = load_params()
-    check_inputs(params)
-    before = None  # where the numbers are from that came with the clone
-    with contextlib.suppress(OSError, ValueError):
-        before = read_summary(SUMMARY).machine
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(["--force"] if force else [])]
-    exit_on_sigterm()
-    with flow_lock(Path(), say), tracked_execution(params) as addresses:
-        check_for_dvc(Path())
-        check_dvc_files(Path())
-        wait_for_other_dvc(Path(), say)
-        while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
-            pass  # DVC may have failed because the other one began a stage in between
-        if code:
-            raise typer.Exit(code)  # in here, so that the run in MLflow fails too
-    summary()
-    if before and before != (now := read_summary(SUMMARY).machine):
-        print(f"\nNumbers may differ from the last ones, made on {before}: this is {now}")
-    print(f"\nReport   {PAGE.resolve().as_uri()}")
-    if addresses and not is_local(tracking_uri()):
-        print(f"Runs     {addresses[0]}")
-    else:
-        print_runs(*addresses)
-    print("Next     dvc exp run --temp -S evolve.n_generations=5\n         gee preset cifar10-small\n         gee --help")
-
-
-@app.command()
 def count(
     network: Annotated[str, typer.Option(help="An entry of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
     genes: Annotated[int | None, typer.Option(min=1, max=10_000, help="Number of genes g; without, the plain network.")] = None,
@@ -109,9 +68,13 @@ def count(
     size: Annotated[int | None, typer.Option(min=1, max=10_000, help="Side of images (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(max=16, help="Multiplies every channel count.")] = 1.0,
     block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON line.")] = False,
 ) -> None:
-    """Count the parameters of a network, encoded and plain."""
+    """Count the parameters of a network, encoded and plain.
+
+    gee count --network resnet19 --genes 100
+    gee count --network networks.my_vgg:SpikingVGG --genes 28 --json
+    """
     import torch
 
     from gee_core.config.known_networks import is_own
@@ -156,25 +119,16 @@ def count(
         print("gee: warning: larger than the plain network: take fewer --genes, or a greater --width", file=sys.stderr)
 
 
-@app.command()
-def summary() -> None:
-    """Print the summary of the last run."""
-    from pipelines.inputs.measured import reading
-    from pipelines.reporting.summary import format_summary, read_summary
-
-    with reading(SUMMARY, "run `dvc repro`, or `dvc pull`"):
-        table = format_summary(read_summary(SUMMARY))
-    console.print(table)
-
-
-@app.command()
 def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
     out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
 ) -> None:
-    """Find genes for the weights of a plain network; train.init_from fine-tunes them."""
+    """Find genes for the weights of a plain network; train.init_from fine-tunes them.
+
+    gee encode models/train/network.safetensors --genes 28 --out encoded.safetensors
+    """
     from pipelines.inputs.loading import encode_checkpoint, error_table
 
     here: Path = context.obj
@@ -183,11 +137,21 @@ def encode(
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
-app.command("preset")(preset)
-app.command("predict")(predict)
-app.command("pretrained")(pretrained)
-app.command("energy")(energy)
-app.command("gc")(gc)
+# In the order of `gee --help`.
+app.command("run", short_help="Run what changed, or an experiment with --set; print the summary.", rich_help_panel=RUN)(run)
+app.command("preset", short_help="List the presets, use one, or queue one.", rich_help_panel=RUN)(preset)
+app.add_typer(study, name="study", short_help="Grids of runs over seeds, with tables and plots.", rich_help_panel=RUN)
+app.add_typer(flow, name="flow", short_help="The same as Prefect flows: now, or on a schedule.", rich_help_panel=RUN)
+app.command("status", short_help="What is stale, what runs, what waits for MLflow.", rich_help_panel=INSPECT)(status)
+app.command("summary", short_help="The results of the last run.", rich_help_panel=INSPECT)(summary)
+app.add_typer(data, name="data", short_help="Your own images: what would be read.", rich_help_panel=INSPECT)
+app.command("predict", short_help="Classify images with a trained network.", rich_help_panel=LIBRARY)(predict)
+app.command("pretrained", short_help="List the trained networks that come with GEE.", rich_help_panel=LIBRARY)(pretrained)
+app.command("energy", short_help="Operations, spikes and energy of any SpikingJelly network.", rich_help_panel=LIBRARY)(energy)
+app.command("count", short_help="Parameters of a network, encoded and plain.", rich_help_panel=LIBRARY)(count)
+app.command("encode", short_help="Find genes for the weights of a plain network.", rich_help_panel=LIBRARY)(encode)
+app.add_typer(track, name="track", short_help="What MLflow has not received yet: list it, write it.", rich_help_panel=MAINTAIN)
+app.command("gc", short_help="List files that are no longer needed; --yes deletes them.", rich_help_panel=MAINTAIN)(gc)
 
 
 def main() -> None:
@@ -195,6 +159,8 @@ def main() -> None:
     from pipelines.runtime.input_errors import print_anything, report_input_errors
 
     print_anything()
+    if sys.argv[1:2] == ["-C"] and Path(*sys.argv[2:3]).is_dir():
+        os.chdir(sys.argv[2])
     here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
         if not here.is_relative_to(project):

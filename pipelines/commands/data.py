@@ -28,12 +28,17 @@ def check_command(
     path: Annotated[Path, typer.Argument(help="The folder with the images or recordings.")],
     name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
     size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", metavar="", help="Decode every image, instead of reading its header.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON line.")] = False,
 ) -> None:
     """Show what prepare would read from a folder of images or recordings; exit code 2 if something in it would stop prepare.
 
     The shares of the splits are those of params.yaml. Nothing is written.
+
+    gee data check photos
+    gee data check recordings --decode --json
     """
     from gee_core.config import PrepareConfig
     from gee_core.errors import InputError

@@ -21,7 +21,9 @@ def energy(
     images: Annotated[Path | None, typer.Option(help="A folder with images or recordings, at any depth.")] = None,
     mean: Annotated[str | None, typer.Option(help="Of each channel, to normalise images: 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="The standard deviations to it.")] = None,
-    prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
+    prepared: Annotated[
+        bool, typer.Option("--prepared", metavar="", help="Take the project's test images (data/prepared).")
+    ] = False,
     shape: Annotated[str | None, typer.Option(help="Sizes of one input (default: 3,32,32, or the checkpoint's).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Most images to measure on.")] = 64,
     batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images that the network sees at once.")] = 32,
@@ -29,7 +31,7 @@ def energy(
     classes: Annotated[int, typer.Option(min=1, max=10**6, help="num_classes, for a class that takes it.")] = 10,
     e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = E_MAC,
     e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = E_AC,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
 ) -> None:
     """Count operations, spikes and theoretical energy of any SpikingJelly network.
 

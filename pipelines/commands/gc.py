@@ -37,13 +37,18 @@ class Leftover:
 
 def gc(
     days: Annotated[int, typer.Option(min=0, max=36500, help="Keep what was used within this time.")] = 30,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without this option they are only listed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", metavar="", help="Delete them; without this option they are only listed.")
+    ] = False,
 ) -> None:
     """List files that are no longer needed; with --yes, delete them.
 
     These are finished and abandoned runs of stages, and shared results of studies, in .scratch.
     While a stage, a study or a flow is running, nothing is deleted.
     The commands that clean DVC's cache and MLflow's database are printed.
+
+    gee gc --days 7
+    gee gc --days 7 --yes
     """
     from pipelines.orchestration.flow_lock import flow_lock
 

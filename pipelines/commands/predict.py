@@ -30,7 +30,9 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability; for a file of genes."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="One JSON list: file, class, probability, top, steps.")
+    ] = False,
 ) -> None:
     """Classify images with the exported network, or with one that comes with GEE, in any folder.
 
@@ -96,13 +98,22 @@ def _shipped(name: str, model: str | None, exit: float | None) -> Path:
     return genes if exit is not None else genes.with_suffix(".onnx")
 
 
-def pretrained() -> None:
-    """List the trained networks that come with GEE; `gee predict --pretrained NAME` uses one."""
+def pretrained(
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON list of the cards.")] = False,
+) -> None:
+    """List the trained networks that come with GEE; `gee predict --pretrained NAME` uses one.
+
+    gee pretrained
+    """
     from rich.console import Console
     from rich.table import Column, Table
 
     from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
 
+    cards = list(map(pretrained_card, list_pretrained()))
+    if as_json:
+        print(json.dumps([card.model_dump(mode="json") for card in cards]))
+        return
     table = Table(
         Column("name", no_wrap=True),
         "classes",
@@ -114,7 +125,7 @@ def pretrained() -> None:
         "kB",
         box=None,
     )
-    for card in map(pretrained_card, list_pretrained()):
+    for card in cards:
         kilobytes = pretrained_file(card.name).stat().st_size / 1000
         numbers = [str(len(card.class_names)), f"{card.in_channels} x {card.image_size}²", str(card.T)]
         numbers += [f"{card.accuracy:.1%} ± {card.standard_error:.1%}", f"{card.parameters:,}"]

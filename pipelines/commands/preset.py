@@ -1,5 +1,6 @@
 """The command `gee preset`. Heavy imports wait until it runs."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ def preset(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
-    exp: Annotated[bool, typer.Option("--exp", help="Queue it as a DVC experiment; params.yaml stays as it is.")] = False,
+    exp: Annotated[
+        bool, typer.Option("--exp", metavar="", help="Queue it as a DVC experiment; params.yaml stays as it is.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="The list as one JSON object.")] = False,
 ) -> None:
     """List the presets, replace params.yaml by one, or queue one as an experiment.
 
@@ -41,7 +45,7 @@ def preset(
             raise InputError(f"--data {data}: which preset is to read these images?", "write gee preset NAME --data FOLDER")
         if exp:
             raise InputError("--exp: which preset is to be queued?", "write gee preset NAME --exp")
-        _list()
+        _list(as_json)
         return
     data = in_project(data, context.obj)
     found = load_preset(name, data)
@@ -66,11 +70,15 @@ def preset(
         console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
 
 
-def _list() -> None:
+def _list(as_json: bool) -> None:
     from rich.table import Column, Table
 
     from pipelines.project.presets import describe_presets
 
+    if as_json:
+        keys = ("what for", "data", "time")
+        print(json.dumps({name: dict(zip(keys, row, strict=True)) for name, row in describe_presets().items()}))
+        return
     wide, narrow = Column("what for", ratio=3), Column("time", ratio=2)
     table = Table(Column("preset", no_wrap=True), wide, Column("data", ratio=2), narrow, expand=True)
     for name, columns in describe_presets().items():

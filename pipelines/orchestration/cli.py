@@ -19,13 +19,16 @@ def run_command(
     stages: Annotated[
         list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Run unchanged stages too.")] = False,
 ) -> None:
     """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
 
     With --set or --preset it runs as a DVC experiment in a temporary copy: params.yaml and the results stay as they are.
 
     If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
+
+    gee flow run
+    gee flow run --preset cifar10-small --set train.epochs=10
     """
     overrides = parse_changes(changes or [])
     from pipelines.orchestration.ending import print_ending
@@ -52,6 +55,9 @@ def serve_command(
     """Run the pipeline, and studies, on a schedule or when asked to, until stopped; needs a Prefect server (PREFECT_API_URL).
 
     One run at a time in a project: a run that is triggered during another one waits for its end.
+
+    gee flow serve
+    gee flow serve --cron "0 2 * * *" --timezone Europe/Berlin --study ablation
     """
     from pipelines.orchestration.serve import serve_flows
 

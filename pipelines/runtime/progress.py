@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipelines.runtime.settings import Settings
+
 console = Console(stderr=True)
 
 FIRST_SECONDS, LINE_SECONDS = 10.0, 30.0
@@ -86,7 +88,7 @@ class Bars(Progress):
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", markup=False),
         )
-        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        super().__init__(*columns, console=console, disable=not console.is_terminal or Settings.read().progress == "off")
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
@@ -99,7 +101,7 @@ class Bars(Progress):
 @contextmanager
 def lines(steps: Steps, console: Console) -> Iterator[None]:
     """Print ``steps.line()`` every 30 s while the body runs, and once more if it ends well; nothing on a terminal."""
-    if console.is_terminal:
+    if console.is_terminal or Settings.read().progress == "off":
         yield
         return
     ended = threading.Event()

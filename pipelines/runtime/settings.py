@@ -34,6 +34,9 @@ class Settings(CoreSettings):
     tracking: Annotated[str, choice("on", "off")] = "on"
     """`off`: nothing is tracked in MLflow. Default: `on`."""
 
+    progress: Annotated[str, choice("on", "off")] = "on"
+    """`off`, as `gee -q`: commands and stages do not print how far they are. Default: `on`."""
+
     notify: str | None = None
     """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
     last argument ([Operations](OPERATIONS.md)). Default: nobody."""

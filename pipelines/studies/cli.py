@@ -1,5 +1,6 @@
 """The commands `gee study …`. Heavy imports are inside the commands, so that `gee --help` is quick."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -22,11 +23,21 @@ def run_command(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Drop the results of these cells, and run them again.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Copy the trained networks to models/studies/, under DVC.")] = False,
-    dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", metavar="", help="Drop the results of these cells, and run them again.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", metavar="", help="Copy the trained networks to models/studies/, under DVC.")
+    ] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry", metavar="", help="Prepare the images, check and list the cells that would run.")
+    ] = False,
 ) -> None:
-    """Run the cells of a study that have no result yet, then write its table and plots."""
+    """Run the cells of a study that have no result yet, then write its table and plots.
+
+    gee study run headline --data /path/to/cifar10 --dry
+    gee study run ablation --seeds 5 --set evolve.n_generations=5
+    """
     from pipelines.project.paths import PAGE, in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.progress import Bars, Steps, lines
@@ -55,24 +66,33 @@ def run_command(
 
 
 @study.command("list")
-def list_command() -> None:
-    """List the studies of this project, each with its title or with what is wrong in its file."""
+def list_command(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object: titles.")] = False) -> None:
+    """List the studies of this project, each with its title or with what is wrong in its file.
+
+    gee study list
+    """
     from pipelines.studies.definition import load_study, study_names
 
-    broken = False
+    broken, titles = False, {}
     for name in study_names():
         try:
-            shown = load_study(name).title
+            titles[name] = shown = load_study(name).title
         except InputError as error:
             broken, shown = True, "\n".join(f"error: {line}" for line in str(error).splitlines())
-        console.print(f"{name:<16} {shown}", highlight=False, markup=False, soft_wrap=True)
+        if not as_json:
+            console.print(f"{name:<16} {shown}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(titles))
     if broken:
         raise typer.Exit(2)
 
 
 @study.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
-    """Show the table of a study's last run."""
+    """Show the table of a study's last run.
+
+    gee study show headline
+    """
     from pipelines.studies.definition import load_study
     from pipelines.studies.reports import OUT
 

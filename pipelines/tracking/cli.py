@@ -1,17 +1,29 @@
 """The commands `gee track …`. Heavy imports wait until a command needs them."""
 
+import json
+from typing import Annotated
+
 import typer
 
 track = typer.Typer(help="What MLflow has not received yet: list it, write it.", no_args_is_help=True)
 
 
 @track.command("status")
-def status_command() -> None:
-    """List the entries that are still to be written to MLflow."""
+def status_command(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON list.")] = False) -> None:
+    """List the entries that are still to be written to MLflow.
+
+    gee track status
+    """
     from pipelines.tracking.drain import Drain
     from pipelines.tracking.outbox import outbox_root
 
     found = Drain(outbox_root()).find()
+    if as_json:
+        rows = [
+            {"run": w.title, "entries": w.outbox.waiting(), "outbox": w.outbox.name, "hindrance": w.hindrance} for w in found
+        ]
+        print(json.dumps(rows))
+        return
     wide, named = (max(map(len, texts), default=0) for texts in ([w.title for w in found], [w.outbox.name for w in found]))
     for left in found:
         how = left.hindrance or "`gee track replay` writes them"
@@ -22,7 +34,10 @@ def status_command() -> None:
 
 @track.command("replay")
 def replay_command() -> None:
-    """Write waiting entries to MLflow. Can be run at any time, and repeatedly. Exits with 1 where some could not be written."""
+    """Write waiting entries to MLflow. Can be run at any time, and repeatedly. Exits with 1 where some could not be written.
+
+    gee track replay
+    """
     from pipelines.runtime.progress import progress
     from pipelines.tracking.drain import Drain, alone
     from pipelines.tracking.outbox import outbox_root

@@ -1,0 +1,113 @@
+"""The commands `gee run` and `gee summary`. Heavy imports wait until they run."""
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.project.paths import PAGE, SUMMARY
+from pipelines.project.safe_yaml import parse_changes
+
+console = Console(markup=False)
+
+
+def run(
+    context: typer.Context,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value: run as a DVC experiment with it; may be repeated.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Run every stage, also unchanged ones.")] = False,
+    member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
+) -> None:
+    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
+
+    With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.
+    Another run in this project is waited for, also a `dvc repro`.
+
+    gee run
+    gee run --stage evolve
+    gee run --set network.n_genes=16 --set train.epochs=10
+    """
+    from pipelines.inputs.genotype_file import choose_member
+    from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
+    from pipelines.orchestration.request import Request, checked, experiment_summary, stages_to_run
+    from pipelines.project.git import check_for_dvc
+    from pipelines.reporting.summary import format_summary
+    from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
+    from pipelines.tracking.tracker import tracked_execution
+
+    if member is not None:
+        choose_member(member)
+    request = Request(parse_changes(changes or []), stages or [], force, preset)
+    params, set_params = checked(request, Path())
+    if stages:
+        stages_to_run(Path(), stages)
+    before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
+    how = ["exp", "run", "--temp", "--name", name, *(f"--set-param={change}" for change in set_params)]
+    words = [*(how if request.is_experiment else ["repro"]), *(["--force"] if force else []), *request.stages]
+    verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words, *verbose]
+    exit_on_sigterm()
+    with flow_lock(Path(), say), tracked_execution(params) as addresses:
+        check_for_dvc(Path())
+        check_dvc_files(Path())
+        wait_for_other_dvc(Path(), say)
+        while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
+            pass  # DVC may have failed because the other one began a stage in between
+        if code:
+            raise typer.Exit(code)  # in here, so that the run in MLflow fails too
+    if not request.is_experiment:
+        _print_results(before, addresses)
+        return
+    if found := experiment_summary(Path(), name):
+        console.print(format_summary(found))
+    print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
+
+
+def _print_results(machine: str | None, addresses: list[str]) -> None:
+    from pipelines.orchestration.ending import print_runs
+    from pipelines.tracking.mlflow_client import is_local, tracking_uri
+
+    summary()
+    if machine and machine != (now := _machine()):
+        print(f"\nNumbers may differ from the last ones, made on {machine}: this is {now}")
+    print(f"\nReport   {PAGE.resolve().as_uri()}")
+    if addresses and not is_local(tracking_uri()):
+        print(f"Runs     {addresses[0]}")
+    else:
+        print_runs(*addresses)
+    print("Next     gee run --set evolve.n_generations=5\n         gee preset cifar10-small\n         gee --help")
+
+
+def summary(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False) -> None:
+    """Print the summary of the last run.
+
+    gee summary --json
+    """
+    from pipelines.inputs.measured import reading
+    from pipelines.reporting.summary import format_summary, read_summary
+
+    with reading(SUMMARY, "run `gee run`, or `dvc pull`"):
+        found = read_summary(SUMMARY)
+    if as_json:
+        print(json.dumps(found.model_dump()))
+    else:
+        console.print(format_summary(found))
+
+
+def _machine() -> str | None:
+    """The machine of the last run, or of the one that came with the clone."""
+    from pipelines.reporting.summary import read_summary
+
+    try:
+        return read_summary(SUMMARY).machine
+    except (OSError, ValueError):
+        return None

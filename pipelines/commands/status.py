@@ -1,0 +1,47 @@
+"""The command `gee status`. Heavy imports wait until it runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SHOWN = 3
+"""How many changes of a stage are named."""
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False) -> None:
+    """Show what is stale, what is running and what waits for MLflow.
+
+    gee status
+    gee status --json
+    """
+    import psutil
+    from dvc.repo import Repo
+
+    from pipelines.commands.gc import at_work
+    from pipelines.orchestration.flow_lock import check_dvc_files
+    from pipelines.tracking.drain import Drain
+    from pipelines.tracking.outbox import outbox_root
+
+    check_dvc_files(Path())
+    with Repo() as repo:
+        stale = {name: _changed(what) for name, what in repo.status().items()}
+    running = at_work(psutil.process_iter(), Path())
+    waiting = sum(left.outbox.waiting() for left in Drain(outbox_root()).find())
+    if as_json:
+        print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": waiting}))
+        return
+    for name, what in stale.items():
+        more = f" and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
+        print(f"stale    {name}: {', '.join(what[:SHOWN])}{more}")
+    print("\n".join(f"running  {line}" for line in running) or "running  nothing")
+    print("MLflow   has everything" if not waiting else f"MLflow   {waiting} entries wait: `gee track status` says why")
+    print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
+
+
+def _changed(what: list[Any]) -> list[str]:
+    """What of a stage changed, in two words each: `modified gee_core/model`."""
+    groups = [group for entry in what if isinstance(entry, dict) for group in entry.values() if isinstance(group, dict)]
+    found = [f"{how if isinstance(how, str) else 'changed'} {path}" for group in groups for path, how in group.items()]
+    return found or [str(entry) for entry in what]
