@@ -17,9 +17,9 @@ from pipelines.commands.energy import energy
 from pipelines.commands.gc import gc
 from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
-from pipelines.interruption import interrupted
 from pipelines.commands.run import run, summary
 from pipelines.commands.status import status
+from pipelines.interruption import interrupted
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock, Timeout
 
-from pipelines import cli
+from pipelines.commands import run as commands
 from pipelines.orchestration.flow_lock import LOCK
+from pipelines.runtime import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,18 +63,18 @@ def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, read
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext(["http://host/#/runs/1"]))
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
-    monkeypatch.setattr(cli, "summary", lambda: None)
+    monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address
     shown = main("run")[1].splitlines()
     begin = shown.index(f"Report   {(ready / 'reports/index.html').as_uri()}") + 1
-    assert shown[begin : shown.index("Next     dvc exp run --temp -S evolve.n_generations=5")] == lines
+    assert shown[begin : shown.index("Next     gee run --set evolve.n_generations=5")] == lines
 
 
 @pytest.mark.parametrize(("machine", "says"), [("Another CPU; torch 2", True), ("This CPU; torch 2", False), (None, False)])
 def test_another_machine_than_that_of_the_last_numbers_is_told_in_one_line(main, ready, monkeypatch, machine, says):
     machines = iter([machine, "This CPU; torch 2"])
     monkeypatch.setattr("pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=next(machines)))
-    monkeypatch.setattr(cli, "summary", lambda: None)
+    monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
     line = f"Numbers may differ from the last ones, made on {machine}: this is This CPU; torch 2"
     assert (line in main("run")[1].splitlines()) is says
@@ -108,3 +109,31 @@ def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, monkey
     (ready / ".dvc/config").write_text("[core]\n    no_scm = True\n")
     assert main("run")[0] == 3
     assert started == [1]
+
+
+def test_run_with_other_values_is_an_experiment_in_a_copy_and_a_stage_is_run_alone(main, ready, monkeypatch):
+    started = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda command: started.append(command[4:]) or 0)
+    monkeypatch.setattr("pipelines.orchestration.request.stages_to_run", lambda *_: {})
+    monkeypatch.setattr("pipelines.orchestration.request.head", lambda _: "a commit")
+    monkeypatch.setattr("pipelines.orchestration.request.git", lambda *_: "")
+    monkeypatch.setattr(commands, "summary", lambda: None)
+    assert main("run", "--stage", "evolve")[0] == 0
+    code, out, err = main("run", "--set", "train.epochs=12", "--stage", "train")
+    assert not err
+    assert code == 0 and started[0] == ["repro", "evolve"]
+    *how, name, change, stage = started[1]
+    assert (how, change, stage) == (["exp", "run", "--temp", "--name"], "--set-param=train.epochs=12", "train")
+    assert f"dvc exp apply {name}" in out
+
+
+def test_verbose_asks_dvc_for_its_reasons_and_quiet_stages_print_no_progress(main, ready, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda command: started.append(command[4:]) or 3)
+    monkeypatch.setenv("GEE_PROGRESS", "on")  # restored after the test
+    assert main("-v", "-q", "run")[0] == 3
+    assert started == [["repro", "--verbose"]] and os.environ["GEE_PROGRESS"] == "off"
+    steps = progress.Steps("work", 1)
+    with progress.lines(steps, progress.console):
+        pass
+    assert "work" not in capsys.readouterr().err
