@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from pipelines.commands import json_alone
 from pipelines.commands.data import data
@@ -25,15 +26,30 @@ from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
 from pipelines.tracking.cli import track
 
+RUN, INSPECT, LIBRARY, MAINTAIN = "Run", "Inspect", "Library", "Maintain"
+"""The groups of commands."""
+
+console = Console(markup=False)  # names of files and classes may contain brackets
+
+
+class Commands(TyperGroup):
+    """The commands of `gee`; their help shows no type of a flag, which typer calls `<bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        below = [command for group in (self, *self.commands.values()) for command in getattr(group, "commands", {}).values()]
+        for option in [*params, *(option for command in below for option in command.get_params(ctx))]:
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+        return params
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-RUN, INSPECT, LIBRARY, MAINTAIN = "Run", "Inspect", "Networks", "Maintain"
-"""The groups of commands."""
-
-console = Console(markup=False)  # names of files and classes may contain brackets
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,18 +62,29 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", metavar="", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
-    folder: Annotated[Path | None, typer.Option("-C", metavar="DIR", help="Work in this folder, as git does.")] = None,
-    quiet: Annotated[bool, typer.Option("-q", metavar="", help="Do not print how far the work is.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", metavar="", help="Print what is logged, and why DVC runs a stage.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("-C", metavar="DIR", exists=True, file_okay=False, help="Work in this folder.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", help="Show no progress.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="Show the log, and why DVC runs a stage.")] = False,
 ) -> None:
     """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
     if quiet:
         os.environ["GEE_PROGRESS"] = "off"
     if verbose:
         logging.basicConfig(level=logging.INFO)
+    os.chdir(folder or ".")
+    here, project = Path.cwd(), find_project()
+    if not here.is_relative_to(project):
+        _say_where(here, project, str(context.invoked_subcommand))
+    _check_code(project)
+    os.chdir(project)
+    os.environ["PATH"] = python_first()
+    context.obj = here
 
 
 def count(
@@ -68,7 +95,7 @@ def count(
     size: Annotated[int | None, typer.Option(min=1, max=10_000, help="Side of images (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(max=16, help="Multiplies every channel count.")] = 1.0,
     block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain.
 
@@ -124,6 +151,7 @@ def encode(
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
     out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them.
 
@@ -133,25 +161,28 @@ def encode(
 
     here: Path = context.obj
     errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
+    if as_json:
+        print(json.dumps({"parameters": after, "plain_parameters": before, "relative_errors": errors}))
+        return
     console.print(error_table(errors))
     console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
 
 
 # In the order of `gee --help`.
-app.command("run", short_help="Run what changed, or an experiment with --set; print the summary.", rich_help_panel=RUN)(run)
-app.command("preset", short_help="List the presets, use one, or queue one.", rich_help_panel=RUN)(preset)
-app.add_typer(study, name="study", short_help="Grids of runs over seeds, with tables and plots.", rich_help_panel=RUN)
-app.add_typer(flow, name="flow", short_help="The same as Prefect flows: now, or on a schedule.", rich_help_panel=RUN)
-app.command("status", short_help="What is stale, what runs, what waits for MLflow.", rich_help_panel=INSPECT)(status)
-app.command("summary", short_help="The results of the last run.", rich_help_panel=INSPECT)(summary)
-app.add_typer(data, name="data", short_help="Your own images: what would be read.", rich_help_panel=INSPECT)
+app.command("run", short_help="Run what changed, or an experiment; print the results.", rich_help_panel=RUN)(run)
+app.add_typer(preset, name="preset", rich_help_panel=RUN)
+app.add_typer(study, name="study", rich_help_panel=RUN)
+app.add_typer(flow, name="flow", rich_help_panel=RUN)
+app.command("status", rich_help_panel=INSPECT)(status)
+app.command("summary", rich_help_panel=INSPECT)(summary)
+app.add_typer(data, name="data", rich_help_panel=INSPECT)
 app.command("predict", short_help="Classify images with a trained network.", rich_help_panel=LIBRARY)(predict)
 app.command("pretrained", short_help="List the trained networks that come with GEE.", rich_help_panel=LIBRARY)(pretrained)
-app.command("energy", short_help="Operations, spikes and energy of any SpikingJelly network.", rich_help_panel=LIBRARY)(energy)
-app.command("count", short_help="Parameters of a network, encoded and plain.", rich_help_panel=LIBRARY)(count)
+app.command("energy", short_help="Count operations, spikes and energy of a network.", rich_help_panel=LIBRARY)(energy)
+app.command("count", rich_help_panel=LIBRARY)(count)
 app.command("encode", short_help="Find genes for the weights of a plain network.", rich_help_panel=LIBRARY)(encode)
-app.add_typer(track, name="track", short_help="What MLflow has not received yet: list it, write it.", rich_help_panel=MAINTAIN)
-app.command("gc", short_help="List files that are no longer needed; --yes deletes them.", rich_help_panel=MAINTAIN)(gc)
+app.add_typer(track, name="track", rich_help_panel=MAINTAIN)
+app.command("gc", rich_help_panel=MAINTAIN)(gc)
 
 
 def main() -> None:
@@ -159,17 +190,9 @@ def main() -> None:
     from pipelines.runtime.input_errors import print_anything, report_input_errors
 
     print_anything()
-    if sys.argv[1:2] == ["-C"] and Path(*sys.argv[2:3]).is_dir():
-        os.chdir(sys.argv[2])
-    here, project = Path.cwd(), find_project()
     with report_input_errors("gee"):
-        if not here.is_relative_to(project):
-            _say_where(here, project, sys.argv[1:])
-        _check_code(project)
-        os.chdir(project)
-        os.environ["PATH"] = python_first()
         try:
-            app(obj=here)
+            app()
         except SystemExit as end:
             if end.code in (130, 143):  # Ctrl-C, SIGTERM
                 interrupted("gee")
@@ -191,14 +214,14 @@ def _check_code(project: Path) -> None:
         raise InputError(problem, f"there, {install} installs that; after `make`, with .venv/bin/python")
 
 
-def _say_where(here: Path, project: Path, words: list[str]) -> None:
+def _say_where(here: Path, project: Path, command: str) -> None:
     """Say which project a command works in, given in the folder ``here`` outside of any; `gee run` and the like stop."""
     from gee_core.errors import InputError
 
     works_anywhere = {"count", "data", "encode", "energy", "pretrained"}
-    if not words or words[0] in works_anywhere or {"--help", "-h", "--version", "--pretrained", "--model"} & set(words):
+    if command in works_anywhere or {"--help", "-h", "--pretrained", "--model"} & set(sys.argv):
         return
-    if words[0] in ("flow", "preset", "run", "study"):
+    if command in ("flow", "preset", "run", "study"):
         raise InputError(f"{here}: in no project of GEE (a folder with dvc.yaml)", f"go to a clone, such as {project}")
     print(f"gee: no project here, working in {project}", file=sys.stderr)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 def interrupted(name: str) -> None:
     """Print what follows a Ctrl-C in the stage ``name``, or in a command of `gee`, which is named as it was typed."""
     words = sys.argv[1:] if name == "gee" else []
-    resumes = name != "gee" or "run" in words[:2]
+    resumes = name != "gee" or "run" in words[:4]  # after -C DIR and study
     same = f"the same command{' without --force' if {'--force', '-f'} & set(words) else ''}"
     continues = f"; {same} continues where it stopped" if resumes else ""
     print(f"{shlex.join([name, *words])}: interrupted{continues}", file=sys.stderr)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES, EXAMPLES = 30, 3
 """How many classes, and how many files of a kind, are shown."""
 
-data = typer.Typer(help="Your own images: what would be read, before anything runs.", no_args_is_help=True)
+data = typer.Typer(help="Your own images: what a run would read.", no_args_is_help=True)
 
 
 @data.command("check")
@@ -28,14 +28,13 @@ def check_command(
     path: Annotated[Path, typer.Argument(help="The folder with the images or recordings.")],
     name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
     size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
-    decode: Annotated[
-        bool, typer.Option("--decode", metavar="", help="Decode every image, instead of reading its header.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON line.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
 ) -> None:
-    """Show what prepare would read from a folder of images or recordings; exit code 2 if something in it would stop prepare.
+    """Show what a run would read from a folder of images or recordings; nothing is written.
 
-    The shares of the splits are those of params.yaml. Nothing is written.
+    The shares of the splits are those of params.yaml.
+    The exit code is 2 if something in the folder would stop a run.
 
     gee data check photos
     gee data check recordings --decode --json

@@ -19,27 +19,27 @@ def energy(
     context: typer.Context,
     network: Annotated[str, typer.Argument(help="MODULE:NETWORK, or the .safetensors file of a trained network.")],
     images: Annotated[Path | None, typer.Option(help="A folder with images or recordings, at any depth.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Of each channel, to normalise images: 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="The standard deviations to it.")] = None,
-    prepared: Annotated[
-        bool, typer.Option("--prepared", metavar="", help="Take the project's test images (data/prepared).")
-    ] = False,
+    mean: Annotated[
+        str | None, typer.Option(help="Means by which images are normalised, one per channel: 0.485,0.456,0.406.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviations, likewise.")] = None,
+    prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
     shape: Annotated[str | None, typer.Option(help="Sizes of one input (default: 3,32,32, or the checkpoint's).")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Most images to measure on.")] = 64,
-    batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images that the network sees at once.")] = 32,
+    n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Measure at most this many images.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images per batch.")] = 32,
     steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="T, if the network makes no steps itself.")] = None,
     classes: Annotated[int, typer.Option(min=1, max=10**6, help="num_classes, for a class that takes it.")] = 10,
     e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = E_MAC,
     e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = E_AC,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Count operations, spikes and theoretical energy of any SpikingJelly network.
 
     MODULE is imported from the current folder or an installed package, which runs its code.
     NETWORK is a module, or a class or function that returns one.
     It is called with those of num_classes, in_channels, image_size and T that it takes.
-    With --steps, each image is presented T times, to a class that takes T only once.
-    Without images the input is random: rates on it say little.
+    With --steps, each image is presented that many times, but once to a class that takes T.
+    Without images the input is random, and its rates say little.
 
     gee energy my_net:MyVGG --images photos --shape 3,64,64 --steps 4
     gee energy my_net:trained --prepared --json

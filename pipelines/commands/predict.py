@@ -25,22 +25,20 @@ def predict(
         ),
     ] = None,
     pretrained: Annotated[str | None, typer.Option(help="A network that comes with GEE: see `gee pretrained`.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image, the most probable first.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Name this many classes for each image, the most probable first.")] = 1,
     exit: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability; for a file of genes."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON list: file, class, probability, top, steps.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
 ) -> None:
     """Classify images with the exported network, or with one that comes with GEE, in any folder.
 
     A line per image: its class and the probability that the network gives it.
     Below 50 % the line says `not sure`. The network knows its own classes only.
     Images may have any size; they are converted as in training.
-    A note tells of images unlike those of the training: in colour or grey, of another size, not square.
-    Files that cannot be read are named and left out; the exit code is then 1, or 2 if no image was read.
+    A note tells of images unlike the training images: in colour or grey, of another size, not square.
+    Files that cannot be read are named and left out. The exit code is then 1, or 2 if no image was read.
     With --exit, the network stops early on the images of which it is sure.
 
     gee predict models/export/example.png
@@ -99,7 +97,7 @@ def _shipped(name: str, model: str | None, exit: float | None) -> Path:
 
 
 def pretrained(
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON list of the cards.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list of the cards.")] = False,
 ) -> None:
     """List the trained networks that come with GEE; `gee predict --pretrained NAME` uses one.
 

@@ -1,4 +1,4 @@
-"""The command `gee preset`. Heavy imports wait until it runs."""
+"""The commands `gee preset …`. Heavy imports wait until a command needs them."""
 
 import json
 import subprocess
@@ -14,69 +14,23 @@ from pipelines.project.paths import PARAMS, in_project
 if TYPE_CHECKING:
     from pipelines.project.presets import Preset
 
+preset = typer.Typer(help="Ready-made params.yaml files: list them, use one, queue some.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
+Data = Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")]
 
 
-def preset(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Name of the preset; leave out to list them.")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the images are: sets prepare.path.")] = None,
-    exp: Annotated[
-        bool, typer.Option("--exp", metavar="", help="Queue it as a DVC experiment; params.yaml stays as it is.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="The list as one JSON object.")] = False,
-) -> None:
-    """List the presets, replace params.yaml by one, or queue one as an experiment.
+@preset.command("list")
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object: texts by preset.")] = False) -> None:
+    """List the presets: what each is for, the data that it needs and how long it takes.
 
-    Without a name: what each is for, what data it needs and how long it takes.
-    With a name: params.yaml becomes the preset; what changes in it is printed.
-    A params.yaml that was edited is kept as params.yaml.bak, and on a terminal you are asked first.
-
-    gee preset
-    gee preset cifar10-small --data /path/to/cifar10
-    gee preset cifar10-small --exp
+    gee preset list
     """
-    from gee_core.errors import InputError
-    from pipelines.project.presets import is_edited, load_preset, write_preset
-    from pipelines.project.watched_files import check_raw_folder
-
-    if name is None:
-        if data is not None:
-            raise InputError(f"--data {data}: which preset is to read these images?", "write gee preset NAME --data FOLDER")
-        if exp:
-            raise InputError("--exp: which preset is to be queued?", "write gee preset NAME --exp")
-        _list(as_json)
-        return
-    data = in_project(data, context.obj)
-    found = load_preset(name, data)
-    prepare = found.params.prepare
-    if data is not None and not prepare.reads_path:
-        raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
-    if not exp and sys.stdin.isatty() and is_edited():
-        typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
-    for change in queue_preset(name, found) if exp else write_preset(found):
-        console.print(f"  {change}")
-    if exp:
-        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-        console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
-    else:
-        console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
-        try:
-            if not prepare.is_downloadable:  # for these, a run makes the folder
-                check_raw_folder(prepare)
-        except InputError as error:
-            console.print(f"Before that: {error}")
-    if data is not None and prepare.is_downloadable and not Path(data).is_dir():
-        console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
-
-
-def _list(as_json: bool) -> None:
     from rich.table import Column, Table
 
     from pipelines.project.presets import describe_presets
 
     if as_json:
-        keys = ("what for", "data", "time")
+        keys = ("what_for", "data", "time")
         print(json.dumps({name: dict(zip(keys, row, strict=True)) for name, row in describe_presets().items()}))
         return
     wide, narrow = Column("what for", ratio=3), Column("time", ratio=2)
@@ -84,7 +38,64 @@ def _list(as_json: bool) -> None:
     for name, columns in describe_presets().items():
         table.add_row(name, *columns, end_section=True)
     console.print(table)
-    console.print("gee preset NAME [--data FOLDER] writes it to params.yaml; then: gee run")
+    console.print("gee preset use NAME [--data FOLDER] writes it to params.yaml; then: gee run")
+
+
+@preset.command("use")
+def use_command(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the preset.")], data: Data = None
+) -> None:
+    """Replace params.yaml by a preset, and print what changes in it.
+
+    If you edited params.yaml, you are asked first on a terminal, and it is kept as params.yaml.bak.
+
+    gee preset use cifar10-small --data /path/to/cifar10
+    """
+    from gee_core.errors import InputError
+    from pipelines.project.presets import is_edited, write_preset
+    from pipelines.project.watched_files import check_raw_folder
+
+    found = _load(name, in_project(data, context.obj))
+    if sys.stdin.isatty() and is_edited():
+        typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
+    for change in write_preset(found):
+        console.print(f"  {change}")
+    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
+    try:
+        if not found.params.prepare.is_downloadable:  # for these, a run makes the folder
+            check_raw_folder(found.params.prepare)
+    except InputError as error:
+        console.print(f"Before that: {error}")
+
+
+@preset.command("queue")
+def queue_command(
+    context: typer.Context, names: Annotated[list[str], typer.Argument(help="Names of presets.")], data: Data = None
+) -> None:
+    """Queue presets as DVC experiments; params.yaml stays as it is.
+
+    gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
+    """
+    presets = {name: _load(name, in_project(data, context.obj)) for name in names}
+    for name, found in presets.items():
+        for change in queue_preset(name, found):
+            console.print(f"  {change}")
+        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
+    console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
+
+
+def _load(name: str, data: str | None) -> "Preset":
+    """The preset ``name`` with its images in the folder ``data``; warns if they will be downloaded to it."""
+    from gee_core.errors import InputError
+    from pipelines.project.presets import load_preset
+
+    found = load_preset(name, data)
+    prepare = found.params.prepare
+    if data is not None and not prepare.reads_path:
+        raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
+    if data is not None and prepare.is_downloadable and not Path(data).is_dir():
+        console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
+    return found
 
 
 def queue_preset(name: str, preset: "Preset") -> list[str]:

@@ -18,19 +18,19 @@ console = Console(markup=False)
 def run(
     context: typer.Context,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value: run as a DVC experiment with it; may be repeated.")
+        list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
     stages: Annotated[
         list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Run every stage, also unchanged ones.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
     member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
 ) -> None:
-    """Run the pipeline on params.yaml (`dvc repro`: what changed, and nothing else) and print the summary.
+    """Run the stages that changed (`dvc repro` on params.yaml), and print the results.
 
     With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.
-    Another run in this project is waited for, also a `dvc repro`.
+    It waits for the end of any other run in this project.
 
     gee run
     gee run --stage evolve
@@ -84,10 +84,10 @@ def _print_results(machine: str | None, addresses: list[str]) -> None:
         print(f"Runs     {addresses[0]}")
     else:
         print_runs(*addresses)
-    print("Next     gee run --set evolve.n_generations=5\n         gee preset cifar10-small\n         gee --help")
+    print("Next     gee run --set evolve.n_generations=5\n         gee preset use cifar10-small\n         gee --help")
 
 
-def summary(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False) -> None:
+def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Print the summary of the last run.
 
     gee summary --json

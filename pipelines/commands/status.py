@@ -10,7 +10,7 @@ SHOWN = 3
 """How many changes of a stage are named."""
 
 
-def status(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object.")] = False) -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Show what is stale, what is running and what waits for MLflow.
 
     gee status

@@ -7,25 +7,24 @@ import typer
 
 from pipelines.project.safe_yaml import parse_changes
 
-flow = typer.Typer(help="The pipeline and studies as Prefect flows: now, or on a schedule.", no_args_is_help=True)
+flow = typer.Typer(help="The pipeline and studies in Prefect: now, or on a schedule.", no_args_is_help=True)
 
 
 @flow.command("run")
 def run_command(
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value: run as a DVC experiment with it; may be repeated.")
+        list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
     stages: Annotated[
         list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", metavar="", help="Run unchanged stages too.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
 ) -> None:
-    """Run the pipeline now, one Prefect task per stage; the same results as `dvc repro`.
+    """Run the pipeline now, one Prefect task per stage; the same results as `gee run`.
 
-    With --set or --preset it runs as a DVC experiment in a temporary copy: params.yaml and the results stay as they are.
-
-    If another run, started by hand or by a schedule, is at work in this project, this one says so and waits for its end.
+    With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.
+    It waits for the end of any other run in this project.
 
     gee flow run
     gee flow run --preset cifar10-small --set train.epochs=10
@@ -52,9 +51,10 @@ def serve_command(
     studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
     study_cron: Annotated[str, typer.Option(help="When to run the studies.")] = "0 4 * * 0",
 ) -> None:
-    """Run the pipeline, and studies, on a schedule or when asked to, until stopped; needs a Prefect server (PREFECT_API_URL).
+    """Run the pipeline and studies on a schedule, or when asked to in Prefect, until stopped.
 
-    One run at a time in a project: a run that is triggered during another one waits for its end.
+    It needs a Prefect server, whose address is in PREFECT_API_URL.
+    A run that is triggered during another one in this project waits for its end.
 
     gee flow serve
     gee flow serve --cron "0 2 * * *" --timezone Europe/Berlin --study ablation

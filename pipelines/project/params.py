@@ -17,12 +17,14 @@ Model = TypeVar("Model", bound=BaseModel)
 KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
 
-FIX = f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset digits` starts anew and keeps this file as {KEPT}"
+FIX = (
+    f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset use digits` starts anew and keeps this file as {KEPT}"
+)
 
 
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml (YAML 1.2, as DVC reads it), or raise an InputError."""
-    missing = "run from the project folder, or write it with `gee preset digits`"
+    missing = "run from the project folder, or write it with `gee preset use digits`"
     return check_params(read_sections(path, missing, FIX), str(path))
 
 

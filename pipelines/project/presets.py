@@ -1,6 +1,6 @@
 """Presets: each file in presets/ lists its differences from presets/digits.yaml; together they make a complete params.yaml.
 
-presets/README.md describes them: `gee preset` prints the table in it.
+presets/README.md describes them: `gee preset list` prints the table in it.
 """
 
 import contextlib

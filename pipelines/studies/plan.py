@@ -142,7 +142,7 @@ def _check_files(cell: Cell, file: str) -> None:
     path = Path(cfg.path)
     there = path.is_dir() and (not cfg.is_downloadable or any(entry.is_dir() for entry in path.iterdir()))
     if cfg.reads_path and not there:
-        how = ", or download them there with `gee preset` and `dvc repro prepare`" if cfg.is_downloadable else ""
+        how = ", or download them there with `gee preset use` and `dvc repro prepare`" if cfg.is_downloadable else ""
         problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
         raise InputError(problem, f"say where with --data FOLDER{how}")
 

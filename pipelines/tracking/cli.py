@@ -9,8 +9,8 @@ track = typer.Typer(help="What MLflow has not received yet: list it, write it.",
 
 
 @track.command("status")
-def status_command(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON list.")] = False) -> None:
-    """List the entries that are still to be written to MLflow.
+def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False) -> None:
+    """List the entries that wait to be written to MLflow.
 
     gee track status
     """
@@ -34,7 +34,9 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", metavar="", h
 
 @track.command("replay")
 def replay_command() -> None:
-    """Write waiting entries to MLflow. Can be run at any time, and repeatedly. Exits with 1 where some could not be written.
+    """Write the entries that wait to MLflow.
+
+    The exit code is 1 if some could not be written. The next call tries them again.
 
     gee track replay
     """

@@ -25,13 +25,11 @@ USAGE = [
     row(f"{COUNT} --genes 0", "Invalid value for '--genes'", "--help"),
     row(f"{COUNT} --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
     row(f"{COUNT} --block pre", "block must be None for vgg16, got 'pre'", "gee: error"),
-    row("gee preset nothing", "unknown preset 'nothing'", "choose one of digits"),
-    row("gee preset other --data \x00", "prepare.path", "name another path"),
-    row("gee preset digits --data x", "reads scikit-learn's digits", "leave --data out"),
-    row("gee preset --data x", "which preset", "write gee preset NAME --data FOLDER"),
-    row("gee preset --exp", "--exp: which preset", "write gee preset NAME --exp"),
-    row("gee summary", "reports/summary.json: not found", "run `dvc repro`"),
-    row("gee summary", "reports/summary.json: damaged", "delete it and run `dvc repro`", write("reports/summary.json", "{")),
+    row("gee preset use nothing", "unknown preset 'nothing'", "choose one of digits"),
+    row("gee preset use other --data \x00", "prepare.path", "name another path"),
+    row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
+    row("gee summary", "reports/summary.json: not found", "run `gee run`"),
+    row("gee summary", "reports/summary.json: damaged", "delete it and run `gee run`", write("reports/summary.json", "{")),
     row("gee run", "prepare.path = nowhere", "put the images", param("prepare.path", "nowhere")),
     row("gee flow serve --cron soon", '--cron "soon": not a cron schedule', '"0 2 * * *"'),
     row("gee flow serve --cron @daily --timezone Mars", "--timezone Mars: no such", "Europe/Berlin"),
@@ -113,10 +111,10 @@ ENCODES = [
 
 PRESET, STUDY = "presets/other.yaml", "studies/tiny.yaml"
 PRESETS = [
-    row("gee preset other", f"{PRESET}: not valid YAML", "fix it", write(PRESET, "train: [")),
-    row("gee preset other", f"{PRESET}: must hold", "fix it", write(PRESET, "- 1")),
-    row("gee preset other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
-    row("gee preset other", "tain is not a known", "mean train?", write(PRESET, "tain: {a: 1}")),
+    row("gee preset use other", f"{PRESET}: not valid YAML", "fix it", write(PRESET, "train: [")),
+    row("gee preset use other", f"{PRESET}: must hold", "fix it", write(PRESET, "- 1")),
+    row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
+    row("gee preset use other", "tain is not a known", "mean train?", write(PRESET, "tain: {a: 1}")),
 ]
 
 RUN = "gee study run tiny"

@@ -4,8 +4,8 @@ import pytest
 
 from tests.bad_inputs.case import Case, edit, param, remove, row, write
 
-REMEDY = "gee preset digits"
-FIX = "fix it there (`git diff params.yaml` shows your changes); `gee preset digits` starts anew and keeps this file"
+REMEDY = "gee preset use digits"
+FIX = "fix it there (`git diff params.yaml` shows your changes); `gee preset use digits` starts anew and keeps this file"
 
 
 def refused(key: str, value: str, says: str, remedy: str) -> Case:

@@ -62,7 +62,7 @@ def test_count_warns_of_a_network_that_its_genes_make_larger():
 def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, project, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
-    assert main("preset", "cifar10-tiny")[0] == 0
+    assert main("preset", "use", "cifar10-tiny")[0] == 0
     out.flush()
     assert b"prepare.dataset: digits ? cifar10" in out.buffer.getvalue()
 
@@ -92,29 +92,29 @@ def test_help_needs_no_heavy_import():
 
 
 def test_preset_writes_params_and_says_what_changed(main, project):
-    code, out, _ = main("preset", "cifar10-paper", "--data", "my/images")
+    code, out, _ = main("preset", "use", "cifar10-paper", "--data", "my/images")
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "my/images"
     assert "prepare.path: data/raw → my/images" in out
-    assert out.splitlines()[-1] == "Warning: my/images is not there: cifar10 will be downloaded to it"
+    assert out.splitlines()[0] == "Warning: my/images is not there: cifar10 will be downloaded to it"
     assert not (project / "my").exists()  # the name may be mistyped
     (project / "my/images").mkdir(parents=True)
-    assert "Warning" not in main("preset", "cifar10-paper", "--data", "my/images")[1]
+    assert "Warning" not in main("preset", "use", "cifar10-paper", "--data", "my/images")[1]
 
 
 def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
     (project / "params.yaml").unlink()
     (project / "sub/images").mkdir(parents=True)
     monkeypatch.chdir(project / "sub")
-    code, out, _ = main("preset", "photographs", "--data", "images")
+    code, out, _ = main("preset", "use", "photographs", "--data", "images")
     assert code == 0
     assert load_params(project / "params.yaml").prepare.path == "sub/images"
     assert "params.yaml is now the preset photographs" in out
 
 
-def test_preset_without_a_name_lists_them(main, project):
+def test_preset_list_shows_them(main, project):
     before = (project / "params.yaml").read_bytes()
-    code, out, _ = main("preset")
+    code, out, _ = main("preset", "list")
     assert code == 0
     assert all(text in out for text in ("cifar10-small", "what for", "CIFAR-10", "not measured"))
     assert (project / "params.yaml").read_bytes() == before

@@ -33,7 +33,9 @@ def elsewhere(tmp_path, clone, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [["preset", "digits"], ["run"], ["study", "list"], ["flow", "run"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["preset", "use", "digits"], ["-q", "run"], ["study", "list"], ["flow", "run"]], ids=" ".join
+)
 def test_a_command_on_a_project_stops_outside_of_any_and_names_the_clone(command, main, clone, elsewhere):
     before = (clone / "params.yaml").read_bytes()
     problem = f"{elsewhere}: in no project of GEE (a folder with dvc.yaml)"

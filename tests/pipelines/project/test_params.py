@@ -74,7 +74,7 @@ def test_a_file_that_is_no_mapping_is_refused_on_one_line_with_a_remedy(case, tm
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert reason in message
-    assert "gee preset digits" in message
+    assert "gee preset use digits" in message
     assert "\n" not in message
 
 
@@ -82,7 +82,7 @@ def test_a_folder_in_place_of_the_file_and_no_file_have_remedies_of_their_own(tm
     with pytest.raises(InputError) as caught:
         load_params(tmp_path)
     assert f"{tmp_path}: cannot be read (is a directory): a folder of this name lies there: rename" in str(caught.value)
-    with pytest.raises(InputError, match=r"missing\.yaml: not found: .*gee preset digits"):
+    with pytest.raises(InputError, match=r"missing\.yaml: not found: .*gee preset use digits"):
         load_params(tmp_path / "missing.yaml")
 
 
