@@ -1,6 +1,7 @@
 """The command `gee gc`: lists what is no longer needed, and deletes it. Heavy imports wait until it runs."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -36,10 +37,9 @@ class Leftover:
 
 
 def gc(
-    days: Annotated[int, typer.Option(min=0, max=36500, help="Keep what was used within this time.")] = 30,
-    yes: Annotated[
-        bool, typer.Option("--yes", metavar="", help="Delete them; without this option they are only listed.")
-    ] = False,
+    days: Annotated[int, typer.Option(min=0, max=36500, help="Days for which files are kept after their last use.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without this option they are only listed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """List files that are no longer needed; with --yes, delete them.
 
@@ -56,29 +56,30 @@ def gc(
     with flow_lock(project, None) if yes else contextlib.nullcontext():
         working = at_work(psutil.process_iter(), project)
         found = [] if working else leftovers(project, days)
-        if working:
-            console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
-        else:
-            _print(found)
+        sizes = [sum(map(tree_size, leftover.folders)) for leftover in found]
         for leftover in found if yes else []:
             delete(leftover.folders, project / SCRATCH / "removing")
-    if found:
+    if as_json:
+        rows = [
+            {"what": leftover.what, "where": str(leftover.place), "how_many": len(leftover.folders), "bytes": size}
+            for leftover, size in zip(found, sizes, strict=True)
+        ]
+        print(json.dumps({"running": working, "leftovers": rows, "deleted": yes and not working}))
+        return
+    if working:
+        console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
+    elif not found:
+        console.print("Nothing to delete")
+    else:
+        table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
+        for leftover, size in zip(found, sizes, strict=True):
+            table.add_row(leftover.what, str(leftover.place), f"{len(leftover.folders):,}", decimal(size))
+        table.add_section()
+        table.add_row("total", "", "", decimal(sum(sizes)))
+        console.print(table)
         listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
         console.print(f"Deleted in {project}" if yes else listed, soft_wrap=True)
     console.print(f"DVC's cache: `dvc gc --workspace`\nDeleted runs in MLflow: `{MLFLOW} --older-than {days}d`", soft_wrap=True)
-
-
-def _print(found: list[Leftover]) -> None:
-    if not found:
-        console.print("Nothing to delete")
-        return
-    table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
-    sizes = [sum(map(tree_size, leftover.folders)) for leftover in found]
-    for leftover, size in zip(found, sizes, strict=True):
-        table.add_row(leftover.what, str(leftover.place), f"{len(leftover.folders):,}", decimal(size))
-    table.add_section()
-    table.add_row("total", "", "", decimal(sum(sizes)))
-    console.print(table)
 
 
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from gee_core.errors import InputError
 from pipelines.project.safe_yaml import parse_changes
 
-study = typer.Typer(help="Studies: grids of runs over seeds, with tables and plots.", no_args_is_help=True)
+study = typer.Typer(help="Grids of runs over seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
 
 
@@ -23,15 +23,9 @@ def run_command(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", "-f", metavar="", help="Drop the results of these cells, and run them again.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", metavar="", help="Copy the trained networks to models/studies/, under DVC.")
-    ] = False,
-    dry: Annotated[
-        bool, typer.Option("--dry", metavar="", help="Prepare the images, check and list the cells that would run.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Drop the results of these cells, and run them again.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Copy the trained networks to models/studies/, under DVC.")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots.
 
@@ -66,7 +60,7 @@ def run_command(
 
 
 @study.command("list")
-def list_command(as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object: titles.")] = False) -> None:
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object: titles.")] = False) -> None:
     """List the studies of this project, each with its title or with what is wrong in its file.
 
     gee study list
@@ -88,7 +82,10 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", metavar="", hel
 
 
 @study.command("show")
-def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
+def show_command(
+    name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: the rows of each .csv file.")] = False,
+) -> None:
     """Show the table of a study's last run.
 
     gee study show headline
@@ -99,7 +96,13 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     load_study(name)
     if not (OUT / name / "table.md").is_file():
         raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
-    print((OUT / name / "table.md").read_text(encoding="utf-8"))
+    if as_json:
+        import pandas as pd
+
+        rows = {path.stem: pd.read_csv(path).to_json(orient="records") for path in sorted((OUT / name).glob("*.csv"))}
+        print(json.dumps({kind: json.loads(text) for kind, text in rows.items()}))
+    else:
+        print((OUT / name / "table.md").read_text(encoding="utf-8"))
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

@@ -46,7 +46,7 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     assert main("status")[1].endswith("All stages are up to date\n")
 
 
-@pytest.mark.parametrize("command", ["preset", "pretrained", "track status", "study list"])
+@pytest.mark.parametrize("command", ["preset list", "pretrained", "track status", "study list", "gc"])
 def test_tables_are_json_where_that_is_asked_for(command, main, bare_project):
     for name in ("presets", "studies"):
         shutil.copytree(ROOT / name, bare_project / name)
@@ -54,8 +54,8 @@ def test_tables_are_json_where_that_is_asked_for(command, main, bare_project):
     assert not err
     found = json.loads(out)
     assert code == 0
-    if command == "preset":
-        assert set(found) == set(describe_presets()) and set(found["digits"]) == {"what for", "data", "time"}
+    if command == "preset list":
+        assert set(found) == set(describe_presets()) and set(found["digits"]) == {"what_for", "data", "time"}
 
 
 def test_another_folder_is_worked_in(main, bare_project, monkeypatch, tmp_path):
