@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
@@ -17,14 +18,10 @@ console = Console(markup=False)
 
 def run(
     context: typer.Context,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
-    stages: Annotated[
-        list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
+    changes: Changes = None,
+    preset: FromPreset = None,
+    stages: Stages = None,
+    force: Force = False,
     member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
 ) -> None:
     """Run the stages that changed (`dvc repro` on params.yaml), and print the results.
@@ -64,12 +61,13 @@ def run(
             pass  # DVC may have failed because the other one began a stage in between
         if code:
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
-    if not request.is_experiment:
+    reported = not stages or "report" in stages  # else the summary is that of an earlier run
+    if request.is_experiment:
+        if reported and (found := experiment_summary(Path(), name)):
+            console.print(format_summary(found))
+        print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
+    elif reported:
         _print_results(before, addresses)
-        return
-    if found := experiment_summary(Path(), name):
-        console.print(format_summary(found))
-    print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
 
 
 def _print_results(machine: str | None, addresses: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The command `gee status`. Heavy imports wait until it runs."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     gee status --json
     """
     import psutil
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
     from pipelines.commands.gc import at_work
@@ -25,19 +27,23 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     from pipelines.tracking.outbox import outbox_root
 
     check_dvc_files(Path())
-    with Repo() as repo:
+    stale = None  # DVC holds its lock while it compares files itself
+    with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _changed(what) for name, what in repo.status().items()}
     running = at_work(psutil.process_iter(), Path())
     waiting = sum(left.outbox.waiting() for left in Drain(outbox_root()).find())
     if as_json:
         print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": waiting}))
         return
-    for name, what in stale.items():
+    for name, what in (stale or {}).items():
         more = f" and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
         print(f"stale    {name}: {', '.join(what[:SHOWN])}{more}")
     print("\n".join(f"running  {line}" for line in running) or "running  nothing")
     print("MLflow   has everything" if not waiting else f"MLflow   {waiting} entries wait: `gee track status` says why")
-    print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
+    if stale is None:
+        print("stale    not known while DVC compares the files itself: ask again")
+    else:
+        print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
 
 
 def _changed(what: list[Any]) -> list[str]:

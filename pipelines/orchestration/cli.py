@@ -9,18 +9,18 @@ from pipelines.project.safe_yaml import parse_changes
 
 flow = typer.Typer(help="The pipeline and studies in Prefect: now, or on a schedule.", no_args_is_help=True)
 
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
+]
+FromPreset = Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")]
+Stages = Annotated[
+    list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")]
+
 
 @flow.command("run")
-def run_command(
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")] = None,
-    stages: Annotated[
-        list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")] = False,
-) -> None:
+def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stages = None, force: Force = False) -> None:
     """Run the pipeline now, one Prefect task per stage; the same results as `gee run`.
 
     With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.

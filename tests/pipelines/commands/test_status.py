@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dvc.lock import LockError
 
 from pipelines.commands import status
 from pipelines.project.presets import describe_presets
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 class Repository:
     """DVC's, with what `dvc status` says of it."""
 
-    def __init__(self, says: dict):
+    def __init__(self, says: dict | Exception):
         self.says = says
 
     def __enter__(self):
@@ -25,6 +26,8 @@ class Repository:
         pass
 
     def status(self):
+        if isinstance(self.says, Exception):
+            raise self.says
         return self.says
 
 
@@ -44,6 +47,9 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     assert status._changed(["always changed"]) == ["always changed"]
     monkeypatch.setattr("dvc.repo.Repo", lambda: Repository({}))
     assert main("status")[1].endswith("All stages are up to date\n")
+    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository(LockError("")))
+    assert main("status")[1].endswith("stale    not known while DVC compares the files itself: ask again\n")
+    assert json.loads(main("status", "--json")[1])["stale"] is None
 
 
 @pytest.mark.parametrize("command", ["preset list", "pretrained", "track status", "study list", "gc"])
