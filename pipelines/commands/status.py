@@ -35,14 +35,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     if as_json:
         print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": waiting}))
         return
+    if stale is None:
+        print("stale    not known while DVC compares the files itself: ask again")
     for name, what in (stale or {}).items():
         more = f" and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
         print(f"stale    {name}: {', '.join(what[:SHOWN])}{more}")
     print("\n".join(f"running  {line}" for line in running) or "running  nothing")
     print("MLflow   has everything" if not waiting else f"MLflow   {waiting} entries wait: `gee track status` says why")
-    if stale is None:
-        print("stale    not known while DVC compares the files itself: ask again")
-    else:
+    if stale is not None:
         print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
 
 

@@ -170,7 +170,9 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
 
 def test_the_example_is_copied_and_counted_as_the_page_says(tmp_path, monkeypatch, forgotten):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "networks").mkdir()
+    for folder in ("networks", "presets"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "dvc.yaml").touch()
     copied, target = re.search(r"^    cp (\S+) (networks/\S+)$", TEXT, flags=re.MULTILINE).groups()
     shutil.copy(ROOT / copied, target)
     command = re.search(r"^    gee (count .*)$", TEXT, flags=re.MULTILINE)[1]

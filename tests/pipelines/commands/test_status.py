@@ -47,8 +47,8 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     assert status._changed(["always changed"]) == ["always changed"]
     monkeypatch.setattr("dvc.repo.Repo", lambda: Repository({}))
     assert main("status")[1].endswith("All stages are up to date\n")
-    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository(LockError("")))
-    assert main("status")[1].endswith("stale    not known while DVC compares the files itself: ask again\n")
+    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository(LockError("busy")))
+    assert main("status")[1].startswith("stale    not known while DVC compares the files itself: ask again\n")
     assert json.loads(main("status", "--json")[1])["stale"] is None
 
 

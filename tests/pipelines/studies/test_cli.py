@@ -16,7 +16,8 @@ def gee(*arguments: str):
 
 
 @pytest.fixture(autouse=True)
-def own_handlers(monkeypatch):
+def own_handlers(project, monkeypatch):
+    (project / "dvc.yaml").touch()
     for name in ("exit_on_sigterm", "die_with_parent"):
         monkeypatch.setattr(f"pipelines.runtime.process_tree.{name}", lambda: None)
 
