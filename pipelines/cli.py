@@ -95,7 +95,7 @@ def count(
     size: Annotated[int | None, typer.Option(min=1, max=10_000, help="Side of images (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(max=16, help="Multiplies every channel count.")] = 1.0,
     block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Count the parameters of a network, encoded and plain.
 

@@ -29,7 +29,7 @@ def check_command(
     name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
     size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a run would read from a folder of images or recordings; nothing is written.
 

@@ -24,10 +24,10 @@ def energy(
     ] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviations, likewise.")] = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
-    shape: Annotated[str | None, typer.Option(help="Sizes of one input (default: 3,32,32, or the checkpoint's).")] = None,
+    shape: Annotated[str | None, typer.Option(help="Shape of one input (default: 3,32,32, or the checkpoint's).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Measure at most this many images.")] = 64,
     batch_size: Annotated[int, typer.Option(min=1, max=10**5, help="Images per batch.")] = 32,
-    steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="T, if the network makes no steps itself.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="Time steps T, if the network makes none itself.")] = None,
     classes: Annotated[int, typer.Option(min=1, max=10**6, help="num_classes, for a class that takes it.")] = 10,
     e_mac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per multiply-accumulate.")] = E_MAC,
     e_ac: Annotated[float, typer.Option(min=0, max=1e6, help="pJ per accumulate.")] = E_AC,
@@ -37,7 +37,7 @@ def energy(
 
     MODULE is imported from the current folder or an installed package, which runs its code.
     NETWORK is a module, or a class or function that returns one.
-    It is called with those of num_classes, in_channels, image_size and T that it takes.
+    This gets those of num_classes, in_channels, image_size and T that it takes.
     With --steps, each image is presented that many times, but once to a class that takes T.
     Without images the input is random, and its rates say little.
 

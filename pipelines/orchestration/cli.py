@@ -43,13 +43,11 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
 
 @flow.command("serve")
 def serve_command(
-    cron: Annotated[
-        str | None, typer.Option(help='When to run the pipeline, e.g. "0 2 * * *"; without, when asked to.')
-    ] = None,
+    cron: Annotated[str | None, typer.Option(help='Schedule of the pipeline, such as "0 2 * * *" (default: none).')] = None,
     name: Annotated[str, typer.Option(help="Name of the pipeline's deployment.")] = "nightly",
     timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
     studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
-    study_cron: Annotated[str, typer.Option(help="When to run the studies.")] = "0 4 * * 0",
+    study_cron: Annotated[str, typer.Option(help="Schedule of the studies.")] = "0 4 * * 0",
 ) -> None:
     """Run the pipeline and studies on a schedule, or when asked to in Prefect, until stopped.
 

@@ -10,7 +10,7 @@ track = typer.Typer(help="What MLflow has not received yet: list it, write it.",
 
 @track.command("status")
 def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False) -> None:
-    """List the entries that wait to be written to MLflow.
+    """List what MLflow has not received yet.
 
     gee track status
     """
@@ -34,7 +34,7 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
 
 @track.command("replay")
 def replay_command() -> None:
-    """Write the entries that wait to MLflow.
+    """Write to MLflow what it has not received yet.
 
     The exit code is 1 if some could not be written. The next call tries them again.
 

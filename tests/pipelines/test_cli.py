@@ -81,6 +81,25 @@ def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
     assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
 
 
+def leaves(command, name: str = "gee"):
+    """(name, command) for every command below ``command`` that has none below it."""
+    for sub, below in command.commands.items():
+        yield from leaves(below, f"{name} {sub}") if hasattr(below, "commands") else [(f"{name} {sub}", below)]
+
+
+def test_every_command_has_an_example():
+    found = list(leaves(typer.main.get_command(cli.app)))
+    assert len(found) > 15
+    assert [name for name, command in found if f"\n{name}" not in command.help] == []
+
+
+@pytest.mark.parametrize("width", ["80", "100"])
+def test_help_fits_a_screen_and_names_no_type_of_a_flag(width):
+    shown = [CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": width}).stdout for command in ([], ["run"])]
+    assert len(shown[0].splitlines()) <= 40
+    assert all("--help" in text and "<bool>" not in text for text in shown)
+
+
 def test_version_is_that_of_the_library():
     assert gee("--version").stdout == f"gee {gee_core.__version__}\n"
 
