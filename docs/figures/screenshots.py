@@ -1,0 +1,95 @@
+"""Takes the screenshots of README and the site: `python docs/figures/screenshots.py --recordings FOLDER` (20 minutes on two cores).
+
+It runs the preset digits four times and nmnist once in a copy of the project, and looks at the pages in Chromium. FOLDER holds N-MNIST.
+The report and MLflow follow the colours of the browser, so each has a light and a dark picture.
+"""
+
+import argparse
+import re
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' servers
+from tests.browser.conftest import BROWSERS, QUIET, Site, serving, shutil
+from tests.project_copy import copy_project, run
+
+FOLDER = Path(__file__).parent
+OTHERS = ("network.n_genes=16",), ("train.lr=0.02",), ("network.n_genes=null", "evolve.variant=analytic")
+"""The changes of the runs that MLflow's table compares with the preset."""
+SETTLED = 5_000
+"""Milliseconds after which MLflow and Prefect have drawn their charts."""
+
+
+def open_page(browser: Browser, address: str, width: int, colours: str) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=colours)
+    page.goto(address)
+    page.wait_for_timeout(SETTLED)
+    return page
+
+
+def take(page: Page, name: str, height: int, left: int = 0) -> None:
+    """The upper part of a page without the menu at its left, as a file beside this one."""
+    width = page.viewport_size["width"] - left
+    page.screenshot(path=FOLDER / f"{name}.png", clip={"x": left, "y": 0, "width": width, "height": height})
+
+
+def follow(page: Page, link: Locator) -> Page:
+    """The view of MLflow that a link in a description opens, without the assistant of the first visit."""
+    with page.expect_popup() as opened:
+        link.first.click()
+    view = opened.value
+    view.set_viewport_size(page.viewport_size)
+    view.wait_for_timeout(SETTLED)
+    if (assistant := view.get_by_role("button", name="Close", exact=True)).count():
+        assistant.first.click()
+    view.wait_for_timeout(SETTLED)
+    return view
+
+
+def take_mlflow(browser: Browser, site: Site, colours: str) -> None:
+    runs = f"{site.mlflow}/#/experiments/1/runs"
+    page = open_page(browser, f"{runs}?workflowType=machine_learning", 1440, colours)
+    take(follow(page, page.get_by_role("link", name="Results", exact=True)), f"mlflow-{colours}", 560)
+    page = open_page(browser, f"{runs}/{run_of_digits(site.project)}", 1440, colours)
+    take(follow(page, page.get_by_role("link", name=re.compile("genes and fitness"))), f"genes-{colours}", 860)
+
+
+def run_of_digits(project: Path) -> str:
+    """The id in MLflow of the first execution, which is that of the preset."""
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        tagged = "select run_uuid from tags where key = 'gee.level' and value = 'pipeline'"
+        return store.execute(f"select run_uuid from runs where run_uuid in ({tagged}) order by start_time").fetchone()[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recordings", type=Path, required=True, help="The folder of N-MNIST.")
+    recordings = parser.parse_args().recordings.resolve()
+    gee = [sys.executable, "-m", "pipelines.cli"]
+    path = next(filter(None, map(shutil.which, BROWSERS)))
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser, project = playwright.chromium.launch(executable_path=path, args=QUIET), Path(folder) / "gee"
+        copy_project(project, {})
+        with serving(project) as site:
+            for changes in OTHERS:
+                run(project, *gee, "run", *(f"--set={change}" for change in changes), GEE_TRACKING="on")
+            for colours in ("light", "dark"):
+                take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, colours), f"report-{colours}", 1360)
+                take_mlflow(browser, site, colours)
+            page = open_page(browser, f"{site.prefect}/runs", 1280, "light")
+            page.locator("a[href*='/runs/flow-run/']").first.click()
+            page.wait_for_timeout(SETTLED)
+            take(page, "prefect", 640)
+        run(project, *gee, "preset", "use", "nmnist", "--data", str(recordings))
+        run(project, *gee, "run", GEE_TRACKING="off")
+        take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, "light"), "recording", 1440)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
