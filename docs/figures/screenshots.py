@@ -1,7 +1,7 @@
-"""Takes the screenshots of README and the site: `python docs/figures/screenshots.py --recordings FOLDER` (20 minutes on two cores).
+"""Takes the screenshots of README and the site, in 20 minutes: `python docs/figures/screenshots.py --recordings FOLDER`.
 
-It runs the preset digits four times and nmnist once in a copy of the project, and looks at the pages in Chromium. FOLDER holds N-MNIST.
-The report and MLflow follow the colours of the browser, so each has a light and a dark picture.
+It runs the preset digits four times and nmnist once in a copy of the project, and looks at the pages in Chromium.
+FOLDER holds N-MNIST. Report and MLflow follow the colours of the browser: each has a light and a dark picture.
 """
 
 import argparse
