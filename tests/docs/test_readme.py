@@ -1,9 +1,10 @@
 """README.md: short, its code prints what stands below it, and its numbers and those of RESULTS.md are those of the files."""
 
 import re
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 
 import pytest
+from ruamel.yaml import YAML
 
 ACCURACY = "test accuracy, %"
 
@@ -15,14 +16,32 @@ def texts(root):
 
 
 @pytest.fixture(scope="module")
-def value(hook, root):
-    """A function: the mean of a column over those rows of a file that have the text ``names`` in their other columns."""
+def values(hook, root):
+    """A function: a column of those rows of a file that have the text ``names`` in their other columns."""
 
-    def value(file, column, *names):
+    def values(file, column, *names):
         rows = hook("results/draw_tables").read(root / f"docs/results/data/{file}.csv")
-        return mean(float(row["value"]) for row in rows if row["column"] == column and {*names} <= {*row.values()})
+        return [float(row["value"]) for row in rows if row["column"] == column and {*names} <= {*row.values()}]
 
-    return value
+    return values
+
+
+@pytest.fixture(scope="module")
+def value(values):
+    """A function: the mean of such a column."""
+    return lambda *where: mean(values(*where))
+
+
+@pytest.fixture(scope="module")
+def ahead(values):
+    """A function: by how much one network is ahead of another one, and the standard error of that, as texts."""
+
+    def ahead(file, column, better, worse, seeds=None):
+        one, other = (values(file, column, *names)[:seeds] for names in (better, worse))
+        error = (variance(one) / len(one) + variance(other) / len(other)) ** 0.5
+        return f"{mean(one) - mean(other):.1f}", f"{error:.1f}"
+
+    return ahead
 
 
 def test_the_texts_are_as_short_as_promised(hook, capsys):
@@ -43,6 +62,16 @@ def test_its_twelve_lines_run_without_data_and_print_what_it_shows(root, tmp_pat
     assert after <= 0.4 * before
 
 
+def test_parameters_are_fewer_by_what_the_files_say(texts, hook, root):
+    def fewer(file, genetic):
+        rows = hook("results/draw_tables").read(root / f"docs/results/data/{file}.csv")
+        sizes = {next(iter(row.values())): int(row["parameters"].replace(",", "")) for row in rows}
+        return 100 - 100 * sizes[genetic] / sizes["plain"]
+
+    low, high = fewer("headline", "genetic"), fewer("headline_resnet19", "genetic, g = 25")
+    assert f"{low:.0f} to {high:.0f} % fewer parameters" in texts["README"]
+
+
 def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     def points(file, column, better, worse):
         return f"{value(file, column, better) - value(file, column, worse):.1f}"
@@ -61,10 +90,19 @@ def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     assert f"{cost[0]} points after 5 epochs, {cost[1]} after 18, {resnet} in ResNet-19" in texts["RESULTS"]
     assert f"it is {narrow} points behind" in texts["RESULTS"]
     assert f"[{events} points behind](results/events.md)" in texts["RESULTS"]
+    assert f"at × 0.125 the narrowed network is [{narrow} points better]" in texts["RESULTS"]
+    assert f"a control that the paper lacks, is {cost[1]} to {resnet} points ahead" in texts["RESULTS"]
+    lost = [
+        value("headline", "5 epochs, %", network) - value("headline_energy", "at r = 0.5 after 5 epochs, %", network)
+        for network in ("genetic", "plain", "narrowed")
+    ]
+    assert "**no**: {:.0f} points lost, {:.0f} and {:.0f} with plain weights".format(*lost) in texts["RESULTS"]
     assert value("headline_energy", "energy, µJ", "narrowed") < 0.5 * value("headline_energy", "energy, µJ", "genetic")
     whitened = f"{value('whitened_stem', ACCURACY, '`cifar10-small`, whitened stem'):.1f} %"
     assert f"{whitened} after 5 epochs, no gain after 18 (one seed)" in texts["README"]
     assert f"after 5 epochs ({whitened}, n = 1)" in texts["RESULTS"]
+    gained = [value("whitened_stem", ACCURACY, f"`cifar10-small`, {stem}") for stem in ("whitened stem", "before")]
+    assert f"**A whitened stem** gains [{gained[0] - gained[1]:.1f} points]" in texts["RESULTS"]
     longer, without = (value("whitened_stem", ACCURACY, f"`cifar10-cpu`, {stem}") for stem in ("whitened stem", "before"))
     assert longer < without
 
@@ -92,30 +130,78 @@ def test_what_early_exit_spikes_int8_and_fine_tuning_bring_is_what_the_files_say
     assert f"{mean(ahead):.1f} points ahead (s.e. {stdev(ahead) / 3**0.5:.1f} over three seeds)" in page
 
 
-def test_what_a_search_gains_is_what_the_files_say(texts, value):
-    start = value("ablation", ACCURACY, "no search (the paper's random)")
-    found = [
-        f"{value('ablation', ACCURACY, *names) - start:.1f}"
-        for names in (
-            ("σ = 1", "STE (CMA-ES), σ's per layer"),
-            ("σ = 1", "random search, σ's per layer"),
-            ("analytic", "no search"),
-        )
-    ]
-    readme = "STE gains {} points (s.e. 1.8), random search {}, the analytic draw without a search {}."
+def test_what_a_search_of_the_wiring_gains_is_what_the_files_say(texts, value, ahead):
+    start = ("no search (the paper's random)",)
+    found = {
+        name: ahead("ablation", ACCURACY, names, start)
+        for name, names in {
+            "ste": ("σ = 1", "STE (CMA-ES), σ's per layer"),
+            "random": ("σ = 1", "random search, σ's per layer"),
+            "analytic": ("analytic", "no search"),
+        }.items()
+    }
+    readme = "STE gains {ste[0]} points (s.e. {ste[1]}), random search {random[0]}, the analytic draw without a search {analytic[0]}."
     results = (
-        "STE gains {} points (s.e. 1.8), random search {} (s.e. 0.6), the analytic draw alone, without a search, {} (s.e. 0.7)"
+        "STE gains {ste[0]} points (s.e. {ste[1]}), random search {random[0]} (s.e. {random[1]}), the analytic draw alone,"
+        " without a search, {analytic[0]} (s.e. {analytic[1]})"
     )
-    assert readme.format(*found) in texts["README"] and results.format(*found) in texts["RESULTS"]
+    assert readme.format(**found) in texts["README"] and results.format(**found) in texts["RESULTS"]
+    cost = ("evolution_cost", ACCURACY)
+    alone, none, ste = ("CMA-ES on the loss, E",), ("analytic, no search",), ("STE (CMA-ES), E",)
+    gained = "A search on the loss alone gains {} after two epochs (s.e. {})"
+    assert gained.format(*ahead(*cost, alone, none)) in texts["RESULTS"]
+    fifth = "undecided at a fifth of the passes ({} points behind, s.e. {})"
+    assert fifth.format(*ahead(*cost, ("CMA-ES on the loss, 5E",), ste, 3)) in texts["RESULTS"]
+    above = "The loss alone with STE's proxies ends {} above STE (s.e. {})"
+    assert above.format(*ahead(*cost, alone, ste)) in texts["RESULTS"]
+    tau, both = (
+        [f"{value('kendall', f'E = {e}: τ', fitness):.2f}" for e in (1, 5)]
+        for fitness in ("L_ce (baseline)", "STE, the paper's form")
+    )
+    ranks = f"τ = {tau[0]} after one epoch, {tau[1]} after five. With R_T and R_S {both[0]} and {both[1]}"
+    assert ranks in texts["RESULTS"]
+
+
+def test_what_a_search_of_neurons_and_rates_gains_is_what_the_files_say(texts, value, ahead):
     cifar, fashion = (
-        f"{value('genes_that_pay', column, start, 'CMA-ES') - value('genes_that_pay', column, start, 'none'):.1f}"
-        for start in ["the preset's"]
+        ahead("genes_that_pay", column, ("the preset's", "CMA-ES"), ("the preset's", "none"))
         for column in ("CIFAR-10, %", "Fashion-MNIST, %")
     )
-    assert f"A search of thresholds and rates gains {cifar} points" in texts["README"]
-    assert f"gains {cifar} points on CIFAR-10 and {fashion} on Fashion-MNIST" in texts["RESULTS"]
-    tau = {e: f"{value('kendall', f'E = {e}: τ', 'L_ce (baseline)'):.2f}" for e in (1, 5)}
-    assert f"τ = {tau[1]} after one epoch, {tau[5]} after five" in texts["RESULTS"]
+    passes = [value("genes_that_pay", f"image passes: {stage}", "CMA-ES", "the preset's") for stage in ("search", "training")]
+    assert round(passes[0] / passes[1]) == 9
+    assert f"A search of thresholds and rates gains {cifar[0]} points, for nine times the image passes" in texts["README"]
+    gained = f"gains {cifar[0]} points on CIFAR-10 and {fashion[0]} on Fashion-MNIST"
+    assert f"{gained} before a short run (s.e. {cifar[1]} and {fashion[1]}), for [nine times its passes]" in texts["RESULTS"]
+    bad, best = "V_th 0.9, rate 3e-2", value("genes_that_pay", "CIFAR-10, %", "the preset's", "none")
+    lost = best - value("genes_that_pay", "CIFAR-10, %", bad, "none")
+    assert f"From a bad recipe it recovers all of {lost:.1f} points" in texts["RESULTS"]
+    assert value("genes_that_pay", "CIFAR-10, %", bad, "CMA-ES") > best
+
+
+def test_what_the_paper_says_is_what_the_studies_say_that_it_does(texts, root):
+    def published(study, **columns):
+        rows = YAML(typ="safe").load((root / f"studies/{study}.yaml").read_text("utf-8"))["published"]
+        return next(row["metrics"] for row in rows if row["columns"] == columns and row["source"].endswith("CIFAR-10"))
+
+    random, baseline, ste = (
+        100 * published("ablation", variant=name)["test_accuracy"] for name in ("random", "baseline", "STE")
+    )
+    gained = f"gains {baseline - random:.0f} points over random wiring, the regularisers {ste - baseline:.0f} more (Table 4)"
+    assert gained in texts["RESULTS"]
+    noise = {name: 100 * share for name, share in published("noise", encoding="GEE").items()}
+    assert f"{noise['noise_accuracy']:.1f} % at r = 0.5 on CIFAR-10" in texts["RESULTS"]
+    assert f"({noise['clean_accuracy'] - noise['noise_accuracy']:.1f} points from Table 2)" in texts["RESULTS"]
+    genes, others = (
+        100 * published("architectures", network="CIFARNet", encoding=name)["test_accuracy"]
+        for name in ("genetic 200", "TSSL-BP")
+    )
+    assert f"to {genes - others:.1f} points more than others' networks" in texts["RESULTS"]
+
+
+def test_kills_are_those_of_the_file(texts, value):
+    killed, resumed = (int(value("killed", column)) for column in ("kills", "resumed"))
+    for text in texts.values():
+        assert f"[{resumed} kills of {killed}]" in text
 
 
 def test_times_and_sizes_are_what_the_files_say(texts, value):

@@ -67,7 +67,9 @@ def test_a_card_says_who_trained_the_network_on_what_and_how_well_it_does(name):
 
 
 def test_all_of_them_take_three_megabytes():
-    assert sum(path.stat().st_size for path in files.FOLDER.glob("*.safetensors")) <= 3e6
+    sizes = sorted(path.stat().st_size for path in files.FOLDER.glob("*.safetensors"))
+    assert sum(sizes) <= 3e6
+    assert f"int8 genes of {sizes[0] / 1e6:.1f} to {sizes[-1] / 1e6:.1f} MB" in (ROOT / "README.md").read_text()
     assert len(list(files.FOLDER.glob("*.onnx"))) == len(list_pretrained()) >= 6
 
 
