@@ -140,7 +140,10 @@ def test_what_a_search_of_the_wiring_gains_is_what_the_files_say(texts, value, a
             "analytic": ("analytic", "no search"),
         }.items()
     }
-    readme = "STE gains {ste[0]} points (s.e. {ste[1]}), random search {random[0]}, the analytic draw without a search {analytic[0]}."
+    readme = (
+        "STE gains {ste[0]} points (s.e. {ste[1]}), random search {random[0]},"
+        " the analytic draw without a search {analytic[0]}."
+    )
     results = (
         "STE gains {ste[0]} points (s.e. {ste[1]}), random search {random[0]} (s.e. {random[1]}), the analytic draw alone,"
         " without a search, {analytic[0]} (s.e. {analytic[1]})"
