@@ -37,7 +37,7 @@ def energy(
 
     MODULE is imported from the current folder or an installed package, which runs its code.
     NETWORK is a module, or a class or function that returns one.
-    This gets those of num_classes, in_channels, image_size and T that it takes.
+    These are called with num_classes, in_channels, image_size and T, as far as they take them.
     With --steps, each image is presented that many times, but once to a class that takes T.
     Without images the input is random, and its rates say little.
 
