@@ -14,10 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """With this Python first on the path, since stages say just ``python``, and no project but the one that it runs in."""
+    """With this Python first on the path, since stages say just ``python``, and no project but the one that it runs in.
+
+    Neurons are not compiled, which takes longer than such small runs.
+    """
     bin_folder = str(Path(sys.executable).parent)
-    paths = {"PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]), "GEE_WORKERS": "2"}
-    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | paths | changes
+    own = {"PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]), "GEE_WORKERS": "2", "GEE_COMPILE": "0"}
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | own | changes
 
 
 def run(folder: Path, *command: str, **changes: str) -> str:

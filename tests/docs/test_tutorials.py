@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,13 @@ NOT_HERE = (
     ("export MLFLOW_TRACKING_URI", "a server: tests/pipelines/tracking"),
     ("gee preset use nmnist", "6 minutes"),
 )
+ELSEWHERE = {
+    "docs/tutorials/your-events.md": (
+        "gee run",
+        "the preset nmnist; tests/pipelines/test_events.py runs the stages on recordings",
+    ),
+    "docs/tutorials/your-network.md": ("gee run", "tests/pipelines/test_pipeline.py runs this example"),
+}
 """How commands begin that are not run here, and why."""
 MODULE = """
 import torch
@@ -80,7 +88,7 @@ def commands(shell: str) -> list[str]:
 
 def run(folder: Path, *command: str) -> str:
     """The output of a command that has to succeed, with the code of ``folder`` as if it were installed there."""
-    return run_in(folder, *command, PYTHONPATH=str(folder), GEE_TRACKING="on", GEE_COMPILE="0")
+    return run_in(folder, *command, PYTHONPATH=str(folder), GEE_TRACKING="on")
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +117,16 @@ def test_every_command_of_a_page_runs_in_a_copy_of_the_project(page, project, ro
 
     run(project, "git", "checkout", "-q", "-f", ".")
     run(project, sys.executable, "-m", "dvc", "checkout", "-q", "-f")
-    script = ""
-    for kind, text in parts((root / page).read_text(encoding="utf-8")):
+    script, elsewhere = "", tuple(start for start, _ in (*NOT_HERE, *filter(None, [ELSEWHERE.get(page)])))
+    for (kind, text), (following, _) in pairwise([*parts((root / page).read_text(encoding="utf-8")), ("end", "")]):
         if kind == "python" and page in (PAGES[2], PAGES[3]):  # the others run in test_pages.py and test_readme.py
             script += text
-            run(project, sys.executable, "-c", script.replace("/tmp/copy", str(project / "copy")))
+            if following != "python":
+                run(project, sys.executable, "-c", script.replace("/tmp/copy", str(project / "copy")))
         elif kind == "yaml":
             prepare = YAML(typ="safe").load(text)["prepare"]
-            change_params(project, {"prepare": prepare | {"path": Path(prepare["path"]).name}})
+            size = prepare["image_size"] and 16
+            change_params(project, {"prepare": prepare | {"path": Path(prepare["path"]).name, "image_size": size}})
             if "events" in prepare:
                 events = prepare["events"] | {"sensor": [12, 12]}
                 preset = {"network": {"T": events["frames"]}, "robustness": {"domain": "events"}}  # as nmnist has it
@@ -128,6 +138,6 @@ def test_every_command_of_a_page_runs_in_a_copy_of_the_project(page, project, ro
             if own := re.search(r"section network: +name: (\S+) +and +width: (\S+)", text):
                 change_params(project, {"network": {"name": own[1], "width": float(own[2])}})
             for command in commands(text):
-                if not command.startswith(tuple(start for start, _ in NOT_HERE)):
+                if not command.startswith(elsewhere):
                     command = command.replace(" NAME", " $(dvc exp list --name-only | head -1)")
                     run(project, "bash", "-c", command.replace("/tmp/", f"{project}/"))
