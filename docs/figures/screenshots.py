@@ -5,6 +5,7 @@ FOLDER holds N-MNIST. Report and MLflow follow the colours of the browser: each 
 """
 
 import argparse
+import io
 import re
 import sqlite3
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' servers
@@ -26,16 +28,17 @@ SETTLED = 5_000
 
 
 def open_page(browser: Browser, address: str, width: int, colours: str) -> Page:
-    page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=colours)
+    page = browser.new_page(viewport={"width": width, "height": 1440}, color_scheme=colours)
     page.goto(address)
     page.wait_for_timeout(SETTLED)
     return page
 
 
-def take(page: Page, name: str, height: int, left: int = 0) -> None:
-    """The upper part of a page without the menu at its left, as a file beside this one."""
-    width = page.viewport_size["width"] - left
-    page.screenshot(path=FOLDER / f"{name}.png", clip={"x": left, "y": 0, "width": width, "height": height})
+def take(page: Page, name: str, height: int) -> None:
+    """The upper part of a page in 256 colours, as a file beside this one; the page is closed."""
+    taken = page.screenshot(clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": height})
+    Image.open(io.BytesIO(taken)).convert("RGB").quantize(256).save(FOLDER / f"{name}.png", optimize=True)
+    page.context.close()  # an open page of MLflow takes most of a core
 
 
 def follow(page: Page, link: Locator) -> Page:
@@ -54,7 +57,7 @@ def follow(page: Page, link: Locator) -> Page:
 def take_mlflow(browser: Browser, site: Site, colours: str) -> None:
     runs = f"{site.mlflow}/#/experiments/1/runs"
     page = open_page(browser, f"{runs}?workflowType=machine_learning", 1440, colours)
-    take(follow(page, page.get_by_role("link", name="Results", exact=True)), f"mlflow-{colours}", 560)
+    take(follow(page, page.get_by_role("link", name="Results", exact=True)), f"mlflow-{colours}", 490)
     page = open_page(browser, f"{runs}/{run_of_digits(site.project)}", 1440, colours)
     take(follow(page, page.get_by_role("link", name=re.compile("genes and fitness"))), f"genes-{colours}", 860)
 
@@ -79,15 +82,15 @@ def main() -> None:
             for changes in OTHERS:
                 run(project, *gee, "run", *(f"--set={change}" for change in changes), GEE_TRACKING="on")
             for colours in ("light", "dark"):
-                take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, colours), f"report-{colours}", 1360)
+                take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, colours), f"report-{colours}", 1000)
                 take_mlflow(browser, site, colours)
             page = open_page(browser, f"{site.prefect}/runs", 1280, "light")
             page.locator("a[href*='/runs/flow-run/']").first.click()
             page.wait_for_timeout(SETTLED)
             take(page, "prefect", 640)
         run(project, *gee, "preset", "use", "nmnist", "--data", str(recordings))
-        run(project, *gee, "run", GEE_TRACKING="off")
-        take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, "light"), "recording", 1440)
+        run(project, *gee, "run", GEE_TRACKING="off", GEE_COMPILE="1")
+        take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, "light"), "recording", 920)
         browser.close()
 
 
