@@ -90,7 +90,7 @@ def main() -> None:
             take(page, "prefect", 640)
         run(project, *gee, "preset", "use", "nmnist", "--data", str(recordings))
         run(project, *gee, "run", GEE_TRACKING="off", GEE_COMPILE="1")
-        take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, "light"), "recording", 920)
+        take(open_page(browser, (project / "reports/index.html").as_uri(), 1200, "light"), "recording", 960)
         browser.close()
 
 
