@@ -3,7 +3,7 @@
 A chain of convolutions stores a few genes per neuron instead of one weight per connection:
 
     net = gee_core.encode(net, n_genes=64, example=x)   # a copy of any network; train it as before
-    plain = gee_core.decode(net)                        # the same function with ordinary weights
+    plain = gee_core.decode(net)                        # the same function with plain weights
     activity = gee_core.measure_energy(net, batches)    # its spikes, operations and theoretical energy
 
 Every function returns a new object and leaves its arguments unchanged. The names below are the public interface; modules are

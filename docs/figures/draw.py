@@ -142,7 +142,7 @@ def _chain(c: Canvas) -> None:
     xs = [60, 270, 480, 690]
     for number, x in enumerate(xs):
         stem = number == 0
-        lines = ["ordinary weight"] if stem else [f"W_{{{number}}} = X_{{{number}}} · O · X_{{{number - 1}}}^{{T}}"]
+        lines = ["plain weight"] if stem else [f"W_{{{number}}} = X_{{{number}}} · O · X_{{{number - 1}}}^{{T}}"]
         c.box(x, y, 150, 58, "stem" if stem else f"convolution {number}", lines, "line" if stem else "weight")
         if number < 3:
             c.arrow((x + 150, y + 29), (x + 210, y + 29))

@@ -1,7 +1,7 @@
 """Genetic encoding of any chain of convolutions, through ``torch.nn.utils.parametrize``.
 
     net = encode(net, n_genes=64, example=torch.zeros(1, 3, 32, 32))   # a copy whose weights are decoded from genes
-    plain = decode(net)                                                # the same function with ordinary weights
+    plain = decode(net)                                                # the same function with plain weights
 
 In the state dict, every encoded convolution has ``….parametrizations.weight.original``, its X_l of shape (k², C_l, g), in
 place of a weight. The rest of the genes is ``genome.O`` (g, g) and ``genome.X_0`` (k², C_0, g).

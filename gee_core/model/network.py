@@ -121,7 +121,7 @@ def build_network(
         num_classes: K.
         in_channels: C; the images of the pipeline have 1 or 3, frames of events 2 or 1.
         image_size: height and width of the images, in pixels.
-        n_genes: g, or None for ordinary weights.
+        n_genes: g, or None for plain weights.
         width: multiplies every channel count of the table.
         seed: of every weight; torch's global generator is left as it was.
         block: form of the residual blocks, ``pre`` or ``post``; None for the network's default.
@@ -180,7 +180,7 @@ def count_parameters(net: nn.Module) -> int:
 def count_plain_parameters(
     name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, pool: str = "max", **others: Any
 ) -> int:
-    """Parameters of ``build_network``'s network with ordinary weights, which takes no memory for them if it is no own one."""
+    """Parameters of ``build_network``'s network with plain weights, which takes no memory for them if it is no own one."""
     if is_own(name):
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         lif = {key: value for key, value in others.items() if key != "block"}

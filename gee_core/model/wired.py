@@ -125,7 +125,7 @@ def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int
 
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
-    """Parameters of the configured network with ordinary weights, counted on the network itself."""
+    """Parameters of the configured network with plain weights, counted on the network itself."""
     sizes = (meta.num_classes, meta.in_channels, meta.image_size)
     return count_plain_parameters(network.name, *sizes, network.width, network.pool, block=network.block, **network.lif())
 
