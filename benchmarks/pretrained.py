@@ -52,7 +52,7 @@ class Training(NamedTuple):
         """Those that train it, ``data`` being the folder of the images."""
         where = ["--data", data] if data else []
         setting = [word for change in self.changes for word in ("-S", change)]
-        return [["gee", "preset", self.preset, *where], ["dvc", "exp", "run", *setting]]
+        return [["gee", "preset", "use", self.preset, *where], ["dvc", "exp", "run", *setting]]
 
 
 TRAININGS = {

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import gee_core
+from benchmarks.pretrained import TRAININGS
 from gee_core.model.network import build_network, count_parameters
 from pipelines import cli
 from pipelines.project.params import load_params
@@ -65,6 +66,12 @@ def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, projec
     assert main("preset", "use", "cifar10-tiny")[0] == 0
     out.flush()
     assert b"prepare.dataset: digits ? cifar10" in out.buffer.getvalue()
+
+
+def test_a_network_of_the_package_is_trained_again_by_commands_that_there_are(main, project):
+    for training in TRAININGS.values():
+        (_, *use_preset), _ = training.commands(None)
+        assert main(*use_preset)[0] == 0
 
 
 def parameters(command, name: str = "gee"):
