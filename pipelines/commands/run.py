@@ -35,7 +35,7 @@ def run(
     """
     from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
-    from pipelines.orchestration.request import Request, checked, experiment_summary, stages_to_run
+    from pipelines.orchestration.request import Request, checked, experiment_arguments, experiment_summary, stages_to_run
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -48,8 +48,8 @@ def run(
     if stages:
         stages_to_run(Path(), stages)
     before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
-    how = ["exp", "run", "--temp", "--name", name, *(f"--set-param={change}" for change in set_params)]
-    words = [*(how if request.is_experiment else ["repro"]), *(["--force"] if force else []), *request.stages]
+    how = experiment_arguments("--temp", name, set_params) if request.is_experiment else ["repro"]
+    words = [*how, *(["--force"] if force else []), *request.stages]
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words, *verbose]
     exit_on_sigterm()

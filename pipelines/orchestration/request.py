@@ -70,6 +70,11 @@ def experiment_changes(values: dict[str, Any], params: Params, project: Path) ->
     return values, set_param_arguments(read_yaml(project / PARAMS), values)
 
 
+def experiment_arguments(where: str, name: str, changes: list[str]) -> list[str]:
+    """The arguments of `dvc` for the experiment ``name`` with ``changes``: ``where`` is --temp, in a copy, or --queue."""
+    return ["exp", "run", where, "--name", name, *(f"--set-param={change}" for change in changes)]
+
+
 def _lacks(project: Path, images: Path) -> bool:
     """Whether an experiment's copy lacks some of ``images``: git tracks a link, not all, or the README.md alone."""
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))

@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed
 from gee_core.evaluation.activity import energy_text
 from pipelines.orchestration.dvc_output import BUSY, failure, is_hint, last_lines, outcomes, progress_in
 from pipelines.orchestration.flow_lock import wait_for_other_dvc
-from pipelines.orchestration.request import Request
+from pipelines.orchestration.request import Request, experiment_arguments
 from pipelines.project.paths import find_project, python_first
 from pipelines.reporting.summary import Summary, percent, summary_markdown
 from pipelines.runtime.process_tree import run_in_group
@@ -74,9 +74,8 @@ def run_experiment(request: Request, name: str, changes: list[str], execution: s
         output.put(line)
 
     force = ["--force"] if request.force else []
-    options = ["--temp", "--name", name, *force, *(f"--set-param={change}" for change in changes)]
     try:
-        _, code = _dvc(["exp", "run", *options, *request.stages], execution, on_line)
+        _, code = _dvc([*experiment_arguments("--temp", name, changes), *force, *request.stages], execution, on_line)
         if code and not futures:
             begin("experiment")
     finally:  # else the task would wait for ever
