@@ -57,6 +57,8 @@ def gc(
         working = at_work(psutil.process_iter(), project)
         found = [] if working else leftovers(project, days)
         sizes = [sum(map(tree_size, leftover.folders)) for leftover in found]
+        if not as_json:
+            _print(found, sizes, working)
         for leftover in found if yes else []:
             delete(leftover.folders, project / SCRATCH / "removing")
     if as_json:
@@ -66,20 +68,25 @@ def gc(
         ]
         print(json.dumps({"running": working, "leftovers": rows, "deleted": yes and not working}))
         return
-    if working:
-        console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
-    elif not found:
-        console.print("Nothing to delete")
-    else:
-        table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
-        for leftover, size in zip(found, sizes, strict=True):
-            table.add_row(leftover.what, str(leftover.place), f"{len(leftover.folders):,}", decimal(size))
-        table.add_section()
-        table.add_row("total", "", "", decimal(sum(sizes)))
-        console.print(table)
+    if found:
         listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
         console.print(f"Deleted in {project}" if yes else listed, soft_wrap=True)
     console.print(f"DVC's cache: `dvc gc --workspace`\nDeleted runs in MLflow: `{MLFLOW} --older-than {days}d`", soft_wrap=True)
+
+
+def _print(found: list[Leftover], sizes: list[int], working: list[str]) -> None:
+    if working:
+        console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
+        return
+    if not found:
+        console.print("Nothing to delete")
+        return
+    table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
+    for leftover, size in zip(found, sizes, strict=True):
+        table.add_row(leftover.what, str(leftover.place), f"{len(leftover.folders):,}", decimal(size))
+    table.add_section()
+    table.add_row("total", "", "", decimal(sum(sizes)))
+    console.print(table)
 
 
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
