@@ -7,17 +7,15 @@ FOLDER holds N-MNIST. Report and MLflow follow the colours of the browser: each 
 import argparse
 import io
 import re
-import sqlite3
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for the tests' servers
-from tests.browser.conftest import BROWSERS, QUIET, Site, serving, shutil
+from tests.browser.conftest import QUIET, Site, find_browser, serving
 from tests.project_copy import copy_project, run
 
 FOLDER = Path(__file__).parent
@@ -58,15 +56,8 @@ def take_mlflow(browser: Browser, site: Site, colours: str) -> None:
     runs = f"{site.mlflow}/#/experiments/1/runs"
     page = open_page(browser, f"{runs}?workflowType=machine_learning", 1440, colours)
     take(follow(page, page.get_by_role("link", name="Results", exact=True)), f"mlflow-{colours}", 490)
-    page = open_page(browser, f"{runs}/{run_of_digits(site.project)}", 1440, colours)
+    page = open_page(browser, f"{runs}/{site.runs('pipeline')[0]}", 1440, colours)
     take(follow(page, page.get_by_role("link", name=re.compile("genes and fitness"))), f"genes-{colours}", 860)
-
-
-def run_of_digits(project: Path) -> str:
-    """The id in MLflow of the first execution, which is that of the preset."""
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        tagged = "select run_uuid from tags where key = 'gee.level' and value = 'pipeline'"
-        return store.execute(f"select run_uuid from runs where run_uuid in ({tagged}) order by start_time").fetchone()[0]
 
 
 def main() -> None:
@@ -74,9 +65,8 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, required=True, help="The folder of N-MNIST.")
     recordings = parser.parse_args().recordings.resolve()
     gee = [sys.executable, "-m", "pipelines.cli"]
-    path = next(filter(None, map(shutil.which, BROWSERS)))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser, project = playwright.chromium.launch(executable_path=path, args=QUIET), Path(folder) / "gee"
+        browser, project = playwright.chromium.launch(executable_path=find_browser(), args=QUIET), Path(folder) / "gee"
         copy_project(project, {})
         with serving(project) as site:
             for changes in OTHERS:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -44,6 +45,18 @@ class Site(NamedTuple):
     project: Path
     mlflow: str
     prefect: str
+
+    def runs(self, level: str) -> list[str]:
+        """Ids in MLflow of the runs of a level, the earliest first."""
+        with contextlib.closing(sqlite3.connect(self.project / "mlflow.db")) as store:
+            tagged = "select run_uuid from tags where key = 'gee.level' and value = ?"
+            query = f"select run_uuid from runs where run_uuid in ({tagged}) order by start_time"
+            return [run_id for (run_id,) in store.execute(query, [level])]
+
+
+def find_browser() -> str | None:
+    """The path of an installed browser."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @contextlib.contextmanager
@@ -101,7 +114,7 @@ def chromium():
 
     expect.set_options(timeout=120_000)
 
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = find_browser()
     if path is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     with sync_playwright() as playwright:

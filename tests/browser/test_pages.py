@@ -6,8 +6,6 @@ One file: pytest-xdist gives each file to one of its processes, and every proces
 import hashlib
 import json
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -39,13 +37,6 @@ def test_the_report_shows_the_result_and_where_its_run_is_in_mlflow(site, page, 
     assert page.locator("svg").count() > 5
 
 
-def runs(site, level: str) -> list[str]:
-    """Ids of the runs of a level."""
-    with closing(sqlite3.connect(site.project / "mlflow.db")) as store:
-        query = "select run_uuid from tags where key = 'gee.level' and value = ?"
-        return [run_id for (run_id,) in store.execute(query, [level])]
-
-
 @pytest.fixture(scope="module")
 def summary(site) -> dict:
     return json.loads((site.project / "reports/summary.json").read_text())
@@ -73,7 +64,7 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
 
 
 def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(site, page):
-    (run_id,) = runs(site, "pipeline")
+    (run_id,) = site.runs("pipeline")
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Candidates", exact=True).first.click()
@@ -83,14 +74,14 @@ def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(
 
 
 def test_the_page_of_a_run_has_its_result_in_words_its_numbers_and_all_parameters(site, page):
-    (run_id,) = runs(site, "pipeline")
+    (run_id,) = site.runs("pipeline")
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
     for text in ("accuracy at noise r = 0.5", "energy_with_decoding_uj", "evolve.n_generations", "train.epochs"):
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
 
 
 def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site, page):
-    found = runs(site, "candidate")
+    found = site.runs("candidate")
     assert len(found) == 6
     page.goto(f"{site.mlflow}/#/compare-runs?runs={quote(json.dumps(found))}&experiments={quote(json.dumps(['1']))}")
     for text in ("gen0-cand0", "Duration:", "omega_O", "fitness"):
