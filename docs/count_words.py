@@ -1,4 +1,4 @@
-"""Counts words, semicolons and long sentences of the pages, and says which limits of issue 52 they miss.
+"""Counts words, semicolons and long sentences of the pages, and says which of its limits they miss.
 
     python docs/count_words.py
 
