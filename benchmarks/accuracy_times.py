@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from benchmarks.accuracy_contenders import CONTENDERS, contender, own_layers
-from benchmarks.decoding import medians
+from benchmarks.training_step import medians
 from gee_core.data.prepared import Prepared
 from gee_core.model.wired import largest_activation
 from gee_core.snn.kernels import long_run

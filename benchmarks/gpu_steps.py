@@ -16,8 +16,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.decoding import medians
-from benchmarks.training_step import make_step, synchronised
+from benchmarks.training_step import make_step, medians, synchronised
 from gee_core.errors import in_short
 
 SPIKINGJELLY = "spikingjelly_"

@@ -15,12 +15,13 @@ import argparse
 import ctypes
 import gc
 import json
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,6 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.arguments import positive_int
-from benchmarks.decoding import medians
 from gee_core.hardware import Compute, cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
@@ -41,6 +41,19 @@ CASES: dict[str, dict] = {
     "cifarnet": {"name": "cifarnet", "width": 0.25, "n_genes": 32, "batch": 64},
 }
 CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
+Key = TypeVar("Key")
+
+
+def medians(steps: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
+    """Seconds of each step: the median of interleaved rounds after a warm-up."""
+    seconds: dict[Key, list[float]] = {name: [] for name in steps}
+    for turn in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def synchronised(step: Callable[[], object], device: str) -> Callable[[], object]:

@@ -16,11 +16,8 @@ MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
 MADE = ("data/prepared", "models/", "reports/", "${")
 SMALLEST = {
-    "decoding": "--size 2 --batch 1 --rounds 1",
     "energy_counts": "--images 20",
-    "gene_file": "--width 0.0625 --genes 4 --size 16 --batch 1 --rounds 1",
     "paper_sizes": "",
-    "scaling": "--axis population --rounds 1",
 }
 
 
