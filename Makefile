@@ -12,7 +12,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run pretrained test test-all lint docs install install-dev lock clean
+.PHONY: run pretrained test test-all test-lowest lint docs install install-dev lock clean
 run: install
 	@$(BIN)/gee run
 
@@ -25,6 +25,12 @@ test: install-dev
 
 test-all: install-dev
 	@$(PYTEST) --no-loadscope-reorder
+
+# The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
+test-lowest:
+	@uv venv --quiet --clear --python 3.11 $(VENV)-lowest
+	@uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[evolve,nir,onnx]" -e "./pipelines[test]"
+	@$(VENV)-lowest/bin/python -m pytest -q -n $(JOBS) -m "not slow" -o filterwarnings= tests/gee_core
 
 lint: install-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -57,4 +63,4 @@ lock:
 
 # .scratch holds interrupted runs, and what MLflow has not received (`gee track replay` first); .prefect the history of flow runs.
 clean:
-	rm -rf $(VENV) $(VENV)-lock .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-lowest .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info
