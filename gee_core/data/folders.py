@@ -6,8 +6,7 @@
 | train/ and test/, or train/ and val/ | train/ | split off train/ | test/ or val/ |
 | train/, or class folders alone | what is left of them | split off what is left | split off all |
 
-Links are followed, but for those to folders below a class folder, which could form a cycle; stages that DVC runs refuse
-`linked_folders`, because DVC does not look into them.
+Links are followed. A link to a folder below a class folder is not followed, because it could form a cycle.
 """
 
 import os
@@ -53,33 +52,31 @@ class FileList:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the splits of an image folder are; each holds a folder per class."""
+class Listing:
+    """The files of an image folder, by split and class."""
 
     root: Path
-    train: Path
-    """The root itself where it holds the class folders."""
-    val: Path | None
-    """The hold-out, which is split off the training images where this is None."""
-    test: Path | None
-    """The test images, which are split off all images where this is None."""
-    endings: tuple[str, ...]
-    """Ends of the names of the files that are read."""
+    splits: dict[str, Path]
+    """As of ``find_splits``."""
+    by_class: dict[str, ByClass]
+    """The files of each of these splits."""
 
     @property
-    def splits(self) -> dict[str, Path]:
-        """The folders that are there, by `train`, `val` and `test`."""
-        return {name: path for name in NAMES if (path := getattr(self, name)) is not None}
+    def class_names(self) -> tuple[str, ...]:
+        """The sorted names of the class folders."""
+        return tuple(self.by_class["train"])
 
+    def files(self, split: str) -> FileList | None:
+        """The files of `train`, `val` or `test`, and their labels. None where the split has no folder."""
+        if split not in self.by_class:
+            return None
+        labelled = [(file, label) for label, files in enumerate(self.by_class[split].values()) for file in files]
+        return FileList([file for file, _ in labelled], [label for _, label in labelled])
 
-@dataclass(frozen=True)
-class Listing:
-    """The files of an image folder. Classes are its sorted folder names."""
-
-    class_names: tuple[str, ...]
-    train: FileList
-    val: FileList | None
-    test: FileList | None
+    @property
+    def all_files(self) -> list[str]:
+        """The files of all splits."""
+        return [file for by_class in self.by_class.values() for files in by_class.values() for file in files]
 
 
 def endings_of(events: Events | None) -> tuple[str, ...]:
@@ -88,108 +85,98 @@ def endings_of(events: Events | None) -> tuple[str, ...]:
 
 
 def is_in_files(cfg: PrepareConfig) -> bool:
-    """Whether the images are files in class folders of `path`; of those that torchvision may have, the disk says it."""
+    """Whether the images are files in class folders of `path`. Of images that torchvision may have, the disk says it."""
     return cfg.known is None or cfg.events is not None or (cfg.known.class_folders and Path(cfg.path, "train").is_dir())
 
 
 def list_images(root: Path, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
-    """Every image below ``root``, by split, class and name; an InputError names the first problem. Nothing is opened."""
-    layout = find_layout(root, endings)
-    found = {name: files_by_class(path, root, endings) for name, path in layout.splits.items()}
-    for problem in problems(layout, found):
+    """Every image below ``root``, by split, class and name. Nothing is opened. An InputError names the first problem."""
+    listing = list_all(root, endings)
+    for problem in problems(listing, endings):
         raise problem
-    return listing_of(found)
+    return listing
 
 
-def find_layout(root: Path, endings: tuple[str, ...] = EXTENSIONS) -> Layout:
-    """Where the splits in ``root`` are, by the table at the head of this file; an InputError if they are nowhere, or twice."""
+def list_all(root: Path, endings: tuple[str, ...]) -> Listing:
+    """As ``list_images``, also where there are ``problems`` with the classes."""
+    splits = find_splits(root)
+    return Listing(root, splits, {name: _files_by_class(path, root, endings) for name, path in splits.items()})
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """The folders of the class folders in ``root``, by `train`, `val` and `test`; InputError if none or two are there.
+
+    `train` is ``root`` itself where it holds the class folders. Without `val` the hold-out is split off the training images,
+    without `test` the test images are split off all images.
+    """
     if not root.is_dir():
         raise no_folder(root, str(root), "set `path` to one that holds train/, or one folder per class")
-    found: dict[str, Path | None] = dict.fromkeys(NAMES)
+    splits: dict[str, Path] = {}
     folders = folders_in(root)
     for split, names in NAMES.items():
         there = [name for name in folders if name.lower() in names]
         if len(there) > 1:
             raise InputError(f"{root}: holds {' and '.join(f'{name}/' for name in there)}", f"keep one, as {split}/")
-        found[split] = root / there[0] if there else None
-    train, val, test = found.values()
-    if train is None and (other := test or val):
+        if there:
+            splits[split] = root / there[0]
+    if "train" not in splits and splits:
+        other = splits.get("test") or splits["val"]
         remedy = f"put the training images there, one folder per class, or set `path` to {other} to split its images"
         raise InputError(f"{root / 'train'}: no such folder", remedy)
-    if test is None:
-        val, test = None, val
-    return Layout(root, train or root, val, test, endings)
+    if "val" in splits and "test" not in splits:
+        splits["test"] = splits.pop("val")
+    return splits or {"train": root}
 
 
-def linked_folders(layout: Layout) -> list[Path]:
-    """The folders of splits and classes that are links; the root, which may be one too, is not among them."""
-    folders = list(layout.splits.values())
-    folders += [split / name for split in layout.splits.values() for name in folders_in(split)]
-    return [folder for folder in folders if folder != layout.root and folder.is_symlink()]
+def linked_folders(root: Path) -> list[Path]:
+    """The folders of splits and classes in ``root`` that are links. DVC does not look into them."""
+    splits = find_splits(root).values()
+    folders = [*splits, *(split / name for split in splits for name in folders_in(split))]
+    return [folder for folder in folders if folder != root and folder.is_symlink()]
 
 
-def no_folder(path: Path, what: str, remedy: str) -> InputError:
-    """The error of a ``path`` that is no folder; ``what`` names it, and ``remedy`` helps where its name tells nothing."""
+def no_folder(path: Path, name: str, remedy: str) -> InputError:
+    """The error of a ``path``, called ``name``, that is no folder. ``remedy`` helps where the path itself tells nothing."""
     if "$" in str(path) or str(path).startswith("~"):
-        return InputError(f"{what}: no such folder", "write the whole path, since ~ and variables are not expanded")
+        return InputError(f"{name}: no such folder", "write the whole path, since ~ and variables are not expanded")
     if path.is_file():
-        return InputError(f"{what}: a file, not a folder", f"set `path` to a folder of image files ({', '.join(EXTENSIONS)})")
-    return InputError(f"{what}: no such folder", remedy)
+        return InputError(f"{name}: a file, not a folder", f"set `path` to a folder of image files ({', '.join(EXTENSIONS)})")
+    return InputError(f"{name}: no such folder", remedy)
 
 
-def files_by_class(split: Path, root: Path, endings: tuple[str, ...] = EXTENSIONS) -> ByClass:
-    """The image files in the class folders of ``split``, sorted; InputError where there are none, or a name is no text."""
-    names = folders_in(split)
-    if not names:
-        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
-    for name in names:
-        if not name.isprintable():  # control characters, and bytes that are not UTF-8
-            raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return {name: _files_below(split / name, root, endings) for name in names}
-
-
-def problems(layout: Layout, found: dict[str, ByClass]) -> Iterator[InputError]:
-    """What is wrong with the classes ``found`` in the splits of ``layout``."""
-    train, in_train = layout.train, found["train"]
-    if len(in_train) < 2:
-        (name,) = in_train
+def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]:
+    """The problems with the classes of ``listing``."""
+    train, classes = listing.splits["train"], listing.by_class["train"]
+    if len(classes) < 2:
+        (name,) = classes
         inside = f"; if its folders are the classes, set `path` to {train / name}" if folders_in(train / name) else ""
         yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
-    for split, where, images in (("test", layout.test, "test images"), ("val", layout.val, "images for the hold-out")):
-        in_split = in_train if where is None else found[split]
-        for name in (name for name in in_split if name not in in_train):
+    for split, images in (("test", "test images"), ("val", "images for the hold-out")):
+        folder, others = listing.splits.get(split), listing.by_class.get(split, classes)
+        for name in (name for name in others if name not in classes):
             remedy = "add its training images, or remove it"
-            yield InputError(f"{layout.splits[split] / name}: class {name!r} has no folder in {train}", remedy)
-        for name in (name for name in in_train if name not in in_split):
-            yield InputError(f"{train / name}: class {name!r} has no folder in {where}", f"add its {images}, or remove it")
-    for split, by_class in found.items():
-        for name, files in by_class.items():
-            if not files:
-                kind, others, dataset = KINDS[layout.endings]
-                problem = f"{layout.splits[split] / name}: holds no {kind} ({', '.join(layout.endings)})"
-                of_others = _files_below(layout.splits[split] / name, layout.root, others)
-                what = f"but {KINDS[others][0]}: set `dataset` to {dataset}" if of_others else "add some, or remove the folder"
-                yield InputError(problem, what)
-
-
-def listing_of(found: dict[str, ByClass]) -> Listing:
-    """The files ``found`` in the splits, which have no `problems`."""
-    lists: dict[str, FileList] = {}
-    for name, by_class in found.items():
-        labelled = [(file, label) for label, files in enumerate(by_class.values()) for file in files]
-        lists[name] = FileList([file for file, _ in labelled], [label for _, label in labelled])
-    return Listing(tuple(found["train"]), lists["train"], lists.get("val"), lists.get("test"))
+            yield InputError(f"{folder}/{name}: class {name!r} has no folder in {train}", remedy)
+        for name in (name for name in classes if name not in others):
+            yield InputError(f"{train / name}: class {name!r} has no folder in {folder}", f"add its {images}, or remove it")
+    for split, by_class in listing.by_class.items():
+        for name in (name for name, files in by_class.items() if not files):
+            folder = listing.splits[split] / name
+            kind, other_endings, dataset = KINDS[endings]
+            others_there = _files_below(folder, listing.root, other_endings)
+            other_kind = f"but {KINDS[other_endings][0]}: set `dataset` to {dataset}"
+            remedy = other_kind if others_there else "add some, or remove the folder"
+            yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy)
 
 
 def unread(root: Path) -> list[str]:
     """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
-    layout, found = find_layout(root), []
-    for folder in () if layout.train == root else (root / name for name in folders_in(root)):
-        if folder not in layout.splits.values() and (n := len(_files_below(folder, root, EXTENSIONS))):
-            found.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
-    ends = (Path(name).suffix.lower() for split in layout.splits.values() for _, _, names in walk(split) for name in names)
+    splits, notes = find_splits(root).values(), []
+    for folder in () if root in splits else (root / name for name in folders_in(root)):
+        if folder not in splits and (n := len(_files_below(folder, root, EXTENSIONS))):
+            notes.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
+    ends = (Path(name).suffix.lower() for split in splits for _, _, names in walk(split) for name in names)
     formats = Counter(end for end in ends if end in OTHER_FORMATS)
-    return found + [f"{n:,} {end}" for end, n in formats.most_common()]
+    return notes + [f"{n:,} {end}" for end, n in formats.most_common()]
 
 
 def folders_in(path: Path) -> list[str]:
@@ -202,14 +189,28 @@ def folders_in(path: Path) -> list[str]:
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
     """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
-    for parent, folders, names in os.walk(folder, onerror=on_error):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield parent, folders, [name for name in names if not name.startswith(".")]
+    try:
+        for parent, folders, names in os.walk(folder, onerror=on_error):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            yield parent, folders, [name for name in names if not name.startswith(".")]
+    except RecursionError:  # until Python 3.12
+        raise InputError(f"{folder}: its folders are nested too deeply", "put the files of a class into one folder") from None
+
+
+def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClass:
+    """The image files in the class folders of ``split``, sorted; InputError where there are none, or a name is no text."""
+    names = folders_in(split)
+    if not names:
+        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
+    for name in names:
+        if not name.isprintable():  # control characters, and bytes that are not UTF-8
+            raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
+    return {name: _files_below(split / name, root, endings) for name in names}
 
 
 def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
     """Files below ``folder`` whose names end so; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
-    found: list[str] = []
+    files: list[str] = []
 
     def fail(error: OSError) -> None:
         raise _unreadable(error)
@@ -219,8 +220,8 @@ def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str
             if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
                 raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
-        found += (os.path.join(relative, name) for name in names if name.lower().endswith(endings))
-    return sorted(found)
+        files += (os.path.join(relative, name) for name in names if name.lower().endswith(endings))
+    return sorted(files)
 
 
 def _unreadable(error: OSError) -> InputError:

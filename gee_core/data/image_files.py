@@ -1,15 +1,17 @@
-"""Image files → uint8 arrays of one size, decoded in worker processes.
+"""Files of images and recordings → uint8 arrays of one size, decoded in worker processes.
 
 Shapes: B images, C channels (1 or 3), H W rows and columns.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,17 +27,17 @@ from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Form:
     """Size and channels that every decoded image gets."""
 
     image_size: int
-    """Side in pixels."""
+    """Side in pixels. Images of another size are resized by their shorter side and centre cropped."""
     in_channels: int
     """1 (grey) or 3 (RGB)."""
-    resize: bool
-    """Whether other sizes are brought to ``image_size`` (shorter side resized, centre cropped) or are an error."""
     events: Events | None = None
     """How recordings become frames; None for images."""
 
@@ -77,24 +79,24 @@ def common_form(root: Path, files: Sequence[str], image_size: int | None, events
     """The form of all images: grey if every one is, of ``image_size`` or the size that they share; InputError without one."""
     if events is not None:  # the first recording says it
         channels, side, events = common_sensor(root / files[0], events, image_size)
-        return Form(side, channels, True, events)
-    found = {name: header(root / name) for name in files}
-    if problem := mixed_depths(root, found):
+        return Form(side, channels, events)
+    headers = {name: header(root / name) for name in files}
+    if problem := mixed_depths(root, headers):
         raise problem
-    channels = 1 if all(header.is_grey for header in found.values()) else 3
+    channels = 1 if all(header.is_grey for header in headers.values()) else 3
     if image_size is not None:
-        return Form(image_size, channels, resize=True)
-    first, last = (f(found, key=lambda name: (found[name].width * found[name].height, found[name])) for f in (min, max))
-    least, most = found[first], found[last]
-    if (sizes := len({header.size for header in found.values()})) > 1:
-        middle = int(median(min(header.width, header.height) for header in found.values()))
+        return Form(image_size, channels)
+    first, last = (f(headers, key=lambda name: (headers[name].width * headers[name].height, headers[name])) for f in (min, max))
+    least, most = headers[first], headers[last]
+    if (sizes := len({header.size for header in headers.values()})) > 1:
+        middle = int(median(min(header.width, header.height) for header in headers.values()))
         raise InputError(
             f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
             f"set `image_size` to bring all to one size (the median of their shorter sides is {middle})",
         )
     if least.width != least.height:
         raise InputError(f"{root}: its images are {least.size}, not square", "set `image_size` to make them so")
-    return Form(least.width, channels, resize=False)
+    return Form(least.width, channels)
 
 
 def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
@@ -107,21 +109,51 @@ def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
 
 
 def decode_image(path: Path, form: Form) -> np.ndarray:
-    """The image or recording, uint8 of ``form.shape``; InputError where it is damaged, too large, or of another size."""
+    """The image or recording, uint8 of ``form.shape``; InputError where it is damaged, or too large."""
     if form.events is not None:
         return decode_recording(path, form.in_channels, form.image_size, form.events)
     with opened(path) as image:
-        if not form.resize and image.size != (form.image_size, form.image_size):
-            raise InputError(
-                f"{path}: is {image.width}x{image.height}, others are {form.image_size}x{form.image_size}",
-                "set `image_size` to bring all to one size",
-            )
         return to_pixels(image, form.in_channels, form.image_size)
 
 
+def decoded(form: Form, paths: Sequence[Path]) -> Tensor:
+    """The images in the files ``paths``, uint8 (B, …)."""
+    images = np.empty((len(paths), *form.shape), np.uint8)
+    for image, path in zip(images, paths, strict=True):
+        image[:] = decode_image(path, form)
+    return torch.from_numpy(images)
+
+
+def checksums(form: Form, paths: Sequence[Path]) -> list[str]:
+    """The SHA-256 of each of the files ``paths``, which are decoded to find damaged ones."""
+    decoded(form, paths)
+    return [sha256(path) for path in paths]
+
+
+def each_file(look: Callable[[Path], Result], root: Path, files: Sequence[str]) -> Iterator[tuple[str, Result | InputError]]:
+    """Each of the ``files`` below ``root``, in order, and what ``look`` sees in it, or the InputError that it raises.
+
+    The files are opened lazily, by worker processes. With ``header``, ``read_recording`` or a partial ``decode_image``, the
+    errors are the problems by which preparing the images would stop.
+    """
+    batches = torch.arange(len(files)).split(64)
+    results = in_order(partial(_tried, look), as_array(files), root, batches)
+    return zip(files, itertools.chain.from_iterable(results), strict=True)
+
+
+def _tried(look: Callable[[Path], Result], paths: Sequence[Path]) -> list[Result | InputError]:
+    results: list[Result | InputError] = []
+    for path in paths:
+        try:
+            results.append(look(path))
+        except InputError as error:
+            results.append(error)
+    return results
+
+
 def in_order(
-    work: Callable[[list[Path]], Any], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
-) -> Iterator[Any]:
+    work: Callable[[Sequence[Path]], Result], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
+) -> Iterator[Result]:
     """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in order, by worker processes."""
     n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
@@ -135,21 +167,20 @@ def in_order(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
-    done = iter(loader)
     try:
-        for result in done:
+        for result in loader:  # its iterator has no name, so that an error ends the workers at once
             if isinstance(result, InputError):
                 raise result
             yield result
+        return
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
             raise
-        raise InputError(
-            "a process that decodes images died (no space in shared memory, /dev/shm, out of memory, or killed)",
-            f"set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, or make /dev/shm larger (docker run --shm-size=2g)",
-        ) from None
-    finally:  # after an error the garbage collector would close the workers' queues first, and wait 5 s for each worker
-        getattr(done, "_shutdown_workers", lambda: None)()
+        error.with_traceback(None)  # its frames would keep the iterator
+    raise InputError(
+        "a process that decodes images died (no space in shared memory, /dev/shm, out of memory, or killed)",
+        f"set GEE_LOADER_WORKERS=0 or fewer than {n_workers}, or make /dev/shm larger (docker run --shm-size=2g)",
+    )
 
 
 def as_array(files: Sequence[str]) -> np.ndarray:
@@ -158,31 +189,17 @@ def as_array(files: Sequence[str]) -> np.ndarray:
 
 
 class _Work(Dataset):
-    """The results of ``work`` by the indices of files; an error message in place of a result if one cannot be read."""
+    """The results of ``work`` by the indices of files; an error message in place of a result if a file cannot be read."""
 
-    def __init__(self, work: Callable[[list[Path]], Any], files: np.ndarray, root: Path):
+    def __init__(self, work: Callable[[Sequence[Path]], object], files: np.ndarray, root: Path):
         self._work, self._files, self._root = work, files, root
 
-    def __getitem__(self, indices: list[int]) -> Any:
+    def __getitem__(self, indices: list[int]) -> object:
         try:
             return self._work([self._root / os.fsdecode(self._files[i]) for i in indices])
         except InputError as error:
             return error  # raised here, it would arrive wrapped in the worker's traceback
 
 
-def decoded(form: Form, paths: list[Path]) -> Tensor:
-    """The images in the files ``paths``, uint8 (B, …)."""
-    images = np.empty((len(paths), *form.shape), np.uint8)
-    for image, path in zip(images, paths, strict=True):
-        image[:] = decode_image(path, form)
-    return torch.from_numpy(images)
-
-
-def checksums(form: Form, paths: list[Path]) -> list[str]:
-    """The SHA-256 of each of the files ``paths``, which are decoded to find damaged ones."""
-    decoded(form, paths)
-    return [sha256(path) for path in paths]
-
-
-def _as_it_is(result: Any) -> Any:
+def _as_it_is(result: Result) -> Result:
     return result

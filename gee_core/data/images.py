@@ -97,9 +97,9 @@ class StreamedImages:
     def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
         """As of ``PackedImages``; raises an InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
-        form = Form(self.image_size, self.in_channels, True, self.events)
-        found = in_order(partial(decoded, form), self.names, self.root, batches, pin_memory=self.device.type == "cuda")
-        for indices, images in zip(batches, found, strict=True):
+        work = partial(decoded, Form(self.image_size, self.in_channels, self.events))
+        results = in_order(work, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
+        for indices, images in zip(batches, results, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
 
 

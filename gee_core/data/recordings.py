@@ -9,64 +9,70 @@
 Shapes: N events, T frames, P polarities, H W rows and columns, S side of the frames.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 
 from gee_core.config import Events
 from gee_core.data.frames import EventList, area_sums, integrate
-from gee_core.errors import InputError, in_short
+from gee_core.data.opening import REPLACE, check_unpacked_size, reading
+from gee_core.errors import InputError
 
-REPLACE = "replace or remove it"
 NMNIST = [34, 34]
 """Width and height in pixels of the sensor whose recordings are .bin files."""
-DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)  # of numpy, for damaged files
+BEGINNINGS = (b"\x93NUMPY", b"PK")
+"""Of .npy and .npz files. numpy takes other files for pickles."""
 
 
 def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.ndarray:
     """The frames (T, P, S, S) of a file, uint8; an InputError where it is damaged or does not fit the others."""
-    found = read_recording(path)
+    frames = read_recording(path)
     assert cfg.sensor is not None
     width, height = cfg.sensor
-    if isinstance(found, EventList):
-        far = (found.x >= width) | (found.y >= height)
+    if isinstance(frames, EventList):
+        x, y = frames.x, frames.y
+        far = (x >= width) | (y >= height)
         if far.any():
-            where = f"at x = {found.x[far][0]}, y = {found.y[far][0]} is outside the sensor of {width} x {height} pixels"
+            where = f"at x = {x[far][0]}, y = {y[far][0]} is outside the sensor of {width} x {height} pixels"
             raise InputError(f"{path}: an event {where}", "set `events.sensor` to its width and height, or remove the file")
-        found = integrate(found, cfg.frames, cfg.split_by, height, width)
-    if found.shape != (wanted := (cfg.frames, polarities, height, width)):
-        problem = f"{path}: holds frames (T, P, H, W) = {found.shape}, not {wanted} as the others and `events.frames` say"
+        frames = integrate(frames, cfg.frames, cfg.split_by, height, width)
+    if frames.shape != (wanted := (cfg.frames, polarities, height, width)):
+        problem = f"{path}: holds frames (T, P, H, W) = {frames.shape}, not {wanted} as the others and `events.frames` say"
         raise InputError(problem, "set `events.frames` and `T` to the T of all files, or remove this one")
-    return area_sums(torch.from_numpy(found), size).clamp_(max=cfg.clip).to(torch.uint8).numpy()
+    return area_sums(torch.from_numpy(frames), size).clamp_(max=cfg.clip).to(torch.uint8).numpy()
 
 
 def read_recording(path: Path) -> EventList | np.ndarray:
     """The events in a file, or its frames (T, P, H, W), whole numbers; an InputError where it holds neither."""
-    try:
+    with reading(path, "recording") as file:
+        check_unpacked_size(file)
         if path.suffix.lower() == ".bin":
-            return _checked(path, _from_bin(path))
-        with path.open("rb") as file:  # numpy would not close a damaged one
-            loaded = np.load(file, allow_pickle=False)
-            names = loaded.files if isinstance(loaded, np.lib.npyio.NpzFile) else loaded.dtype.names or ()
-            if "frames" in names:
-                return _whole_frames(path, loaded["frames"])
-            if missing := sorted(set("txyp") - set(names)):
-                problem = f"{path}: lacks {', '.join(missing)}, its arrays are {', '.join(names) or 'without names'}"
-                raise InputError(problem, "save t, x, y and p of the events, or `frames` (T, P, H, W)")
-            return _checked(path, EventList(*(loaded[name] for name in EventList._fields)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found", "put it back or remove it, then prepare the images again") from None
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: not a readable recording ({in_short(error)})", REPLACE) from None
+            return _checked(path, _from_bin(path, file))
+        try:
+            return _from_numpy(path, file)
+        except MemoryError as error:  # of a header that claims more values than the file has
+            raise ValueError(str(error)) from None
 
 
-def _from_bin(path: Path) -> EventList:
-    values = np.fromfile(path, np.uint8)
+def _from_numpy(path: Path, file: IO[bytes]) -> EventList | np.ndarray:
+    beginning = file.read(len(BEGINNINGS[0]))
+    if not beginning.startswith(BEGINNINGS):
+        raise ValueError("neither .npy nor .npz" if beginning else "an empty file")
+    file.seek(0)
+    arrays = np.load(file, allow_pickle=False)
+    names = arrays.files if isinstance(arrays, np.lib.npyio.NpzFile) else arrays.dtype.names or ()
+    if "frames" in names:
+        return _whole_frames(path, arrays["frames"])
+    if missing := sorted(set("txyp") - set(names)):
+        problem = f"{path}: lacks {', '.join(missing)}, its arrays are {', '.join(names) or 'without names'}"
+        raise InputError(problem, "save t, x, y and p of the events, or `frames` (T, P, H, W)")
+    return _checked(path, EventList(*(arrays[name] for name in EventList._fields)))
+
+
+def _from_bin(path: Path, file: IO[bytes]) -> EventList:
+    values = np.frombuffer(file.read(), np.uint8)
     if len(values) % 5:
         raise InputError(f"{path}: is cut off, {len(values):,} bytes are no whole number of events of 5 bytes", REPLACE)
     x, y, high, middle, low = values.reshape(-1, 5).T.astype(np.int64)
@@ -79,13 +85,16 @@ def _checked(path: Path, events: EventList) -> EventList:
         raise InputError(f"{path}: t, x, y and p are not equally long", REPLACE)
     if not len(t):
         raise InputError(f"{path}: holds no events", "remove it")
-    if x.dtype.kind not in "iu" or y.dtype.kind not in "iu" or min(x.min(), y.min()) < 0:
+    # numbers from 2^63 on become negative
+    if x.dtype.kind not in "iu" or y.dtype.kind not in "iu" or min(x.astype(np.int64).min(), y.astype(np.int64).min()) < 0:
         raise InputError(f"{path}: x and y are not whole numbers from 0", "save the column and the row of every event")
     if not np.isin(p, (0, 1)).all():
         values = ", ".join(f"{value:g}" for value in np.unique(p)[:4])
         raise InputError(f"{path}: its polarities are {values}", "save them as 0 (off) and 1 (on), for instance as p > 0")
     t = t.astype(np.float64 if t.dtype.kind == "f" else np.int64)
-    if (back := np.flatnonzero(~(t[1:] >= t[:-1]))).size:  # of times that are no numbers too
+    if not np.isfinite(t).all():
+        raise InputError(f"{path}: its times are not finite", REPLACE)
+    if (back := np.flatnonzero(t[1:] < t[:-1])).size:
         i = back[0]
         raise InputError(f"{path}: time goes back after event {i + 1:,}, from {t[i]} to {t[i + 1]}", "sort its events by t")
     return EventList(t, *(values.astype(np.int64) for values in (x, y, p)))
@@ -107,9 +116,10 @@ def _whole_frames(path: Path, frames: np.ndarray) -> np.ndarray:
 
 def common_sensor(path: Path, events: Events, image_size: int | None) -> tuple[int, int, Events]:
     """Polarities and side of the frames of all recordings, of which ``path`` is one, and ``events`` with its sensor."""
-    found, polarities, sensor = read_recording(path), 2, events.sensor or (NMNIST if path.suffix.lower() == ".bin" else None)
-    if not isinstance(found, EventList):
-        polarities, sensor = found.shape[1], [found.shape[3], found.shape[2]]
+    recording, polarities = read_recording(path), 2
+    sensor = events.sensor or (NMNIST if path.suffix.lower() == ".bin" else None)
+    if not isinstance(recording, EventList):
+        polarities, sensor = recording.shape[1], [recording.shape[3], recording.shape[2]]
     if sensor is None:
         problem = f"`events.sensor` = null: {path} is a list of events, which does not say the size of the sensor"
         raise InputError(problem, "set it to width and height in pixels, such as [128, 128]")

@@ -3,17 +3,16 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, endings_of, is_in_files, list_images
-from gee_core.data.image_files import Form, as_array, checksums, common_form, decoded, in_order
+from gee_core.data.folders import endings_of, is_in_files, list_images
+from gee_core.data.image_files import Form, Result, as_array, checksums, common_form, decoded, in_order
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
 from gee_core.data.splits import part_of, split_files, split_off
@@ -22,6 +21,9 @@ from gee_core.errors import InputError
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
+
+BATCH = 256
+"""Files that a worker process decodes at once."""
 
 IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
@@ -32,8 +34,8 @@ def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Sour
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
-    found = _digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
-    source, class_names, train, test = found
+    images = _digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
+    source, class_names, train, test = images
     train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
     test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
     return Source(source, class_names, train, test)
@@ -49,8 +51,7 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
     """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet."""
     root = Path(cfg.path)
     if is_in_files(cfg):
-        listing = list_images(root, endings_of(cfg.events))
-        return [root / file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+        return [root / file for file in list_images(root, endings_of(cfg.events)).all_files]
     return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
 
@@ -86,46 +87,34 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
             f"set `dataset` to {'folder' if cfg.events is None else 'events'}",
         )
-    files, holdout, test_files = split_files(listing, cfg)
-    form = common_form(root, files.files + test_files.files, cfg.image_size, cfg.events)
-    parts = (files, test_files)
+    train, holdout, test = split_files(listing, cfg)
+    n, files = len(train.files), train.files + test.files
+    form = common_form(root, files, cfg.image_size, cfg.events)
+    labels, test_labels = torch.tensor(train.labels), torch.tensor(test.labels)
     if cfg.stream:
-        contents, of_form = _contents(root, parts, form, on_progress), (form.image_size, form.in_channels, form.events)
-        train, test = (StreamedImages(as_array(p.files), torch.tensor(p.labels), root, *of_form) for p in parts)
-        return Source(cfg.path, listing.class_names, train, test, holdout, contents, form.events)
-    packed, packed_test = _decode_all(root, parts, form, on_progress)
+        digests = [digest for batch in _each_batch(partial(checksums, form), root, files, on_progress) for digest in batch]
+        contents = tuple(hashlib.sha256("".join(part).encode()).hexdigest() for part in (digests[:n], digests[n:]))
+        streamed = StreamedImages(as_array(train.files), labels, root, form.image_size, form.in_channels, form.events)
+        streamed_test = replace(streamed, names=as_array(test.files), labels=test_labels)
+        return Source(cfg.path, listing.class_names, streamed, streamed_test, holdout, contents, form.events)
+    _check_fits(len(files), form)
+    images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
+    for part, batch in zip(images.split(BATCH), _each_batch(partial(decoded, form), root, files, on_progress), strict=True):
+        part[:] = batch
+    packed, packed_test = PackedImages(images[:n], labels), PackedImages(images[n:], test_labels)
     where = IN_FOLDERS if form.events is None else OF_EVENTS
     return Source(where, listing.class_names, packed, packed_test, holdout, events=form.events)
 
 
-def _contents(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> tuple[str, ...]:
-    """For each part the SHA-256 over its files' checksums; every file is decoded."""
-    digests = [hashlib.sha256() for _ in parts]
-    for part, _, found in _each_batch(partial(checksums, form), root, parts, on_progress):
-        digests[part].update("".join(found).encode())
-    return tuple(digest.hexdigest() for digest in digests)
-
-
-def _decode_all(root: Path, parts: tuple[FileList, ...], form: Form, on_progress: Progress | None) -> list[PackedImages]:
-    _check_fits(sum(len(part.files) for part in parts), form)
-    images = [torch.empty(len(part.files), *form.shape, dtype=torch.uint8) for part in parts]
-    for part, indices, batch in _each_batch(partial(decoded, form), root, parts, on_progress):
-        images[part][indices[0] : indices[-1] + 1] = batch
-    return [PackedImages(pixels, torch.tensor(part.labels)) for pixels, part in zip(images, parts, strict=True)]
-
-
 def _each_batch(
-    work: Callable[[list[Path]], Any], root: Path, parts: tuple[FileList, ...], on_progress: Progress | None
-) -> Iterator[tuple[int, Tensor, Any]]:
-    """For each batch of files, one part after the other: number of the part, indices in it, and what ``work`` made of them."""
-    total, done = sum(len(part.files) for part in parts), 0
-    for number, part in enumerate(parts):
-        batches = torch.arange(len(part.files)).split(256)
-        for indices, result in zip(batches, in_order(work, as_array(part.files), root, batches), strict=True):
-            yield number, indices, result
-            done += len(indices)
-            if on_progress is not None:
-                on_progress(done, total)
+    work: Callable[[Sequence[Path]], Result], root: Path, files: Sequence[str], on_progress: Progress | None
+) -> Iterator[Result]:
+    """``work`` of the ``files``, BATCH after BATCH."""
+    batches = torch.arange(len(files)).split(BATCH)
+    for indices, result in zip(batches, in_order(work, as_array(files), root, batches), strict=True):
+        yield result
+        if on_progress is not None:
+            on_progress(int(indices[-1]) + 1, len(files))
 
 
 def _check_fits(n: int, form: Form) -> None:

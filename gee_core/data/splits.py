@@ -63,9 +63,10 @@ def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[
 
 def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
     """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for."""
-    train, val, test = listing.train, listing.val, listing.test
+    train, val, test = (listing.files(split) for split in ("train", "val", "test"))
+    assert train is not None
     if val is None:
-        _check_smallest_class(listing, cfg)
+        _check_smallest_class(listing, train, cfg)
     if test is None:
         split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "test_share")
         train, test = train.without(split), train.subset(split)
@@ -89,10 +90,10 @@ def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, setting: str,
     )
 
 
-def _check_smallest_class(listing: Listing, cfg: PrepareConfig) -> None:
+def _check_smallest_class(listing: Listing, train: FileList, cfg: PrepareConfig) -> None:
     """Refuse a class with too few images to be in every part, since no shares of them would do."""
-    parts = ["training", "the hold-out", *(["the test images"] if listing.test is None else [])]
-    counts = torch.bincount(torch.tensor(listing.train.labels))
+    parts = ["training", "the hold-out", *([] if "test" in listing.splits else ["the test images"])]
+    counts = torch.bincount(torch.tensor(train.labels))
     if (fewest := int(counts.min())) < len(parts):
         name = listing.class_names[int(counts.argmin())]
         has = f"class {name!r} has {fewest} image{'' if fewest == 1 else 's'}, at least {len(parts)} are needed"

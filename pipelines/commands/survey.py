@@ -14,19 +14,9 @@ import numpy as np
 import torch
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import (
-    RECORDINGS,
-    ByClass,
-    Layout,
-    files_by_class,
-    find_layout,
-    listing_of,
-    problems,
-    unread,
-    walk,
-)
+from gee_core.data.folders import RECORDINGS, Listing, list_all, problems, unread, walk
 from gee_core.data.frames import EventList
-from gee_core.data.image_files import Form, Header, as_array, decode_image, header, in_order, mixed_depths
+from gee_core.data.image_files import Form, Header, decode_image, each_file, header, mixed_depths
 from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.recordings import read_recording
@@ -86,14 +76,14 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     root, found = Path(cfg.path), Survey(cfg.path)
     endings = Counter(Path(name).suffix.lower() or name for _, _, names in walk(root) for name in names)
     of_events = endings.keys() & set(RECORDINGS) and not endings.keys() & set(EXTENSIONS)
-    layout = find_layout(root, RECORDINGS if of_events else EXTENSIONS)
-    by_class = {name: files_by_class(path, root, layout.endings) for name, path in layout.splits.items()}
-    found.problems = [str(problem) for problem in problems(layout, by_class)]
-    ignored = {end: count for end, count in endings.items() if not end.endswith(layout.endings)}
+    read = RECORDINGS if of_events else EXTENSIONS
+    listing = list_all(root, read)
+    found.problems = [str(problem) for problem in problems(listing, read)]
+    ignored = {end: count for end, count in endings.items() if not end.endswith(read)}
     found.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
     found.unread = unread(root)
-    train, test = _split(found, cfg, layout, by_class)
-    files = [name for each in by_class.values() for names in each.values() for name in names]
+    train, test = _split(found, cfg, listing)
+    files = listing.all_files
     if of_events:
         found.duplicates = _duplicates(root, train, test, on_progress)
         return _look_at_recordings(found, cfg, root, files, on_progress)
@@ -122,20 +112,20 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     return found
 
 
-def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str, ByClass]) -> tuple[list[str], list[str]]:
+def _split(found: Survey, cfg: PrepareConfig, listing: Listing) -> tuple[list[str], list[str]]:
     """Fill in ``splits`` and ``counts``; the training and test images, none where they cannot be split."""
-    train = "class folders" if layout.train == layout.root else f"{layout.train.name}/"
+    folders = {split: f"{path.name}/" for split, path in listing.splits.items()}
+    train = "class folders" if listing.splits["train"] == listing.root else folders["train"]
     share = f"{100 * cfg.test_share:g} % of all (prepare.test_share)"
-    holdout_share = f"{100 * cfg.holdout:g} % of {train if layout.test else 'the rest'} (prepare.holdout)"
+    holdout_share = f"{100 * cfg.holdout:g} % of {train if 'test' in folders else 'the rest'} (prepare.holdout)"
     found.splits = {
         "train": train,
-        "hold-out": f"{layout.val.name}/" if layout.val else holdout_share,
-        "test": f"{layout.test.name}/" if layout.test else share,
+        "hold-out": folders.get("val", holdout_share),
+        "test": folders.get("test", share),
     }
-    found.counts = {name: {cls: len(files) for cls, files in each.items()} for name, each in by_class.items()}
+    found.counts = {name: {cls: len(files) for cls, files in each.items()} for name, each in listing.by_class.items()}
     if found.problems:
         return [], []
-    listing = listing_of(by_class)
     try:
         train_files, holdout, test_files = split_files(listing, cfg)
         if holdout is None:
@@ -157,7 +147,7 @@ def _split(found: Survey, cfg: PrepareConfig, layout: Layout, by_class: dict[str
 def _look(decode_all: bool, path: Path) -> Seen:
     head, colour = header(path), None
     if decode_all:
-        pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3, True))  # it may show nothing else
+        pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3))  # it may show nothing else
         corner_C = pixels_CHW[:, 0, 0]
         colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
     return head, colour
@@ -223,22 +213,9 @@ def _digest(path: Path) -> bytes:
 
 
 def _each(
-    work: Callable[[Path], Any], root: Path, files: Sequence[str], what: str, on_progress: Progress
+    look: Callable[[Path], Any], root: Path, files: Sequence[str], what: str, on_progress: Progress
 ) -> Iterator[tuple[str, Any]]:
-    """Each of the ``files``, and ``work`` of it, or the InputError that it raises."""
-    done = 0
-    batches = torch.arange(len(files)).split(64) if files else ()
-    for results in in_order(partial(_all, work), as_array(files), root, batches):
-        yield from zip(files[done : done + len(results)], results, strict=True)
-        done += len(results)
+    """Each of the ``files``, and ``look`` of it, or the InputError that it raises."""
+    for done, seen in enumerate(each_file(look, root, files), 1):
+        yield seen
         on_progress(what, done, len(files))
-
-
-def _all(work: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
-    found = []
-    for path in paths:
-        try:
-            found.append(work(path))
-        except InputError as error:
-            found.append(error)
-    return found

@@ -229,7 +229,7 @@ def expected_images(cfg: PrepareConfig) -> ExpectedImages:
 
     root = Path(cfg.path)
     listing = list_images(root, endings_of(cfg.events))
-    files = [file for part in (listing.train, listing.val, listing.test) if part for file in part.files]
+    files = listing.all_files
     if cfg.events is not None:
         form = common_form(root, files, cfg.image_size, cfg.events)
         return ExpectedImages(len(listing.class_names), form.in_channels, form.image_size, events=form.events)

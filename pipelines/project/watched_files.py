@@ -24,13 +24,13 @@ def check_raw_folder(cfg: PrepareConfig) -> None:
 
 def check_links(cfg: PrepareConfig) -> None:
     """Check that the folders of splits and classes are no links: DVC looks through `prepare.path` and the files alone."""
-    from gee_core.data.folders import find_layout, is_in_files, linked_folders  # loads Pillow
+    from gee_core.data.folders import is_in_files, linked_folders  # loads Pillow
 
     if not is_in_files(cfg):
         return
     path = Path(cfg.path)
 
-    if found := linked_folders(find_layout(path)):
+    if found := linked_folders(path):
         names = f"{shlex.quote(os.path.abspath(path))} {shlex.quote(f'{path}-linked')}"
         more = f" (as are {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(

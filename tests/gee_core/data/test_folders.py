@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from gee_core.data.folders import find_layout, linked_folders, list_images, unread
+from gee_core.data.folders import linked_folders, list_images, unread
 from gee_core.errors import InputError
 
 TWO = {"cat": 2, "dog": 3}
@@ -13,9 +13,9 @@ def test_classes_are_the_sorted_folder_names_and_files_follow_them(make_folder):
     root = make_folder({"dog": 1, "cat": 2}, {"cat": 1, "dog": 1})
     listing = list_images(root)
     assert listing.class_names == ("cat", "dog")
-    assert listing.train.files == ["train/cat/000.png", "train/cat/001.png", "train/dog/000.png"]
-    assert listing.train.labels == [0, 0, 1]
-    assert listing.test.files == ["test/cat/000.png", "test/dog/000.png"]
+    assert listing.files("train").files == ["train/cat/000.png", "train/cat/001.png", "train/dog/000.png"]
+    assert listing.files("train").labels == [0, 0, 1]
+    assert listing.files("test").files == ["test/cat/000.png", "test/dog/000.png"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,8 @@ def test_where_the_splits_are_follows_from_the_names_of_the_folders(make_folder,
         shutil.copytree(source, root / name)
     listing = list_images(root)
     assert listing.class_names == ("cat", "dog")
-    for found, name in ((listing.train, train), (listing.val, val), (listing.test, test)):
+    for split, name in (("train", train), ("val", val), ("test", test)):
+        found = listing.files(split)
         assert (found and found.files[0]) == (name and os.path.normpath(f"{name}/cat/000.png"))
         assert found is None or found.labels == [0, 0, 1, 1, 1]
 
@@ -54,7 +55,7 @@ def test_extensions_count_in_any_case_and_other_and_hidden_files_and_folders_do_
     for hidden in (".ipynb_checkpoints", ".Trash-1000/files", "deeper/.thumbnails"):
         (cat / hidden).mkdir(parents=True)
         (cat / hidden / "f.png").write_bytes(b"")
-    found = {name.removeprefix("train/cat/") for name in list_images(root).train.files if "cat" in name}
+    found = {name.removeprefix("train/cat/") for name in list_images(root).files("train").files if "cat" in name}
     assert found == {"000.png", "001.png", "a.JPEG", "b.Jpg", "c.BMP", "d.WebP", "deeper/e.PNG"}
 
 
@@ -63,11 +64,11 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     shutil.move(root / "train/cat", tmp_path / "elsewhere")
     (root / "train/cat").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "link").symlink_to(root)
-    assert list_images(tmp_path / "link").train.files[0] == "train/cat/000.png"
+    assert list_images(tmp_path / "link").files("train").files[0] == "train/cat/000.png"
     shutil.move(root / "test", tmp_path / "others")
     (root / "test").symlink_to(tmp_path / "others")
     (root / "train/dog/more").symlink_to(root / "train/cat")
-    found = linked_folders(find_layout(tmp_path / "link"))
+    found = linked_folders(tmp_path / "link")
     assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
 
 

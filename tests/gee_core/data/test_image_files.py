@@ -31,8 +31,8 @@ def test_grey_modes_are_grey_and_keep_their_values(tmp_path, mode):
         expected = np.asarray(image.convert("L"))
     path = save(tmp_path / "a.png", image)
     assert header(path).size == "8x8" and header(path).is_grey
-    np.testing.assert_array_equal(decode_image(path, Form(8, 1, False))[0], expected)
-    np.testing.assert_array_equal(decode_image(path, Form(8, 3, False)), np.stack([expected] * 3))
+    np.testing.assert_array_equal(decode_image(path, Form(8, 1))[0], expected)
+    np.testing.assert_array_equal(decode_image(path, Form(8, 3)), np.stack([expected] * 3))
 
 
 def test_transparent_and_palette_images_become_rgb(tmp_path):
@@ -45,8 +45,8 @@ def test_transparent_and_palette_images_become_rgb(tmp_path):
     path = tmp_path / "palette.png"
     palette.save(path, transparency=bytes(range(16)))
     assert not header(path).is_grey
-    np.testing.assert_array_equal(decode_image(path, Form(8, 3, False)), expected)
-    rgba = decode_image(save(tmp_path / "rgba.png", with_alpha), Form(8, 3, False))
+    np.testing.assert_array_equal(decode_image(path, Form(8, 3)), expected)
+    rgba = decode_image(save(tmp_path / "rgba.png", with_alpha), Form(8, 3))
     np.testing.assert_array_equal(rgba, np.asarray(colours).transpose(2, 0, 1))
 
 
@@ -61,8 +61,8 @@ def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
             upright = ImageOps.exif_transpose(found) if 1 <= how <= 8 else found.copy()
         assert header(path).size == f"{upright.width}x{upright.height}" == ("8x12" if 5 <= how <= 8 else "12x8")
         upright.save(tmp_path / "upright.png", exif=Image.Exif())
-        expected = decode_image(tmp_path / "upright.png", Form(8, 1, True))
-        np.testing.assert_array_equal(decode_image(path, Form(8, 1, True)), expected)
+        expected = decode_image(tmp_path / "upright.png", Form(8, 1))
+        np.testing.assert_array_equal(decode_image(path, Form(8, 1)), expected)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 24), (24, 40), (6, 5), (33, 33)])
@@ -70,7 +70,7 @@ def test_resizing_is_torchvisions_of_the_shorter_side_and_a_centre_crop(tmp_path
     values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(values)
     expected = TF.center_crop(TF.resize(image, [12], antialias=True), [12, 12])
-    found = decode_image(save(tmp_path / "a.png", image), Form(12, 3, True))
+    found = decode_image(save(tmp_path / "a.png", image), Form(12, 3))
     np.testing.assert_array_equal(found, np.asarray(expected).transpose(2, 0, 1))
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_an_input_error_that_names_it(tmp_path, content, reaso
     path = save(tmp_path / "a.png", Image.effect_noise((64, 64), 100))
     path.write_bytes(path.read_bytes()[:600] if content == "truncated" else content)
     with pytest.raises(InputError, match=rf"a\.png: not a readable image \({reason}\): replace or remove it$"):
-        decode_image(path, Form(64, 3, False))
+        decode_image(path, Form(64, 3))
 
 
 @pytest.mark.parametrize("limit", [(pixels, "MAX_PIXELS", 63), (Image, "MAX_IMAGE_PIXELS", 20)], ids=["ours", "Pillow's"])
@@ -91,7 +91,7 @@ def test_a_decompression_bomb_is_an_input_error_that_names_it(tmp_path, monkeypa
     path = save(tmp_path / "bomb.png", Image.fromarray(GREY))
     monkeypatch.setattr(*limit)
     with pytest.raises(InputError, match=r"bomb\.png: has more pixels than is safe"):
-        decode_image(path, Form(8, 1, False))
+        decode_image(path, Form(8, 1))
 
 
 def lose_worker(*_):
@@ -109,7 +109,7 @@ def test_a_lost_loader_worker_is_one_message_that_names_the_variable(tmp_path, m
     monkeypatch.setattr(decode_module, "decode_image", what)
     before = set(multiprocessing.active_children())
     with pytest.raises(InputError) as caught:
-        list(in_order(partial(decoded, Form(8, 1, False)), as_array(["a.png", "b.png"]), tmp_path, torch.arange(2).split(1)))
+        list(in_order(partial(decoded, Form(8, 1)), as_array(["a.png", "b.png"]), tmp_path, torch.arange(2).split(1)))
     assert "\n" not in str(caught.value)
     assert set(multiprocessing.active_children()) <= before
     assert "no space in shared memory" in str(caught.value) and "set GEE_LOADER_WORKERS=0 or fewer than 2" in str(caught.value)
@@ -119,7 +119,7 @@ def test_images_of_16_bits_among_others_of_8_are_refused_and_alone_they_are_grey
     names = ["a.png", "b.png"]
     for name in names:
         save(tmp_path / name, Image.fromarray(GREY.astype(np.uint16) * 257))
-    assert common_form(tmp_path, names, None) == Form(8, 1, False)
+    assert common_form(tmp_path, names, None) == Form(8, 1)
     save(tmp_path / "b.png", Image.fromarray(GREY))
     with pytest.raises(InputError, match=r"1 of 2 images have 16 bits per pixel, such as a\.png, .*: save all of them with 8"):
         common_form(tmp_path, names, 8)
