@@ -59,17 +59,15 @@ class Prepared:
 
 
 def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, ...], std: tuple[float, ...]) -> Meta:
-    """Write everything beside ``folder``, flush it, then rename it; InputError where the disk is full or not writable."""
+    """Write everything next to ``folder``, flush it, then rename it; InputError where the disk is full or not writable."""
     train, test, n_classes = data.train, data.test, len(data.class_names)
     assert data.holdout is not None
-    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    partial = folder.with_name(f".{folder.name}.partial")
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _put_back(old, folder)
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        partial.mkdir(parents=True)
     try:
-        of_train, of_test = data.contents or (None, None)
+        of_train, of_test = data.contents or ("", "")
         checksums = _write_images(partial, "train", train, of_train) | _write_images(partial, "test", test, of_test)
         _write_array(partial / "holdout.npy", data.holdout)
         meta = Meta(
@@ -92,14 +90,12 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
         write_json(partial / "meta.json", meta.model_dump())
         with writing(folder):
             if folder.exists():
-                folder.rename(old)
+                shutil.rmtree(folder)
             partial.rename(folder)
             flush_folder(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        _put_back(old, folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
     return meta
 
 
@@ -113,19 +109,11 @@ def load_prepared(folder: Path) -> Prepared:
     return Prepared(meta, train, test, _read_array(folder / "holdout.npy"))
 
 
-def _put_back(old: Path, folder: Path) -> None:
-    """Undo the first of the two renames if the second did not happen, in this run or in one that was killed."""
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages, contents: str | None) -> dict[str, str]:
+def _write_images(folder: Path, split: str, images: PackedImages | StreamedImages, contents: str) -> dict[str, str]:
     _write_array(folder / f"{split}_labels.npy", images.labels)
     if isinstance(images, PackedImages):
         _write_array(folder / f"{split}_images.npy", images.images)
         return {}
-    assert contents is not None
     if any("\n" in name for name in images.files):
         raise InputError(f"{images.root}: a file name holds a line break", "rename it")
     write_atomically(folder / f"{split}_files.txt", b"".join(name + b"\n" for name in images.names.tolist()))

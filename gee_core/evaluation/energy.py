@@ -91,12 +91,12 @@ def measure_energy(
             counter.begin(x, steps, frames)
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
                 on_output(_run(plain, x, steps, frames))
-    for number, counted in enumerate(from_all(counter.counted(), rank)):
+    for number, counts in enumerate(from_all(counter.counts, rank)):
         if number != rank.number:
-            counter.add(*counted)
+            counter.counts.add(counts)
     activity = counter.result()
-    own, decoded = (sum(tensor.nbytes for tensor in [*n.parameters(), *n.buffers()]) for n in (net, plain))
-    activity.footprint, activity.footprint_decoded = own if genomes(net) else decoded, decoded
+    stored, decoded = (sum(tensor.nbytes for tensor in [*n.parameters(), *n.buffers()]) for n in (net, plain))
+    activity.footprint, activity.footprint_decoded = stored if genomes(net) else decoded, decoded
     return activity
 
 

@@ -50,7 +50,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     Raises:
         ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
         InputError: a size is neither given nor known.
-        ValueError: ``pool`` is unknown, or the network takes images of other channels.
+        ValueError: ``pool`` is unknown, a size is below 1, or the network takes images of other channels.
 
     Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")

@@ -19,7 +19,7 @@ from onnxscript import opset18 as op
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.errors import ExportError, InputError, in_short
+from gee_core.errors import ExportError, InputError, in_short, whole_number
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.genome.copying import as_written, check_values, running_on, without_logs
 from gee_core.genome.encoding import decode
@@ -120,6 +120,7 @@ def to_onnx(
 
     Raises:
         InputError: torch's exporter or the installed ``onnx`` does not know ``opset``, or a size is neither given nor known.
+        ValueError: a size or ``T`` is below 1.
         ExportError: torch's exporter gives up on the network, it raises on images, its output has another shape, or a weight is
             not finite.
 
@@ -129,7 +130,7 @@ def to_onnx(
         'bytes'
     """
     check_opset(opset)
-    example = torch.zeros(2, *([] if T is None else [T]), *image_shape(net, in_channels, image_size))
+    example = torch.zeros(2, *([] if T is None else [whole_number("T", T)]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
     name = getattr(net, "built_with", {}).get("name") or type(net).__name__

@@ -12,7 +12,7 @@ from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, whole_number
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -63,14 +63,15 @@ def check_unwrapped(net: nn.Module) -> None:
 
 
 def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of the images for ``net``: as given, else those that it was built for."""
+    """(C, H, W) of the images for ``net``: as given, else those that it was built for; ValueError for a size below 1."""
     built_with = getattr(net, "built_with", {})
     C = built_with.get("in_channels") if in_channels is None else in_channels
     H = built_with.get("image_size") if image_size is None else image_size
     if C is None or H is None:
         problem = f"in_channels, image_size: {type(net).__name__} does not say which it is built for"
         raise InputError(problem, "give them as arguments")
-    return C, H, H
+    side = whole_number("image_size", H)
+    return whole_number("in_channels", C), side, side
 
 
 @contextmanager

@@ -20,6 +20,7 @@ def test_an_image_leaves_at_the_first_step_at_which_the_mean_output_is_sure_enou
     assert steps.tolist() == [1, 2, 3]
     torch.testing.assert_close(logits, torch.tensor([[sure, 0], [sure, 0], [0, 1 / 3]]))
     assert exits(o_TBK, odds + 1e-3)[1].tolist() == [2, 3, 3]  # the first is sure of the other class by then
+    assert exits(torch.zeros(2, 1, 2), 0.5)[1].tolist() == [1]  # a probability of the confidence exactly is enough
 
 
 @pytest.mark.parametrize("frames", [(), (4,)], ids=["images", "recordings"])

@@ -149,6 +149,9 @@ def test_an_opset_that_torch_or_onnx_does_not_know_and_sizes_that_nobody_knows_a
             check_opset(opset)
     with pytest.raises(InputError, match="in_channels, image_size: Sequential does not say which it is built for: give them"):
         to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), image_size=8)
+    for size in ({"image_size": 0}, {"in_channels": 0}, {"T": 0}):
+        with pytest.raises(ValueError, match=f"^{next(iter(size))} must be >= 1, got 0$"):
+            to_onnx(lively("cifarnet", 4), **size)
 
 
 @SLOW
