@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -9,23 +10,13 @@ from gee_core.errors import InputError
 TWO = {"cat": 2, "dog": 3}
 
 
-def test_classes_are_the_sorted_folder_names_and_files_follow_them(make_folder):
-    root = make_folder({"dog": 1, "cat": 2}, {"cat": 1, "dog": 1})
-    listing = list_images(root)
-    assert listing.class_names == ("cat", "dog")
-    assert listing.files("train").files == ["train/cat/000.png", "train/cat/001.png", "train/dog/000.png"]
-    assert listing.files("train").labels == [0, 0, 1]
-    assert listing.files("test").files == ["test/cat/000.png", "test/dog/000.png"]
-
-
 @pytest.mark.parametrize(
     ("folders", "train", "val", "test"),
     [
         (("train", "test"), "train", None, "test"),
         (("train", "val"), "train", None, "val"),
         (("train", "val", "test"), "train", "val", "test"),
-        (("Training", "validation", "TESTING"), "Training", "validation", "TESTING"),
-        (("train", "valid", "notes"), "train", None, "valid"),
+        (("Training", "valid", "TESTING", "notes"), "Training", "valid", "TESTING"),
         (("train",), "train", None, None),
         (("cat", "dog"), ".", None, None),
     ],
@@ -41,7 +32,8 @@ def test_where_the_splits_are_follows_from_the_names_of_the_folders(make_folder,
     assert listing.class_names == ("cat", "dog")
     for split, name in (("train", train), ("val", val), ("test", test)):
         found = listing.files(split)
-        assert (found and found.files[0]) == (name and os.path.normpath(f"{name}/cat/000.png"))
+        files = [f"{name}/cat/000.png", f"{name}/cat/001.png", *(f"{name}/dog/00{i}.png" for i in range(3))]
+        assert (found and found.files) == (name and [os.path.normpath(file) for file in files])
         assert found is None or found.labels == [0, 0, 1, 1, 1]
 
 
@@ -95,6 +87,20 @@ def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, me
         shutil.rmtree(root / remove)
     with pytest.raises(InputError, match=message):
         list_images(root)
+
+
+def test_folders_that_are_nested_too_deeply_are_an_input_error(make_folder, monkeypatch):
+    root, depth = make_folder(TWO, TWO), sys.getrecursionlimit() + 100
+    monkeypatch.chdir(root / "train/cat")
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    if sys.version_info < (3, 12):
+        with pytest.raises(InputError, match=r"raw/train/cat: its folders are nested too deeply: put the files"):
+            list_images(root)
+    for _ in range(depth):
+        os.chdir("..")
+        os.rmdir("d")
 
 
 def test_what_looks_like_images_but_is_not_read_is_named(make_folder):

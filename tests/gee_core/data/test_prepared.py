@@ -1,6 +1,5 @@
 import errno
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,16 +10,9 @@ from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
 
-ROOT = Path(__file__).parents[3]
 LABELS = torch.arange(3).repeat(10)
 HOLDOUT = torch.tensor([0, 4, 8, 12, 16, 20])
-PACKED = (
-    "holdout.npy",
-    "test_images.npy",
-    "test_labels.npy",
-    "train_images.npy",
-    "train_labels.npy",
-)
+PACKED = "holdout.npy", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"
 
 
 def packed(n, seed):
@@ -38,12 +30,15 @@ def contents(folder):
 
 
 @pytest.fixture
-def streamed(make_folder):
+def streamed(make_folder, tmp_path):
+    """The training and the test images in `out`, and its meta."""
     root = make_folder({"a": 3, "b": 3}, {"a": 1, "b": 1})
-    train = [f"train/{name}/00{i}.png" for name in "ab" for i in range(3)]
-    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    names = [f"train/{name}/00{i}.png" for name in "ab" for i in range(3)]
+    train = StreamedImages(as_array(names), torch.tensor([0, 0, 0, 1, 1, 1]), root, 8, 3)
     test = StreamedImages(as_array(["test/a/000.png", "test/b/000.png"]), torch.tensor([0, 1]), root, 8, 3)
-    return StreamedImages(as_array(train), labels, root, 8, 3), test
+    data = Source(str(root), ("a", "b"), train, test, torch.tensor([0, 3]), ("of train", "of test"))
+    meta = write_prepared(tmp_path / "out", "folder", data, mean=(0.5,) * 3, std=(0.2,) * 3)
+    return train, test, meta
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
@@ -58,41 +53,20 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert torch.equal(data.holdout, HOLDOUT)
 
 
-@pytest.mark.parametrize("call", [0, 4])
-def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch, call):
+def test_a_failed_write_leaves_nothing_or_what_was_there(tmp_path, monkeypatch):
     write(tmp_path / "old")
     before = contents(tmp_path / "old")
-    flush, calls = module.flush, []
 
     def failing(file):
-        calls.append(0)
-        if len(calls) > call:
+        if file.name.endswith("holdout.npy"):  # the last of the arrays
             raise OSError(errno.ENOSPC, "No space left on device")
-        flush(file)
 
     monkeypatch.setattr(module, "flush", failing)
     for name in ("new", "old"):
-        calls.clear()
         with pytest.raises(InputError, match=r"cannot be written \(no space left on device\): free some space"):
             write(tmp_path / name, train=packed(30, 7))
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert contents(tmp_path / "old") == before
-
-
-def test_a_failure_while_the_folders_are_exchanged_leaves_the_old_one(tmp_path, monkeypatch):
-    write(tmp_path / "out")
-    before, rename = contents(tmp_path / "out"), Path.rename
-
-    def failing(self, target):
-        if self.name == ".out.partial":
-            raise OSError("Input/output error")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="Input/output error"):
-        write(tmp_path / "out", train=packed(30, 7))
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert contents(tmp_path / "out") == before
 
 
 def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
@@ -106,28 +80,23 @@ def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
     assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
 
 
-@pytest.mark.parametrize("name", ["train_labels.npy", "meta.json"])
-def test_a_missing_file_is_named(tmp_path, name):
+@pytest.mark.parametrize("name", PACKED)
+def test_a_file_that_is_damaged_or_gone_is_named(tmp_path, name):
     write(tmp_path / "out")
-    (tmp_path / "out" / name).unlink()
+    path = tmp_path / "out" / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum is not the one in meta"):
+        load_prepared(tmp_path / "out")
+    path.unlink()
     with pytest.raises(InputError, match=rf"out/{name}: not found$"):
         load_prepared(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["holdout.npy", "test_images.npy"])
-def test_a_changed_byte_is_named(tmp_path, name):
+def test_a_meta_that_is_no_json_is_an_input_error(tmp_path):
     write(tmp_path / "out")
-    data = bytearray((tmp_path / "out" / name).read_bytes())
-    data[-1] ^= 1
-    (tmp_path / "out" / name).write_bytes(data)
-    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum is not the one in meta"):
-        load_prepared(tmp_path / "out")
-
-
-@pytest.mark.parametrize("text", ["{", '{"mean": 1}', "\xff"])
-def test_a_damaged_meta_is_an_input_error(tmp_path, text):
-    write(tmp_path / "out")
-    (tmp_path / "out/meta.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "out/meta.json").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"out/meta\.json: damaged \("):
         load_prepared(tmp_path / "out")
 
@@ -145,20 +114,14 @@ def test_candidates_train_on_none_of_the_images_they_are_scored_on(tmp_path):
     assert torch.equal(part.images, data.proxy_train(12).images)
 
 
-def write_streamed(folder, streamed, contents=("of train", "of test")):
-    train, test = streamed
-    data = Source(str(train.root), ("a", "b"), train, test, torch.tensor([0, 3]), contents)
-    return write_prepared(folder, "folder", data, mean=(0.5,) * 3, std=(0.2,) * 3)
-
-
 def test_streamed_images_are_kept_as_a_list_of_files_and_read_back_the_same(tmp_path, streamed):
-    meta = write_streamed(tmp_path / "out", streamed)
+    train, test, meta = streamed
     assert meta.stream
-    assert (tmp_path / "out/train_files.txt").read_text().splitlines() == streamed[0].files
+    assert (tmp_path / "out/train_files.txt").read_text().splitlines() == train.files
     assert not (tmp_path / "out/train_images.npy").exists()
     data = load_prepared(tmp_path / "out")
     assert data.meta == meta
-    for left, right in ((data.train, streamed[0]), (data.test, streamed[1])):
+    for left, right in ((data.train, train), (data.test, test)):
         for (a, k), (b, m) in zip(left.batches(4), right.batches(4), strict=True):
             assert torch.equal(a, b)
             assert torch.equal(k, m)
@@ -166,7 +129,6 @@ def test_streamed_images_are_kept_as_a_list_of_files_and_read_back_the_same(tmp_
 
 
 def test_streamed_images_that_changed_or_went_since_are_an_input_error(tmp_path, streamed):
-    write_streamed(tmp_path / "out", streamed)
     image = streamed[0].root / "train/a/001.png"
     image.write_bytes(image.read_bytes() + b"x")
     with pytest.raises(InputError, match=r"raw: its images have changed since they were prepared: prepare them again"):
