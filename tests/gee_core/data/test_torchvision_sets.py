@@ -1,12 +1,10 @@
 import errno
-import hashlib
 import os
-import pickle
-import struct
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+import torch
 from torchvision import datasets
 
 from gee_core.config.datasets import DATASETS
@@ -33,54 +31,28 @@ def test_the_table_names_the_files_of_torchvision(dataset):
     assert files == set(known.files)
 
 
-def write_fashion_mnist(root, n=20):
-    folder = root / "FashionMNIST/raw"
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (2, n, 28, 28), dtype=np.uint8)
-    labels = np.arange(n, dtype=np.uint8) % 10
-    for split, values in zip(("train", "t10k"), images, strict=True):
-        header = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
-        (folder / f"{split}-images-idx3-ubyte").write_bytes(header + values.tobytes())
-        (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, n) + labels.tobytes())
-    return images, labels
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+def test_images_of_torchvision_are_read_channels_first_with_their_classes(dataset, monkeypatch, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 20, 8, 8, 3), dtype=np.uint8)
+    grey = dataset == "fashion_mnist"
 
+    class Stub:
+        """Holds what torchvision's class has read: a tensor (N, H, W), or an array (N, H, W, C), and labels."""
 
-def write_cifar10(root, monkeypatch, n=20):
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (2, n, 3, 32, 32), dtype=np.uint8)
-    labels = [k % 10 for k in range(n)]
-    contents = {
-        name: {"data": values.reshape(n, -1), "labels": labels}
-        for name, values in zip(("data_batch_1", "test_batch"), images, strict=True)
-    }
-    contents["batches.meta"] = {"label_names": [f"class{k}" for k in range(10)]}
-    for name, content in contents.items():
-        (folder / name).write_bytes(pickle.dumps(content))
-    md5 = {name: hashlib.md5(pickle.dumps(content)).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
-    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
-    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
-    return images, labels
+        classes = tuple(f"class{k}" for k in range(10))
 
+        def __init__(self, path, train, download):
+            assert (path, download) == (tmp_path, True)
+            self.data = torch.from_numpy(images[int(train), ..., 0]) if grey else images[int(train)]
+            self.targets = [k % 10 for k in range(20)]
 
-def test_fashion_mnist_on_disk_is_read_without_a_download(tmp_path):
-    images, labels = write_fashion_mnist(tmp_path)
-    source, names, train, test = torchvision_images("fashion_mnist", tmp_path)
-    np.testing.assert_array_equal(train.images[:, 0].numpy(), images[0])
-    np.testing.assert_array_equal(test.images[:, 0].numpy(), images[1])
-    np.testing.assert_array_equal(train.labels.numpy(), labels)
-    assert (source, names[0]) == ("torchvision FashionMNIST", "T-shirt/top")
-
-
-def test_cifar_batches_on_disk_are_read_channels_first(tmp_path, monkeypatch):
-    images, labels = write_cifar10(tmp_path, monkeypatch)
-    _, names, train, test = torchvision_images("cifar10", tmp_path)
-    np.testing.assert_array_equal(train.images.numpy(), images[0])
-    np.testing.assert_array_equal(test.images.numpy(), images[1])
-    assert test.labels.tolist() == labels
-    assert names[3] == "class3"
+    monkeypatch.setattr(datasets, TORCHVISION[dataset], Stub)
+    source, names, train, test = torchvision_images(dataset, tmp_path)
+    channels = images[..., :1] if grey else images
+    np.testing.assert_array_equal(train.images.numpy(), channels[1].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(test.images.numpy(), channels[0].transpose(0, 3, 1, 2))
+    assert test.labels.tolist() == [k % 10 for k in range(20)]
+    assert (source, names[3]) == (f"torchvision {TORCHVISION[dataset]}", "class3")
 
 
 @pytest.mark.parametrize(
