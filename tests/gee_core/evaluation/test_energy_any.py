@@ -73,29 +73,13 @@ def test_draws_of_a_network_are_the_same_in_every_call_and_leave_torchs_generato
     assert 0.2 < first.layers[0].input_rate < 0.8
 
 
-def fires(x: float, threshold: float) -> tuple[nn.Module, torch.Tensor]:
-    """Two layers of ones with a neuron that fires at ``threshold`` between them, and inputs ``x``."""
-    net = nn.Sequential(nn.Linear(6, 4, bias=False), neuron.IFNode(v_threshold=threshold), nn.Linear(4, 2, bias=False))
-    with torch.no_grad():
-        net[0].weight.fill_(1.0)
-    return net, torch.full((2, 6), x)
-
-
-@pytest.mark.parametrize(
-    ("x", "threshold", "first", "second", "spikes"),
-    [
-        (1.0, 3.0, 0.9 * 24, 0.9 * 8, 4),  # all inputs and all neurons are active
-        (0.0, 3.0, 0.0, 0.0, 0),
-        (0.2, 3.0, 4.6 * 24, 0.0, 0),
-    ],
-    ids=["dense spikes", "black", "silent on real input"],
-)
-def test_counts_by_hand(x, threshold, first, second, spikes):
-    activity = measure_energy(*fires(x, threshold))
-    assert [layer.energy_mj(4.6, 0.9) for layer in activity.layers] == pytest.approx([first * 1e-9, second * 1e-9])
-    assert activity.spikes_per_image == spikes
-    assert activity.activation_sparsity == 1 - spikes / 4
-    assert activity.dense == 24 + 8
+@pytest.mark.parametrize("value", [0.5, -1.0])
+def test_one_input_that_is_no_spike_makes_a_layer_multiply(value):
+    spikes, net = torch.tensor([[1.0, 0.0, 0.0, 1.0]]), nn.Sequential(nn.Linear(4, 3), LIF(T=1))
+    assert measure_energy(net, spikes).energy_mj(4.6, 0.9) == pytest.approx(0.9 * 0.5 * 12 * 1e-9)
+    (mixed,) = measure_energy(net, [spikes, spikes * value, spikes]).layers
+    assert not mixed.binary and mixed.spiking == (value == -1.0)
+    assert mixed.energy_mj(4.6, 0.9) == pytest.approx(4.6 * 12 * 1e-9)
 
 
 def test_a_spike_of_minus_one_is_a_spike():

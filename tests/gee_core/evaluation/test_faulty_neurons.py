@@ -7,9 +7,7 @@ from torch import nn
 
 from gee_core.evaluation.faulty_neurons import LEAST_THRESHOLD, add_mismatch, lose_steps, set_spikes, unlike_neurons
 from gee_core.evaluation.hardware_noise import disturbed
-from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
-from tests.gee_core.lively import awake
 from tests.gee_core.own_networks import THREE, lively
 
 T, B, SHAPE = 6, 5, (3, 4, 2)
@@ -59,33 +57,23 @@ def test_neurons_with_mismatch_are_neurons_with_thresholds_of_their_own(decay_in
     expected = lif_loop(currents(), 1.7, decay_input, v_reset, thresholds)
     assert torch.equal(net(currents()), expected)
     assert (nominal != expected).float().mean() > 0.02
-    channels_last = currents().contiguous(memory_format=torch.channels_last)
-    assert torch.equal(net(channels_last), expected)
-    assert torch.equal(
-        net(currents().unflatten(0, (T, B))[:, :2].flatten(0, 1)).unflatten(0, (T, 2)), expected.unflatten(0, (T, B))[:, :2]
-    )
+    assert torch.equal(net(currents().contiguous(memory_format=torch.channels_last)), expected)
+    two = currents().unflatten(0, (T, B))[:, :2].flatten(0, 1)
+    assert torch.equal(net(two).unflatten(0, (T, 2)), expected.unflatten(0, (T, B))[:, :2])
 
 
-def test_spikes_are_dropped_with_their_probability_and_no_silent_neuron_fires():
+@pytest.mark.parametrize("value", [0.0, 1.0], ids=["dropped", "spurious"])
+def test_outputs_are_set_with_their_probability_and_no_other_output_changes(value):
     net = One(LIF(T))
     spikes = net(currents())
-    set_spikes(net, 0.3, 0.0, generators)
-    left, again = net(currents()), net(currents())
-    assert (left <= spikes).all()
-    assert 1 - left.sum() / spikes.sum() == pytest.approx(0.3, abs=0.1)
-    assert not torch.equal(left, again)  # every pass has faults of its own
+    set_spikes(net, 0.3, value, generators)
+    changed, again = net(currents()), net(currents())
+    assert set(changed[changed != spikes].tolist()) == {value}
+    assert (changed != spikes).sum() / (spikes != value).sum() == pytest.approx(0.3, abs=0.1)
+    assert not torch.equal(changed, again)  # every pass has faults of its own
 
 
-def test_silent_neurons_fire_with_their_probability_and_no_spike_is_lost():
-    net = One(LIF(T))
-    spikes = net(currents())
-    set_spikes(net, 0.3, 1.0, generators)
-    more = net(currents())
-    assert (more >= spikes).all()
-    assert (more - spikes).sum() / (spikes == 0).sum() == pytest.approx(0.3, abs=0.1)
-
-
-@pytest.mark.parametrize("n", [1, 2, T])
+@pytest.mark.parametrize("n", [2, T])
 def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
     net = One(LIF(T))
     before = net(currents()).unflatten(0, (T, B))
@@ -97,7 +85,7 @@ def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
 
 
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 1), ("lost_step", 2)])
+@pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 2)])
 @torch.no_grad()
 def test_one_network_in_three_forms_has_the_same_faults(domain, strength):
     single, multi, folded = (disturbed(net, domain, strength, seed=3) for net, _ in map(lively, THREE))
@@ -106,15 +94,6 @@ def test_one_network_in_three_forms_has_the_same_faults(domain, strength):
     assert torch.equal(single(x), folded(x))  # and in the next pass
     clean = lively(THREE[2])[0](x)
     assert not torch.equal(folded(x), clean)
-
-
-@torch.no_grad()
-def test_a_network_without_any_spike_answers_with_the_bias_of_its_head():
-    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    net = awake(build_network("vgg16", 10, 3, 16, None, 0.0625, T=3), x)
-    for domain, strength in (("lost_step", 3), ("dropped", 1.0)):
-        o_TBK = disturbed(net, domain, strength, 0)(x)
-        torch.testing.assert_close(o_TBK, net.head[-1].bias.expand_as(o_TBK))
 
 
 @pytest.mark.parametrize(

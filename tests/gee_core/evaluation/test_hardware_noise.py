@@ -87,25 +87,19 @@ def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same
     for one, other in zip(*drawn.values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
         assert one.std() == pytest.approx(0.5, rel=0.2)
-
-
-@torch.no_grad()
-def test_noise_has_the_sigma_of_its_own_tensor():
-    for scale, mean in ((0.01, 0.0), (3.0, 0.0), (0.1, 2.0)):  # the root mean square, which is no standard deviation
-        x = scale * torch.randn(200, 300, generator=generator(1)) + mean
-        n = (faulty(x, "weights", 0.25, 0, generator()) - x) / x.square().mean().sqrt()
-        assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
+    x = torch.randn(200, 300, generator=generator(1)) + 2.0  # whose root mean square is no standard deviation
+    n = (faulty(x, "weights", 0.25, 0, generator()) - x) / x.square().mean().sqrt()
+    assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
 
 
 def test_the_share_of_stuck_weights_is_the_probability_and_the_others_keep_their_values():
     x = torch.randn(300, 400, generator=generator(1))
-    for p in (0.05, 0.3, 1.0):
-        stuck = faulty(x, "stuck", p, 0, generator())
-        assert (stuck == 0).float().mean() == pytest.approx(p, abs=0.005)
-        assert torch.equal(stuck[stuck != 0], x[stuck != 0])
+    stuck = faulty(x, "stuck", 0.3, 0, generator())
+    assert (stuck == 0).float().mean() == pytest.approx(0.3, abs=0.005)
+    assert torch.equal(stuck[stuck != 0], x[stuck != 0])
 
 
-@pytest.mark.parametrize("p", [1e-3, 0.1, 0.5])
+@pytest.mark.parametrize("p", [1e-3, 0.5])
 def test_what_is_chosen_is_a_share_of_all_and_more_of_it_at_a_larger_probability(p):
     less, more = (chosen((1000, 1001), probability, generator()) for probability in (p, 1.5 * p))
     assert less.float().mean() == pytest.approx(p, rel=0.1)
@@ -124,7 +118,7 @@ def flip_only(monkeypatch, bit, place):
     monkeypatch.setattr(hardware_noise, "chosen", one)
 
 
-@pytest.mark.parametrize(("bit", "value"), [(0, 4), (3, 13), (6, 69), (7, 5 - 128)])
+@pytest.mark.parametrize(("bit", "value"), [(0, 4), (6, 69), (7, 5 - 128)])
 def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, value):
     x = torch.tensor([[127.0, 5.0], [-127.0, 5.0]])  # its scales are 1
     flip_only(monkeypatch, bit, (1, 1))
