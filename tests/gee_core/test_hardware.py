@@ -19,7 +19,7 @@ def test_auto_takes_cuda_where_there_is_one(count, monkeypatch):
     assert Compute.of("cpu", "fp32").device == CPU
 
 
-@pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+@pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:2", 2)])
 def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(name, count, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(InputError, match=rf"`device` = {name}: torch sees {count} CUDA devices: set it to auto or cpu"):
@@ -82,30 +82,23 @@ def test_auto_precision_needs_no_cache_that_can_be_written_and_no_probe_where_bf
     assert again() is torch.float32
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_probe_times_both_passes_of_a_convolution(dtype):
-    assert hardware._milliseconds(dtype) > 0
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("cuda:0", torch.float32), ("cuda:1", torch.bfloat16), ("cuda:2", torch.bfloat16), ("cuda", torch.float32)],
-)
+@pytest.mark.parametrize(("name", "dtype"), [("cuda:1", torch.bfloat16), ("cuda", torch.float32)])
 def test_auto_precision_on_a_gpu_is_that_of_the_gpu_itself(name, dtype, monkeypatch):
-    generations = [7, 8, 9]
+    generations = [7, 8]
 
     def properties(device=None):
         return SimpleNamespace(major=generations[getattr(device, "index", device) or 0], minor=0)
 
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     assert Compute.of(name).dtype is dtype
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_a_named_precision_is_what_matrices_are_multiplied_in(name, dtype):
+def test_a_named_precision_is_what_matrices_are_multiplied_in_and_the_probe_times():
     a = torch.ones(2, 2)
-    with Compute.of("cpu", name).autocast():
-        assert (a @ a).dtype is dtype
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with Compute.of("cpu", name).autocast():
+            assert (a @ a).dtype is dtype
+        assert hardware._milliseconds(dtype) > 0

@@ -9,7 +9,6 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.loop import accuracy_and_loss, for_inference
@@ -84,21 +83,6 @@ def test_processes_that_would_measure_another_network_differ(changed, in_project
             file.write(b" ")
     compare()
     assert keys[0] == keys[1] != keys[2]
-
-
-@pytest.mark.parametrize("measures", [evaluate, robustness])
-def test_processes_are_compared_before_anything_is_measured(measures, in_project, trained, monkeypatch, capsys):
-    folder = in_project()
-    put_trained(folder, trained)
-    monkeypatch.setattr(measuring, "run_key", lambda name, sections, *_: f"{name} {[*sections][2].batch_size}")
-    monkeypatch.setattr(measuring, "check_same", lambda rank, key: pytest.fail("alone there is nothing to compare"))
-    monkeypatch.setattr(measures, "run", lambda *_: (_ for _ in ()).throw(InputError("measured", "do not")))
-    for rank, said in ((Rank(), "measured: do not"), (Rank(0, 2), f"{measures.OUT.name} 10")):
-        monkeypatch.setattr(measuring, "joined", lambda base, rank=rank: nullcontext(replace(FP32, rank=rank)))
-        with pytest.raises(SystemExit):
-            measures.main()
-        assert said in capsys.readouterr().err
-        monkeypatch.setattr(measuring, "check_same", lambda rank, key: (_ for _ in ()).throw(InputError(key)))
 
 
 def test_processes_share_every_image_once():

@@ -35,35 +35,19 @@ def folder(tmp_path):
     return str(tmp_path / "raw")
 
 
-def test_prepared_digits_are_split_and_measured(tmp_path):
-    meta = prepare.run(config(), tmp_path / "out")
+def test_prepared_digits_are_split_by_their_seed_and_measured(tmp_path):
+    for name, seed in (("out", 0), ("again", 0), ("other", 1)):
+        prepare.run(config(split_seed=seed), tmp_path / name)
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+    assert contents(tmp_path / "out")["holdout.npy"] != contents(tmp_path / "other")["holdout.npy"]
     data = load_prepared(tmp_path / "out")
+    meta = data.meta
     assert (meta.dataset, meta.source) == ("digits", "scikit-learn digits")
     assert (meta.n_train, meta.n_test, meta.n_holdout) == (len(data.train), len(data.test), len(data.holdout))
     assert (meta.n_train, meta.n_test, meta.n_holdout) == (200, 50, 40)
     np.testing.assert_allclose(meta.mean, [(data.train.images.double() / 255).mean()])
     share = torch.bincount(data.train.labels) * 0.2
     assert ((torch.bincount(data.holdout_images().labels) - share).abs() < 1).all()
-
-
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
-    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-        prepare.run(config(split_seed=seed), tmp_path / name)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert contents(tmp_path / "one")["holdout.npy"] != contents(tmp_path / "other")["holdout.npy"]
-
-
-def test_a_streamed_folder_agrees_with_the_packed_one(tmp_path, folder):
-    settings = {"dataset": "folder", "path": folder, "image_size": 6, "max_train_images": None}
-    packed = prepare.run(config(**settings), tmp_path / "packed")
-    streamed = prepare.run(config(**settings, stream=True), tmp_path / "streamed")
-    for field in ("class_names", "in_channels", "image_size", "mean", "std", "n_train", "n_test", "n_holdout"):
-        assert getattr(packed, field) == getattr(streamed, field)
-    left, right = (load_prepared(tmp_path / name) for name in ("packed", "streamed"))
-    assert torch.equal(left.holdout, right.holdout)
-    for (a, k), (b, m) in zip(left.train.batches(8), right.train.batches(8), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(k, m)
 
 
 def test_a_folder_that_was_moved_gives_the_same_bytes(tmp_path, folder):
@@ -74,7 +58,7 @@ def test_a_folder_that_was_moved_gives_the_same_bytes(tmp_path, folder):
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
 
-def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
+def test_uneven_classes_an_unused_holdout_and_unread_folders_are_mentioned(tmp_path, folder):
     notes = []
     settings = {"dataset": "folder", "path": folder, "max_train_images": None, "name": "pets"}
     meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
@@ -84,13 +68,11 @@ def test_uneven_classes_and_an_unused_holdout_are_mentioned(tmp_path, folder):
         (tmp_path / "raw/val" / name).mkdir(parents=True)
         for i in range(count):
             Image.new("RGB", (6, 6), (3, i, 7)).save(tmp_path / "raw/val" / name / f"{i}.png")
-    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
     shutil.copytree(tmp_path / "raw/val", tmp_path / "raw/dev")
-    notes.clear()
-    prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
-    assert notes.pop(1) == "not read: 31 images in dev/"
+    meta = prepare.run(config(**settings), tmp_path / "out", on_note=notes.append)
     assert notes == [
         "the 31 images of val/ are the hold-out; prepare.holdout = 0.2 is not used",
+        "not read: 31 images in dev/",
         "the classes are uneven: 'dog' has 40 training images, 3.6 times as many as 'cat' with 11",
     ]
     assert meta.class_counts == (11, 40)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-import gee_core
 from gee_core.errors import ExportError
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.to_nir import to_nir
@@ -34,7 +33,6 @@ CASES = pytest.mark.parametrize(
         ("vgg16", {"decay_input": False, "tau": 1.7}),
         ("resnet19", {"block": "post", "decay_input": False, "v_reset": 0.1}),
         ("resnet18", {"block": "pre", "v_reset": 0.1}),
-        ("resnet34", {"block": "post"}),
         ("mixed", {}),
         ("means", {}),
     ],
@@ -220,24 +218,17 @@ def test_a_max_pool_of_values_that_are_no_spikes_is_refused(name, layer, monkeyp
         to_nir(build_network(name, 5, 1, 16, width=1 / 32), 1, 16)
 
 
-@pytest.mark.parametrize("build", [lambda: nn.Sequential(nn.Conv2d(1, 2, 3)), lambda: gee_core.build_network("a:net", 5, 1, 8)])
-def test_networks_that_are_not_of_the_table_are_refused_by_name(build, own):
-    from tests.gee_core.own_networks import VGG
-
-    gee_core.register_network("a:net", VGG)
-    with pytest.raises(ExportError, match=r"^(Sequential|a:net) cannot be expressed in NIR: only the layers of the table"):
-        to_nir(build(), 1, 8)
+def test_networks_that_are_not_of_the_table_are_refused_by_name():
+    with pytest.raises(ExportError, match=r"^Sequential cannot be expressed in NIR: only the layers of the table"):
+        to_nir(nn.Sequential(nn.Conv2d(1, 2, 3)), 1, 8)
 
 
-def test_weights_that_are_not_finite_and_an_unknown_form_are_refused():
+def test_weights_that_are_not_finite_an_unknown_form_and_a_soft_reset_are_refused():
+    with pytest.raises(ExportError, match="`v_reset` = null: NIR has no soft reset: set `v_reset` to 0"):
+        to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32, v_reset=None), 1, 8)
     net = build_network("cifarnet", 5, 1, 8, width=1 / 32)
     with pytest.raises(ValueError, match="pool must be one of sum, avg, got 'max'"):
         to_nir(net, 1, 8, "max")
     net.body[0].norm_lif.norm.running_mean[0] = torch.nan
     with pytest.raises(ExportError, match=r"^body\.0\.conv has weights that are not finite"):
         to_nir(net, 1, 8)
-
-
-def test_soft_reset_is_refused():
-    with pytest.raises(ExportError, match="`v_reset` = null: NIR has no soft reset: set `v_reset` to 0"):
-        to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32, v_reset=None), 1, 8)
