@@ -32,25 +32,25 @@ class Compute:
 
     @classmethod
     def of(cls, device: str, precision: str = "auto") -> "Compute":
-        """Resolve the names of `base` in params.yaml; InputError where the CUDA device does not exist.
+        """Resolve the names of `base` in params.yaml. InputError where the CUDA device does not exist.
 
         `auto` is CUDA if there is a GPU, and bf16 on a GPU that multiplies it and on a CPU where it is faster.
         On a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        found, n_cuda = torch.device(device), torch.cuda.device_count()
-        if found.type == "cuda" and (found.index or 0) >= n_cuda:
+        chosen, n_cuda = torch.device(device), torch.cuda.device_count()
+        if chosen.type == "cuda" and (chosen.index or 0) >= n_cuda:
             raise InputError(f"`device` = {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu")
-        if found.type == "cuda" and CoreSettings.read().deterministic == "1":
+        if chosen.type == "cuda" and CoreSettings.read().deterministic == "1":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first matrix product
             torch.use_deterministic_algorithms(True)
         bf16 = precision == "bf16"
-        if precision == "auto" and found.type == "cuda":
-            bf16 = torch.cuda.get_device_capability(found)[0] >= 8  # is_bf16_supported looks at the current device alone
+        if precision == "auto" and chosen.type == "cuda":
+            bf16 = torch.cuda.get_device_capability(chosen)[0] >= 8  # is_bf16_supported looks at the current device alone
         elif precision == "auto":
             bf16 = bf16_is_faster()
-        return cls(found, torch.bfloat16 if bf16 else torch.float32)
+        return cls(chosen, torch.bfloat16 if bf16 else torch.float32)
 
     @property
     def number_format(self) -> str:

@@ -44,10 +44,10 @@ def run(
     on_images: Callable[[int], None] = lambda n: None,
     compute: Compute | None = None,
 ) -> tuple[Evaluation, list[dict[str, Any]], list[dict[str, str]]]:
-    """Measure ``net``; returns its numbers, one row per layer, and the actual and predicted class of every test image.
+    """Measure ``net``. Returns its numbers, a row per layer, and the actual and the predicted class of every test image.
 
-    ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` says which of several
-    processes this one is; without it, it measures alone on `base.device`.
+    ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` has the part of this
+    process where several measure together. Without it, this process measures alone on `base.device`.
     """
     cfg, meta = params.evaluate, data.meta
     compute = compute or Compute.of(params.base.device, params.base.precision)
@@ -94,13 +94,13 @@ def run(
 
 
 def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute | None = None) -> list[ExitRow]:
-    """Measure ``net`` with early exit; one row per confidence of `evaluate.exit`. ``compute``: as of ``run``.
+    """Measure ``net`` with early exit. Returns a row per confidence of `evaluate.exit`. ``compute``: as of ``run``.
 
     The energy is that of the images which leave at each step, on as many steps.
     """
-    cfg, normalise, found = params.evaluate, data.meta.normalise, list[ExitRow]()
+    cfg, normalise, rows = params.evaluate, data.meta.normalise, list[ExitRow]()
     if cfg.exit is None:
-        return found
+        return rows
     compute = compute or Compute.of(params.base.device, params.base.precision)
     test, correct = data.test.to(compute.device), dict.fromkeys(cfg.exit, 0)
     steps_of: dict[float, list[torch.Tensor]] = {confidence: [] for confidence in cfg.exit}
@@ -118,8 +118,8 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
                 yield x[:t] if x.ndim == 5 else x
 
     for confidence in cfg.exit:
-        own = [sum(int((steps_B == t).sum()) for steps_B in steps_of[confidence]) for t in range(1, net.T + 1)]
-        counts = torch.tensor([*own, correct[confidence]], dtype=torch.float64, device=compute.device)
+        leave = [sum(int((steps_B == t).sum()) for steps_B in steps_of[confidence]) for t in range(1, net.T + 1)]
+        counts = torch.tensor([*leave, correct[confidence]], dtype=torch.float64, device=compute.device)
         *shares, accuracy = (summed(counts, compute.rank) / len(test)).tolist()
         energy_mj = 0.0
         for t, share in enumerate(shares, 1):
@@ -128,8 +128,8 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
                     activity = measure_energy(net, leaving(confidence, t), compute.dtype, rank=compute.rank)
                 energy_mj += share * activity.energy_mj(cfg.e_mac, cfg.e_ac)
         mean_steps = sum(t * share for t, share in enumerate(shares, 1))
-        found.append(ExitRow(confidence=confidence, accuracy=accuracy, mean_steps=mean_steps, energy_mj=energy_mj))
-    return found
+        rows.append(ExitRow(confidence=confidence, accuracy=accuracy, mean_steps=mean_steps, energy_mj=energy_mj))
+    return rows
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def write_all(
 
 
 def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict[str, Any]]:
-    """Export ``net``; returns the ONNX model, and metrics of its comparison with torch.
+    """Export ``net``. Returns the ONNX model, and metrics of its comparison with torch.
 
     Where torch cannot export an own network: None, and ``problem``, the reason.
     """
@@ -91,17 +91,17 @@ def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) ->
     """How far the ONNX ``model`` and ``net`` agree on some test images: `max_abs_difference` of logits, `agreement`."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     there = for_inference(net)
-    found: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
     expected: list[np.ndarray] = []
     for images, _ in spaced(data.test, n_images).batches(BATCH):
         x = data.meta.normalise(images).contiguous()
-        found += session.run(None, {"images": (x if x.ndim == 4 else x.transpose(0, 1)).numpy()})
+        answers += session.run(None, {"images": (x if x.ndim == 4 else x.transpose(0, 1)).numpy()})
         with torch.no_grad():
             expected.append(there(x).mean(0).numpy())
-    found_NK, expected_NK = np.concatenate(found), np.concatenate(expected)
+    answers_NK, expected_NK = np.concatenate(answers), np.concatenate(expected)
     return {
-        "max_abs_difference": float(np.abs(found_NK - expected_NK).max()),
-        "agreement": float((found_NK.argmax(1) == expected_NK.argmax(1)).mean()),
+        "max_abs_difference": float(np.abs(answers_NK - expected_NK).max()),
+        "agreement": float((answers_NK.argmax(1) == expected_NK.argmax(1)).mean()),
     }
 
 
@@ -116,11 +116,11 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     save_genes(path, net, cfg.genes, card.model_dump(mode="json"))
     rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
     expected, labels = predictions(net, data, compute)
-    found, _ = predictions(rounded, data, compute)
+    predicted, _ = predictions(rounded, data, compute)
     metrics = {
         "genes_bytes": path.stat().st_size,
-        "genes_accuracy": (found == labels).double().mean().item(),
-        "genes_agreement": (found == expected).double().mean().item(),
+        "genes_accuracy": (predicted == labels).double().mean().item(),
+        "genes_agreement": (predicted == expected).double().mean().item(),
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
@@ -135,13 +135,13 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
 def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
     """(predicted classes, labels) of all test images, both (N,)."""
     there = for_inference(net).to(compute.device)
-    found = outputs(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
-    predicted, labels = zip(*((o_TBK.mean(0).cpu().argmax(1), labels.cpu()) for o_TBK, labels in found), strict=True)
+    batches = outputs(there, data.test.to(compute.device), BATCH, data.meta.normalise, compute)
+    predicted, labels = zip(*((o_TBK.mean(0).cpu().argmax(1), labels.cpu()) for o_TBK, labels in batches), strict=True)
     return torch.cat(predicted), torch.cat(labels)
 
 
 def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, Any]:
-    """Write ``net`` to ``file`` as a NIR graph; returns metrics of its comparison, as SpikingJelly reads it, with torch.
+    """Write ``net`` to ``file`` as a NIR graph. Returns metrics of its comparison, as SpikingJelly reads it, with torch.
 
     Where NIR cannot express the network: no file, and ``nir_problem``, the reason.
     """
@@ -181,13 +181,13 @@ def main() -> None:
         s = s.evolved()
         measured, data, cfg, network = read_evaluation(), prepared_images(), s.params.export, s.params.network
         net = load_trained(s.params, data.meta)
-        name, found = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)
+        name, measured_files = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)
         s.track.params(cfg.model_dump())
-        if found.nir_problem:
-            console.print(f"export: no NIR: {found.nir_problem}", soft_wrap=True)
-        write_json(OUT / "metrics.json", found.model_dump(exclude_none=True))
+        if measured_files.nir_problem:
+            console.print(f"export: no NIR: {measured_files.nir_problem}", soft_wrap=True)
+        write_json(OUT / "metrics.json", measured_files.model_dump(exclude_none=True))
         if name is None:
-            console.print(f"export: no ONNX, and no model in MLflow: {found.problem}", soft_wrap=True)
+            console.print(f"export: no ONNX, and no model in MLflow: {measured_files.problem}", soft_wrap=True)
             return
         exported = ExportedModel(
             folder=ONNX.parent,
@@ -195,7 +195,7 @@ def main() -> None:
             register=cfg.register_model,
             dataset=data.meta.dataset,
             digest=data.meta.digest,
-            metrics=measured.model_dump() | found.model_dump(exclude_none=True, exclude={"nir_problem"}),
+            metrics=measured.model_dump() | measured_files.model_dump(exclude_none=True, exclude={"nir_problem"}),
             params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
             | network.model_dump(include={"n_genes", "width", "T"}),
             promote_metric=cfg.promote_metric,

@@ -51,9 +51,10 @@ def run(
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
 ) -> list[NoiseRow]:
-    """Measure ``net``; returns one row (domain, r, seed, accuracy) per kind of noise, strength and noise seed.
+    """Measure ``net``. Returns a row (domain, r, seed, accuracy) per kind of noise, strength and noise seed.
 
-    ``compute`` says which of several processes this one is; without it, it measures alone on `base.device`.
+    ``compute`` has the part of this process where several measure together. Without it, this process measures alone on
+    `base.device`.
     """
     cfg = params.robustness
     compute = compute or Compute.of(params.base.device, params.base.precision)
@@ -93,7 +94,7 @@ def run_hardware(
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
 ) -> list[HardwareRow]:
-    """Measure ``net`` with the defects of hardware; returns one row per domain, strength and draw.
+    """Measure ``net`` with the defects of hardware. Returns a row per domain, strength and draw.
 
     Domains that do not exist for ``net`` are left out. ``compute``: as of ``run``.
     """
@@ -122,16 +123,16 @@ def hardware_domains(params: Params, net: SpikingNetwork) -> tuple[dict[str, lis
     """By domain of `robustness.hardware`: the strengths where it exists for ``net``, and the reason where it does not."""
     strengths = {} if params.robustness.hardware is None else params.robustness.hardware.strengths()
     reasons = {domain: reason for domain in strengths if (reason := unfit(net, domain))}
-    return {domain: found for domain, found in strengths.items() if domain not in reasons}, reasons
+    return {domain: values for domain, values in strengths.items() if domain not in reasons}, reasons
 
 
 def mean_accuracy(rows: list[NoiseRow] | list[HardwareRow], *columns: str) -> dict[tuple[Any, ...], float]:
     """Accuracy by ``columns``, averaged over the draws."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+    draws: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         values: dict[str, Any] = {**row}
-        found.setdefault(tuple(values[column] for column in columns), []).append(row["accuracy"])
-    return {key: float(np.mean(accuracies)) for key, accuracies in found.items()}
+        draws.setdefault(tuple(values[column] for column in columns), []).append(row["accuracy"])
+    return {key: float(np.mean(accuracies)) for key, accuracies in draws.items()}
 
 
 def metrics(noise: list[NoiseRow]) -> dict[str, float]:

@@ -8,6 +8,7 @@ All draws come from a CPU generator and then move to the device, so CPU and CUDA
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ ERASING_TRIES = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """How training images are augmented; zeros and False switch an operation off."""
+    """How training images are augmented. Zeros and False switch an operation off."""
 
     crop_padding: int
     """Width in pixels of the black border that is added before the image is cropped to its size at a random place."""
@@ -39,10 +40,10 @@ class Augment:
     erasing: float
     """Probability that a rectangle of the image is erased."""
     noise: float = 0.0
-    """Greatest norm of the noise that is added, as a fraction of the image's; each image draws its own between 0 and it."""
+    """Greatest norm of the added noise, as a fraction of the norm of the image. Each image draws its norm from 0 on."""
 
     def __call__(self, images_BCHW: Tensor, generator: torch.Generator, place: Place | None = None) -> Tensor:
-        """Crop, flip and RandAugment of uint8 images; erasing and noise follow normalisation, in ``to_input``."""
+        """Crop, flip and RandAugment of uint8 images. Erasing and noise follow normalisation, in ``to_input``."""
         place = place or Place(0, len(images_BCHW))
         if self.crop_padding or self.flip:
             n, padding = len(images_BCHW), self.crop_padding
@@ -86,8 +87,8 @@ def to_input(
 ) -> Tensor:
     """uint8 images → network input, float32 (B, C, H, W), augmented with draws from a CPU ``generator``, resized to ``size``.
 
-    With ``place``, the images are a part of a batch, and get what they would get in the whole one. With ``steps``, recordings
-    get that many frames, sums of their own.
+    With ``place``, the images are a part of a batch, and get the draws that they would get in the whole batch. With ``steps``,
+    recordings get that many frames, each a sum of neighbours.
     """
     if augment is None:
         return resized(normalise(images_BCHW), size)
@@ -108,7 +109,10 @@ def to_input(
 
 
 def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
-    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation, or None for its own; frames by sums of areas."""
+    """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation. Frames are resized by sums of areas.
+
+    A ``size`` of None leaves ``x_BCHW`` as it is.
+    """
     if size is None or size == x_BCHW.shape[-1]:
         return x_BCHW
     if x_BCHW.ndim == 5:
@@ -151,8 +155,10 @@ def rand_augment(images_BCHW: Tensor, magnitude: int, generator: torch.Generator
 class WithoutWaiting(TorchFunctionMode):
     """Context in which ``torch.tensor(numbers, device=…)`` does not wait for the device, as torchvision's transforms would."""
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """``func(*args, **kwargs)``; numbers become a tensor of the host first."""
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """``func(*args, **kwargs)``. Numbers become a tensor of the host first."""
         kwargs = dict(kwargs or {})
         device = kwargs.pop("device", None) if func is torch.tensor else None
         result = func(*args, **kwargs)
@@ -189,8 +195,8 @@ def erased_pixels(x_BCHW: Tensor, probability: float, generator: torch.Generator
 def add_noise(x_BCHW: Tensor, r: float | Tensor, generator: torch.Generator, place: Place | None = None) -> Tensor:
     """x' = x + r·||x||₂/||n||₂·n per image, n ~ N(0, I): the noise's norm is exactly r times the image's (Sec. 4.2).
 
-    ``r`` may be one of each image, (B,). ``generator`` is a CPU generator, so that every device sees the same noise. With
-    ``place``, the images are part of a batch, and get the noise that they would get in the whole one.
+    ``r`` is a number or has a value for each image, (B,). ``generator`` is a CPU generator, so that every device sees the same
+    noise. With ``place``, the images are a part of a batch, and get the noise that they would get in the whole batch.
     """
     place = place or Place(0, len(x_BCHW))
     n = place.of_all(torch.randn(place.of, *x_BCHW.shape[1:], generator=generator), len(x_BCHW)).to(x_BCHW.device)

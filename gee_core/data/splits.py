@@ -20,11 +20,11 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    what = f"`{str(names[0]).rpartition('.')[2]}`" if names else "a stratified part"
+    part = f"`{str(names[0]).rpartition('.')[2]}`" if names else "a stratified part"
     if n > len(labels):
-        raise InputError(f"{what}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
+        raise InputError(f"{part}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
     if n < n_classes:
-        raise InputError(f"{what}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
+        raise InputError(f"{part}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
     quotas = class_quotas(counts, n)
     order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
     by_class = order[labels[order].argsort(stable=True)]
@@ -49,15 +49,15 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``; InputError where a class lacks any."""
-    n, n_classes, what = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
+    n, n_classes, share = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
     if n < n_classes:
-        raise InputError(f"{what}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
+        raise InputError(f"{share}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
     part = stratified_indices(labels, n, seed, *names or (f"prepare.{setting}",))
     left = counts - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(f"{what}: leaves class {bare!r} no image to train on", "lower it, or add images there")
+        raise InputError(f"{share}: leaves class {bare!r} no image to train on", "lower it, or add images there")
     return part
 
 

@@ -36,14 +36,14 @@ def provide(dataset: str, path: Path) -> None:
 
 
 def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
-    """torchvision's data set, downloaded if it is absent; an InputError if it is damaged or cannot be downloaded."""
+    """torchvision's data set, downloaded if it is absent. InputError if it is damaged or cannot be downloaded."""
     kind = getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            found = kind(path, train=train, download=True)
-        if len(found.data) != len(found.targets) or max(map(int, found.targets)) >= len(found.classes):
+            images = kind(path, train=train, download=True)
+        if len(images.data) != len(images.targets) or max(map(int, images.targets)) >= len(images.classes):
             raise ValueError("its labels are not those of its images")
-        return found
+        return images
     except FAILURES as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             where, reason = error.filename or path, os.strerror(error.errno).lower()
@@ -57,7 +57,7 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
         ) from None
 
 
-def _packed(found: "VisionDataset") -> PackedImages:
-    images = torch.as_tensor(found.data)
-    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-    return PackedImages(images.contiguous(), torch.as_tensor(found.targets, dtype=torch.int64))
+def _packed(images: "VisionDataset") -> PackedImages:
+    pixels = torch.as_tensor(images.data)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return PackedImages(pixels.contiguous(), torch.as_tensor(images.targets, dtype=torch.int64))

@@ -3,7 +3,7 @@
     E = E_MAC·FL_stem + E_AC·T·(Σ fr_n·FL_n over convolutions n ≥ 2 + Σ fr_m·FL_m over fully connected layers)
 
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
-(which folds into the convolution before it, or into the thresholds of the neurons behind it) and the neurons themselves count
+(which folds into the convolution before it, or into the thresholds of the neurons after it) and the neurons themselves count
 as free, as in the paper. A stem that reads recordings of event cameras runs at every step. It is charged as a layer that reads
 spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event.
 
@@ -11,6 +11,7 @@ NeuroBench 2.3 counts the connections of active inputs, without those from paddi
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 PICO_TO_MILLI = 1e-9
 E_MAC, E_AC = 4.6, 0.9
@@ -50,7 +51,7 @@ class LayerCount:
     input_sum: float = 0.0
     input_count: int = 0
     output_rate: float | None = None
-    """Mean firing rate of the neurons behind it; None if there are none."""
+    """Mean firing rate of the neurons after it, None without neurons."""
     decode_macs: int = 0
     """Multiply-accumulates of building its weight from genes once."""
     effective: float = 0.0
@@ -74,7 +75,7 @@ class LayerCount:
         """Energy of building the weight once, in mJ."""
         return e_mac * self.decode_macs * PICO_TO_MILLI
 
-    def row(self, e_mac: float, e_ac: float) -> dict:
+    def row(self, e_mac: float, e_ac: float) -> dict[str, Any]:
         """The row of this layer in layers.csv."""
         return {
             "layer": self.layer,
@@ -103,7 +104,7 @@ class Activity:
     layers: list[LayerCount] = field(default_factory=list)
     """In order of execution."""
     spikes_per_image: float = 0.0
-    """Spikes of all neurons, summed over the steps; an output of -1 is one too."""
+    """Spikes of all neurons, summed over the steps. An output of -1 is a spike."""
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
     sums: float = 0.0
@@ -117,12 +118,12 @@ class Activity:
     footprint_decoded: int = 0
     """``footprint`` with weights in place of genes: what a chip holds that decodes them once."""
     not_counted: dict[str, str] = field(default_factory=dict)
-    """Modules with parameters that are neither counted nor free, by name, and what they are: layers of other types, and layers
+    """Modules with parameters that are neither counted nor free, by name, and their types: layers of other types, and layers
     that were not called."""
 
     @property
     def silent(self) -> list[str]:
-        """The layers whose inputs were all zero: no spike reaches them, and they count as free."""
+        """The layers whose inputs were all zero. No spike reaches such a layer, and the layer counts as free."""
         return [layer.layer for layer in self.layers if layer.binary and layer.input_sum == 0]
 
     @property
@@ -140,7 +141,7 @@ class Activity:
         """NeuroBench's ``Dense`` per image: the synaptic operations if all inputs and weights were active."""
         return sum(layer.dense for layer in self.layers)
 
-    def neurobench(self) -> dict:
+    def neurobench(self) -> dict[str, Any]:
         """The metrics under NeuroBench's names: footprint in bytes, sparsities as shares, synaptic operations per image."""
         operations = {"Effective_MACs": self.effective_macs, "Effective_ACs": self.effective_acs, "Dense": self.dense}
         sparsities = {key: getattr(self, key) for key in ("connection_sparsity", "activation_sparsity")}
@@ -155,11 +156,11 @@ class Activity:
         return self.energy_mj(e_mac, e_ac) + sum(layer.decode_energy_mj(e_mac) for layer in self.layers)
 
     def energy_of_sums_mj(self, e_ac: float = E_AC) -> float:
-        """Energy of the residual sums per image in mJ, one accumulate for each addition; ``energy_mj`` leaves it out."""
+        """Energy of the residual sums per image in mJ, an accumulate for each addition. ``energy_mj`` leaves it out."""
         return e_ac * self.sums * PICO_TO_MILLI
 
     def table(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> str:
-        """The layers as text, one line each in order of execution, below a line of titles; energies are per image."""
+        """The layers as text, a line each in order of execution, below a line of titles. Energies are per image."""
         titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy", "fires"
         rows = [titles, *(layer.cells(e_mac, e_ac) for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -168,14 +169,14 @@ class Activity:
         return "\n".join(map("  ".join, lines))
 
     def totals(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> dict[str, str]:
-        """What stands below the table: energy and spikes per image, and what is not counted if there is anything."""
+        """The lines below the table: energy and spikes per image, and the modules that are not counted if there are any."""
         energy = f"{energy_text(self.energy_mj(e_mac, e_ac))} per image (Eq. 17: {e_mac:g} pJ per MAC, {e_ac:g} pJ per AC)"
         if decoding := sum(layer.decode_energy_mj(e_mac) for layer in self.layers):
             energy += f"; {energy_text(decoding)} more with building W"
         if sums := self.energy_of_sums_mj(e_ac):
             energy += f"; {energy_text(sums)} more for the residual sums"
         spikes = f"{self.spikes_per_image:,.1f} per image, firing rate {100 * self.firing_rate:.1f}\N{NO-BREAK SPACE}%"
-        left_out = ", ".join(f"{name} ({what})" for name, what in self.not_counted.items())
+        left_out = ", ".join(f"{name} ({kind})" for name, kind in self.not_counted.items())
         return {"energy": energy, "spikes": spikes} | ({"not counted": left_out} if left_out else {})
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ Generators = Callable[[str], torch.Generator]
 
 
 def chosen(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
-    """A bool tensor of ``shape``, each entry true with probability ``p``; of one generator, a larger ``p`` chooses more."""
+    """A bool tensor of ``shape``, each entry true with probability ``p``. With the same draws, a larger ``p`` chooses more."""
     n = math.prod(shape)
     if p == 0.0:
         return torch.zeros(*shape, dtype=torch.bool)
@@ -46,14 +46,14 @@ def unlike_neurons(net: nn.Module) -> str | None:
 
 
 def add_mismatch(net: nn.Module, sigma: float, generators: Generators) -> None:
-    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²): its (linear) current over 1 + δ."""
+    """Give every neuron of ``net``, in place, the threshold V_th·(1 + δ), δ ~ N(0, σ²): its linear current over 1 + δ."""
     for name, node in _nodes(net):
         node.register_forward_pre_hook(partial(_scale_current, sigma, generators(name), {}))
 
 
 def _scale_current(
-    sigma: float, generator: torch.Generator, factors: dict[torch.Size, Tensor], node: nn.Module, args: tuple
-) -> tuple:
+    sigma: float, generator: torch.Generator, factors: dict[torch.Size, Tensor], node: nn.Module, args: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     x, *others = args
     shape = x.shape[2 if _steps_apart(node) else 1 :]
     if shape not in factors:
@@ -69,7 +69,9 @@ def set_spikes(net: nn.Module, p: float, value: float, generators: Generators) -
         node.register_forward_hook(partial(_set_some, p, value, generators(name)))
 
 
-def _set_some(p: float, value: float, generator: torch.Generator, node: nn.Module, args: tuple, s: Tensor) -> Tensor:
+def _set_some(
+    p: float, value: float, generator: torch.Generator, node: nn.Module, args: tuple[Tensor, ...], s: Tensor
+) -> Tensor:
     if s.ndim == 4:  # drawn in the order of channels-last memory, whatever the layout of s
         B, C, H, W = s.shape
         faulty = chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device)
@@ -83,7 +85,7 @@ def lose_steps(net: SpikingNetwork, n: int, generator: torch.Generator) -> None:
     kept_T = torch.ones(net.T).index_fill(0, torch.randperm(net.T, generator=generator)[:n], 0.0)
     calls: dict[nn.Module, int] = {}
 
-    def silence(node: nn.Module, args: tuple, s: Tensor) -> Tensor:
+    def silence(node: nn.Module, args: tuple[Tensor, ...], s: Tensor) -> Tensor:
         if isinstance(node, LIF):
             kept = kept_T.repeat_interleave(len(s) // net.T)
         elif _steps_apart(node):

@@ -29,7 +29,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[
     names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
     expected = _recorded(plain, {name: name for name in names})
     simulator = import_from_nir(graph, dt=DT).eval()
-    found = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
+    read = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
     same, both, either = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for batch in images.split(16, dim):  # all of whose spikes are kept
         o_TBK = plain(batch)
@@ -40,7 +40,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[
                 outputs.append(o_BK)
         same += int((torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)).sum())
         for name in names:
-            a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, found))
+            a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, read))
             both[name] += int((a & b).sum())
             either[name] += int((a | b).sum())
     layers = {name: both[name] / either[name] if either[name] else 1.0 for name in names}

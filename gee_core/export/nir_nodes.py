@@ -30,7 +30,7 @@ class Signal:
     shape: tuple[int, ...]
     """(C, H, W), or (N,)."""
     factor: float = 1.0
-    """What the values are to be multiplied by: 1/k² behind a sum that stands for a mean."""
+    """The number by which the values are to be multiplied: 1/k² after a sum that stands for a mean."""
     binary: bool = False
     """Whether the values are spikes, 0 or 1."""
 
@@ -48,14 +48,16 @@ class GraphBuilder:
         self.input = Signal(("input",), shape)
         self._pool = pool
 
-    def add(self, name: str, node: nir.NIRNode, x: Signal, shape: tuple[int, ...], **of: float) -> Signal:
+    def add(
+        self, name: str, node: nir.NIRNode, x: Signal, shape: tuple[int, ...], factor: float = 1.0, binary: bool = False
+    ) -> Signal:
         """Add ``node``, which reads ``x`` and puts out ``shape``."""
         self.nodes[name] = node
         self.edges += [(source, name) for source in x.sources]
-        return Signal((name,), shape, **of)  # type: ignore[arg-type]
+        return Signal((name,), shape, factor, binary)
 
     def conv(self, name: str, x: Signal, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Signal:
-        """A convolution without bias, and the batch norm behind it."""
+        """A convolution without bias, and the batch norm after it."""
         weight = conv.weight.detach().double() * x.factor
         bias = weight.new_zeros(len(weight))
         if norm is not None:
@@ -74,7 +76,7 @@ class GraphBuilder:
         return self.add(name, node, x, (C, *size))
 
     def lif(self, name: str, x: Signal, neurons: LIF) -> Signal:
-        """LIF neurons; ExportError where they subtract the threshold when they fire."""
+        """LIF neurons. ExportError where they subtract the threshold when they fire."""
         if neurons.v_reset is None:
             raise ExportError("`v_reset` = null: NIR has no soft reset", "set `v_reset` to 0 and train the network anew")
         assert x.factor == 1
@@ -123,7 +125,7 @@ class GraphBuilder:
             bias, weight = bias + weight @ shift, weight * scale
         return self.add(name, nir.Affine(_array(weight * x.factor), _array(bias)), x, (len(weight),))
 
-    def build(self, x: Signal, metadata: dict) -> nir.NIRGraph:
+    def build(self, x: Signal, metadata: dict[str, float]) -> nir.NIRGraph:
         """The graph whose output is ``x``."""
         self.add("output", nir.Output({"output": np.array(x.shape)}), x, x.shape)
         return nir.NIRGraph(self.nodes, self.edges, metadata)

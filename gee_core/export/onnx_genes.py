@@ -32,8 +32,8 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.bfloat16: TensorProto.BFLOAT16,
 def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
     """The ONNX ``model`` that ``to_onnx`` made of ``net``, with genes in place of the weights, all matrices in ``format``.
 
-    Its weights are those of ``net`` rounded as by ``save_genes``; ValueError for another format. int4 takes a byte per number:
-    ONNX knows it from operator set 21 on only.
+    Its weights are the weights of ``net``, rounded as by ``save_genes``. int4 takes a byte per number, because ONNX knows int4
+    from operator set 21 on only. ValueError for an unknown format.
     """
     if format not in GENE_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
@@ -70,13 +70,13 @@ def _sources(net: nn.Module) -> dict[str, tuple[str, str]]:
     return {f"{conv}.weight": pair for conv, pair in zip(convs, itertools.pairwise(X), strict=True)}
 
 
-def _factor(found: np.ndarray, W: np.ndarray) -> np.ndarray | None:
-    """s (J, 1, …) with ``found`` = s · ``W``, or None if there is none."""
-    if found.shape != W.shape:
+def _factor(exported: np.ndarray, W: np.ndarray) -> np.ndarray | None:
+    """s (J, 1, …) with ``exported`` = s · ``W``, or None where no s fits."""
+    if exported.shape != W.shape:
         return None
-    found_JN, W_JN = found.reshape(len(W), -1).astype(np.float64), W.reshape(len(W), -1).astype(np.float64)
-    s_J = (found_JN * W_JN).sum(1) / np.maximum((W_JN**2).sum(1), np.finfo(np.float64).tiny)
-    if np.abs(s_J[:, None] * W_JN - found_JN).max() > 1e-5 * np.abs(found_JN).max():
+    exported_JN, W_JN = exported.reshape(len(W), -1).astype(np.float64), W.reshape(len(W), -1).astype(np.float64)
+    s_J = (exported_JN * W_JN).sum(1) / np.maximum((W_JN**2).sum(1), np.finfo(np.float64).tiny)
+    if np.abs(s_J[:, None] * W_JN - exported_JN).max() > 1e-5 * np.abs(exported_JN).max():
         return None
     return s_J.astype(np.float32).reshape(-1, *[1] * (W.ndim - 1))
 
@@ -91,12 +91,12 @@ class _Genes:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add an operator with the name of its output; returns that."""
+        """Add an operator with the name of its output. Returns this name."""
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
     def constant(self, name: str, value: Tensor) -> str:
-        """Add a constant; returns its name."""
+        """Add a constant. Returns its name."""
         raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         self.constants[name] = helper.make_tensor(name, TYPES[value.dtype], value.shape, raw, raw=True)
         return name

@@ -186,9 +186,9 @@ def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
             output = plain(image)
     except InputError as error:
         raise ExportError(error.problem, error.remedy) from error
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or output.ndim not in (2, 3) or output.shape[-2] != 1:
-        raise ExportError(f"{name} answers one image with {found}", "its output must be (T, B, K) or (B, K), here with B = 1")
+        raise ExportError(f"{name} answers one image with {form}", "its output must be (T, B, K) or (B, K), here with B = 1")
 
 
 def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ def run(module, call, device, dtype=torch.float32):
     outputs = function(module, *inputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     torch.autograd.backward(outputs, [draw(T * B, 3 + i, t.dtype).to(device) for i, t in enumerate(outputs)])
-    gradients = [t.grad for t in [*inputs, *module.parameters()]]
+    gradients = [t.grad for t in [*inputs, *module.parameters()] if t.grad is not None]  # none of an input that is detached
     return tuple([t.detach().cpu() for t in part] for part in (outputs, gradients, module.norm.buffers()))
 
 

@@ -9,7 +9,9 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCou
 from torch import nn
 
 import gee_core
+from gee_core.evaluation import energy
 from gee_core.evaluation.energy import measure_energy
+from gee_core.rank import Rank
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 
@@ -71,6 +73,17 @@ def test_counts_are_means_over_images_whatever_the_batches(padded):
     assert (activity.spikes_per_image, activity.firing_rate) == (12 / 2, padded.firing_rate / 2)
     assert [layer.input_rate for layer in activity.layers] == [layer.input_rate / 2 for layer in padded.layers]
     assert (activity.silent, measure_energy(Padded(), images[1:]).silent) == ([], ["conv1", "conv2", "fc"])
+
+
+def test_counts_of_processes_add_up_also_where_a_process_has_no_images(padded, monkeypatch):
+    images, shares = torch.cat([IMAGE, torch.ones(1, 1, 2, 2)]), []
+    monkeypatch.setattr(energy, "from_all", lambda counts, rank: [shares.append(counts) or counts])
+    for image in images.split(1):
+        measure_energy(Padded(), image)
+    monkeypatch.setattr(energy, "from_all", lambda counts, rank: [counts, *shares])
+    together = measure_energy(Padded(), [], rank=Rank(0, 3))
+    monkeypatch.undo()
+    assert together == measure_energy(Padded(), images) != padded
 
 
 def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_the_paper(padded):
