@@ -58,7 +58,7 @@ class Compute:
         return str(self.dtype).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager:
-        """Mixed precision; float32 switches it off."""
+        """Mixed precision. float32 switches it off."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
 

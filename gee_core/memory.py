@@ -21,7 +21,7 @@ def full_gpu(message: str) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means that memory ran out, on a GPU or the host; torch's own errors count if torch is loaded."""
+    """Whether ``error`` means that memory ran out, on a GPU or the host. torch's own errors count if torch is loaded."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True

@@ -23,7 +23,7 @@ STATISTICS_SAMPLE = 2_000
 def run(
     cfg: PrepareConfig, out: Path, on_progress: Progress | None = None, on_note: Callable[[str], None] = lambda note: None
 ) -> Meta:
-    """Read the images of ``cfg``, split them, and write them to ``out``; ``on_note`` is told what about them may surprise."""
+    """Read the images of ``cfg``, split them, and write them to ``out``. ``on_note`` is told of what may surprise."""
     source = load_source(cfg, on_progress)
     if source.holdout is None:
         holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "holdout")

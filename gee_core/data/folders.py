@@ -104,7 +104,7 @@ def list_all(root: Path, endings: tuple[str, ...]) -> Listing:
 
 
 def find_splits(root: Path) -> dict[str, Path]:
-    """The folders of the class folders in ``root``, by `train`, `val` and `test`; InputError if none or two are there.
+    """The folders of the class folders in ``root``, by `train`, `val` and `test`. InputError if none or two are there.
 
     `train` is ``root`` itself where it holds the class folders. Without `val` the hold-out is split off the training images,
     without `test` the test images are split off all images.
@@ -180,7 +180,7 @@ def unread(root: Path) -> list[str]:
 
 
 def folders_in(path: Path) -> list[str]:
-    """The names of the folders in ``path``, sorted, without hidden ones; an InputError if ``path`` cannot be read."""
+    """The names of the folders in ``path``, sorted, without hidden ones. An InputError if ``path`` cannot be read."""
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
@@ -198,7 +198,7 @@ def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Ite
 
 
 def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClass:
-    """The image files in the class folders of ``split``, sorted; InputError where there are none, or a name is no text."""
+    """The image files in the class folders of ``split``, sorted. InputError where there are none, or a name is no text."""
     names = folders_in(split)
     if not names:
         raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
@@ -209,7 +209,7 @@ def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClas
 
 
 def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
-    """Files below ``folder`` whose names end so; hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
+    """Files below ``folder`` whose names end so. Hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     files: list[str] = []
 
     def fail(error: OSError) -> None:

@@ -39,7 +39,7 @@ class Form:
     in_channels: int
     """1 (grey) or 3 (RGB)."""
     events: Events | None = None
-    """How recordings become frames; None for images."""
+    """How recordings become frames, None for images."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,14 +69,14 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """Size and mode of an image, without decoding it; an InputError if the file is none."""
+    """Size and mode of an image, without decoding it. An InputError if the file is none."""
     with opened(path) as image:
         width, height = image.size if orientation(image) < 5 else image.size[::-1]
         return Header(width, height, image.mode)
 
 
 def common_form(root: Path, files: Sequence[str], image_size: int | None, events: Events | None = None) -> Form:
-    """The form of all images: grey if every one is, of ``image_size`` or the size that they share; InputError without one."""
+    """The form of all images: grey if every one is, of ``image_size`` or the size that they share. InputError without one."""
     if events is not None:  # the first recording says it
         channels, side, events = common_sensor(root / files[0], events, image_size)
         return Form(side, channels, events)
@@ -109,7 +109,7 @@ def mixed_depths(root: Path, headers: dict[str, Header]) -> InputError | None:
 
 
 def decode_image(path: Path, form: Form) -> np.ndarray:
-    """The image or recording, uint8 of ``form.shape``; InputError where it is damaged, or too large."""
+    """The image or recording, uint8 of ``form.shape``. InputError where it is damaged, or too large."""
     if form.events is not None:
         return decode_recording(path, form.in_channels, form.image_size, form.events)
     with opened(path) as image:
@@ -189,7 +189,7 @@ def as_array(files: Sequence[str]) -> np.ndarray:
 
 
 class _Work(Dataset):
-    """The results of ``work`` by the indices of files; an error message in place of a result if a file cannot be read."""
+    """The results of ``work`` by the indices of files, an error message in place of a result if a file cannot be read."""
 
     def __init__(self, work: Callable[[Sequence[Path]], object], files: np.ndarray, root: Path):
         self._work, self._files, self._root = work, files, root

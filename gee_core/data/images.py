@@ -1,4 +1,4 @@
-"""Labelled images, in memory or in files that are decoded on use, behind one interface.
+"""Labelled images, in memory or in files that are decoded on use, with the same methods.
 
 Recordings of event cameras are images with T frames of P polarities.
 
@@ -64,7 +64,7 @@ class PackedImages:
 
 @dataclass(frozen=True, eq=False)
 class StreamedImages:
-    """Images in files below ``root``, decoded batch by batch in worker processes; never all in memory at once."""
+    """Images in files below ``root``, decoded batch by batch in worker processes, never all in memory at once."""
 
     names: np.ndarray
     """The files, relative to ``root``, as ``as_array`` has them."""
@@ -74,7 +74,7 @@ class StreamedImages:
     image_size: int
     in_channels: int
     events: Events | None = None
-    """How recordings become frames; None for images."""
+    """How recordings become frames, None for images."""
     device: torch.device = CPU
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class StreamedImages:
         return replace(self, device=torch.device(device))
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
-        """As of ``PackedImages``; raises an InputError if a file is missing or damaged."""
+        """As of ``PackedImages``. An InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
         work = partial(decoded, Form(self.image_size, self.in_channels, self.events))
         results = in_order(work, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
@@ -110,7 +110,7 @@ def index_batches(
     device: torch.device | str = "cpu",
     rank: Rank = ALONE,
 ) -> Sequence[Tensor]:
-    """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one; all processes draw alike."""
+    """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one. All processes draw alike."""
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return [batch[rank.share(len(batch))] for batch in order.to(device).split(batch_size)] if n else ()
 

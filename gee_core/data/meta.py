@@ -24,7 +24,7 @@ class Meta(StrictModel):
     dataset: str
     """The name of the images: `prepare.data_name`."""
     source: str
-    """What they come from, not where that lies; for streamed images, the root of the files."""
+    """What they come from, not the place of it. For streamed images, the root of the files."""
     class_names: tuple[str, ...]
     class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     """Training images of each class, with the hold-out."""
@@ -41,9 +41,9 @@ class Meta(StrictModel):
     n_holdout: Positive
     stream: bool
     events: Annotated[Events | None, Field(exclude_if=lambda events: events is None)] = None
-    """How recordings became frames; None for images."""
+    """How recordings became frames, None for images."""
     sha256: dict[str, str]
-    """Of every other file; for streamed images also of their files' names and sizes (`train_images`, `test_images`), which are
+    """Of every other file. For streamed images also of their files' names and sizes (`train_images`, `test_images`), which are
     compared when they are loaded, and of these files' contents (`train_contents`, `test_contents`), which are not."""
 
     @property
@@ -69,7 +69,7 @@ class Meta(StrictModel):
 
 
 def load_meta(folder: Path) -> Meta:
-    """What meta.json in ``folder`` says; an InputError if it is missing or damaged."""
+    """What meta.json in ``folder`` says. An InputError if it is missing or damaged."""
     path = existing(folder / "meta.json")
     try:
         return read_json_model(path, Meta)
@@ -78,7 +78,7 @@ def load_meta(folder: Path) -> Meta:
 
 
 def existing(path: Path) -> Path:
-    """``path``; an InputError if there is no such file."""
+    """``path``. An InputError if there is no such file."""
     if not path.is_file():
         raise InputError(f"{path}: not found")
     return path

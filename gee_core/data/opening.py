@@ -45,7 +45,7 @@ def reading(path: Path, kind: str, name: str | None = None) -> Iterator[IO[bytes
 
 @contextlib.contextmanager
 def opened(path: Path, name: str | None = None) -> Iterator[Image.Image]:
-    """The image in the file ``path``, called ``name``; InputError where it is missing, no image, damaged, or too large."""
+    """The image in the file ``path``, called ``name``. InputError where it is missing, no image, damaged, or too large."""
     with reading(path, "image", name) as file, open_image(file) as image:
         yield image
 

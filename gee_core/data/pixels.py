@@ -44,7 +44,7 @@ class TooManyPixelsError(ValueError):
 
 
 def open_image(file: Path | IO[bytes]) -> Image.Image:
-    """The image in a file, not decoded yet; TooManyPixelsError, or one of DAMAGE where the file is no image."""
+    """The image in a file, not decoded yet. TooManyPixelsError, or one of DAMAGE where the file is no image."""
     bomb = TooManyPixelsError(f"has more pixels than is safe to decode, {MAX_PIXELS:,} (a decompression bomb?)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of bombs, below which our limit is, and of damaged EXIF data
@@ -59,7 +59,7 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
 
 def orientation(image: Image.Image) -> int:
     """How the image is to be turned, by the EXIF data at the head of its file: 1 (not at all) to 8."""
-    if "exif" not in image.info:  # Pillow would decode a PNG to look for more of them behind its pixels
+    if "exif" not in image.info:  # Pillow would decode a PNG to look for more of them after its pixels
         return 1
     with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of data that are damaged
         value = image.getexif().get(0x0112)  # how the camera was held

@@ -1,4 +1,4 @@
-"""The prepared images on disk: arrays, or lists of files, and meta.json; written whole, verified when read."""
+"""The prepared images on disk: arrays, or lists of files, and meta.json. Written whole, verified when read."""
 
 import hashlib
 import os
@@ -23,16 +23,16 @@ class Source:
     """A data set whose images all have one size."""
 
     source: str
-    """What it comes from, not where that lies; for streamed images, the root of the files."""
+    """What it comes from, not the place of it. For streamed images, the root of the files."""
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
     holdout: Tensor | None = None
-    """Indices into ``train`` of the images on which candidates are scored; None until they are split off."""
+    """Indices into ``train`` of the images on which candidates are scored, None until they are split off."""
     contents: tuple[str, ...] = ()
     """Of streamed images: a hash over the contents of the files of ``train``, and one of ``test``."""
     events: Events | None = None
-    """How recordings became frames; None for images."""
+    """How recordings became frames, None for images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Prepared:
 
 
 def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, ...], std: tuple[float, ...]) -> Meta:
-    """Write everything next to ``folder``, flush it, then rename it; InputError where the disk is full or not writable."""
+    """Write everything next to ``folder``, flush it, then rename it. InputError where the disk is full or not writable."""
     train, test, n_classes = data.train, data.test, len(data.class_names)
     assert data.holdout is not None
     partial = folder.with_name(f".{folder.name}.partial")
@@ -100,7 +100,7 @@ def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, 
 
 
 def load_prepared(folder: Path) -> Prepared:
-    """What ``write_prepared`` wrote, mapped into memory; an InputError if a file is missing or damaged."""
+    """What ``write_prepared`` wrote, mapped into memory. An InputError if a file is missing or damaged."""
     meta = load_meta(folder)
     for name, expected in meta.sha256.items():
         if "." in name and sha256(existing(folder / name)) != expected:

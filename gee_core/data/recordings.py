@@ -27,7 +27,7 @@ BEGINNINGS = (b"\x93NUMPY", b"PK")
 
 
 def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.ndarray:
-    """The frames (T, P, S, S) of a file, uint8; an InputError where it is damaged or does not fit the others."""
+    """The frames (T, P, S, S) of a file, uint8. An InputError where it is damaged or does not fit the others."""
     frames = read_recording(path)
     assert cfg.sensor is not None
     width, height = cfg.sensor
@@ -45,7 +45,7 @@ def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.
 
 
 def read_recording(path: Path) -> EventList | np.ndarray:
-    """The events in a file, or its frames (T, P, H, W), whole numbers; an InputError where it holds neither."""
+    """The events in a file, or its frames (T, P, H, W), whole numbers. An InputError where it holds neither."""
     with reading(path, "recording") as file:
         check_unpacked_size(file)
         if path.suffix.lower() == ".bin":

@@ -30,7 +30,7 @@ IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 
 
 def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
-    """The images that ``cfg`` names; InputError where they are missing, damaged, or do not fit ``cfg``."""
+    """The images that ``cfg`` names. InputError where they are missing, damaged, or do not fit ``cfg``."""
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
@@ -48,7 +48,7 @@ def check_streamable(cfg: PrepareConfig) -> None:
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
-    """The files that `load_source` reads, and all others of torchvision's in their folder; none if they are not there yet."""
+    """The files that `load_source` reads, and all of torchvision's in their folder, which may not be there yet."""
     root = Path(cfg.path)
     if is_in_files(cfg):
         return [root / file for file in list_images(root, endings_of(cfg.events)).all_files]

@@ -48,7 +48,7 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
-    """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``; InputError where a class lacks any."""
+    """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``. InputError where a class lacks any."""
     n, n_classes, share = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
     if n < n_classes:

@@ -108,7 +108,7 @@ class Counter:
         self.since_neurons.append(name)
 
     def _runs(self, module: Layer, lead: torch.Size) -> int:
-        """Images times steps of a call with the leading dimensions ``lead``; (B, N, …) with N = B is taken for (T, B, …)."""
+        """Images times steps of a call with the leading dimensions ``lead``. (B, N, …) with N = B is taken for (T, B, …)."""
         if not isinstance(module, nn.Linear):
             return math.prod(lead)
         apart = len(lead) > 1 and (getattr(module, "step_mode", "s") == "m" or lead[1] == len(self.batch))
@@ -126,7 +126,7 @@ class Counter:
         self._add("", sums=branch.numel())
 
     def result(self) -> Activity:
-        """The counts of everything that ran so far; InputError where nothing ran, or an input was not finite."""
+        """The counts of everything that ran so far. InputError where nothing ran, or an input was not finite."""
         numbers = self.counts.numbers
         if not numbers["", "images"]:
             raise InputError("there are no images to count on", "give it a tensor or batches with at least one")

@@ -33,11 +33,11 @@ def measure_energy(
     time_first: bool = False,
     rank: Rank = ALONE,
 ) -> Activity:
-    """Count the operations and spikes of ``net`` on images; ``Activity`` turns them into energy.
+    """Count the operations and spikes of ``net`` on images. ``Activity`` turns them into energy.
 
     Works on any network of SpikingJelly neurons, or of ``LIF``, whichever way its steps run: folded into the batch, apart as
     (T, B, …), or one call of its layers after the other. Counted are convolutions of 1 to 3 dimensions, transposed ones, and
-    fully connected layers; ``Activity.not_counted`` names all other modules that have parameters.
+    fully connected layers. ``Activity.not_counted`` names all other modules that have parameters.
 
     A layer accumulates if its input is 0 and 1 in all images and steps, the first layer too. That is right for event data.
     Normalise black-and-white images as for training, else the stem is several times cheaper than in Eq. 17.
@@ -46,14 +46,14 @@ def measure_energy(
     every batch, and what it draws from torch's global generators is the same in every call.
 
     Args:
-        net: the network; it is not changed.
-        images: one batch (B, …), or an iterable of batches, on the network's device; of a tuple or list, as a ``DataLoader``
+        net: the network, which is not changed.
+        images: one batch (B, …), or an iterable of batches, on the network's device. Of a tuple or list, as a ``DataLoader``
             yields it, the first entry is taken.
         dtype: bfloat16 for autocast, or float32.
         on_output: called with the network's output for every batch, so that the same pass can measure accuracy.
         steps: T, for a network that makes no steps of its own: every image is presented T times, as (T, B, …) if its neurons
             are in step mode ``m``, else in T calls on (B, …), whose outputs are stacked. None: the network is called once.
-        time_first: the batches are (T, B, …), as event data are; the network gets them as it gets ``steps``. A network of
+        time_first: the batches are (T, B, …), as event data are. The network gets them as it gets ``steps``. A network of
             ``build_network`` says it by itself.
         rank: of several processes, each gives its own images, and all get the counts on all images.
 
@@ -101,7 +101,7 @@ def measure_energy(
 
 
 def firing_rates(net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Spikes per neuron and step behind every layer that has neurons, by the layer's name, on one batch ``x`` (B, …)."""
+    """Spikes per neuron and step after every layer that has neurons, by the layer's name, on one batch ``x`` (B, …)."""
     layers = measure_energy(net, x, dtype).layers
     return {layer.layer: layer.output_rate for layer in layers if layer.output_rate is not None}
 
@@ -126,7 +126,7 @@ def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tens
 
 
 def _decoding_costs(net: nn.Module) -> dict[str, int]:
-    """Multiply-accumulates of building each encoded layer's weight, by its name; of none that another module has replaced."""
+    """Multiply-accumulates of building each encoded layer's weight, by its name, without layers that were replaced."""
     names = {module: name for name, module in net.named_modules()}
     costs = [zip(genome.encoded_convs(), genome.decode_macs(), strict=True) for genome in genomes(net)]
     return {names[conv]: macs for conv, macs in itertools.chain(*costs) if conv in names}

@@ -104,7 +104,7 @@ def _change(
 
 
 def faulty(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
-    """``x`` with a defect of weights or genes; its int8 codes have one scale per slice along ``scaled_dim``."""
+    """``x`` with a defect of weights or genes. Its int8 codes have one scale per slice along ``scaled_dim``."""
     if domain in ("weights", "genes"):
         n = torch.randn(x.shape, generator=generator).to(x.device)
         return x + strength * x.square().mean().sqrt() * n

@@ -45,7 +45,7 @@ def noisy_input(
 def noisy_recordings(
     frames_BTPHW: Tensor, kind: str, r: float, clip: int, generator: torch.Generator, place: Place | None = None
 ) -> Tensor:
-    """uint8 recordings with noise of a ``kind`` of ``NOISE_OF_EVENTS``; counts stay at most ``clip``. ``place`` as above."""
+    """uint8 recordings with noise of a ``kind`` of ``NOISE_OF_EVENTS``. Counts stay at most ``clip``. ``place`` as above."""
     place = place or Place(0, len(frames_BTPHW))
     seed_B = place.of_all(torch.randint(2**62, (place.of,), generator=generator), len(frames_BTPHW)).tolist()
     seeded = zip(frames_BTPHW.cpu(), map(torch.Generator().manual_seed, seed_B), strict=True)

@@ -1,7 +1,7 @@
 """The nodes and edges of a NIR graph, layer by layer.
 
 NIR has neither batch norm nor max pooling, nor a node for a sum. So batch norm becomes part of the convolution before it, or a
-1x1 convolution with a diagonal weight; a max pool of spikes becomes a sum and neurons that any spike makes fire; a sum that
+1x1 convolution with a diagonal weight. A max pool of spikes becomes a sum and neurons that any spike makes fire. A sum that
 several nodes read is held by a pool of 1x1.
 
 Shapes: C channels, H W space; a graph has neither batch nor steps.
@@ -40,7 +40,7 @@ class Signal:
 
 
 class GraphBuilder:
-    """Collects the nodes of a graph for images of ``shape`` (C, H, W); pools become ``pool``, ``sum`` or ``avg``."""
+    """Collects the nodes of a graph for images of ``shape`` (C, H, W). Pools become ``pool``, ``sum`` or ``avg``."""
 
     def __init__(self, shape: tuple[int, int, int], pool: str):
         self.nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}

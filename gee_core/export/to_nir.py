@@ -1,8 +1,8 @@
 """A trained network of the table as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
 
-The graph takes the same normalised image at every step, or a frame of events, and puts out o_t; the logits are the mean of o
+The graph takes the same normalised image at every step, or a frame of events, and puts out o_t. The logits are the mean of o
 over the steps. Its nodes have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of
-``net.body[0].norm_lif.lif``. Its file is HDF5, as the package ``nir`` writes it; nothing in it is executed.
+``net.body[0].norm_lif.lif``. Its file is HDF5, as the package ``nir`` writes it. Nothing in it is executed.
 
 Shapes: C channels, H W space, K classes.
 """
@@ -38,9 +38,9 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
 
     Args:
         net: a network of ``build_network`` whose name is in ``NETWORKS``.
-        in_channels: C; None for what the network was built for.
-        image_size: H and W; None likewise.
-        pool: what pools become. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights; SpikingJelly (single-step),
+        in_channels: C, None for the channels that the network was built for.
+        image_size: H and W, None likewise.
+        pool: the node of pools. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights. SpikingJelly (single-step),
             norse and snnTorch read it. ``avg``: ``AvgPool2d``, which SpikingJelly's multi-step mode reads too, and norse does
             not. Pools with padding are ``AvgPool2d`` in either case, because no reader heeds that of a ``SumPool2d``.
 
@@ -123,7 +123,7 @@ def _layer(graph: GraphBuilder, name: str, x: Signal, layer: nn.Module, tau: flo
 
 
 def _residual_stream(graph: GraphBuilder, x: Signal, body: ResidualStream) -> Signal:
-    """The stream behind the last block; the batch norm behind it is left to the head."""
+    """The stream after the last block. The batch norm after it is left to the head."""
     blocks: Any = body.blocks
     for i, block in enumerate(blocks):
         assert isinstance(block, PreActivationBlock)

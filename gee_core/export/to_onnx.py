@@ -109,11 +109,11 @@ def to_onnx(
 
     Args:
         net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K). One
-            in step mode ``s`` leaves as one step from rest; ``register_network`` makes it one that runs T times.
-        in_channels: C; None for what a network of ``build_network`` was built for.
-        image_size: H and W; None likewise.
+            in step mode ``s`` leaves as one step from rest. ``register_network`` makes it run T times.
+        in_channels: C, None for the channels that a network of ``build_network`` was built for.
+        image_size: H and W, None likewise.
         opset: version of the ONNX operator set, >= 18.
-        T: frames of a network that takes events as (T, B, C, H, W); the model's input is then (B, T, C, H, W).
+        T: frames of a network that takes events as (T, B, C, H, W). The model's input is then (B, T, C, H, W).
 
     Returns:
         The model, as the bytes of an .onnx file.
