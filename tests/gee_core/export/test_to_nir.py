@@ -4,10 +4,7 @@ import contextlib
 import copy
 import functools
 import io
-from functools import partial
 
-import nir
-import nirtorch
 import numpy as np
 import pytest
 import torch
@@ -105,15 +102,6 @@ def norse_of(graph):
     return pytest.importorskip("norse.torch").from_nir(graph, dt=1e-4)
 
 
-def norse_in_nirtorch(graph):
-    """norse's modules in nirtorch's present interpreter; `from_nir` uses the one before, which runs no branch but the first."""
-    pytest.importorskip("norse")
-    from norse.torch.utils.import_nir import _import_norse_module
-
-    of = partial(_import_norse_module, dt=1e-4)
-    return nirtorch.nir_to_torch(graph, dict.fromkeys([nir.LIF, nir.Conv2d, nir.Affine, nir.Flatten, nir.SumPool2d], of))
-
-
 def snntorch_of(graph):
     with contextlib.redirect_stdout(io.StringIO()):  # it announces that it rescales thresholds
         return pytest.importorskip("snntorch.import_nir").import_from_nir(graph)
@@ -125,12 +113,11 @@ def snntorch_of(graph):
     [
         (norse_of, "cifarnet", {}, "sum"),
         (norse_of, "vgg16", {"decay_input": False, "tau": 1.7}, "sum"),
-        (norse_in_nirtorch, "resnet19", {"block": "pre"}, "sum"),
         (snntorch_of, "cifarnet", {}, "sum"),
         (snntorch_of, "cifarnet", {}, "avg"),
         (snntorch_of, "resnet19", {"block": "pre"}, "sum"),
     ],
-    ids=["norse", "norse, input not divided", "norse, ResNet", "snnTorch", "snnTorch, avg", "snnTorch, ResNet"],
+    ids=["norse", "norse, input not divided", "snnTorch", "snnTorch, avg", "snnTorch, ResNet"],
 )
 def test_other_simulators_put_out_the_same_at_every_step(reader, name, settings, pool):
     net, x = lively(name, **settings), images(8, 2)
