@@ -21,7 +21,10 @@ STATISTICS_SAMPLE = 2_000
 
 
 def run(
-    cfg: PrepareConfig, out: Path, on_progress: Progress | None = None, on_note: Callable[[str], None] = lambda note: None
+    cfg: PrepareConfig,
+    out: Path,
+    on_progress: Progress = lambda done, total: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Meta:
     """Read the images of ``cfg``, split them, and write them to ``out``. ``on_note`` is told of what may surprise."""
     source = load_source(cfg, on_progress)

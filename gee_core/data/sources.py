@@ -29,7 +29,7 @@ IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
 
 
-def load_source(cfg: PrepareConfig, on_progress: Progress | None = None) -> Source:
+def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: None) -> Source:
     """The images that ``cfg`` names. InputError where they are missing, damaged, or do not fit ``cfg``."""
     check_streamable(cfg)
     if is_in_files(cfg):
@@ -78,7 +78,7 @@ def _resized(images: PackedImages, size: int | None) -> PackedImages:
     return PackedImages(torch.cat(pieces), images.labels)
 
 
-def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
+def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     root = Path(cfg.path)
     listing = list_images(root, endings_of(cfg.events))
     n_classes = cfg.known.n_classes if cfg.known else len(listing.class_names)
@@ -107,14 +107,13 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress | None) -> Source:
 
 
 def _each_batch(
-    work: Callable[[Sequence[Path]], Result], root: Path, files: Sequence[str], on_progress: Progress | None
+    work: Callable[[Sequence[Path]], Result], root: Path, files: Sequence[str], on_progress: Progress
 ) -> Iterator[Result]:
     """``work`` of the ``files``, BATCH after BATCH."""
     batches = torch.arange(len(files)).split(BATCH)
     for indices, result in zip(batches, in_order(work, as_array(files), root, batches), strict=True):
         yield result
-        if on_progress is not None:
-            on_progress(int(indices[-1]) + 1, len(files))
+        on_progress(int(indices[-1]) + 1, len(files))
 
 
 def _check_fits(n: int, form: Form) -> None:
