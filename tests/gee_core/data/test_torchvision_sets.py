@@ -1,5 +1,7 @@
 import errno
+import hashlib
 import os
+import tarfile
 from urllib.error import URLError
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from torchvision import datasets
 
 from gee_core.config.datasets import DATASETS
-from gee_core.data.torchvision_sets import TORCHVISION, torchvision_images
+from gee_core.data.torchvision_sets import TORCHVISION, provide, torchvision_images
 from gee_core.errors import InputError
 
 
@@ -71,6 +73,18 @@ def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, data
     assert caught.value.problem.startswith(start)
     assert caught.value.remedy.endswith(remedy.format(tmp_path))
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_an_archive_is_unpacked_if_its_md5_is_the_published_one(is_published, tmp_path, monkeypatch):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.addfile(tarfile.TarInfo("cifar-10-batches-py/note"))
+    if is_published:
+        monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    with pytest.raises(InputError, match="cifar10: absent or damaged"):  # the archive has no images
+        provide("cifar10", tmp_path)
+    assert (tmp_path / "cifar-10-batches-py/note").exists() is is_published
 
 
 def test_a_full_disk_while_unpacking_is_named(tmp_path, monkeypatch):
