@@ -3,6 +3,7 @@
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,8 +12,10 @@ import torch
 from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from gee_core.errors import InputError, whole_number
+from gee_core.snn.lif import LIF
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -25,6 +28,7 @@ class SpikingNetwork(nn.Module):
         changes_T: whether T can be set to another number, as ``with_steps`` does.
         channels_last: whether its convolution weights have channels-last layout, as ``to_channels_last`` gives it.
         built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
+        as_built: the ``settings_of`` the network when ``build_network`` returned it.
     """
 
     changes_T = False
@@ -34,6 +38,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.T = T
         self.built_with: dict[str, Any] = {}
+        self.as_built: dict[str, tuple] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """The last layer's output at every step, o (T, B, K). Its mean over T are the logits."""
@@ -53,6 +58,18 @@ def is_neuron(module: nn.Module) -> bool:
 def takes_all_steps(module: nn.Module) -> bool:
     """Whether ``module`` is one of SpikingJelly's that takes (T, B, …) in one call, by its step mode or always."""
     return getattr(module, "step_mode", "m" if isinstance(module, MultiStepModule) else "s") == "m"
+
+
+def settings_of(net: nn.Module) -> dict[str, tuple]:
+    """By name the kind of every module but genes, and the settings that it shows and that change its output."""
+    settings: dict[str, tuple] = {}
+    for name, module in net.named_modules():
+        kind = parametrize.type_before_parametrizations(module).__name__
+        if isinstance(module, LIF):
+            settings[name] = kind, module.settings()
+        elif name != "genome" and "parametrizations" not in name.split("."):
+            settings[name] = kind, re.sub(r"\b(backend|momentum)=[\w.]+", "", module.extra_repr())
+    return settings
 
 
 def check_unwrapped(net: nn.Module) -> None:

@@ -14,9 +14,9 @@ from gee_core.config.known_networks import default_block, is_own, scaled
 from gee_core.errors import whole_number
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
-from gee_core.model.base import to_channels_last
+from gee_core.model.base import settings_of, to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
-from gee_core.model.own import LIF_DEFAULTS, own_module, own_network
+from gee_core.model.own import LIF_DEFAULTS, own_network
 from gee_core.seeding import checked_seed, private_torch_rng
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P
@@ -139,7 +139,7 @@ def build_network(
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([4, 2, 10])
     """
-    own = is_own(name)
+    own = isinstance(name, str) and is_own(name)
     if not own and name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
@@ -165,6 +165,7 @@ def build_network(
     else:
         with private_torch_rng(seed):
             net = to_channels_last(TableNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif))
+    net.as_built = settings_of(net)
     net.built_with = {"name": name, "block": block, "pool": pool, "width": width, **sizes, "lif": lif}
     if n_genes is not None:
         genome = attach_genome(net, net.conv_chain(), n_genes)
@@ -181,10 +182,5 @@ def count_plain_parameters(
     name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, pool: str = "max", **others: Any
 ) -> int:
     """Parameters of ``build_network``'s network with plain weights, which takes no memory for them if it is no own one."""
-    if is_own(name):
-        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-        lif = {key: value for key, value in others.items() if key != "block"}
-        with private_torch_rng(0):
-            return count_parameters(own_module(name, sizes, width, pool, LIF_DEFAULTS | lif))
     with torch.device("meta"):
         return count_parameters(build_network(name, num_classes, in_channels, image_size, width=width, pool=pool, **others))

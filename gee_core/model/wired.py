@@ -1,9 +1,8 @@
 """Configured networks: built from the section `network`, wired with a genotype, described in a file and rebuilt from it."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,12 @@ from gee_core.config import Events, NetworkConfig, NetworkStructure, Positive, S
 from gee_core.config.known_networks import OWN, encoded_channels, is_own
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
-from gee_core.genome.encoding import Genome, attach_genome, genome_of
+from gee_core.genome.encoding import attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import shaped_weight
-from gee_core.model.base import check_unwrapped, to_channels_last
+from gee_core.model.base import check_unwrapped, settings_of, to_channels_last
 from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
 from gee_core.seeding import derive_seed, torch_generator
-from gee_core.snn.lif import LIF
 from gee_core.storage.json_object import as_model
 
 
@@ -95,28 +93,16 @@ def rebuildable(net: nn.Module) -> Architecture:
     """``architecture_of(net)``; ValueError where ``empty_network`` makes another network of it, because ``net`` was changed."""
     architecture = architecture_of(net)
     check_values(net)
-    found, rebuilt = _structure(net), _structure(empty_network(architecture))
-    if changed := sorted(name for name in found.keys() | rebuilt.keys() if found.get(name) != rebuilt.get(name)):
+    genome, as_built, settings = genome_of(net), cast(SpikingNetwork, net).as_built, settings_of(net)
+    changed = sorted(name for name in settings.keys() | as_built.keys() if settings.get(name) != as_built.get(name))
+    if genome is not None and list(genome.chain()) != cast(SpikingNetwork, net).conv_chain():
+        changed.append("genome")
+    if changed:
         raise ValueError(
             f"{changed[0]} is not as build_network makes it, so a file of this kind would not rebuild the network: "
             "save its state_dict() with safetensors or torch, and make the network again by the code that changed it"
         )
     return architecture
-
-
-def _structure(net: nn.Module) -> dict[str, tuple]:
-    """The shape of every tensor, the kind of every module, the settings that it shows and the order of the genes, by name."""
-    found: dict[str, tuple] = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    names = {module: name for name, module in net.named_modules()}
-    for module, name in names.items():
-        if isinstance(module, LIF):
-            found[name] = module.settings()
-        elif isinstance(module, Genome):  # it shows what `encode` left out
-            found[name] = tuple(names[conv] for conv in module.encoded_convs())
-        else:
-            shown = re.sub(r"\b(backend|momentum)=[\w.]+", "", module.extra_repr())  # these change no output
-            found[name] = type(module).__name__, shown
-    return found
 
 
 def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int) -> int:

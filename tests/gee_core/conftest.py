@@ -12,7 +12,7 @@ def own():
     """The networks of ``own_networks`` are registered; those that a test registers besides are forgotten after it."""
     before = dict(names.OWN)
     for name, build in OWN.items():
-        gee_core.register_network(name, build, in_channels=1, image_size=8)
+        gee_core.register_network(name, build)
     yield
     names.OWN.clear()
     names.OWN.update(before)
