@@ -1,22 +1,23 @@
 """Stage check: checks params.yaml and the files that it names before DVC empties the outputs of other stages.
 
-Its outputs are a constant, and checksums of what `network.name`, `evolve.start` and `train.init_from` name. So running it makes
-no later stage run again, unless such a file or the network's entry in the table has changed: then the stages that use it.
+It looks at files, names and ranges. What only a built network can tell, such as the answer of an own one, evolve tells, the
+first stage that builds one: of it DVC empties outputs that are stale, and that its cache has.
+
+Its outputs are a constant, and checksums of what `evolve.start` and `train.init_from` name. So running it makes no later stage
+run again, unless such a file has changed: then the stages that use it.
 """
 
 import os
-import sys
 from pathlib import Path
 
-from gee_core.config import NetworkConfig, Params, PrepareConfig
+from gee_core.config import Params, PrepareConfig
 from gee_core.data.folders import is_in_files
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_from import init_from_files
-from pipelines.inputs.own_network import check_network, network_digest
-from pipelines.inputs.search import check_search
-from pipelines.inputs.starts import start_files
+from pipelines.inputs.own_network import check_module_file
+from pipelines.inputs.search import check_search, start_files
 from pipelines.project.params import load_params
-from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.input_errors import report_input_errors
@@ -39,7 +40,7 @@ def check_inputs(params: Params) -> None:
 
         list_images(Path(params.prepare.path), endings_of(params.prepare.events))
     check_links(params.prepare)
-    check_network(params)
+    check_module_file(params.network.name)
     check_search(params)
     init_from_files(params)
     if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds
@@ -64,28 +65,12 @@ def check_downloaded(cfg: PrepareConfig) -> None:
             provide(cfg.dataset, Path(cfg.path))
 
 
-def warning_of_size(network: NetworkConfig) -> str | None:
-    """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
-    if network.n_genes is None:
-        return None
-    genes, weights = network.genes_and_weights(network.n_genes)
-    if genes <= weights:
-        return None
-    return (
-        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
-        "lower n_genes, or raise network.width"
-    )
-
-
 def main() -> None:
     with report_input_errors("check"):
         params = load_params()
         check_inputs(params)
-        if warning := warning_of_size(params.network):
-            print(f"check: warning: {warning}", file=sys.stderr)
         for path, files in ((CHECKED_START, start_files(params)), (CHECKED_INIT_FROM, init_from_files(params))):
             write_atomically(path, "".join(f"{sha256(file)}\n" for file in files) or "no file\n")
-        write_atomically(CHECKED_NETWORK, f"{network_digest(params.network.name)}\n")
         write_atomically(CHECKED, "params.yaml and the files that it names are in order\n")
 
 

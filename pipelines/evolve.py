@@ -1,6 +1,7 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,10 +22,9 @@ from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
-from pipelines.inputs.search import search_space
-from pipelines.inputs.starts import start_files
+from pipelines.inputs.search import check_limits, search_space, start_files, warning_of_size
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -78,6 +78,7 @@ def run(
     """
     if params.network.n_genes is None:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
+    check_limits(params, load_meta(prepared))
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = scratch / CHECKPOINTS, Settings.read().save_seconds
     task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
@@ -109,8 +110,8 @@ def run(
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
     """The folder from which an interrupted evolution is resumed; ``root`` as of ``open_resume_folder``."""
-    inputs, sections = [prepared / "meta.json", *start_files(params)], [params.base, params.network, params.evolve]
-    extra = f"{network_digest(params.network.name)} {params.evaluate.e_mac} {params.evaluate.e_ac}"
+    inputs = [prepared / "meta.json", *start_files(params), *network_files(params.network.name)]
+    sections, extra = [params.base, params.network, params.evolve], f"{params.evaluate.e_mac} {params.evaluate.e_ac}"
     return open_resume_folder("evolve", sections, inputs, root, extra)
 
 
@@ -228,7 +229,10 @@ def _evolve(s: Stage) -> None:
     params, ended = s.params, dict[Key, float]()
     with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
+        params.check_sizes(meta.image_size)
         total = n_candidates(params)  # refuses an unusable `evolve.start`
+    if warning := warning_of_size(params.network):
+        print(f"evolve: warning: {warning}", file=sys.stderr)
     s.track.dataset(meta, "training")
     scratch = scores_folder(params)
     with at_work_in(scratch, params.evolve.model_dump_json(include=set(EXTENDABLE))):

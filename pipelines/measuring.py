@@ -8,7 +8,7 @@ from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
 from pipelines.inputs.loading import load_trained, prepared_images
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.own_network import network_files
 from pipelines.project.paths import CHECKPOINT, PREPARED
 from pipelines.runtime.ranks import check_same, joined
 from pipelines.runtime.resume_folder import run_key
@@ -28,9 +28,8 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
         set_threads(largest, 2**22)  # passes are shorter where nothing is trained
         net = load_trained(params, data.meta).to(compute.device)
         if compute.rank.of > 1:
-            sections, digest = [params.base, params.network, section], network_digest(params.network.name)
-            files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json")]
-            check_same(compute.rank, run_key(name, sections, files, digest))
+            files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]
+            check_same(compute.rank, run_key(name, [params.base, params.network, section], files))
         s.track.dataset(data.meta, "testing")
         s.track.params(section.model_dump())
         yield s, net, data, compute

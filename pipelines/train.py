@@ -26,11 +26,10 @@ from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
-from pipelines.inputs.init_from import init_from_files
+from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
-from pipelines.inputs.own_network import network_digest
+from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import remedy
-from pipelines.inputs.start_network import encoded_network
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
@@ -147,8 +146,8 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
 
 def resume_folder(params: Params) -> Path:
     """The folder from which an interrupted training run is resumed."""
-    inputs, sections = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params)], [params.base, params.network, params.train]
-    return open_resume_folder("train", sections, inputs, extra=network_digest(params.network.name))
+    inputs = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params), *network_files(params.network.name)]
+    return open_resume_folder("train", [params.base, params.network, params.train], inputs)
 
 
 def main() -> None:
@@ -165,6 +164,7 @@ def _train(s: Stage, compute: Compute) -> None:
     check_same(compute.rank, scratch.name)
     with said_once(compute.rank):
         check_reach(compute.rank.of, params.train.batch_size, f"{compute.rank.of} processes")
+        params.check_sizes(data.meta.image_size)
         check_images(len(training_images(params.train, data)), params.train.batch_size, compute.rank)
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")

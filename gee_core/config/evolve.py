@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.genes import STRUCTURE, check_genes, searched_genes
 from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
+from gee_core.errors import InputError
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 SWITCHES: dict[str, tuple[bool, bool]] = {
@@ -213,8 +214,8 @@ class EvolveConfig(Section):
             raise ValueError(f"robustness.hardware.lost_step = {lost_step}: {named} T from 1 on: lower it to [0, 1]")
 
     def check_top(self, n_searched: int) -> None:
-        """Raise ``ValueError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
+        """Raise ``InputError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
         population = self.population(n_searched)
         if self.rescore is not None and self.rescore.top > population:
-            remedy = f"a generation has {population} candidates: set it to {population} or less"
-            raise ValueError(f"evolve.rescore.top = {self.rescore.top}: {remedy}")
+            problem = f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates"
+            raise InputError(problem, f"set it to {population} or less")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gee_core.zoo import NETWORKS, Block
+from gee_core.zoo import NETWORKS, A, Block, P
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ def default_block(name: str) -> str | None:
 def scaled(channels: int, width: float) -> int:
     """A channel count of the table at a width."""
     return max(1, round(channels * width))
+
+
+def least_side(name: str, image_size: int) -> int:
+    """The least side of images in pixels on which any network runs that is built for ``image_size``; 1 of an own one."""
+    if is_own(name):
+        return 1
+    spec, built_for = NETWORKS[name], image_size
+    if spec.imagenet_stem:  # its two strides leave ⌈⌈side / 2⌉ / 2⌉ pixels
+        built_for = -(-built_for // 4)
+    halvings = min(sum(layer in (P, A) for layer in spec.body), built_for.bit_length() - 1)
+    return 4 * 2**halvings - 3 if spec.imagenet_stem else 2**halvings
 
 
 def encoded_channels(name: str, width: float = 1.0) -> list[int]:

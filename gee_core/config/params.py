@@ -8,11 +8,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
 from gee_core.config.genes import searched_genes, with_genes
-from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.config.known_networks import encoded_channels, is_own, least_side
 from gee_core.config.network import NetworkConfig
 from gee_core.config.prepare import PrepareConfig
 from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
 from gee_core.config.train import TrainConfig
+from gee_core.errors import InputError
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
 """Formats of the matrices in a file of genes; integers have a scale per gene or per output channel."""
@@ -199,6 +200,9 @@ class Params(Section):
         self.evolve.check_fixed(self.train.init_from, self.train.T_schedule, lost or [], self.prepare.events is not None)
         if not is_own(self.network.name):
             self.check_top()
+        known = self.prepare.known
+        if image_size := self.prepare.image_size or (known and known.side):
+            self.check_sizes(image_size)
         return self
 
     def _check_events(self) -> None:
@@ -221,8 +225,19 @@ class Params(Section):
         if self.train.noise:
             raise ValueError(f"train.noise = {self.train.noise}: Gaussian noise is for images, not for counts: set it to 0")
 
+    def check_sizes(self, image_size: int) -> None:
+        """Raise InputError if `evolve.sizes` or `train.sizes` do not fit the network, built for ``image_size`` pixels."""
+        least = least_side(self.network.name, image_size)
+        for key, sizes in (("evolve.sizes", self.evolve.sizes or []), ("train.sizes", self.train.sizes or [])):
+            if large := [size for size in sizes if size > image_size]:
+                problem = f"{key} = {sizes}: the images have {image_size} pixels, not {large[0]}"
+                raise InputError(problem, f"set it to {image_size} or less")
+            if small := [size for size in sizes if size < least]:
+                problem = f"{key} = {sizes}: {self.network.name} does not run on images of {small[0]} pixels"
+                raise InputError(problem, f"leave out {small[0]}, or choose {least} or more")
+
     def check_top(self) -> None:
-        """Raise ValueError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""
+        """Raise InputError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""
         if self.network.n_genes is not None and self.evolve.searches:
             self.evolve.check_top(len(self.searched_genes()))
 

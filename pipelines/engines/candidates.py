@@ -154,8 +154,8 @@ def score_here(task: ProxyTask) -> Workers:
     return Workers(task, Serial())
 
 
-def _score_job(task: ProxyTask, digest: str | None, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
-    register_own_network(task.network.name, digest=digest)
+def _score_job(task: ProxyTask, digest: str, candidate: Candidate, tell: Tell) -> tuple[Score, float]:
+    register_own_network(task.network.name, digest)
     try:
         return _timed_score(task, candidate, tell)
     except RuntimeError as error:

@@ -1,12 +1,20 @@
-"""The file that `train.init_from` names: a plain checkpoint, or a network that comes with GEE. Nothing here loads torch."""
+"""What `train.init_from` names: a plain checkpoint, which is encoded, or a network that comes with GEE.
+
+Torch is loaded where the network is: check and the keys of cells ask for the files alone.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.pretrained.files import list_pretrained, pretrained_file
+from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
 from pipelines.inputs.remedies import TRACKED
 from pipelines.project.watched_files import check_in_inputs
+
+if TYPE_CHECKING:
+    from gee_core.data.meta import Meta
+    from gee_core.model.network import SpikingNetwork
 
 
 def init_from_files(params: Params) -> list[Path]:
@@ -25,3 +33,45 @@ def init_from_files(params: Params) -> list[Path]:
             )
             raise InputError(f"train.init_from = {path}: {file}: no such file", remedy)
     return files
+
+
+def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict[str, float]]":
+    """The network that training starts from: the plain one in `train.init_from`, encoded, and each layer's relative error.
+
+    A network that comes with GEE has genes already, and no errors.
+    """
+    from pipelines.inputs.loading import compressed, load_configured
+
+    assert params.train.init_from is not None and params.network.n_genes is not None
+    if params.train.init_from in list_pretrained():
+        return _shipped_network(params, meta, params.train.init_from), {}
+    path = Path(params.train.init_from)
+    plain = params.network.model_copy(update={"n_genes": None})
+    try:
+        net = load_configured(path, plain, meta)
+    except InputError as error:
+        raise InputError(
+            f"train.init_from = {path}: {error.problem.removeprefix(f'{path}: ')}",
+            "name a network.safetensors of this network trained with network.n_genes = null, or null",
+        ) from None
+    return compressed(net, params.network.n_genes)
+
+
+def _shipped_network(params: Params, meta: "Meta", name: str) -> "SpikingNetwork":
+    """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
+    from gee_core.model.wired import architecture_of, wired_network
+    from gee_core.pretrained.shipped import load_pretrained
+
+    shipped, card = load_pretrained(name), pretrained_card(name)
+    architecture, wanted = architecture_of(shipped), params.network.structure().model_dump(exclude={"T"})
+    theirs = architecture.network.model_dump(include=set(wanted))
+    differing = [f"network.{key} {value}" for key, value in theirs.items() if value != wanted[key]]
+    if architecture.in_channels != meta.in_channels:
+        differing.append(f"images of {architecture.in_channels} channels")
+    if differing:
+        raise InputError(f"train.init_from = {name}: has {', '.join(differing)}", "set it so, or init_from to null")
+    net = wired_network(params.network, meta, None, params.base.seed)
+    kept = card.class_names == meta.class_names
+    state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
+    net.load_state_dict(net.state_dict() | state)
+    return net

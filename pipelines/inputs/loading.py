@@ -64,9 +64,9 @@ def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNe
     net, _ = load_checkpoint(path)
     saved = architecture_of(net).model_dump()
     sizes = {key: getattr(meta, key) for key in ("num_classes", "in_channels", "image_size")}
-    found = saved.pop("network") | saved
+    theirs = saved.pop("network") | saved
     wanted = network.structure().model_dump() | sizes
-    differing = [f"{key} is {found[key]!r}, not {value!r}" for key, value in wanted.items() if found[key] != value]
+    differing = [f"{key} is {theirs[key]!r}, not {value!r}" for key, value in wanted.items() if theirs[key] != value]
     if differing:
         raise InputError(f"{path}: a checkpoint of another network ({'; '.join(differing)})", "run `dvc repro train`")
     return net

@@ -1,46 +1,122 @@
-"""What evolve searches, and the check that something of it is possible."""
+"""What evolve searches, and the file that its search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gee_core.config import NetworkStructure, Params
+from gee_core.config import NetworkConfig, NetworkStructure, Params
 from gee_core.config.evolve import Budget
-from gee_core.config.genes import STRUCTURE, with_genes
+from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
 from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
-from pipelines.inputs.own_network import expected_images
-from pipelines.inputs.starts import start_genotype
+from gee_core.genome.genotype import Genotype, configured_genotype
+from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.remedies import TRACKED, remedy
+from pipelines.project.watched_files import check_in_inputs
+
+if TYPE_CHECKING:
+    from gee_core.model.wired import ImageShape
 
 
 def search_space(params: Params) -> SearchSpace:
-    """The genes that evolve searches, around its start."""
-    return SearchSpace(params.searched_genes(), start_genotype(params), params.evolve.bound, params.network)
+    """The genes that evolve searches, around its start; an own network is registered before.
 
-
-def check_search(params: Params) -> None:
-    """Check that network and start have what is searched, and that its least network is within `budget` and `choose`."""
-    name, evolve, least = params.network.name, params.evolve, params.network
-    genes = params.searched_genes() if params.evolve.searches else ()
+    Raises:
+        InputError: the start is unusable, or lacks a gene; or more candidates are to be scored again than there are.
+    """
+    name, genes = params.network.name, params.searched_genes()
     if is_own(name):
         settings = NetworkStructure.model_fields.keys() - {"n_genes"}
         taken = inspect.signature(registered(name).build).parameters
         for gene in (gene for gene in genes if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    if genes:
+    params.check_top()
+    return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network)
+
+
+def check_search(params: Params) -> None:
+    """Check what is known before the network is built: the search on a network of the table, the start's file of an own one."""
+    if is_own(params.network.name):
+        load_start(params)
+    elif params.evolve.searches:
+        search_space(params)
+
+
+def check_limits(params: Params, images: "ImageShape") -> None:
+    """Check that the least network that is searched is within `evolve.budget` and `evolve.choose`."""
+    evolve, least = params.evolve, params.network
+    limits = {"budget": evolve.budget, "choose": evolve.choose if evolve.several else None}
+    given = {key: limit for key, limit in limits.items() if isinstance(limit, Budget)}
+    if not given:
+        return
+    if evolve.searches:
         space = search_space(params)
         low = dict(space.genotype(space.bounds()[0]).settings)
-        least = with_genes(least, {gene: low[gene] for gene in STRUCTURE if gene in genes})
-    limits = {"budget": evolve.budget, "choose": evolve.choose if evolve.several else None}
-    given = {key: of for key, of in limits.items() if isinstance(of, Budget)}
-    if not given or least.n_genes is None:
-        return
+        least = with_genes(least, {gene: low[gene] for gene in STRUCTURE if gene in space.genes})
     from gee_core.evolution.price import configured_price  # loads torch
 
-    price = asdict(configured_price(least, expected_images(params.prepare), params.evaluate.e_mac))
-    for key, of in given.items():
-        for limit in of.exceeded(price):
+    price = asdict(configured_price(least, images, params.evaluate.e_mac))
+    for key, budget in given.items():
+        for limit in budget.exceeded(price):
             possible = f"the least that the searched genes allow is {price[limit]:,.6g}"
-            problem = f"evolve.{key}.{limit} = {getattr(of, limit):,}: {possible}"
+            problem = f"evolve.{key}.{limit} = {getattr(budget, limit):,}: {possible}"
             raise InputError(problem, "raise it to that or more, or search genes of structure")
+
+
+def warning_of_size(network: NetworkConfig) -> str | None:
+    """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
+    if network.n_genes is None:
+        return None
+    genes, weights = network.genes_and_weights(network.n_genes)
+    if genes <= weights:
+        return None
+    return (
+        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
+        "lower n_genes, or raise network.width"
+    )
+
+
+def start_genotype(params: Params) -> Genotype:
+    """The genotype at which the search starts, by `evolve.start`; searched genes that it lacks have the values of settings."""
+    configured = configured_genotype(params.network)
+    start = load_start(params, len(configured.sigma_X))
+    if start is None:
+        start = configured.with_unit_sigmas() if params.evolve.start == "unit" else configured
+    settings = params.evolve.model_dump(include=set(SETTINGS)) | params.network.model_dump(include=set(SETTINGS))
+    searched = {name: settings[name] for name in params.searched_genes() if name in settings}
+    return replace(start, settings=tuple((searched | dict(start.settings)).items()))
+
+
+def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
+    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared."""
+    if params.evolve.start_file is None:
+        return None
+    path = Path(params.evolve.start_file)
+    named = f"evolve.start = {path}"
+    check_in_inputs("evolve.start", path)
+    with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
+        try:
+            file = GenotypeFile.read(path)
+            genotype = file.genotype
+            if genotype is None:
+                raise ValueError("a plain network has no genes")
+        except OSError as error:
+            problem = f"{named}: cannot be read ({error.strerror})"
+            raise InputError(problem, f"copy a genotype.json to it ({TRACKED}), or set `analytic`") from None
+        except ValueError as error:
+            raise InputError(f"{named}: not a genotype to start at ({error})") from None
+        if misfit := file.misfit(params.network):
+            raise InputError(f"{named}: a genotype of another search ({misfit})")
+        if n_encodings is not None and len(genotype.sigma_X) != n_encodings:
+            raise InputError(f"{named}: has {len(genotype.sigma_X)} σ's of encodings, not {n_encodings}")
+    if params.network.init is not None and genotype.shape != params.network.shape:
+        raise InputError(f"{named}: has a shape of its own, and network.init another", "set network.init to null")
+    return genotype
+
+
+def start_files(params: Params) -> list[Path]:
+    """The file in `evolve.start`, if any, that a search depends on."""
+    return [] if params.evolve.start_file is None else [Path(params.evolve.start_file)]

@@ -21,7 +21,6 @@ COPIES = Path(".dvc/tmp/exps")
 CHECKED = REPORTS / "checked"
 CHECKED_START = REPORTS / "checked_start"
 CHECKED_INIT_FROM = REPORTS / "checked_init_from"
-CHECKED_NETWORK = REPORTS / "checked_network"
 GENOTYPE = MODELS / "evolve/genotype.json"
 FRONT = MODELS / "evolve/front.json"
 CHECKPOINT = MODELS / "train/network.safetensors"

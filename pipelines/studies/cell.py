@@ -14,7 +14,7 @@ from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import json_digest, read_sealed
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import network_files
-from pipelines.inputs.starts import start_files
+from pipelines.inputs.search import start_files
 from pipelines.studies.definition import Overrides
 
 

@@ -13,9 +13,8 @@ from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
 from pipelines.inputs.init_from import init_from_files
-from pipelines.inputs.own_network import check_network, network_digest
-from pipelines.inputs.search import check_search
-from pipelines.inputs.starts import load_start
+from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
+from pipelines.inputs.search import check_search, load_start
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, in_words
@@ -65,9 +64,6 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     if study.analysis:
         cells += _candidates(study.analysis, common, n_seeds, f"{file}, analysis")
     cells = _only(cells, request.only)
-    sections = {"network", "prepare", "evolve", "train"}
-    for cell in {cell.params.model_dump_json(include=sections): cell for cell in cells}.values():
-        check_network(cell.params)
     for cell in cells:
         _check_files(cell, file)
         if cell.control:
@@ -135,6 +131,7 @@ def _cell(common: Values, options: Sequence[Change], seed: int, source: str) -> 
 
 def _check_files(cell: Cell, file: str) -> None:
     """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
+    check_module_file(cell.params.network.name)
     load_start(cell.params)
     check_search(cell.params)
     init_from_files(cell.params)
@@ -154,6 +151,7 @@ def resolve_cell(cell: Cell, prepared: Path) -> Cell:
         InputError: a network cannot be narrowed to the size of the genetic one.
     """
     params, meta = cell.params, load_meta(prepared)
+    build_own_network(params, meta)
     full = plain_parameters(params.network, meta)
     if cell.control == "narrowed":
         wanted = count_parameters(wired_network(params.network, meta, None, 0))

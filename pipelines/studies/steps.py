@@ -33,7 +33,7 @@ from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
-from pipelines.inputs.own_network import network_digest, register_own_network
+from pipelines.inputs.own_network import build_own_network, network_digest
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
@@ -106,7 +106,7 @@ def trained_folder(cell: Cell, notify: Notify) -> Path:
 
 def _images(cell: Cell) -> Prepared:
     data = prepared_images(cell.prepared)
-    register_own_network(cell.params.network.name, data.meta, cell.network)
+    build_own_network(cell.params, data.meta, cell.network)
     return data
 
 

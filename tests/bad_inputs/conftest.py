@@ -28,7 +28,7 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.measured import read_evaluation
-from pipelines.inputs.starts import load_start
+from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
 from pipelines.project.watched_files import check_links
 from pipelines.runtime.input_errors import known_message

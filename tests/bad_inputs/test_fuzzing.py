@@ -26,7 +26,7 @@ from gee_core.model.network import build_network
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import encode_checkpoint, load_trained
-from pipelines.inputs.starts import load_start
+from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study

@@ -33,11 +33,11 @@ AROUND = (
     "pipelines/project/params.py",
     "pipelines/project/watched_files.py",
 )
-"""Code around a stage's work: it reads params, checks where files lie, imports the own network (reports/checked_network stands
-for its source), tracks, shows progress and reports errors, and changes no result."""
+"""Code around a stage's work: it reads params, checks where files lie, imports the own network (the folder networks is its
+source), tracks, shows progress and reports errors, and changes no result."""
 
 TABLE = "gee_core/zoo.py"
-"""The table of networks: check writes what a stage depends on, the entry that params name, to reports/checked_network."""
+"""The table of networks, which the sections of params.yaml know by name; prepare builds none."""
 
 ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "select", "dask"))
 """Where jobs run; a result does not depend on it."""
@@ -87,7 +87,7 @@ def is_deepest(package: Path, files: set[Path]) -> bool:
 
 def closure(stage: str) -> set[str]:
     """The code of this project that a stage's result depends on, as paths below the project folder."""
-    excluded = (*AROUND, *ENGINES, TABLE) + (() if stage == "report" else FIGURES)
+    excluded = (*AROUND, *ENGINES) + (() if stage == "report" else FIGURES) + ((TABLE,) if stage == "prepare" else ())
     start = ROOT / f"pipelines/{stage}.py"
     found, new = {start}, [start]
     while new:
@@ -125,7 +125,7 @@ def test_dvc_reruns_no_stage_for_code_that_it_does_not_use(stage):
 def test_dvc_reruns_check_when_one_of_its_checks_changes():
     around = (*AROUND, "pipelines/stage.py", "gee_core/genome/", "gee_core/storage/")
     imported = {file.relative_to(ROOT).as_posix() for file in imported_files(ROOT / "pipelines/check.py")}
-    wanted = {file for file in imported if not file.startswith(around)} | {"pipelines/check.py", TABLE}
+    wanted = {file for file in imported if not file.startswith(around)} | {"pipelines/check.py"}
     assert not {file for file in wanted if not any(covers(path, file) for path in listed_code("check"))}
 
 

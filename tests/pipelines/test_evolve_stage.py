@@ -13,7 +13,7 @@ from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
 from pipelines import evolve
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.starts import load_start
+from pipelines.inputs.search import load_start
 from pipelines.runtime import journal
 from pipelines.runtime.resume_folder import HELD
 from tests.pipelines.conftest import write_params

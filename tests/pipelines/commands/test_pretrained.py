@@ -9,7 +9,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.pretrained.files import list_pretrained, pretrained_card
 from gee_core.pretrained.shipped import load_pretrained
-from pipelines.inputs.start_network import encoded_network
+from pipelines.inputs.init_from import encoded_network
 from tests.pipelines.commands.test_predict import images as images  # a fixture
 from tests.recordings import recording, save
 

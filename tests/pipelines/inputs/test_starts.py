@@ -17,7 +17,7 @@ from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS
 from pipelines import evolve
-from pipelines.inputs.starts import load_start, start_genotype
+from pipelines.inputs.search import load_start, start_genotype
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
