@@ -4,13 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
-from gee_core.gene_file import read_genes, read_header
+from gee_core.gene_file import DAMAGE, read_genes, read_header
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically, write_json
@@ -107,7 +106,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     meta = verify_tensors(path)
     try:
         return load_file(path), meta
-    except (SafetensorError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 

@@ -44,6 +44,9 @@ GENES_ENTRY = "gee.genes"
 
 SAME_CODE = "make the module by the code that made the saved one"
 
+DAMAGE = SafetensorError, OSError, ValueError, KeyError, RuntimeError
+"""What reading a damaged safetensors file raises; the last of a header that claims more bytes than memory has."""
+
 LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
 
@@ -173,7 +176,7 @@ def _read(path: Path, header: GeneHeader) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
     if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
         raise InputError(f"{path}: damaged, its checksum is another")
@@ -221,7 +224,7 @@ def read_header(path: Path) -> GeneHeader | None:
     try:
         with safe_open(path, "pt") as file:
             entry = (file.metadata() or {}).get(GENES_ENTRY)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         if path.with_suffix(".json").is_file():
             return None
         raise InputError(f"{path}: damaged, or not a safetensors file ({in_short(error)})") from None

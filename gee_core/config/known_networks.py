@@ -25,7 +25,7 @@ OWN: dict[str, Own] = {}
 
 def is_own(name: str) -> bool:
     """Whether a network's name has the form of an own network's, ``package.module:NAME``."""
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = str(name).partition(":")
     return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
 
 

@@ -37,8 +37,8 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for name, sigma in [("sigma_O", self.sigma_O), *((f"sigma_X[{l}]", sigma) for l, sigma in enumerate(self.sigma_X))]:
-            if not 0 < sigma < math.inf:
-                raise ValueError(f"{name} must be > 0 and finite: it is a standard deviation, got {sigma}")
+            if not 0 < sigma < 1e38:  # draws up to twice as large are float32
+                raise ValueError(f"{name} must be > 0 and finite in float32: it is a standard deviation, got {sigma}")
 
     def as_dict(self) -> dict[str, float]:
         """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …, "v_threshold": …, …}."""

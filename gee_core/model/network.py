@@ -139,7 +139,7 @@ def build_network(
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([4, 2, 10])
     """
-    own = isinstance(name, str) and is_own(name)
+    own = is_own(name)
     if not own and name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}

@@ -1,11 +1,10 @@
 """The files of the networks that come with the package, by name, and their cards; nothing here loads torch."""
 
-import difflib
 from pathlib import Path
 
 from safetensors import safe_open
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, did_you_mean
 from gee_core.export.model_card import ModelCard
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import as_model, parse_json_object
@@ -64,8 +63,7 @@ def pretrained_file(name: str) -> Path:
     """The file of a shipped network, whose checksum its name has; its ONNX graph lies beside it, with the ending .onnx."""
     files = _files()
     if name not in files:
-        close = difflib.get_close_matches(name, files, 1)
-        remedy = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(files))}"
+        remedy = did_you_mean(str(name), files) or f"choose one of {', '.join(sorted(files))}"
         raise InputError(f"no trained network is called {name!r}", remedy)
     path = files[name]
     if sha256(path)[:8] != path.stem.rpartition("-")[2]:

@@ -47,8 +47,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it; permissions are kept."""
+    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it; permissions are kept.
+
+    InputError where ``path`` is a device, a pipe or a socket, whose place the file would take. A link is replaced.
+    """
     data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not (path.is_file() or path.is_dir() or path.is_symlink()):
+        raise InputError(f"{path}: cannot be written (it is no regular file)", "name another file")
     prefix = f".{path.name}.{platform.node()}."
     with writing(path):
         make_folder(path.parent)

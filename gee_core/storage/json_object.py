@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import stat
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,9 @@ CHECK = "check"
 
 
 def read_json_object(path: Path) -> dict:
-    """The object in a JSON file; errors as of ``parse_json_object``."""
+    """The object in a JSON file; ValueError as of ``parse_json_object``, or where ``path`` is no regular file; OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
+        raise ValueError("not a regular file")
     return parse_json_object(path.read_text(encoding="utf-8"))
 
 

@@ -1,5 +1,6 @@
 """The model of `gee predict`, and the classes that it sees in files. Torch is imported for a file of genes alone."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -121,7 +122,7 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
         with tempfile.TemporaryDirectory() as folder:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
     path = Path(source)
-    ours, network = path.resolve() in (ONNX.resolve(), ONNX.parent.resolve()), _network(path)
+    ours, network = os.path.realpath(path) in map(os.path.realpath, (ONNX, ONNX.parent)), _network(path)
     if not network.is_file():  # reading a pipe or a device could wait forever
         another = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
         made = "`dvc repro export` makes it, `dvc pull` fetches it"
@@ -175,7 +176,12 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         except ValueError as error:
             raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
-        net, normalise = for_inference(read_genes(path, header)), Normalise(card.mean, card.std)
+        saved = read_genes(path, header)
+        sizes = {"num_classes": len(card.class_names), "in_channels": card.in_channels, "image_size": card.image_size}
+        for key, value in sizes.items():
+            if (built := saved.built_with[key]) != value:
+                raise InputError(f"{path}: its card says {key} = {value}, its network is for {built}")
+        net, normalise = for_inference(saved), Normalise(card.mean, card.std)
 
     @torch.no_grad()
     def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:

@@ -1,6 +1,7 @@
 """Loads the prepared images and trained networks, and encodes a plain network for `gee encode`."""
 
 import io
+import os
 from pathlib import Path
 from typing import cast
 
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork,
         path: a checkpoint or a file of genes.
         register: make its own network known first, if params.yaml names it.
     """
-    ours = path.resolve() == CHECKPOINT.resolve()
+    ours = os.path.realpath(path) == os.path.realpath(CHECKPOINT)  # resolve() raises where a link leads to itself
     absent = "`dvc repro` makes it, `dvc pull` fetches it" if ours else "check its name: a checkpoint is both files"
     if path.is_dir() and not ours:
         raise InputError(f"{path}: is a folder", "name the .safetensors file in it")

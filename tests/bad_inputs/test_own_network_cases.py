@@ -47,7 +47,7 @@ CASES = [
     named("networks.my_net:Nett", "networks.my_net:Nett: networks/my_net.py has no Nett", "did you mean Net?"),
     named("networks.my_net:nn", "networks.my_net:nn: a module is no class", "must offer"),
     row(
-        "gee run",
+        "evolve",
         "evolve.genes = ['neurons'] searches v_threshold, which networks.my_net:Net does not take",
         "give it an argument v_threshold, or leave the gene out",
         write(FILE, GOOD),
@@ -55,11 +55,11 @@ CASES = [
         param("evolve.genes", "[neurons]"),
     ),
     named("networks.my_net", "'networks.my_net': unknown network", "networks.my_vgg:MyVGG"),
-    spoilt("class Net", "klass Net", "networks/my_net.py, line 6: no Python (invalid syntax", "fix it"),
+    spoilt("class Net", "klass Net", "networks/my_net.py raises SyntaxError: invalid syntax (my_net.py, line 6)", "fix it"),
     spoilt("class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"),
     spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
     row(
-        "gee run",
+        "evolve",
         "networks/my_net.py, line 1 raises ModuleNotFoundError: No module named 'helpers'",
         "write `from networks.helpers import …`",
         write(FILE, f"from helpers import lif\n{GOOD}"),
@@ -67,22 +67,12 @@ CASES = [
         param("network.name", NAME),
     ),
     spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
-    spoilt("        return torch", "        raise SystemExit(3)\n        return torch", "raises SystemExit: 3"),
     spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
-    spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7", run="gee run"),
+    spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7"),
     spoilt("(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
     spoilt("torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"),
     spoilt(".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"),
-    spoilt("neuron.LIFNode(), neuron.LIFNode()", "nn.ReLU(), nn.ReLU()", "has no neurons"),
-    spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem", run="gee run"),
-    row(
-        "gee run",
-        "train.sync_batch_norm: the batch norm net.norm is a BatchNorm3d",
-        "set it to false",
-        write(FILE, GOOD.replace("self.head, ", "self.norm = nn.BatchNorm3d(6)\n        self.head, ")),
-        param("network.name", NAME),
-        param("train.sync_batch_norm", True),
-    ),
+    spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem"),
 ]
 
 

@@ -40,13 +40,13 @@ CASES = [
     refused("network.init", "{gamma_0: 0.5}", "network.init.gamma_0 is not a known key", "remove it"),
     refused("evolve.budget", "{params: 100}", "evolve.budget.params is not a known key", "did you mean parameters?"),
     row(
-        "gee run",
+        "evolve",
         "evolve.budget.parameters = 100: the least that the searched genes allow is ",
         "raise it to that or more, or search genes of structure",
         param("evolve.budget", "{parameters: 100}"),
     ),
     row(
-        "gee run",
+        "evolve",
         "evolve.budget.steps = 1: the least that the searched genes allow is 2",
         "raise it to that or more",
         param("evolve.budget", "{steps: 1}"),
@@ -85,7 +85,7 @@ CASES = [
         param("evolve.genes", "[plasticity]"),
     ),
     row(
-        "gee run",
+        "evolve",
         "evolve.choose.parameters = 10: the least that the searched genes allow is ",
         "raise it to that or more",
         param("evolve.objectives", "[loss, energy]"),

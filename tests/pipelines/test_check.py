@@ -10,12 +10,9 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.config.datasets import DATASETS
 from gee_core.errors import InputError
-from gee_core.model.network import build_network
-from gee_core.zoo import NETWORKS, NetworkSpec
-from pipelines import check, evolve
+from pipelines import check
 from pipelines.check import check_inputs
-from pipelines.project.params import load_params
-from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_NETWORK, CHECKED_START
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,21 +42,6 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
         assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
 
 
-@pytest.mark.parametrize(
-    ("section", "sizes", "reason"),
-    [
-        ("train", [8, 9], "the images have 8 pixels: set it to 8 or less"),
-        ("evolve", [4], "vgg16 does not run on images of 4 pixels (Given input size: "),
-    ],
-)
-def test_a_size_that_is_too_large_or_too_small_is_named_with_its_key(section, sizes, reason, in_project, make_params):
-    (in_project() / "data/raw").mkdir()
-    with pytest.raises(InputError) as caught:
-        check_inputs(make_params(**{section: {"sizes": sizes}}))
-    assert str(caught.value).startswith(f"{section}.sizes = {sizes}: {reason}")
-    check_inputs(make_params(**{section: {"sizes": [8]}}))
-
-
 def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
     (in_project() / "data/raw").mkdir()
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
@@ -77,18 +59,6 @@ def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onn
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"^`opset` = 99: the installed onnx knows none above \d+: set it to 18"):
         check_inputs(make_params(export={"opset": 99}))
-
-
-def test_genes_that_make_the_network_larger_are_worth_a_warning(in_project, capsys):
-    (in_project(network={"n_genes": 200}) / "data/raw").mkdir()
-    check.main()
-    (line,) = capsys.readouterr().err.splitlines()
-    params = load_params().network
-    encoded = build_network(params.name, 10, 1, 8, 200, params.width)
-    genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
-    weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
-    told = f"{genes:,} numbers of genes take the place of only {weights:,} weights: lower n_genes, or raise network.width"
-    assert line == f"check: warning: network.n_genes = 200: {told}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the remedy has an option of GNU's cp")
@@ -170,12 +140,15 @@ def test_params_that_are_not_in_order_leave_everything_as_it_was(in_project, cap
 def test_it_looks_at_every_section_and_prepare_waits_for_it():
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages["check"]["params"]) == set(Params.model_fields)
-    assert set(stages["check"]["outs"]) == {str(path) for path in (CHECKED, CHECKED_START, CHECKED_INIT_FROM, CHECKED_NETWORK)}
+    assert set(stages["check"]["outs"]) == {str(path) for path in (CHECKED, CHECKED_START, CHECKED_INIT_FROM)}
     assert str(CHECKED) in stages["prepare"]["deps"]
     assert {"inputs", "networks"} == {dep for dep in stages["check"]["deps"] if not dep.startswith(("gee_core", "pipelines"))}
     assert [name for name in stages if str(CHECKED_START) in stages[name]["deps"]] == ["evolve"]
     assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train"]
-    assert {name for name in stages if str(CHECKED_NETWORK) in stages[name]["deps"]} == set(stages) - {"check", "prepare"}
+    assert {name for name in stages if {"networks", "gee_core/zoo.py"} <= set(stages[name]["deps"])} == set(stages) - {
+        "check",
+        "prepare",
+    }
 
 
 def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_that_params_name(in_project, monkeypatch):
@@ -199,17 +172,3 @@ def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_th
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("inputs/old.json", "analytic"))
     check.main()
     assert CHECKED_START.read_text() == "no file\n"
-
-
-def test_a_new_entry_of_the_table_makes_no_stage_run_and_a_change_of_the_used_one_all_that_build_it(in_project, monkeypatch):
-    (in_project() / "data/raw").mkdir()
-
-    def checked():
-        check.main()
-        return CHECKED_NETWORK.read_text(), evolve.resume_folder(load_params(), Path("data/prepared"))
-
-    before = checked()
-    monkeypatch.setitem(NETWORKS, "another", NetworkSpec(8, (8,)))
-    assert checked() == before
-    monkeypatch.setitem(NETWORKS, load_params().network.name, NetworkSpec(8, (8,)))
-    assert all(new != old for new, old in zip(checked(), before, strict=True))

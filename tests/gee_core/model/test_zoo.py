@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.config.known_networks import default_block, encoded_channels, kernel_positions
+from gee_core.config.known_networks import default_block, encoded_channels, kernel_positions, least_side
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.layers import StepDropout
@@ -121,9 +121,15 @@ def test_dropout_drops_the_same_neurons_at_every_step_and_only_in_training():
     assert layer.eval()(spikes) is spikes
 
 
-@pytest.mark.parametrize(("size", "pools"), [(16, 4), (8, 3), (3, 1), (1, 0)])
-def test_small_images_skip_the_pools_for_which_no_two_pixels_are_left(size, pools):
-    assert sum(isinstance(module, nn.MaxPool2d) for module in built("vgg16", 10, image_size=size).modules()) == pools
+@pytest.mark.parametrize(("name", "size"), [("vgg16", 16), ("cifarnet", 8), ("vgg16", 3), ("resnet34", 32), ("dvsnet", 12)])
+def test_small_images_skip_the_pools_that_have_no_pixels_and_a_built_network_runs_down_to_its_least_side(name, size):
+    net, least = build_network(name, 3, image_size=size, width=1 / 32, T=2).eval(), least_side(name, size)
+    with torch.no_grad():
+        for side in (size, least):
+            assert net(torch.zeros(1, 3, side, side)).shape == (2, 1, 3)
+        if least > 1:
+            with pytest.raises(RuntimeError):
+                net(torch.zeros(1, 3, least - 1, least - 1))
 
 
 @pytest.mark.parametrize(

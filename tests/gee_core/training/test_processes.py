@@ -277,3 +277,8 @@ def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_ste
     net = WithUnused()
     with pytest.raises(InputError, match=told):
         train_epoch(net, torch.optim.SGD(net.parameters()), images, how, 0)
+
+
+def test_a_batch_norm_of_another_class_cannot_be_synchronised():
+    with pytest.raises(InputError, match=r"^`sync_batch_norm`: the batch norm 0 is a BatchNorm3d, .*: set it to false"):
+        parallel(nn.Sequential(nn.BatchNorm3d(2)), FP32, sync_batch_norm=True)

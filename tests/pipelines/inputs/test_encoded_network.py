@@ -19,7 +19,8 @@ from pipelines import train
 from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
-from pipelines.inputs.init_from import encoded_network, init_from_files, load_configured
+from pipelines.inputs.init_from import encoded_network, init_from_files
+from pipelines.inputs.loading import load_configured
 from tests.pipelines.train_cases import SIGMAS
 
 

@@ -17,7 +17,7 @@ from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from gee_core.zoo import NETWORKS
 from pipelines import evolve
-from pipelines.inputs.search import load_start, start_genotype
+from pipelines.inputs.search import load_start, start_genotype, warning_of_size
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -155,3 +155,30 @@ def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_sear
         genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
         assert genotype["start"] == {"path": str(start), "sha256": sha256(start)}
     assert len(set(seen)) == 2  # two scratch folders: neither takes over the other's scores
+
+
+@pytest.mark.parametrize(
+    ("section", "sizes", "says"),
+    [
+        ("train", [8, 9], r"train.sizes = \[8, 9\]: the images have 8 pixels, not 9: set it to 8 or less"),
+        ("evolve", [4], r"evolve.sizes = \[4\]: vgg16 does not run on images of 4 pixels: leave out 4, or choose 8 or more"),
+    ],
+)
+def test_a_size_that_the_network_or_the_images_do_not_have_is_refused_where_it_is_known_and_else_by_the_stage(
+    section, sizes, says, make_params
+):
+    with pytest.raises(ValueError, match=says):
+        make_params(**{section: {"sizes": sizes}})
+    later = make_params(**{section: {"sizes": sizes}}, prepare={"dataset": "folder", "image_size": None})
+    with pytest.raises(InputError, match=says):
+        later.check_sizes(8)
+    make_params(**{section: {"sizes": [8]}}).check_sizes(8)
+
+
+def test_genes_that_make_the_network_larger_are_worth_a_warning(make_params):
+    params = make_params(network={"n_genes": 200}).network
+    encoded = build_network(params.name, 10, 1, 8, 200, params.width)
+    genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
+    weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
+    assert f"= 200: {genes:,} numbers of genes take the place of only {weights:,} weights: lower" in warning_of_size(params)
+    assert warning_of_size(make_params().network) is None
