@@ -1,7 +1,4 @@
-"""The table of networks, and what an entry is made of: data, without torch. To add a network, add an entry to ``NETWORKS``.
-
-Stages do not depend on this file but on the entry that `network.name` names, so a new entry makes no result stale.
-"""
+"""The table of networks, and what an entry is made of: data, without torch. To add a network, add an entry to ``NETWORKS``."""
 
 from dataclasses import dataclass
 

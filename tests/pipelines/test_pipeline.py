@@ -165,7 +165,7 @@ TINY_OWN = {
 }
 
 
-def test_an_own_network_runs_and_runs_again_only_after_an_edit_of_its_file(project, first):
+def test_an_own_network_runs_again_after_an_edit_of_the_folder_and_a_refused_one_costs_nothing(project, first):
     yaml, params, file = YAML(), project / "params.yaml", project / "networks/spiking_vgg.py"
     values = yaml.load(params.read_bytes())
     for section, changes in TINY_OWN.items():
@@ -176,9 +176,16 @@ def test_an_own_network_runs_and_runs_again_only_after_an_edit_of_its_file(proje
     assert set(stages_that_run(dvc(project, "repro"))) == ran
     found = json.loads((project / "reports/summary.json").read_text())
     assert found["network"] == "networks.spiking_vgg:SpikingVGG" and found["energy_mj"] > 0 and found["onnx_agreement"] > 0.95
+    text, trained = file.read_text(), (project / "models/train/network.safetensors").read_bytes()
+    evolved = (project / "reports/evolve/candidates.csv").read_bytes()
+    file.write_text(text.replace("x.repeat(self.T", "x.flatten().repeat(self.T", 1))
+    with pytest.raises(AssertionError, match=r"evolve: error: network\.name = networks\.spiking_vgg:SpikingVGG: for images "):
+        dvc(project, "repro")
+    assert (project / "models/train/network.safetensors").read_bytes() == trained
+    file.write_text(text)
+    assert stages_that_run(dvc(project, "repro")) == []  # DVC restores what a refused network has emptied
+    assert (project / "reports/evolve/candidates.csv").read_bytes() == evolved
     (project / "networks/another.py").write_text("x = 1\n")
-    assert stages_that_run(dvc(project, "repro")) == ["check"]
-    file.write_text(file.read_text().replace("256)", "192)", 1))
     dvc(project, "repro", "check")
     stale = json.loads(dvc(project, "status", "--json"))
     assert {"evolve", "train", "evaluate", "robustness", "export"} <= set(stale) and "prepare" not in stale
