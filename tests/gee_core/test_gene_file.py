@@ -1,6 +1,7 @@
 """Networks in one file of few bytes: what comes back is what was rounded, and anything else is refused by name."""
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from spikingjelly.activation_based.functional import reset_net
@@ -71,8 +71,10 @@ def test_what_comes_back_is_what_went_in_rounded_to_the_format(n_genes, format, 
         assert torch.equal(state[name], expected(name, tensor, format)), name
         assert state[name].dtype is tensor.dtype
     assert architecture_of(back) == architecture_of(net)
+    save_genes(tmp_path / "again", net, format)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "genes.safetensors").read_bytes()
     assert back.training and all(parameter.requires_grad for parameter in back.parameters())
-    assert [path.name for path in tmp_path.iterdir()] == ["genes.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"again", "genes.safetensors"}
 
 
 def test_each_number_takes_the_bits_of_its_format(tmp_path):
@@ -89,22 +91,6 @@ def test_each_number_takes_the_bits_of_its_format(tmp_path):
         "int8": matrices + 4 * scales + 2 * vectors,
         "int4": matrices / 2 + 4 * scales + 2 * vectors,
     }
-
-
-@pytest.mark.parametrize("n", [1, 8])
-def test_int4_of_an_odd_number_of_numbers_fills_its_last_byte_with_zero(n):
-    x = torch.linspace(-7, 7, n)[:, None] if n > 1 else torch.tensor([[-7.0]])
-    packed = gene_file._packed("layer.weight", x.repeat(1, 3), "int4")
-    assert len(packed["layer.weight"]) == (3 * n + 1) // 2
-    assert 3 * n % 2 == 0 or packed["layer.weight"][-1] < 16
-    back = gene_file._unpacked("layer.weight", torch.empty(n, 3, device="meta"), packed, "int4")
-    torch.testing.assert_close(back, x.repeat(1, 3))
-
-
-def test_equal_networks_give_equal_bytes(tmp_path, format="int4"):
-    for name in "ab":
-        save_genes(tmp_path / name, network(), format, CARD)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
@@ -163,28 +149,27 @@ def flipped(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
+HEADER = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
+TERABYTES = struct.pack("<Q", len(HEADER)) + HEADER
 DAMAGE = {
     "empty": lambda d: b"",
     "a byte less": lambda d: d[:-1],
     "a bit of a gene": lambda d: flipped(d, len(d) - 1),
+    "a bit of a scale": lambda d: flipped(d, d.index(b"{") + struct.unpack("<Q", d[:8])[0] + 3),
     "a bit of the card": lambda d: flipped(d, d.index(b"0.25") + 3),
     "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
+    "a tensor of 4 terabytes": lambda d: TERABYTES,
     "a pickle": lambda d: pickle.dumps({"a": 1}),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_file_is_refused(damage, path):
-    path.write_bytes(damage(path.read_bytes()))
+    content = damage(path.read_bytes())
+    path.write_bytes(content)
+    if content == TERABYTES:
+        os.truncate(path, len(content) + 4 * 10**12)  # which a file system keeps as a hole
     assert refused(path).startswith("damaged")
-
-
-def test_a_change_of_a_scale_alone_is_damage(path):
-    stored = load_file(path)
-    stored["genome.O.scale"] *= 2
-    with safe_open(path, "pt") as file:
-        path.write_bytes(to_bytes(stored, file.metadata()))
-    assert refused(path) == "damaged, its checksum is another"
 
 
 def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) -> None:

@@ -21,7 +21,7 @@ from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference, train_epoch
 from gee_core.training.processes import bare, parallel
 from gee_core.training.resume import Resumable
-from pipelines import check, evaluate, evolve, export, prepare, robustness, train
+from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.showing import show
 from pipelines.tracking.entries import describe_dataset
@@ -123,6 +123,8 @@ def test_shifts_and_fewer_steps_keep_the_events_of_a_recording_and_treat_its_fra
 
 def test_what_evaluate_and_robustness_measure(params, net, prepared):
     data = load_prepared(prepared)
+    schema = json.loads(describe_dataset(data.meta, "testing")["schema"])
+    assert schema["mlflow_tensorspec"]["features"].count("4, 2, 12, 12") == 1
     numbers, layers, images = evaluate.run(params, net, data)
     assert len(images) == 16 and 0 < numbers.firing_rate < 1
     assert (layers[0]["binary"], layers[0]["counts"]) == (False, True)
@@ -191,14 +193,6 @@ def test_two_processes_train_and_measure_as_one(params, prepared, tmp_path):
         assert numbers[0].model_dump() == pytest.approx(measured[0].model_dump(), rel=1e-12)
         for name, tensor in tensors.items():
             torch.testing.assert_close(tensor, trained[name], rtol=1e-6, atol=1e-9)
-
-
-def test_check_knows_recordings(params, prepared, raw, in_project, monkeypatch):
-    meta = load_prepared(prepared).meta
-    assert json.loads(describe_dataset(meta, "testing")["schema"])["mlflow_tensorspec"]["features"].count("4, 2, 12, 12") == 1
-    monkeypatch.chdir(raw.parent)
-    known = params.model_copy(update={"prepare": params.prepare.model_copy(update={"path": "bars"})})
-    check.check_inputs(known)
 
 
 @pytest.mark.parametrize(

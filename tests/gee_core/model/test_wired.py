@@ -60,16 +60,12 @@ def test_a_plain_network_has_no_wiring_to_draw_and_follows_its_seed():
 
 
 @pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
-def test_a_network_knows_the_architecture_it_was_built_with(network):
-    architecture = architecture_of(wired_network(network, SHAPE, None, 3))
+def test_a_network_knows_the_architecture_it_was_built_with_and_the_empty_one_has_its_shapes_and_no_numbers(network):
+    built = wired_network(network, SHAPE, None, 3)
+    architecture = architecture_of(built)
     assert architecture.network == network.structure()
     assert (architecture.num_classes, architecture.in_channels, architecture.image_size) == (5, 1, 8)
-
-
-@pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
-def test_the_empty_network_has_the_shapes_of_the_built_one_and_no_numbers(network):
-    built = wired_network(network, SHAPE, None, 3)
-    empty = empty_network(architecture_of(built))
+    empty = empty_network(architecture)
     assert {n: t.shape for n, t in empty.state_dict().items()} == {n: t.shape for n, t in built.state_dict().items()}
     assert all(tensor.is_meta for tensor in empty.state_dict().values())
 

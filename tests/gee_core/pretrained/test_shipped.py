@@ -76,8 +76,9 @@ def test_all_of_them_take_three_megabytes():
 def test_an_unknown_name_and_a_changed_byte_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"no trained network is called 'cifarnet.digit': did you mean cifarnet.digits\?"):
         load_pretrained("cifarnet.digit")
-    with pytest.raises(InputError, match=r"called 'vgg': choose one of .*cifarnet.digits"):
-        load_pretrained("vgg")
+    for name in ("vgg", None):
+        with pytest.raises(InputError, match=rf"called {name!r}: choose one of .*cifarnet.digits"):
+            load_pretrained(name)
     content = bytearray(pretrained_file("cifarnet.digits").read_bytes())
     content[-1] ^= 1
     (tmp_path / pretrained_file("cifarnet.digits").name).write_bytes(content)

@@ -112,3 +112,13 @@ def test_json_that_no_other_program_could_read_is_refused_and_the_old_file_stays
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"accuracy": float("nan")})
     assert path.read_text() == '{\n  "b": 1,\n  "a": 0.1\n}\n'
+
+
+def test_no_file_takes_the_place_of_a_pipe_or_a_device_but_of_a_link(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: cannot be written \(it is no regular file\): name another file"):
+        write_atomically(tmp_path / "pipe", "content")
+    assert names(tmp_path) == ["pipe"] and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "link").symlink_to("pipe")
+    write_atomically(tmp_path / "link", "content")
+    assert (tmp_path / "link").read_text() == "content"

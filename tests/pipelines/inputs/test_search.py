@@ -1,6 +1,7 @@
 """`evolve.start`: where a search starts, and what it refuses."""
 
 import json
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,10 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
-from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
-from gee_core.genome.encoding import genome_of
-from gee_core.genome.genotype import Genotype, analytic_genotype, configured_genotype
+from gee_core.genome.genotype import Genotype, configured_genotype
 from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
-from gee_core.zoo import NETWORKS
 from pipelines import evolve
 from pipelines.inputs.search import load_start, start_genotype, warning_of_size
 
@@ -72,11 +70,7 @@ def test_a_file_and_init_with_different_shapes_are_refused(start, make_params):
     params = started(make_params, start)
     for init, refused in ((None, False), (Shape(beta=0.5), False), (Shape(omega_O=1.0), True), (Shape(), True)):
         changed = params.model_copy(update={"network": params.network.model_copy(update={"init": init})})
-        with (
-            pytest.raises(InputError, match=r"and network\.init another: set network\.init to null")
-            if refused
-            else nullcontext()
-        ):
+        with pytest.raises(InputError, match=r"network\.init another: set .* null") if refused else nullcontext():
             assert load_start(changed).shape == Shape(beta=0.5)
 
 
@@ -91,14 +85,6 @@ def test_unit_starts_where_all_sigmas_are_1(form, make_params):
     assert (space.start_vector() == 0).all()
 
 
-def test_the_analytic_sigmas_that_are_checked_are_those_of_the_network():
-    for name in NETWORKS:
-        net = build_network(name, 10, 3, 32, 5, 1 / 16)
-        assert genome_of(net).analytic_genotype() == analytic_genotype(
-            encoded_channels(name, 1 / 16), 5, kernel_positions(name)
-        )
-
-
 def test_what_an_evolve_writes_another_can_start_at(make_params, start):
     params = make_params(evolve={"genes": ["sigma_O", "sigma_X"]})
     record = evolve.Record(
@@ -111,26 +97,26 @@ def test_what_an_evolve_writes_another_can_start_at(make_params, start):
 
 
 BAD = {
-    "no file": (None, "cannot be read"),
-    "no JSON": ("{", "not a genotype to start at"),
-    "a key missing": (json.dumps({k: v for k, v in VALUES.items() if k != "genes"}), "not a genotype to start at"),
-    "of a plain network": (json.dumps(VALUES | {"n_genes": None, "genes": {}}), "a plain network has no genes"),
-    "another width": (json.dumps(VALUES | {"width": 2.0}), "a genotype of another search ({'network': 'vgg16', 'width': 2.0, "),
-    "another number of layers": (with_genes().replace('"sigma_7": ', '"omega_X": '), "has 7 σ's of encodings, not 8"),
+    "{": "not a genotype to start at",
+    json.dumps({key: value for key, value in VALUES.items() if key != "genes"}): "not a genotype to start at (lacks genes)",
+    json.dumps(VALUES | {"n_genes": None, "genes": {}}): "a plain network has no genes",
+    json.dumps(VALUES | {"width": 2.0}): "a genotype of another search ({'network': 'vgg16', 'width': 2.0, ",
+    with_genes(sigma_O=1e308): "sigma_O must be > 0 and finite in float32",
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_a_start_that_is_no_use_is_one_message(what, start, make_params):
-    text, reason = BAD[what]
-    start.unlink() if text is None else start.write_text(text)
-    with pytest.raises(InputError) as caught:
+def test_a_start_that_is_no_use_is_one_message(start, make_params):
+    for text, reason in BAD.items():
+        start.write_text(text)
+        with pytest.raises(InputError) as caught:
+            start_genotype(started(make_params, start))
+        message = str(caught.value)
+        assert message.startswith(f"evolve.start = {start}: ") and "\n" not in message and reason in message
+        assert message.endswith("name a genotype.json of an earlier evolve, or `analytic`")
+    start.unlink()
+    os.mkfifo(start)
+    with pytest.raises(InputError, match="not a regular file"):
         start_genotype(started(make_params, start))
-    message = str(caught.value)
-    assert message.startswith(f"evolve.start = {start}: ")
-    assert reason in message
-    assert message.endswith("or set `analytic`" if text is None else "name a genotype.json of an earlier evolve, or `analytic`")
-    assert "\n" not in message
 
 
 def test_a_start_that_dvc_does_not_watch_is_refused(start, make_params):
