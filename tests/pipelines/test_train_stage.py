@@ -145,7 +145,7 @@ def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_p
 def test_every_setting_of_the_sections_of_train_is_in_the_key_of_its_folder(in_project, make_params, monkeypatch):
     folder = in_project()
     write_genotype(folder)
-    monkeypatch.setattr(train, "network_digest", lambda name: "")
+    monkeypatch.setattr(train, "network_files", lambda name: [])
     monkeypatch.setattr(train, "init_from_files", lambda params: [])
     params = make_params()
     folders = {train.resume_folder(params)}
