@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from gee_core.config.known_networks import OWN, encoded_channels
+from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
+from pipelines import evolve, train
 from pipelines.check import check_inputs
 from pipelines.commands.prediction import open_model
 from pipelines.inputs.own_network import (
@@ -19,6 +21,7 @@ from pipelines.inputs.own_network import (
     register_own_network,
 )
 from pipelines.project.params import load_params
+from pipelines.project.paths import GENOTYPE, PREPARED
 from pipelines.stage import _try_own_network
 from pipelines.studies.cell import Cell, cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
@@ -127,11 +130,14 @@ def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_
     assert encoded_channels(NAME, 1 / 16) == [4, 6]
 
 
-def test_the_result_of_a_cell_depends_on_the_source(write, make_params, digits):
-    from gee_core.data.meta import load_meta
-
-    params, keys = make_params(network={"name": NAME}), []
-    for text in (GOOD, GOOD, GOOD + "\n"):
-        write(my_net=text)
-        keys.append(cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(digits)))
-    assert keys[0] == keys[1] != keys[2]
+def test_a_cell_and_the_folders_that_work_is_resumed_from_depend_on_every_file_of_the_folder(in_project):
+    folder = in_project(network={"name": NAME})
+    for path, text in ((FILE, GOOD), (GENOTYPE, "{}")):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
+    params, keys = load_params(), []
+    for text in ("x = 1\n", "x = 1\n", "x = 2\n"):
+        (folder / "networks/parts.py").write_text(text)
+        folders = evolve.resume_folder(params, PREPARED), train.resume_folder(params)
+        keys.append({cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(PREPARED)), *folders})
+    assert keys[0] == keys[1] and not keys[1] & keys[2]
