@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -75,14 +76,14 @@ def load_pair(path: Path) -> SpikingNetwork:
     return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write ``tensors`` to ``path``, and ``meta`` with the checksum of both to the JSON file beside it; both atomically."""
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, content)
     write_json(path.with_suffix(".json"), meta | {"sha256": _with_meta(hashlib.sha256(content), meta)})
 
 
-def verify_tensors(path: Path) -> dict:
+def verify_tensors(path: Path) -> dict[str, Any]:
     """The meta of ``path``; InputError unless both files are what ``save_tensors`` wrote."""
     meta_path = path.with_suffix(".json")
     for file in (path, meta_path):
@@ -92,16 +93,16 @@ def verify_tensors(path: Path) -> dict:
         meta = read_json_object(meta_path)
     except ValueError as error:
         raise InputError(f"{path}: damaged, as is {meta_path.name} ({error})") from None
-    found = meta.pop("sha256", None)
+    checksum = meta.pop("sha256", None)
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
     # Until version 0.2 the checksum was that of the tensors alone.
-    if found not in (digest.hexdigest(), _with_meta(digest, meta)):
+    if checksum not in (digest.hexdigest(), _with_meta(digest, meta)):
         raise InputError(f"{path}: damaged, its checksum is not the one in {meta_path.name}")
     return meta
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the meta that ``save_tensors`` wrote, verified by ``verify_tensors``."""
     meta = verify_tensors(path)
     try:
@@ -110,7 +111,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
-def _with_meta(digest: "hashlib._Hash", meta: dict) -> str:
+def _with_meta(digest: "hashlib._Hash", meta: dict[str, Any]) -> str:
     """The checksum of the tensors' bytes, which ``digest`` has seen, followed by the canonical JSON of ``meta``."""
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())

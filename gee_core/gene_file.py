@@ -63,10 +63,10 @@ class GeneHeader(StrictModel):
     """The entry of the metadata."""
 
     version: int
-    architecture: dict
+    architecture: dict[str, Any]
     """`Architecture`, or `Chain`, as JSON."""
     format: GeneFormat
-    card: dict | None
+    card: dict[str, Any] | None
     """What the file's user wants it to say, for instance the names of the classes."""
     sha256: str
 
@@ -147,8 +147,8 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
     except (AttributeError, ValueError) as error:
         raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
     state = encoded.state_dict()
-    wanted, found = ({name for name in names if not name.endswith(LEFT_OUT)} for names in (state, stored))
-    if odd := sorted(wanted ^ {name for name in found if name in wanted or not name.endswith(".scale")}):
+    wanted, held = ({name for name in names if not name.endswith(LEFT_OUT)} for names in (state, stored))
+    if odd := sorted(wanted ^ {name for name in held if name in wanted or not name.endswith(".scale")}):
         lacks = "has no" if odd[0] in wanted else "has a"
         raise InputError(f"{path}: does not fit this module: the file {lacks} {odd[0]}", SAME_CODE)
     try:
@@ -193,7 +193,7 @@ def _described(net: nn.Module) -> Architecture | Chain:
     return Chain(n_genes=genome.n_genes, chain=[names[conv] for conv in genome.chain()])
 
 
-def read_card(path: Path | str) -> dict | None:
+def read_card(path: Path | str) -> dict[str, Any] | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
 
     Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
@@ -270,7 +270,7 @@ def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -
     return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
 
 
-def _checksum(about: dict, stored: dict[str, Tensor]) -> str:
+def _checksum(about: dict[str, Any], stored: dict[str, Tensor]) -> str:
     """Of the header's other values and all tensors, whatever their order in the file."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(stored.items()):

@@ -13,14 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from gee_core.config import Params
-from gee_core.config.known_networks import is_own
-from gee_core.data.meta import load_meta
-from gee_core.errors import InputError
 from gee_core.memory import keep_freed_memory
 from pipelines.inputs.genotype_file import load_genotype
-from pipelines.inputs.own_network import build_own_network, register_own_network
+from pipelines.inputs.own_network import build_own_network
 from pipelines.project.params import load_params
-from pipelines.project.paths import PREPARED
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
 from pipelines.runtime.progress import Steps, progress
@@ -62,21 +58,11 @@ def stage(name: str) -> Iterator[Stage]:
     with nullcontext() if started_by_command() else report_input_errors(name):  # or the command reports them
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
-        if name != "prepare":  # it builds no network
-            _try_own_network(params)
+        if name != "prepare":  # the first stage that runs refuses an own network before any work
+            build_own_network(params)
         tracker = Tracker() if follows else open_tracker(name, params)
         with closing(tracker):
             yield Stage(params, tracker, follows)
-
-
-def _try_own_network(params: Params) -> None:
-    """Build an own network for the prepared images, so that the first stage that runs refuses it before any work."""
-    if is_own(params.network.name):
-        try:
-            meta = load_meta(PREPARED)
-        except InputError:  # the stage says so
-            return register_own_network(params.network.name)
-        build_own_network(params, meta)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ class Stem(nn.Module):
     their input does not change; Eq. 17 counts the stem once too. Frames (T, B, C, H, W) change: both run at every step.
     """
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict | None):
+    def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict[str, Any] | None):
         super().__init__()
         kernel, stride = (7, 2) if imagenet else (kernel, 1)
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
@@ -37,7 +39,7 @@ class Stem(nn.Module):
 class ConvLayer(nn.Module):
     """Convolution, batch norm, LIF."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, lif: dict):
+    def __init__(self, in_channels: int, channels: int, kernel: int, lif: dict[str, Any]):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
         self.norm_lif = NormLIF(channels, lif)
@@ -82,7 +84,7 @@ class StridedPointwise(nn.Conv2d):
 class BasicBlock(nn.Module):
     """Two convolutions; the shortcut is added before the second LIF, without batch norm of its own."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict):
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
         self.norm_lif1 = NormLIF(channels, lif)
@@ -100,7 +102,7 @@ class BasicBlock(nn.Module):
 class Shortcut(nn.Module):
     """Batch norm, LIF and a 1x1 convolution, where a pre-activation block changes the shape of the stream."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict):
+    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict[str, Any]):
         super().__init__()
         self.norm_lif = NormLIF(in_channels, lif)
         self.conv = StridedPointwise(in_channels, channels, stride)
@@ -109,7 +111,7 @@ class Shortcut(nn.Module):
 class PreActivationBlock(nn.Module):
     """Two convolutions, each behind batch norm and LIF; the next block adds the branch to the real-valued stream."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict):
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
         super().__init__()
         self.norm_lif1 = NormLIF(in_channels, lif)
         self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)

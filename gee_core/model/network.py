@@ -36,7 +36,7 @@ class TableNetwork(SpikingNetwork):
         width: float,
         block: str | None,
         pool: str,
-        lif: dict,
+        lif: dict[str, Any],
     ):
         super().__init__(lif["T"])
         C = scaled(spec.stem, width)

@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gee_core.errors import InputError
 
@@ -110,7 +110,7 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, values: dict) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write ``values`` as indented JSON, atomically; ValueError where a number is not finite."""
     write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 

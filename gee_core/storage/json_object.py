@@ -6,7 +6,7 @@ import logging
 import math
 import stat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,14 +19,14 @@ CHECK = "check"
 """The key of the checksum."""
 
 
-def read_json_object(path: Path) -> dict:
+def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ValueError as of ``parse_json_object``, or where ``path`` is no regular file; OSError."""
     if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
         raise ValueError("not a regular file")
     return parse_json_object(path.read_text(encoding="utf-8"))
 
 
-def parse_json_object(text: str) -> dict:
+def parse_json_object(text: str) -> dict[str, Any]:
     """The object that ``text`` is; ValueError where it is none, or a number is not finite or has more than 64 bits."""
     try:
         values = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
@@ -73,17 +73,17 @@ def _finite(text: str) -> float:
     return value
 
 
-def json_digest(values: dict) -> str:
+def json_digest(values: dict[str, Any]) -> str:
     """16 hexadecimal digits of ``values``, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def seal(values: dict) -> dict:
+def seal(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` with their checksum as the last entry."""
     return values | {CHECK: json_digest(values)}
 
 
-def unseal(values: object) -> dict:
+def unseal(values: object) -> dict[str, Any]:
     """The argument of ``seal``, from its result after a round trip through JSON; ValueError where the checksum is wrong."""
     if not isinstance(values, dict) or CHECK not in values:
         raise ValueError("it has no checksum")
@@ -93,12 +93,12 @@ def unseal(values: object) -> dict:
     return content
 
 
-def write_sealed(path: Path, values: dict) -> None:
+def write_sealed(path: Path, values: dict[str, Any]) -> None:
     """``write_json`` of ``values`` with their checksum."""
     write_json(path, seal(values))
 
 
-def read_sealed(path: Path, *keys: str) -> dict | None:
+def read_sealed(path: Path, *keys: str) -> dict[str, Any] | None:
     """What ``write_sealed`` wrote, with at least ``keys``; None if there is no such file. A damaged one is deleted."""
     try:
         values = unseal(json.loads(path.read_text(encoding="utf-8")))

@@ -62,8 +62,8 @@ class GenotypeFile(StrictModel, extra="ignore"):
     def misfit(self, network: NetworkConfig) -> str:
         """The difference to a genotype of ``network``; empty if there is none."""
         wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
-        found = self.model_dump(include=set(wanted))
-        return "" if found == wanted else f"{found}, not {wanted}"
+        theirs = self.model_dump(include=set(wanted))
+        return "" if theirs == wanted else f"{theirs}, not {wanted}"
 
     @property
     def genotype(self) -> Genotype | None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from gee_core.config import Params
 from gee_core.config.known_networks import OWN, is_own
+from gee_core.data.meta import load_meta
 from gee_core.errors import InputError, did_you_mean, place_in, raises
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.remedies import TRACKED
 from pipelines.project.params import load_params
-from pipelines.project.paths import NETWORKS, PARAMS
+from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 
 if TYPE_CHECKING:
     from gee_core.gene_file import GeneHeader
@@ -122,8 +123,10 @@ def _imported_name(name: str) -> Callable[..., Any]:
     return getattr(module, attribute)
 
 
-def build_own_network(params: Params, images: "ImageShape", digest: str = "") -> None:
-    """Register the own network of ``params`` and build it once for ``images``, by which it is tried; not those of the table.
+def build_own_network(params: Params, images: "ImageShape | None" = None, digest: str = "") -> None:
+    """Register the own network of ``params`` and build it once, by which it is tried; nothing to do for one of the table.
+
+    ``images`` are those that it is built for, None the prepared ones.
 
     Raises:
         InputError: as ``register_own_network``; or the network does not answer as ``gee_core.model.own`` says.
@@ -132,6 +135,11 @@ def build_own_network(params: Params, images: "ImageShape", digest: str = "") ->
     if not is_own(network.name):
         return
     register_own_network(network.name, digest)
+    if images is None:
+        try:
+            images = load_meta(PREPARED)
+        except InputError:  # the stage says so
+            return
     from gee_core.model.network import build_network
 
     sizes = (images.num_classes, images.in_channels, images.image_size)

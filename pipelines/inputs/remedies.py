@@ -54,5 +54,5 @@ def _of_failed(score: "Score", params: Params) -> str:
     no_memory = ("MemoryError: ", "can't allocate memory", "its worker process died")
     if score.out_of_memory or any(reason in score.status for reason in no_memory):
         return MEMORY
-    own = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
-    return f"correct {own}what the error names"
+    network = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
+    return f"correct {network}what the error names"

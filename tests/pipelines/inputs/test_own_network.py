@@ -15,6 +15,7 @@ from pipelines import evolve, train
 from pipelines.check import check_inputs
 from pipelines.commands.prediction import open_model
 from pipelines.inputs.own_network import (
+    build_own_network,
     network_digest,
     network_files,
     register_if_configured,
@@ -22,7 +23,6 @@ from pipelines.inputs.own_network import (
 )
 from pipelines.project.params import load_params
 from pipelines.project.paths import GENOTYPE, PREPARED
-from pipelines.stage import _try_own_network
 from pipelines.studies.cell import Cell, cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
 
@@ -112,7 +112,7 @@ def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_c
         open_model(Path("genes.safetensors"))
 
 
-def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_images(in_project, make_params, monkeypatch):
+def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_images(in_project):
     folder = in_project(network={"name": NAME})
     (folder / "data/raw").mkdir()
     with pytest.raises(InputError, match=r"networks/my_net\.py: no such file"):
@@ -122,11 +122,10 @@ def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_
     check_inputs(load_params())
     wanted = "assert (num_classes, in_channels, image_size) == (10, 1, 8)\n        super()"
     (folder / FILE).write_text(GOOD.replace("super()", wanted).replace("nn.Conv2d(in_channels, 4", "nn.Conv2d(3, 4"))
-    monkeypatch.setenv("GEE_TRACKING", "off")
     with pytest.raises(InputError, match=r"^network\.name = networks\.my_net:Net: for images .* to have 3 channels, but got 1"):
-        _try_own_network(load_params())
+        build_own_network(load_params())
     (folder / FILE).write_text(GOOD.replace("super()", wanted))
-    _try_own_network(load_params())
+    build_own_network(load_params())
     assert encoded_channels(NAME, 1 / 16) == [4, 6]
 
 
