@@ -24,7 +24,7 @@ def save(path: Path | str, net: nn.Module) -> None:
 
     Args:
         path: the file of the numbers.
-        net: the network; it is not changed.
+        net: the network. It is not changed.
 
     Raises:
         ValueError: ``net`` was not made by ``build_network``, or changed since in more than its numbers.
@@ -49,7 +49,7 @@ def check_name(path: Path) -> None:
 def load(path: Path | str) -> SpikingNetwork:
     """The network that ``save`` or ``save_genes`` wrote, with its weights, on the CPU and in training mode.
 
-    A file of ``save_genes`` stands alone; its numbers are dequantised, and the network is encoded as it was when it was saved.
+    A file of ``save_genes`` stands alone. Its numbers are dequantised, and the network is encoded as it was when it was saved.
 
     Args:
         path: the file, whose name ends in ``.safetensors``.
@@ -77,14 +77,14 @@ def load_pair(path: Path) -> SpikingNetwork:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write ``tensors`` to ``path``, and ``meta`` with the checksum of both to the JSON file beside it; both atomically."""
+    """Write ``tensors`` to ``path``, and ``meta`` with the checksum of both to the JSON file next to it, each atomically."""
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, content)
     write_json(path.with_suffix(".json"), meta | {"sha256": _with_meta(hashlib.sha256(content), meta)})
 
 
 def verify_tensors(path: Path) -> dict[str, Any]:
-    """The meta of ``path``; InputError unless both files are what ``save_tensors`` wrote."""
+    """The meta of ``path``. Raises InputError unless both files are what ``save_tensors`` wrote."""
     meta_path = path.with_suffix(".json")
     for file in (path, meta_path):
         if not file.is_file():

@@ -1,12 +1,12 @@
 """A network in one file of few bytes, ``genes.safetensors``: its genes in few bits, and what rebuilds the network from them.
 
-``load`` rebuilds a network of ``build_network``. Of any other encoded module the file has the genes and what is not encoded;
+``load`` rebuilds a network of ``build_network``. Of any other encoded module the file has the genes and what is not encoded.
 ``load_genes`` fills a fresh instance with them.
 
 The matrices of a network (X_l, X_0, O, and the weights of layers that are not encoded) are stored in one of ``GENE_FORMATS``.
 Integers have a float32 scale per gene or per output channel in the tensor ``NAME.scale``. int4 packs two numbers into a byte,
 the first into its low half. Batch norms, biases and other vectors are float32 in ``fp32``, else bfloat16, which costs no more
-accuracy than the rounding of the matrices does; counters of batches are left out.
+accuracy than the rounding of the matrices does. Counters of batches are left out.
 
 The metadata of the file has one entry, ``gee.genes``: JSON with `version, architecture, format, card` and `sha256`, the
 checksum of the others and of all tensors.
@@ -40,12 +40,12 @@ GENE_FORMATS = (*FLOATS, *BITS)
 VERSION = 1
 
 GENES_ENTRY = "gee.genes"
-"""The key of the metadata; one only, because safetensors writes several in any order."""
+"""The only key of the metadata, because safetensors writes several in any order."""
 
 SAME_CODE = "make the module by the code that made the saved one"
 
 DAMAGE = SafetensorError, OSError, ValueError, KeyError, RuntimeError
-"""What reading a damaged safetensors file raises; the last of a header that claims more bytes than memory has."""
+"""Errors in reading a damaged safetensors file. A header that claims more bytes than there is memory raises RuntimeError."""
 
 LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
@@ -75,17 +75,17 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     """Write a network of ``build_network`` or any encoded module to the one file ``path``, by convention ``….safetensors``.
 
     ``load`` reads the former, encoded or plain, and ``load_genes`` fills a module with the latter. int8 takes a quarter of the
-    bytes of float32, int4 an eighth, and changes the network's outputs accordingly; ``fp32`` changes none of a float32
+    bytes of float32, int4 an eighth, and changes the network's outputs accordingly. ``fp32`` changes none of a float32
     network. The file is written atomically.
 
     Args:
         path: the file.
-        net: the network; it is not changed.
+        net: the network. It is not changed.
         format: of its matrices: ``fp32``, ``bf16``, ``int8`` or ``int4``.
         card: values to keep in the file, as JSON, such as the names of the classes: see ``read_card``. None keeps none.
 
     Raises:
-        ValueError: ``net`` has no genes and was not made by ``build_network``, or was changed since; or another argument is
+        ValueError: ``net`` has no genes and was not made by ``build_network``, or was changed since, or another argument is
             out of range.
         DivergedError: a weight or gene is not finite.
         InputError: the file cannot be written.
@@ -121,7 +121,7 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
 
     Args:
         path: the file. A network of ``build_network`` needs no ``net``: ``load`` reads it.
-        net: a fresh, plain module, made by the code that made the saved one; it is not changed.
+        net: a fresh, plain module, made by the code that made the saved one. It is not changed.
 
     Returns:
         The copy, in the mode of ``net``.
@@ -194,7 +194,7 @@ def _described(net: nn.Module) -> Architecture | Chain:
 
 
 def read_card(path: Path | str) -> dict[str, Any] | None:
-    """The card in the file ``path`` of ``save_genes``, without its tensors; None where it was saved without one.
+    """The card in the file ``path`` of ``save_genes``, without its tensors, or None where it was saved without a card.
 
     Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
 
@@ -218,7 +218,7 @@ def read_card(path: Path | str) -> dict[str, Any] | None:
 
 
 def read_header(path: Path) -> GeneHeader | None:
-    """The header of a file of ``save_genes``; None for a checkpoint, or a damaged file with the JSON file of one."""
+    """The header of a file of ``save_genes``, or None for a checkpoint and for a damaged file with a JSON file next to it."""
     if not path.is_file():
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:

@@ -25,7 +25,7 @@ from pipelines.runtime.resume_folder import project_scratch
 
 
 def check_inputs(params: Params) -> None:
-    """Check all files and folders that ``params`` name; images that torchvision can download are, if they are not there.
+    """Check all files and folders that ``params`` name. Images that torchvision can download are, if they are not there.
 
     Raises:
         InputError: one is missing or unusable, `base.device` names a GPU that is not there, or onnx lacks `export.opset`.
@@ -51,7 +51,7 @@ def check_inputs(params: Params) -> None:
 
 
 def check_downloaded(cfg: PrepareConfig) -> None:
-    """Let torchvision download its files that are not there yet; nothing to do for other images."""
+    """Let torchvision download its files that are not there yet. Nothing to do for other images."""
     if cfg.known is None or cfg.known.folder is None or is_in_files(cfg):
         return
     if cfg.stream:

@@ -27,7 +27,7 @@ class SpikingNetwork(nn.Module):
         T: time steps.
         changes_T: whether T can be set to another number, as ``with_steps`` does.
         channels_last: whether its convolution weights have channels-last layout, as ``to_channels_last`` gives it.
-        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``; empty for a network made otherwise.
+        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``. Empty for a network made otherwise.
         as_built: the ``settings_of`` the network when ``build_network`` returned it.
     """
 
@@ -93,7 +93,7 @@ def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None)
 
 @contextmanager
 def with_steps(net: nn.Module, T: int | None) -> Iterator[None]:
-    """Context in which ``net`` runs ``T`` steps; None leaves it as it is. The code of own networks sets their steps."""
+    """Context in which ``net`` runs ``T`` steps. None leaves it as it is. The code of own networks sets their steps."""
     if T is None:
         yield
         return

@@ -17,7 +17,7 @@ class Stem(nn.Module):
     """Direct encoding: the image drives the first neurons with the same current at every step.
 
     Paper: the image is repeated T times. Here: convolution and batch norm run once and their output is repeated, because
-    their input does not change; Eq. 17 counts the stem once too. Frames (T, B, C, H, W) change: both run at every step.
+    their input does not change. Eq. 17 counts the stem once too. Frames (T, B, C, H, W) change: both run at every step.
     """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict[str, Any] | None):
@@ -28,7 +28,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images or frames → spikes (T*B, C_0, H', W'); without ``lif`` the stream, of images (B, C_0, H', W')."""
+        """Images or frames → spikes (T*B, C_0, H', W'). Without ``lif`` the stream, of images (B, C_0, H', W')."""
         changes = x.ndim == 5
         x = self.conv(x.flatten(0, 1) if changes else x)
         if self.norm_lif is not None:
@@ -50,7 +50,7 @@ class ConvLayer(nn.Module):
 
 
 class StepDropout(nn.Module):
-    """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode; nothing in evaluation mode."""
+    """Dropout of the same neurons at every step, as in SpikingJelly's multi-step mode. Nothing in evaluation mode."""
 
     def __init__(self, p: float, T: int):
         super().__init__()
@@ -68,7 +68,7 @@ class StepDropout(nn.Module):
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, without bias; with few in-channels it strides first (see ``strided_and_narrow``)."""
+    """A 1x1 convolution with a stride, without bias. With few in-channels it strides first (see ``strided_and_narrow``)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__(in_channels, channels, 1, stride, bias=False)
@@ -82,7 +82,7 @@ class StridedPointwise(nn.Conv2d):
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions; the shortcut is added before the second LIF, without batch norm of its own."""
+    """Two convolutions. The shortcut is added before the second LIF, without batch norm of its own."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
         super().__init__()
@@ -109,7 +109,7 @@ class Shortcut(nn.Module):
 
 
 class PreActivationBlock(nn.Module):
-    """Two convolutions, each behind batch norm and LIF; the next block adds the branch to the real-valued stream."""
+    """Two convolutions, each after batch norm and LIF. The next block adds the branch to the real-valued stream."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
         super().__init__()
@@ -129,7 +129,7 @@ class PreActivationBlock(nn.Module):
             spikes = self.norm_lif1(stream) if changes else self.norm_lif1.repeated(stream)
         else:
             stream, spikes = self.norm_lif1.summed(branch, stream)
-        spikes = self.norm_lif2(self.conv1(spikes))  # before the shortcut: a counter takes these neurons for those behind conv1
+        spikes = self.norm_lif2(self.conv1(spikes))  # before the shortcut: a counter takes these neurons for those after conv1
         if self.shortcut is not None:
             norm_lif = self.shortcut.norm_lif
             stream = self.shortcut.conv(norm_lif(stream) if changes or branch is not None else norm_lif.repeated(stream))
@@ -137,7 +137,7 @@ class PreActivationBlock(nn.Module):
 
 
 class ResidualStream(nn.Module):
-    """Pre-activation blocks and the batch norm behind the last sum, which no neurons follow."""
+    """Pre-activation blocks and the batch norm after the last sum, which no neurons follow."""
 
     def __init__(self, blocks: list[nn.Module], channels: int):
         super().__init__()

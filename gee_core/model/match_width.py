@@ -45,7 +45,7 @@ def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, t
 
 
 def _steps(spec: NetworkSpec) -> list[float]:
-    """The widths at which some layer's channel count changes, from 0 to the widest; between two the count is constant."""
+    """The widths at which some layer's channel count changes, from 0 to the widest. Between two the count is constant."""
     channels = {spec.stem, *spec.convolutions()} | ({spec.hidden} if spec.hidden else set())
     changes = {(k + 0.5) / C for C in channels for k in range(1, math.ceil(MAX_WIDTH * C))}
     return [0.0, *sorted(edge for edge in changes if edge < MAX_WIDTH), MAX_WIDTH]

@@ -119,12 +119,12 @@ def build_network(
     Args:
         name: key of ``NETWORKS``, or what ``register_network`` was told.
         num_classes: K.
-        in_channels: C; the images of the pipeline have 1 or 3, frames of events 2 or 1.
+        in_channels: C. The images of the pipeline have 1 or 3, frames of events 2 or 1.
         image_size: height and width of the images, in pixels.
         n_genes: g, or None for plain weights.
         width: multiplies every channel count of the table.
-        seed: of every weight; torch's global generator is left as it was.
-        block: form of the residual blocks, ``pre`` or ``post``; None for the network's default.
+        seed: of every weight. The global generator of torch is left as it was.
+        block: form of the residual blocks, ``pre`` or ``post``, or None for the network's default.
         pool: kind of the 2x2 pools, ``max`` or ``avg``.
         lif: arguments of ``LIF``: T, tau, … A registered network answers with T steps if T is named, else with any number.
 

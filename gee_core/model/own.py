@@ -42,7 +42,7 @@ def register_network(name: str, build: Callable[..., nn.Module]) -> None:
 
     Args:
         name: ``package.module:NAME``, as in `network.name`, for instance ``networks.my_vgg:MyVGG``.
-        build: returns the module; ``gee_core.model.own`` says how it is called and what the module takes and returns.
+        build: returns the module. ``gee_core.model.own`` says how it is called and what the module takes and returns.
 
     Raises:
         ValueError: the name has another form, or ``build`` cannot be called.
@@ -101,7 +101,7 @@ class OwnNetwork(SpikingNetwork):
 def own_network(
     name: str, sizes: dict[str, int], width: float, pool: str, lif: dict[str, Any], seed: int = 0, T: int | None = None
 ) -> OwnNetwork:
-    """The own network ``name`` with the initial weights of its own code, on the CPU; it answers with ``T`` steps, if any."""
+    """The own network ``name`` with the initial weights of its own code, on the CPU. It answers with ``T`` steps, if any."""
     trials, arguments = registered(name).trials, (width, tuple(sizes.items()), pool, tuple(lif.items()))
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
@@ -118,7 +118,7 @@ def own_network(
 
 
 def _module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict[str, Any]) -> nn.Module:
-    """The module that the class of the own network ``name`` returns; arguments as for ``own_network``."""
+    """The module that the class of the own network ``name`` returns. Arguments as for ``own_network``."""
     build = registered(name).build
     settings = {"width": width, "pool": pool, "surrogate": lif["surrogate_name"], **lif}
     try:
@@ -137,7 +137,7 @@ def _module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict
 
 
 def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
-    """The steps and the chain of ``net``, by one run; ValueError where its answer is not as the contract says."""
+    """The steps and the chain of ``net``, by one run. Raises ValueError where the answer is not as the contract says."""
     B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
     K, C, side = sizes.values()
     shape, kind = (
@@ -161,7 +161,7 @@ def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
 
 
 def _misfit(o: object, wanted: tuple[int, int, int]) -> str:
-    """What ``o`` is, and the line to change, where it is no finite (steps, images, classes) in float32; else empty."""
+    """What ``o`` is, and the line to change, where ``o`` is no finite (steps, images, classes) in float32, else empty."""
     _, B, K = wanted
     if not isinstance(o, Tensor):
         return f"a {type(o).__name__}, not a tensor: let its forward return the output of every step (T, B, K) alone"
@@ -173,7 +173,7 @@ def _misfit(o: object, wanted: tuple[int, int, int]) -> str:
 
 
 def _chain(name: str, width: float | None) -> tuple[list[int], int]:
-    """[C_0 … C_L] of the own network ``name`` at ``width``, or None for any, and k²; it is built where no trial knows them."""
+    """[C_0 … C_L] of the own network ``name`` at ``width``, or None for any, and k². It is built where no trial knows them."""
     trials = registered(name).trials
     for (tried_width, *_), trial in trials.items():  # images of another size have the same chain
         if width in (None, tried_width):

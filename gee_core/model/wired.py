@@ -21,7 +21,7 @@ from gee_core.storage.json_object import as_model
 
 
 class ImageShape(Protocol):
-    """The images of a network; ``data.meta.Meta`` is one."""
+    """The images of a network, such as ``data.meta.Meta``."""
 
     @property
     def num_classes(self) -> int: ...
@@ -34,7 +34,7 @@ class ImageShape(Protocol):
 
 
 class Architecture(StrictModel):
-    """What determines a network of ``build_network`` but for its weights: the JSON file beside a checkpoint."""
+    """What determines a network of ``build_network`` but for its weights: the JSON file next to a checkpoint."""
 
     network: NetworkStructure
     """Its values in the section `network`."""
@@ -76,7 +76,7 @@ def empty_network(architecture: Architecture) -> SpikingNetwork:
 
 
 def architecture_of(net: nn.Module) -> Architecture:
-    """The architecture of a network that ``build_network`` made, encoded or decoded since or not; else ValueError."""
+    """The architecture of a network of ``build_network``, encoded or decoded since or not. Raises ValueError for others."""
     check_unwrapped(net)
     built_with = getattr(net, "built_with", None)
     if not isinstance(net, SpikingNetwork) or not built_with:
@@ -90,7 +90,7 @@ def architecture_of(net: nn.Module) -> Architecture:
 
 
 def rebuildable(net: nn.Module) -> Architecture:
-    """``architecture_of(net)``; ValueError where ``empty_network`` makes another network of it, because ``net`` was changed."""
+    """``architecture_of(net)``. Raises ValueError where ``net`` was changed, so that its file would make another network."""
     architecture = architecture_of(net)
     check_values(net)
     genome, as_built, settings = genome_of(net), cast(SpikingNetwork, net).as_built, settings_of(net)
@@ -122,7 +122,7 @@ def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: in
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
-    """The ``empty_network`` that ``saved`` describes, the JSON of an ``Architecture`` in the file ``path``; else InputError."""
+    """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
     try:
         architecture = as_model(saved, Architecture)
         name = architecture.network.name
@@ -151,7 +151,7 @@ def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) ->
 
 
 def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors``, which are to be written to ``path``; DivergedError where a number is not finite."""
+    """``tensors``, which are to be written to ``path``. Raises DivergedError where a number is not finite."""
     if lost := first_not_finite(tensors):
         raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")
     return tensors

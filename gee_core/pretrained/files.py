@@ -1,4 +1,4 @@
-"""The files of the networks that come with the package, by name, and their cards; nothing here loads torch."""
+"""The files of the networks that come with the package, by name, and their cards. Nothing here loads torch."""
 
 from pathlib import Path
 
@@ -53,14 +53,14 @@ def list_pretrained() -> list[str]:
 
 
 def pretrained_card(name: str) -> PretrainedCard:
-    """The card of a shipped network, without its tensors; errors as of ``load_pretrained``."""
+    """The card of a shipped network, without its tensors. Errors as of ``load_pretrained``."""
     with safe_open(pretrained_file(name), "np") as file:
         (entry,) = file.metadata().values()
     return as_model(parse_json_object(entry)["card"], PretrainedCard)
 
 
 def pretrained_file(name: str) -> Path:
-    """The file of a shipped network, whose checksum its name has; its ONNX graph lies beside it, with the ending .onnx."""
+    """The file of a shipped network, whose checksum its name has. Its ONNX graph lies next to it, with the ending .onnx."""
     files = _files()
     if name not in files:
         remedy = did_you_mean(str(name), files) or f"choose one of {', '.join(sorted(files))}"

@@ -23,13 +23,13 @@ from gee_core.pretrained.files import pretrained_card, pretrained_file
 def load_pretrained(name: str) -> SpikingNetwork:
     """A trained network that comes with the package, encoded, on the CPU and in evaluation mode.
 
-    Its input is that of ``transforms(net.card)``; the mean of its output (T, B, K) over the steps are logits.
+    Its input is that of ``transforms(net.card)``. The mean of its output (T, B, K) over the steps are logits.
 
     Args:
         name: one of ``list_pretrained()``.
 
     Returns:
-        The network; ``net.card`` is its ``PretrainedCard``. To train it further, call ``net.train()``.
+        The network. ``net.card`` is its ``PretrainedCard``. To train it further, call ``net.train()``.
 
     Raises:
         InputError: there is no such network, or its file is damaged.
@@ -52,8 +52,8 @@ def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
 
     Returns:
         A function of images (B, C, H, W) with values 0 … 255 and any height and width, of which the centre is cut, or of
-        recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``;
-        ValueError for another number of channels.
+        recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``.
+        It raises ValueError for another number of channels.
 
     Examples:
         >>> net = gee_core.load_pretrained("cifarnet.digits")

@@ -47,9 +47,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it; permissions are kept.
+    """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it. Permissions are kept.
 
-    InputError where ``path`` is a device, a pipe or a socket, whose place the file would take. A link is replaced.
+    Raises InputError where ``path`` is a device, a pipe or a socket, whose place the file would take. A link is replaced.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not (path.is_file() or path.is_dir() or path.is_symlink()):
@@ -111,7 +111,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write ``values`` as indented JSON, atomically; ValueError where a number is not finite."""
+    """Write ``values`` as indented JSON, atomically. Raises ValueError where a number is not finite."""
     write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 

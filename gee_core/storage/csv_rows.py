@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns_of_none: Iterable[str] = ()) -> str:
-    """One line per row below the keys in order of first appearance; None, NaN and missing keys are empty cells.
+    """One line per row below the keys in order of first appearance. None, NaN and missing keys are empty cells.
 
     Without rows, ``columns_of_none`` is all that the table has.
     """

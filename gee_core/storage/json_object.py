@@ -20,14 +20,14 @@ CHECK = "check"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ValueError as of ``parse_json_object``, or where ``path`` is no regular file; OSError."""
+    """The object in a JSON file. Raises ValueError as ``parse_json_object``, or for a pipe or a device."""
     if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
         raise ValueError("not a regular file")
     return parse_json_object(path.read_text(encoding="utf-8"))
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
-    """The object that ``text`` is; ValueError where it is none, or a number is not finite or has more than 64 bits."""
+    """The object that ``text`` is. Raises ValueError where it is none, or a number is not finite or has more than 64 bits."""
     try:
         values = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
@@ -38,12 +38,12 @@ def parse_json_object(text: str) -> dict[str, Any]:
 
 
 def read_json_model(path: Path, model: type[AnyModel]) -> AnyModel:
-    """The object in a JSON file as a ``model``; ValueError on one line where it is none."""
+    """The object in a JSON file as a ``model``. Raises ValueError on one line where it is none."""
     return as_model(read_json_object(path), model)
 
 
 def as_model(values: object, model: type[AnyModel]) -> AnyModel:
-    """``values``, which were JSON, as a ``model`` of strict types; ValueError on one line, caused by the ValidationError."""
+    """``values``, which were JSON, as a ``model`` of strict types. Raises ValueError on one line, by the ValidationError."""
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
@@ -84,7 +84,7 @@ def seal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def unseal(values: object) -> dict[str, Any]:
-    """The argument of ``seal``, from its result after a round trip through JSON; ValueError where the checksum is wrong."""
+    """The argument of ``seal``, from its result after a round trip through JSON. Raises ValueError for a wrong checksum."""
     if not isinstance(values, dict) or CHECK not in values:
         raise ValueError("it has no checksum")
     content = {key: value for key, value in values.items() if key != CHECK}
@@ -99,7 +99,7 @@ def write_sealed(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_sealed(path: Path, *keys: str) -> dict[str, Any] | None:
-    """What ``write_sealed`` wrote, with at least ``keys``; None if there is no such file. A damaged one is deleted."""
+    """What ``write_sealed`` wrote, with at least ``keys``. None if there is no such file. A damaged one is deleted."""
     try:
         values = unseal(json.loads(path.read_text(encoding="utf-8")))
         if missing := [key for key in keys if key not in values]:

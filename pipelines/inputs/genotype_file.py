@@ -25,22 +25,22 @@ class StartOfSearch(BaseModel):
 
 
 class GenotypeFile(StrictModel, extra="ignore"):
-    """The content of a genotype.json; evolve writes it."""
+    """The content of a genotype.json, which evolve writes."""
 
     network: Name
     width: float
-    """`network.width` of params.yaml; a gene of that name has been searched."""
+    """`network.width` of params.yaml. A gene of that name has been searched."""
     n_genes: int | None
-    """`network.n_genes` likewise; None for a plain network, which has no genes."""
+    """`network.n_genes` likewise. None for a plain network, which has no genes."""
     variant: Name | None = None
     searched: tuple[Name, ...] = ()
     """The genes that were searched."""
     genes: dict[Name, int | float]
-    """All genes by name; those of neurons, plasticity and structure that are not there are left to params.yaml."""
+    """All genes by name. Those of neurons, plasticity and structure that are not there are left to params.yaml."""
     seed: int
     """Of the wiring's draw."""
     generation: int | None = None
-    """Of the candidate in candidates.csv; `evolve.n_generations` if it was scored again."""
+    """Of the candidate in candidates.csv. `evolve.n_generations` if it was scored again."""
     index: int | None = None
     fitness: float | None = None
     start: StartOfSearch | None = None
@@ -56,18 +56,18 @@ class GenotypeFile(StrictModel, extra="ignore"):
 
     @classmethod
     def read(cls, path: Path) -> "GenotypeFile":
-        """The content of ``path``; raises ``OSError``, or ``ValueError`` with a message of one line where it is damaged."""
+        """The content of ``path``. Raises ``OSError``, or ``ValueError`` with a message of one line where it is damaged."""
         return read_json_model(path, cls)
 
     def misfit(self, network: NetworkConfig) -> str:
-        """The difference to a genotype of ``network``; empty if there is none."""
+        """The difference to a genotype of ``network``, empty if there is none."""
         wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
         theirs = self.model_dump(include=set(wanted))
         return "" if theirs == wanted else f"{theirs}, not {wanted}"
 
     @property
     def genotype(self) -> Genotype | None:
-        """The genotype; None for a plain network."""
+        """The genotype, or None for a plain network."""
         return Genotype.of(self.genes) if self.genes else None
 
 
@@ -75,7 +75,7 @@ class FrontMember(StrictModel):
     """A member of a front, and what trains it."""
 
     objectives: dict[str, float]
-    """By name; means over fresh draws where there are any."""
+    """By name. Means over fresh draws where there are any."""
     price: dict[str, float]
     proxy_accuracy: float
     genotype: GenotypeFile
@@ -92,7 +92,7 @@ class FrontFile(StrictModel):
 
 
 def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
-    """models/evolve/genotype.json; an InputError if it is missing, damaged, or another network's."""
+    """models/evolve/genotype.json. An InputError if it is missing, damaged, or another network's."""
     with reading(path, "run `dvc repro evolve`"):
         genotype = GenotypeFile.read(path)
     if misfit := genotype.misfit(params.network):
@@ -101,7 +101,7 @@ def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
 
 
 def choose_member(number: int) -> None:
-    """Write `evolve.choose` = ``number`` into params.yaml; an InputError if the last search left no such member."""
+    """Write `evolve.choose` = ``number`` into params.yaml. An InputError if the last search left no such member."""
     with reading(FRONT, "run `gee run` with several evolve.objectives first"):
         n = len(read_json_model(FRONT, FrontFile).members)
     if number > n:

@@ -101,7 +101,7 @@ def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork,
 
 
 def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
-    """Encode the plain network in ``path`` and write it to ``out``; returns each layer's error, parameters before and after."""
+    """Encode the plain network in ``path`` and write it to ``out``. Returns each layer's error, parameters before and after."""
     check_name(out)
     for file in (out, out.with_suffix(".json")):
         if file.exists():

@@ -15,7 +15,7 @@ from pipelines.project.paths import REPORTS
 
 
 class Searched(BaseModel):
-    """Of evolve, as far as the report shows it; only the first number exists for a plain network."""
+    """Of evolve, as far as the report shows it. Only the first number exists for a plain network."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -38,7 +38,7 @@ class Robustness(StrictModel):
 
 
 class Exported(StrictModel):
-    """Of export; what does not exist is None, and not in the file."""
+    """Of export. What does not exist is None, and not in the file."""
 
     max_abs_difference: float | None = None
     """Between the logits of torch and of ONNX Runtime."""
@@ -93,7 +93,7 @@ class Measured(NamedTuple):
 
 
 def read_measured(reports: Path) -> Measured:
-    """What the stages of a run measured, from their files under ``reports``; raises ``InputError``."""
+    """What the stages of a run measured, from their files under ``reports``. Raises ``InputError``."""
     return Measured(
         evolve=_read(reports, "evolve", Searched),
         evaluate=read_evaluation(reports),
@@ -104,7 +104,7 @@ def read_measured(reports: Path) -> Measured:
 
 
 def read_evaluation(reports: Path = REPORTS) -> Evaluation:
-    """What evaluate measured on the test images; raises ``InputError``."""
+    """What evaluate measured on the test images. Raises ``InputError``."""
     return _read(reports, "evaluate", Evaluation)
 
 

@@ -35,12 +35,12 @@ _imported: dict[str, str] = {}
 
 
 def network_files(name: str) -> list[Path]:
-    """The Python files of networks/, on which an own network ``name`` may depend; none for a network of the table."""
+    """The Python files of networks/, on which an own network ``name`` may depend. A network of the table has none."""
     return sorted(NETWORKS.rglob("*.py")) if is_own(name) else []
 
 
 def network_digest(name: str) -> str:
-    """A checksum of ``network_files``, with which a worker compares its own; empty for a network of the table."""
+    """A checksum of ``network_files``, with which a worker compares its own. Empty for a network of the table."""
     listing = "".join(f"{file} {sha256(file)}\n" for file in network_files(name))
     return hashlib.sha256(listing.encode()).hexdigest() if listing else ""
 
@@ -52,7 +52,7 @@ def module_file(module: str) -> Path | None:
 
 
 def check_module_file(name: str) -> None:
-    """InputError where ``name`` is an own network and its module is not in networks/; nothing is imported."""
+    """Raise InputError where ``name`` is an own network and its module is not in networks/. Nothing is imported."""
     module = name.partition(":")[0]
     if not is_own(name) or (module_file(module) is not None and module.startswith(f"{NETWORKS}.")):
         return
@@ -66,7 +66,7 @@ def check_module_file(name: str) -> None:
 
 
 def register_own_network(name: str, digest: str = "") -> None:
-    """Import the own network ``name`` and make it known to ``gee_core``; nothing to do for a network of the table.
+    """Import the own network ``name`` and make it known to ``gee_core``. Nothing to do for a network of the table.
 
     It is imported again where a file of networks/ has changed since, which a worker that outlives a run needs.
 
@@ -75,7 +75,7 @@ def register_own_network(name: str, digest: str = "") -> None:
         digest: the ``network_digest`` of the time when the run began.
 
     Raises:
-        InputError: the module is missing, not in networks/, raises or lacks the name; or the files are not those of ``digest``.
+        InputError: the module is missing, not in networks/, raises or lacks the name, or is not that of ``digest``.
     """
     if not is_own(name):
         return
@@ -124,12 +124,12 @@ def _imported_name(name: str) -> Callable[..., Any]:
 
 
 def build_own_network(params: Params, images: "ImageShape | None" = None, digest: str = "") -> None:
-    """Register the own network of ``params`` and build it once, by which it is tried; nothing to do for one of the table.
+    """Register the own network of ``params`` and build it once, by which it is tried. Nothing to do for one of the table.
 
     ``images`` are those that it is built for, None the prepared ones.
 
     Raises:
-        InputError: as ``register_own_network``; or the network does not answer as ``gee_core.model.own`` says.
+        InputError: as ``register_own_network``, or the network does not answer as ``gee_core.model.own`` says.
     """
     network = params.network
     if not is_own(network.name):

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def search_space(params: Params) -> SearchSpace:
-    """The genes that evolve searches, around its start; an own network is registered before.
+    """The genes that evolve searches, around its start. An own network is registered before.
 
     Raises:
-        InputError: the start is unusable, or lacks a gene; or more candidates are to be scored again than there are.
+        InputError: the start is unusable, or lacks a gene, or more candidates are to be scored again than there are.
     """
     name, genes = params.network.name, params.searched_genes()
     if is_own(name):
@@ -80,7 +80,7 @@ def warning_of_size(network: NetworkConfig) -> str | None:
 
 
 def start_genotype(params: Params) -> Genotype:
-    """The genotype at which the search starts, by `evolve.start`; searched genes that it lacks have the values of settings."""
+    """The genotype at which the search starts, by `evolve.start`. Searched genes that it lacks have the values of settings."""
     configured = configured_genotype(params.network)
     start = load_start(params, len(configured.sigma_X))
     if start is None:
@@ -91,7 +91,7 @@ def start_genotype(params: Params) -> Genotype:
 
 
 def load_start(params: Params, n_encodings: int | None = None) -> Genotype | None:
-    """The genotype in `evolve.start`, or None where it names no file; ``n_encodings`` = L + 1, if known, is compared."""
+    """The genotype in `evolve.start`, or None where it names no file. ``n_encodings`` = L + 1, if known, is compared."""
     if params.evolve.start_file is None:
         return None
     path = Path(params.evolve.start_file)
