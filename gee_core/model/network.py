@@ -93,11 +93,9 @@ class TableNetwork(SpikingNetwork):
         return self.head(features).unflatten(0, (self.T, -1))
 
     def conv_chain(self) -> list[nn.Conv2d]:
-        shortcuts = {conv for block in self._blocks() if block.shortcut is not None for conv in block.shortcut.modules()}
-        return [m for m in self.modules() if isinstance(m, nn.Conv2d) and m not in shortcuts]
-
-    def _blocks(self) -> list[BasicBlock | PreActivationBlock]:
-        return [m for m in self.modules() if isinstance(m, BasicBlock | PreActivationBlock)]
+        blocks = [module for module in self.modules() if isinstance(module, BasicBlock | PreActivationBlock)]
+        shortcuts = {conv for block in blocks if block.shortcut is not None for conv in block.shortcut.modules()}
+        return [module for module in self.modules() if isinstance(module, nn.Conv2d) and module not in shortcuts]
 
 
 def build_network(

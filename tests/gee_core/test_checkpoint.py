@@ -11,7 +11,7 @@ import gee_core
 from gee_core.checkpoint import load, load_tensors, save, save_tensors
 from gee_core.config import NetworkConfig
 from gee_core.config import known_networks as names
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import sha256
@@ -44,10 +44,7 @@ def path(tmp_path) -> Path:
     return path
 
 
-FORMS = [{"block": "pre"}, {"block": "post"}, {"name": "vgg16", "pool": "avg"}]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("form", [{"block": "post"}, {"name": "vgg16", "pool": "avg"}], ids=str)
 @pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
 def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, form, tmp_path):
     network, path = config(n_genes=n_genes, **form), tmp_path / "network.safetensors"
@@ -127,18 +124,11 @@ def test_a_checkpoint_without_one_of_its_files_is_refused(lost, remedy, path):
     assert str(caught.value).startswith(f"{path.with_suffix(lost)}: not found: {remedy}")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"sha256": null}', "\udcff"], ids=repr)
-def test_a_damaged_json_file_is_refused(text, path):
-    path.with_suffix(".json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert "damaged" in refused(path)
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"network": {"name": "resnet18"}}, "lacks T, block, decay_input"),
         ({"network": structure(name="resnet50")}, "unknown network"),
-        ({"network": structure(name="vgg16")}, "vgg16 has no residual blocks"),
         ({"image_size": "8"}, "image_size"),
     ],
     ids=str,
@@ -154,15 +144,6 @@ def test_a_json_file_that_describes_no_network_is_refused(changes, named, path):
 def test_a_network_that_would_fill_the_memory_is_compared_with_its_file_before_it_takes_any(changes, path):
     with_old_checksum(path, **changes)
     assert "does not fit the network" in refused(path)
-
-
-def test_weights_that_are_not_finite_are_those_of_a_training_run_that_diverged(tmp_path):
-    net, path = built(config()), tmp_path / "network.safetensors"
-    with torch.no_grad():
-        net.genome.O[0, 0] = float("inf")
-    save_tensors(path, net.state_dict(), architecture_of(net).model_dump())
-    with pytest.raises(DivergedError, match=r"genome\.O holds values that are not finite"):
-        load(path)
 
 
 @pytest.mark.usefixtures("own")
