@@ -146,8 +146,7 @@ def test_it_looks_at_every_section_and_prepare_waits_for_it():
     assert [name for name in stages if str(CHECKED_START) in stages[name]["deps"]] == ["evolve"]
     assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train"]
     assert {name for name in stages if {"networks", "gee_core/zoo.py"} <= set(stages[name]["deps"])} == set(stages) - {
-        "check",
-        "prepare",
+        "prepare"
     }
 
 

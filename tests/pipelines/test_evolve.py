@@ -151,7 +151,7 @@ def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_
 def test_every_setting_of_the_sections_of_evolve_is_in_the_key_of_its_folder(digits, make_params, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evolve, "PREPARED", digits)
-    monkeypatch.setattr(evolve, "network_digest", lambda name: "")
+    monkeypatch.setattr(evolve, "network_files", lambda name: [])
     (tmp_path / "other").touch()
     params = make_params()
     folders = {evolve.scores_folder(params)}
