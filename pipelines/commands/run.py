@@ -1,7 +1,6 @@
 """The commands `gee run` and `gee summary`. Heavy imports wait until they run."""
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,8 +33,8 @@ def run(
     gee run --set network.n_genes=16 --set train.epochs=10
     """
     from pipelines.inputs.genotype_file import choose_member
-    from pipelines.orchestration.flow_lock import DVC_ERROR, check_dvc_files, flow_lock, say, wait_for_other_dvc
-    from pipelines.orchestration.request import Request, checked, experiment_arguments, experiment_summary, stages_to_run
+    from pipelines.orchestration.flow_lock import flow_lock, say
+    from pipelines.orchestration.request import Request, checked, experiment_summary
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
@@ -45,21 +44,12 @@ def run(
         choose_member(member)
     request = Request(parse_changes(changes or []), stages or [], force, preset)
     params, set_params = checked(request, Path())
-    if stages:
-        stages_to_run(Path(), stages)
     before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
-    how = experiment_arguments("--temp", name, set_params) if request.is_experiment else ["repro"]
-    words = [*how, *(["--force"] if force else []), *request.stages]
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words, *verbose]
     exit_on_sigterm()
     with flow_lock(Path(), say), tracked_execution(params) as addresses:
         check_for_dvc(Path())
-        check_dvc_files(Path())
-        wait_for_other_dvc(Path(), say)
-        while (code := run_in_foreground(command)) == DVC_ERROR and wait_for_other_dvc(Path(), say):
-            pass  # DVC may have failed because the other one began a stage in between
-        if code:
+        if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
     reported = not stages or "report" in stages  # else the summary is that of an earlier run
     if request.is_experiment:

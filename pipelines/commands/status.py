@@ -22,11 +22,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     from dvc.repo import Repo
 
     from pipelines.commands.gc import at_work
-    from pipelines.orchestration.flow_lock import check_dvc_files
+    from pipelines.orchestration.flow_lock import check_dvc_lock
     from pipelines.tracking.drain import Drain
     from pipelines.tracking.outbox import outbox_root
 
-    check_dvc_files(Path())
+    check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _changed(what) for name, what in repo.status().items()}

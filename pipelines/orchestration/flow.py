@@ -1,26 +1,28 @@
-"""The pipeline as a Prefect flow: one task per DVC stage, which runs `dvc repro` of that stage alone.
+"""The pipeline and studies as Prefect flows, each of which runs one process and shows what it prints.
 
-DVC decides what to rerun. Prefect starts the tasks, runs independent stages in parallel and shows what happened. With overrides
-or a preset the flow is a DVC experiment in a temporary copy of the project, whose stages run one after the other.
+DVC decides what to rerun. With overrides or a preset the pipeline is a DVC experiment in a temporary copy of the project.
 """
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import artifacts, flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Cancelled, Completed, Failed
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.orchestration.ending import Outcome
-from pipelines.orchestration.flow_lock import flow_lock, say
+from pipelines.orchestration.ending import Outcome, cards, results_markdown
+from pipelines.orchestration.flow_lock import flow_lock
+from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
 from pipelines.orchestration.form import Overrides, Preset, by_key
-from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stages_to_run
+from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
 from pipelines.orchestration.server import (
     PIPELINE,
+    STUDY,
     check_server,
     claim,
     on_end,
@@ -28,12 +30,16 @@ from pipelines.orchestration.server import (
     settle_abandoned,
     start_temporary_server,
 )
-from pipelines.orchestration.tasks import harmless, publish, results_markdown, run_experiment, run_stage
-from pipelines.project.paths import PAGE, SUMMARY, find_project
-from pipelines.reporting.summary import read_summary
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, kill_groups
+from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
+from pipelines.reporting.summary import Summary, read_summary
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, followed
+from pipelines.studies.cell import Request as StudyRequest
+from pipelines.studies.definition import load_study
+from pipelines.studies.display import TRACKED
+from pipelines.studies.plan import draft_cells
+from pipelines.studies.reports import OUT
 from pipelines.tracking.entries import End
-from pipelines.tracking.pipeline_run import execution_key
+from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
 
 
@@ -59,77 +65,89 @@ def pipeline_flow(
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
     """
-    die_with_parent()
-    project = find_project()
-    os.chdir(project)
     request = Request(by_key(overrides), stages, force, preset)
+
+    def tags() -> list[str]:
+        params, _ = checked(request, Path())
+        return [params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])]
+
+    return _alone(tags, lambda run: run_pipeline(request, run))
+
+
+@flow(name=STUDY, retries=0, on_failure=[on_end], on_crashed=[on_end])
+def study_flow(
+    study: str,
+    preset: Preset = None,
+    seeds: int | None = None,
+    overrides: Overrides = {},  # noqa: B006 - Prefect copies it
+    force: bool = False,
+) -> State[Any]:
+    """Run the cells of a study that have no result; returns the folder of its tables. Waits for another run here.
+
+    Args:
+        study: A file in studies/, without its ending.
+        preset: Start from this preset instead of the study's.
+        seeds: Number of seeds per cell. None: the study's.
+        overrides: New values of params.yaml in every cell, such as {"train": {"epochs": 5}}.
+        force: Run all cells, also those that have a result.
+    """
+    request = StudyRequest(study, preset, seeds=seeds, overrides=by_key(overrides))
+
+    def tags() -> list[str]:
+        draft_cells(load_study(study), request)
+        return [study]
+
+    return _alone(tags, lambda run: run_study(request, force))
+
+
+def _alone(check: Callable[[], list[str]], work: Callable[[FlowRun], State[Any]]) -> State[Any]:
+    """``work`` of the flow run as the only run in the project, after ``check``, which returns the tags of the flow run."""
+    die_with_parent()
+    os.chdir(find_project())
     try:
-        params, _ = checked(request, project)
-        run = claim([params.prepare.data_name, params.network.name, *(["experiment"] if request.is_experiment else [])])
-        with flow_lock(project, get_run_logger().info):
+        run = claim(check())
+        with flow_lock(Path(), get_run_logger().info):
             settle_abandoned(get_run_logger().info)
-            return _run(project, request, run)
+            return work(run)
     except InputError as error:
         return Failed(message=str(error))
     except KeyboardInterrupt:  # a user's wish, which Prefect would call a crash; it handles SIGTERM itself
         return Cancelled(message="stopped by Ctrl-C")
 
 
-def _run(project: Path, request: Request, run: FlowRun) -> State[Any]:
-    params, changes = checked(request, project)  # again, since they may have changed while this one waited
-    dependencies = stages_to_run(project, request.stages)
-    name, execution, address = experiment_name(run), execution_key(), None
+def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
+    """Run DVC, with the results on the page of the flow run; a failed state has the last lines of the stages that failed."""
+    params, changes = checked(request, Path())  # again, since they may have changed while this one waited
+    name, execution = experiment_name(run), execution_key()
+    command = [*request.command(name, changes), *([] if request.is_experiment else ["--keep-going"])]
+    env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
+    failures, address = list[str](), None
     status: End = "KILLED"
-    futures: dict[str, PrefectFuture[Any]] = {}
     results: dict[str, str] = {}
-    failures: dict[str, str] = {}
     try:
-        results |= dict.fromkeys(dependencies, "not run")
-        if request.is_experiment:
-            futures = run_experiment(request, name, changes, execution)
-        else:
-            for stage, needed in dependencies.items():
-                before = [futures[other] for other in needed]
-                futures[stage] = run_stage.submit(stage, execution, request.force, wait_for=before, return_state=False)
-        _follow(futures, results, failures)
+        with followed(command, env) as process:
+            failures = follow_stages(process, results)
         status = "FAILED" if failures else "FINISHED"
-    except BaseException:  # SIGTERM and Ctrl-C reach only the main thread, so the stages must be stopped here
-        kill_groups()
-        raise
     finally:
+        if status != "FINISHED":
+            results = dict.fromkeys(request.stages or stage_names(Path()), "not run") | results
         if status != "FINISHED" or "ran" in results.values():  # a run in which nothing changed is no row in MLflow
             address = _track(params, results, status, request.is_experiment)
     if failures:
-        failure = "\n".join(failures[stage] for stage in futures if stage in failures)
+        failure = "\n".join(failures)
         publish(results_markdown(results, None), address, failure)
-        return Failed(message=failure.partition("\n")[0], data=failure)
+        return failed(failure)
     with harmless():
         if request.is_experiment:
             about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
-            summary = experiment_summary(project, name)
+            summary = experiment_summary(Path(), name)
         else:
-            about = f"The results in the project folder; the report is `{project / PAGE}`, on the machine that ran"
-            summary = read_summary(project / SUMMARY) if (project / SUMMARY).is_file() else None
+            about = f"The results in the project folder; the report is `{PAGE.resolve()}`, on the machine that ran"
+            summary = read_summary(SUMMARY) if SUMMARY.is_file() else None
         publish(results_markdown(results, summary), address, about, summary)
-    done = [stage for stage, what in results.items() if what == "ran"]
+    done = [stage for stage, became in results.items() if became == "ran"]
     outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)
-
-
-def _follow(futures: dict[str, PrefectFuture[Any]], results: dict[str, str], failures: dict[str, str]) -> None:
-    """Write what becomes of each stage to ``results`` as soon as it ends, and the messages of failed ones to ``failures``.
-
-    A failed stage does not stop independent stages.
-    """
-    names = {future: name for name, future in futures.items()}
-    for future in as_completed(list(names)):
-        future.wait()
-        state, name = future.state, names[future]
-        if state.is_completed():
-            results[name] = state.result()
-        elif not state.is_pending():
-            results[name] = "failed"
-            failures[name] = f"{state.message or f'{name} failed'}\n{state.result(raise_on_failure=False)}"
 
 
 def _track(params: Params, results: dict[str, str], status: End, is_experiment: bool) -> str | None:
@@ -141,8 +159,33 @@ def _track(params: Params, results: dict[str, str], status: End, is_experiment: 
     return tracker.address
 
 
+def run_study(request: StudyRequest, force: bool) -> State[Any]:
+    """Run `gee study run`, with its tables on the page of the flow run; a failed state has the last lines of its output."""
+    options = [*request.options(), *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "pipelines.cli", "study", "run", request.name, *options]
+    with followed(command, {"PYTHONUNBUFFERED": "1"}) as process:
+        output = show(lines_of(process))
+    if process.returncode:
+        return failed(why(f"study {request.name}", output))
+    address = next((line.removeprefix(TRACKED) for line in output.splitlines() if line.startswith(TRACKED)), None)
+    out = OUT / request.folder
+    publish((out / "table.md").read_text(encoding="utf-8"), address, f"Tables and plots: {out.absolute()}")
+    return Completed(message=f"study {request.name} is complete", data=str(out))
+
+
+def publish(markdown: str, address: str | None, about: str, summary: Summary | None = None) -> None:
+    """Add the table of results to the run's page, the `cards` of its ``summary``, and a link to MLflow, where there are any."""
+    with harmless():
+        artifacts.create_markdown_artifact(markdown, "gee-results", about)
+        if summary:
+            artifacts.create_markdown_artifact(cards(summary), "gee-report", "The report in short")
+        if address:
+            note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
+            artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)
+
+
 def run_flow(request: Request) -> Outcome:
-    """Run the flow now.
+    """Run the flow of the pipeline now.
 
     Raises:
         InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
@@ -150,13 +193,10 @@ def run_flow(request: Request) -> Outcome:
         KeyboardInterrupt: Ctrl-C; the flow run is then CANCELLED.
     """
     exit_on_sigterm()
-    project = find_project()
-    checked(request, project)
-    stages_to_run(project, request.stages)
+    checked(request, Path())
     check_server()
     start_temporary_server()
-    with flow_lock(project, say):
-        state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
+    state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
     if state.is_cancelled():
         raise KeyboardInterrupt
     if not state.is_completed():

@@ -1,16 +1,17 @@
-"""The request of a flow run, checked before any work starts."""
+"""The request of a run, checked before any work starts, and the `dvc` command that fulfils it."""
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
-from pipelines.orchestration.flow_lock import RESTORE, check_dvc_files
+from pipelines.orchestration.flow_lock import check_dvc_lock
 from pipelines.project.git import check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
-from pipelines.project.paths import LOCK, PARAMS, SUMMARY
+from pipelines.project.paths import PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.reporting.summary import Summary
@@ -32,13 +33,22 @@ class Request(NamedTuple):
         """Whether it runs as a DVC experiment, which leaves params.yaml and the results in the project as they are."""
         return bool(self.overrides) or self.preset is not None
 
+    def command(self, experiment: str, changes: list[str]) -> list[str]:
+        """The `dvc` command: `dvc repro`, or an experiment of this name with ``changes`` to params.yaml in a temporary copy."""
+        how = experiment_arguments("--temp", experiment, changes) if self.is_experiment else ["repro"]
+        return [sys.executable, "-m", "dvc", "--wait-for-lock", *how, *(["--force"] if self.force else []), *self.stages]
+
 
 def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
 
     Raises:
-        InputError: params.yaml, the preset or an override is invalid, or an experiment is not possible here.
+        InputError: params.yaml, dvc.lock, a stage, the preset or an override is invalid, or an experiment is not possible here.
     """
+    check_dvc_lock(project)
+    for stage in request.stages:
+        if stage.partition("@")[0] not in (known := stage_names(project)):  # DVC calls a stage of a `foreach` name@item
+            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(known)}")
     params = load_params(project / PARAMS)
     if not request.is_experiment:
         check_inputs(params)
@@ -49,6 +59,18 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
     check_inputs(params)
     values, changes = experiment_changes(values, params, project)
     return check_params(values, "overrides"), changes
+
+
+def stage_names(project: Path) -> list[str]:
+    """The stages of dvc.yaml, in its order.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return list(read_yaml(project / "dvc.yaml")["stages"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"dvc.yaml: {error}", "`dvc repro --dry` shows what is wrong") from None
 
 
 def experiment_changes(values: dict[str, Any], params: Params, project: Path) -> tuple[dict[str, Any], list[str]]:
@@ -79,34 +101,6 @@ def _lacks(project: Path, images: Path) -> bool:
     """Whether an experiment's copy lacks some of ``images``: git tracks a link, not all, or the README.md alone."""
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
     return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
-
-
-def stages_to_run(project: Path, wanted: list[str]) -> dict[str, list[str]]:
-    """The ``wanted`` stages of dvc.yaml, by default all, and those that they need, first; by stage, the stages it needs.
-
-    Raises:
-        InputError: DVC cannot read the project, or there is no such stage.
-    """
-    import networkx as nx
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    check_dvc_files(project)
-    try:
-        with Repo(str(project)) as repo:
-            stages = repo.index.graph.subgraph([stage for stage in repo.index.graph if stage.cmd])
-            graph = nx.relabel_nodes(stages, lambda stage: stage.addressing)  # edges point from a stage to what it needs
-    except DvcException as error:
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"{project}: {text}", RESTORE if str(LOCK) in text else "`dvc repro --dry` shows what is wrong"
-        ) from None
-    order = list(reversed(list(nx.topological_sort(graph))))
-    for stage in wanted:
-        if stage not in order:
-            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(order)}")
-    chosen = set(wanted or order).union(*(nx.descendants(graph, stage) for stage in wanted))
-    return {stage: sorted(graph.successors(stage)) for stage in order if stage in chosen}
 
 
 def experiment_summary(project: Path, name: str) -> Summary | None:

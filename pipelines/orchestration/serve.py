@@ -10,10 +10,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 
 from gee_core.errors import InputError
-from pipelines.orchestration.flow import pipeline_flow
+from pipelines.orchestration.flow import pipeline_flow, study_flow
 from pipelines.orchestration.flow_lock import say
 from pipelines.orchestration.server import check_server, settle_abandoned
-from pipelines.orchestration.study_flow import study_flow
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import exit_on_sigterm
 from pipelines.studies.definition import load_study

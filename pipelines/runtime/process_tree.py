@@ -1,6 +1,5 @@
-"""Process clean-up: processes end on SIGTERM, together with the `dvc` or flow that started them, and as whole groups."""
+"""Process clean-up: processes end on SIGTERM, together with the `dvc` or flow that started them, and as whole trees."""
 
-import atexit
 import contextlib
 import multiprocessing
 import os
@@ -10,16 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 PARENT = "GEE_PARENT"
-"""Environment variable: the PID of the process that called `run_in_group`."""
-
-_groups: set[int] = set()
-_ending = threading.Event()
+"""Environment variable: the PID of the process that called `followed` or `run_in_foreground`."""
 
 
 def is_rank() -> bool:
@@ -45,7 +43,6 @@ def _exit(*_: object) -> None:
 
 def leave() -> None:
     """End this process, which has done its work, without Python's teardown: once torch is loaded, that takes half a second."""
-    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -116,76 +113,64 @@ def _watch(pids: list[int], interval: float, grace: float) -> None:
     os._exit(143)
 
 
-def run_in_group(
-    command: Sequence[str],
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-    on_line: Callable[[str], object] = lambda line: None,
-) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` in its own process group; it ends with this process or by `kill_groups`. ``env`` is added to ours.
+@contextmanager
+def followed(command: Sequence[str], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run ``command`` in its own process group. The lines that it prints to stdout and stderr are those of ``stdout``.
 
-    ``on_line`` gets each line of stdout and stderr as it is printed; the result's ``stdout`` holds all of them.
+    At the end of the body it is waited for. If the body is left by an error or a signal, its whole tree is ended.
+    ``env`` is added to the environment of this process.
     """
-    if _ending.is_set():
-        raise RuntimeError(f"not started, because this process is ending: {' '.join(command)}")
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**os.environ, **(env or {}), PARENT: str(os.getpid())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        assert process.stdout
-        _groups.add(process.pid)
-        lines = []
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                on_line(line.rstrip())
-            return subprocess.CompletedProcess(command, process.wait(), stdout="".join(lines))
-        except BaseException:
-            _end_trees({process.pid})
-            raise
-        finally:
-            _groups.discard(process.pid)
+    with (
+        subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {}), PARENT: str(os.getpid())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+        _ended_with_body(process),
+    ):
+        yield process
+
+
+def run_in_group(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` as `followed` does, to its end. ``stdout`` of the result has the lines of stderr too."""
+    with followed(command) as process:
+        output = process.communicate()[0]
+    return subprocess.CompletedProcess(command, process.returncode, stdout=output)
 
 
 def run_in_foreground(command: Sequence[str]) -> int:
     """Run ``command`` on this terminal and return its exit code; if this process is stopped first, its whole tree is ended."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
+    with _ended_with_body(process):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the Ctrl-C reaches DVC too, which then frees its locks
+                process.wait(10)
+            raise
+
+
+@contextmanager
+def _ended_with_body(process: "subprocess.Popen[Any]", grace: float = 10.0) -> Iterator[None]:
+    """If the body raises, end ``process`` and all processes below it: SIGTERM, then SIGKILL after ``grace`` seconds."""
     try:
-        return process.wait()
-    except BaseException as stop:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a Ctrl-C reaches DVC too, which then frees its locks
-            process.wait(10 if isinstance(stop, KeyboardInterrupt) else 0)
-        _end_trees({process.pid})
-        process.wait()
-        raise
-
-
-@atexit.register
-def kill_groups(grace: float = 10.0) -> None:
-    """End every group of `run_in_group`: SIGTERM, then SIGKILL after ``grace`` seconds. No new group can start afterwards."""
-    _ending.set()
-    _end_trees(set(_groups), grace)
-
-
-def _end_trees(roots: set[int], grace: float = 10.0) -> None:
-    """End the processes ``roots`` and all below them. It reaps none: whoever waits for one gets its exit code."""
-    found: list[psutil.Process] = []
-    for pid in roots:
+        yield
+    except BaseException:
+        tree: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            found += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    deadline = time.monotonic() + grace
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-        while any(map(_is_alive, found)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        deadline = time.monotonic() + grace
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for member in tree:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.send_signal(number)
+            while any(map(_is_alive, tree)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        raise
 
 
 def _is_alive(process: psutil.Process) -> bool:

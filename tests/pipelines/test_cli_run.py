@@ -42,16 +42,6 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
     assert started == [(command, str(Path(sys.executable).parent))]
 
 
-def test_run_waits_for_another_dvc_and_runs_again_where_that_was_in_its_way(main, ready, monkeypatch):
-    done, codes, others = [], [255, 255, 0], [True, True, False]
-    monkeypatch.setattr(
-        "pipelines.orchestration.flow_lock.wait_for_other_dvc", lambda *_: done.append("waited") or others.pop(0)
-    )
-    monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: done.append("run") or codes.pop(0))
-    assert main("run")[0] == 255  # another error of DVC's: nobody else is at work
-    assert done == ["waited", "run", "waited", "run", "waited"]
-
-
 @pytest.mark.parametrize(
     ("store", "lines"),
     [
@@ -114,7 +104,6 @@ def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, monkey
 def test_run_with_other_values_is_an_experiment_in_a_copy_and_a_stage_is_run_alone(main, ready, monkeypatch):
     started = []
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda command: started.append(command[4:]) or 0)
-    monkeypatch.setattr("pipelines.orchestration.request.stages_to_run", lambda *_: {})
     monkeypatch.setattr("pipelines.orchestration.request.head", lambda _: "a commit")
     monkeypatch.setattr("pipelines.orchestration.request.git", lambda *_: "")
     assert main("run", "--stage", "evolve") == (0, "", "")  # there is no summary yet

@@ -17,9 +17,9 @@ stages:
   other: {cmd: "cp a d", deps: [a], outs: [d]}
 """
 
-flow, serve, server, study_flow, tasks = (
+flow, follow, serve, server = (
     pytest.fixture(lambda name=name: importlib.import_module(f"pipelines.orchestration.{name}"), name=name)
-    for name in ("flow", "serve", "server", "study_flow", "tasks")
+    for name in ("flow", "follow", "serve", "server")
 )
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,136 +16,36 @@ import psutil
 import pytest
 
 from gee_core.config import Params
-from pipelines.orchestration.flow_lock import DVC_ERROR
+from pipelines.orchestration.ending import cards
 from pipelines.orchestration.request import Request
 from pipelines.reporting.summary import percent, read_summary
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_state_of_a_stage_says_whether_it_ran_or_why_it_failed(tasks, monkeypatch):
-    def run(words: str, code: int = 0):
-        monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution, on_line: (words, code))
-        monkeypatch.setattr(tasks, "Watcher", lambda: None)
-        return tasks.run_stage.fn("train", "execution", force=False)
-
-    assert run("Running stage 'train':") == "ran"
-    for words, name in (("didn't change, skipping", "Skipped"), ("is cached - skipping run, checking out outputs", "Cached")):
-        state = run(f"Stage 'train' {words}")
-        assert (state.name, state.is_completed(), state.data) == (name, True, name.lower())
-    state = run(output := "train: error: a.npy: missing\nERROR: failed to reproduce 'train'", 255)
-    assert (state.is_failed(), state.data) == (True, output)
-    assert state.message == "stage train failed (exit code 255): train: error: a.npy: missing"
-
-
-BUSY = subprocess.CompletedProcess([], DVC_ERROR, "ERROR: failed to reproduce 'check': 'x' is busy, it is being blocked by:\n")
-
-
-@pytest.mark.parametrize("other_ends", [True, False])
-def test_a_task_whose_files_are_busy_is_tried_again_but_not_for_ever(other_ends, tasks, monkeypatch):
-    monkeypatch.setenv("PATH", "/usr/bin")
-    paths, waited = [], []
-
-    def run(command, env, **_):
-        paths.append(env["PATH"].split(os.pathsep))
-        return subprocess.CompletedProcess([], 0, "done") if waited == ["a dvc"] else BUSY
-
-    monkeypatch.setattr(tasks, "run_in_group", run)
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(info=print))
-    monkeypatch.setattr(tasks.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(tasks, "wait_for_other_dvc", lambda *_: other_ends and not waited.append("a dvc"))
-    assert tasks._dvc(["repro"], "execution", print) == (("done", 0) if other_ends else (BUSY.stdout, DVC_ERROR))
-    assert len(paths) == (2 if other_ends else tasks.TRIES)
-    assert paths[0] == [str(Path(sys.executable).parent), "/usr/bin"]  # dvc.yaml's python is this one
-
-
 @pytest.fixture
-def sent(tasks, monkeypatch):
-    """The lines of the log and the calls that would make artifacts."""
-    found = SimpleNamespace(lines=[], calls=[])
-
-    def collect(name):
-        def call(*arguments):
-            found.calls.append((name, *arguments))
-            return len(found.calls)
-
-        return call
-
-    for name in ("create_link", "create_markdown", "create_progress", "update_progress"):
-        monkeypatch.setattr(tasks.artifacts, f"{name}_artifact", collect(name))
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(info=found.lines.append))
-    return found
+def published(flow, monkeypatch):
+    """The first arguments of the calls that would make artifacts."""
+    calls = []
+    for name in ("create_link", "create_markdown"):
+        monkeypatch.setattr(flow.artifacts, f"{name}_artifact", lambda *shown, name=name: calls.append((name, shown[0])))
+    return calls
 
 
-def test_lines_are_logged_without_hints_and_move_the_progress(tasks, sent):
-    watcher = tasks.Watcher()
-    for line in ("evolve 1/4 30 % 0:20 left", "", "evolve 4/4 100 % in 0:40", "train 1/2 50 % 0:10 left", "train: error: why"):
-        watcher(line)
-    assert (len(sent.lines), sent.lines[-1]) == (4, "train: error: why")
-    assert sent.calls == [
-        ("create_progress", 30.0, "gee-evolve", "evolve 1/4 30 % 0:20 left"),
-        ("update_progress", 1, 100.0, "evolve 4/4 100 % in 0:40"),
-        ("create_progress", 50.0, "gee-train", "train 1/2 50 % 0:10 left"),
-    ]
-
-
-def test_a_server_that_does_not_answer_stops_no_stage(tasks, sent, monkeypatch, caplog):
-    def away(*_):
-        raise ConnectionError("All connection attempts failed")
-
-    for name in ("create_progress", "create_markdown"):
-        monkeypatch.setattr(tasks.artifacts, f"{name}_artifact", away)
-    tasks.Watcher()("train 1/2 50 % 0:10 left")
-    tasks.publish("table", None, "about")
-    assert caplog.text.count("an artifact of the flow run is missing: ConnectionError") == 2
-
-
-def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(tasks, sent):
+def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(flow, published):
     summary = read_summary(ROOT / "reports/summary.json")
-    table = tasks.results_markdown({"evolve": "cached", "train": "ran"}, summary)
+    table = flow.results_markdown({"evolve": "cached", "train": "ran"}, summary)
     assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy |")
     assert "| evolve | cached |\n| train | ran |" in table
-    cards = tasks.cards(summary)
-    assert f"**{percent(summary.test_accuracy)}**" in cards
-    tasks.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about", summary)
-    tasks.publish("failed", None, "about")
-    pages = [("create_markdown", cards), ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2")]
-    assert [call[:2] for call in sent.calls] == [("create_markdown", table), *pages, ("create_markdown", "failed")]
-
-
-@pytest.mark.parametrize("code", [0, 255])
-def test_an_experiment_has_one_task_per_stage_from_its_first_line_and_the_last_has_the_error(tasks, monkeypatch, code):
-    lines = [
-        "Stage 'one' didn't change, skipping",
-        "Stage 'two' is cached - skipping run",
-        "Running stage 'three':",
-        "why: error: x",
+    flow.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about", summary)
+    flow.publish("failed", None, "about")
+    assert published == [
+        ("create_markdown", table),
+        ("create_markdown", cards(summary)),
+        ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2"),
+        ("create_markdown", "failed"),
     ]
-
-    def run(arguments, execution, on_line):
-        for line in lines:
-            on_line(line)
-        return "", code
-
-    shown = {}
-    monkeypatch.setattr(tasks, "_dvc", run)
-    monkeypatch.setattr(tasks, "Watcher", lambda: list[str]().append)
-    submit = SimpleNamespace(submit=lambda stage, output, return_state: (stage, output))
-    follow = tasks.follow_stage.fn
-    monkeypatch.setattr(tasks, "follow_stage", submit)
-    for stage, output in tasks.run_experiment(Request(), "fox", [], "execution").values():
-        shown[stage] = follow(stage, output)
-    assert [shown[stage].name for stage in ("one", "two")] == ["Skipped", "Cached"]
-    assert shown["three"] == "ran" if not code else shown["three"].message.endswith("(exit code 255): why: error: x")
-
-
-def test_an_experiment_that_begins_no_stage_is_one_failed_task(tasks, monkeypatch):
-    monkeypatch.setattr(tasks, "_dvc", lambda arguments, execution, on_line: (on_line("ERROR: no space"), 255))
-    follow = tasks.follow_stage.fn
-    monkeypatch.setattr(tasks, "Watcher", lambda: list[str]().append)
-    monkeypatch.setattr(tasks, "follow_stage", SimpleNamespace(submit=lambda stage, output, return_state: (stage, output)))
-    ((stage, output),) = tasks.run_experiment(Request(), "fox", [], "execution").values()
-    assert follow(stage, output).message == "stage experiment failed (exit code 255): ERROR: no space"
+    assert f"**{percent(summary.test_accuracy)}**" in cards(summary)
 
 
 def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_none(flow):
@@ -179,57 +79,93 @@ def unhandled():
 
 
 @pytest.mark.usefixtures("unhandled")
-def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow, study_flow):
+def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow):
     state = flow.pipeline_flow.fn(overrides={"train.epoch": 3})
     assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
-    state = study_flow.study_flow.fn("noise", overrides={"train": {"epoch": 3}})
+    state = flow.study_flow.fn("noise", overrides={"train": {"epoch": 3}})
     assert state.type.value == "FAILED"
     assert "train.epoch is not a known key: did you mean epochs?" in state.message
-    assert "unknown study 'nothing'" in study_flow.study_flow.fn("nothing").message
+    assert "unknown study 'nothing'" in flow.study_flow.fn("nothing").message
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # left to Prefect, which tells a cancellation from a crash
 
 
-def test_a_flow_that_is_stopped_kills_its_stages_and_tracks_what_had_become_of_them(flow, monkeypatch, short_stages):
-    tracked = []
+@pytest.fixture
+def pipeline(flow, monkeypatch, short_stages, published):
+    """Runs the pipeline with this in place of following the process; its state, or its error, what was tracked and how."""
+    run = SimpleNamespace(name="fox", id="ab12-34", run_count=1)
 
-    def stop(futures, results, failures):
+    def pipeline(follow):
+        tracked, commands = [], []
+
+        @contextmanager
+        def followed(command, env):
+            commands.append((command[4:], env["PATH"].split(os.pathsep)[0]))
+            yield None
+
+        monkeypatch.setattr(flow, "follow_stages", lambda process, results: follow(results))
+        monkeypatch.setattr(flow, "followed", followed)
+        monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((results, status)))
+        try:
+            state = flow.run_pipeline(Request(), run)
+        except KeyboardInterrupt as error:
+            state = error
+        assert commands == [(["repro", "--keep-going"], str(Path(sys.executable).parent))]  # dvc.yaml's python is this one
+        return state, tracked
+
+    return pipeline
+
+
+def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline):
+    for outcome, message, tracked in (
+        ("ran", "first ran", [({"first": "ran"}, "FINISHED")]),
+        ("cached", "everything was up to date", []),
+    ):
+        state, found = pipeline(lambda results, outcome=outcome: results.update(first=outcome) or [])
+        assert (state.message, state.data.stages, found) == (message, {"first": outcome}, tracked)
+
+
+def test_a_run_of_which_stages_failed_has_their_messages_and_tracks_what_did_not_run(pipeline, published):
+    messages = ["stage first failed: why\nlines", "stage other failed\nmore"]
+    state, tracked = pipeline(lambda results: results.update(first="failed") or messages)
+    assert (state.type.value, state.message, state.data) == ("FAILED", "stage first failed: why", "\n".join(messages))
+    not_run = dict.fromkeys(("second", "third", "other"), "not run")
+    assert tracked == [({"first": "failed"} | not_run, "FAILED")]
+    [(_, table)] = published
+    assert "| first | failed |" in table and "| other | not run |" in table
+
+
+def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
+    def stop(results):
         results["first"] = "ran"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((results, status)))
-    monkeypatch.setattr(flow, "kill_groups", lambda: tracked.append("killed"))
-    monkeypatch.setattr(flow, "run_stage", SimpleNamespace(submit=lambda *_, **__: None))
-    monkeypatch.setattr(flow, "_follow", stop)
-    with pytest.raises(KeyboardInterrupt):
-        flow._run(short_stages, Request(), SimpleNamespace(name="fox", id="ab12-34", run_count=1))
-    results = {"first": "ran", "second": "not run", "other": "not run", "third": "not run"}
-    assert tracked == ["killed", (results, "KILLED")]
+    state, tracked = pipeline(stop)
+    assert isinstance(state, KeyboardInterrupt)
+    assert tracked == [({"first": "ran", "second": "not run", "third": "not run", "other": "not run"}, "KILLED")]
 
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 
 
-def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it_failed(study_flow, monkeypatch, tmp_path):
+def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it_failed(flow, monkeypatch, tmp_path, published):
     from pipelines.studies.cell import Request
 
-    published = []
-
     def run(output: str, code: int = 0):
-        monkeypatch.setattr(study_flow, "run_in_group", lambda *_, **__: subprocess.CompletedProcess([], code, output))
-        return study_flow.run_study(Request("noise"), force=False)
+        monkeypatch.setattr(flow, "followed", lambda *_: nullcontext(SimpleNamespace(returncode=code)))
+        monkeypatch.setattr(flow, "show", lambda _: output)
+        monkeypatch.setattr(flow, "lines_of", lambda _: None)
+        return flow.run_study(Request("noise"), force=False)
 
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise/table.md").write_text("| table |")
-    monkeypatch.setattr(study_flow, "OUT", tmp_path)
-    monkeypatch.setattr(study_flow, "Watcher", lambda: None)
-    monkeypatch.setattr(study_flow, "publish", lambda *shown: published.append(shown[:2]))
-    state = run(f"2 cells\n{study_flow.TRACKED}{PAGE}\nTables and plots\n")
-    assert (state.data, published.pop()) == (str(tmp_path / "noise"), ("| table |", PAGE))
+    monkeypatch.setattr(flow, "OUT", tmp_path)
+    state = run(f"2 cells\n{flow.TRACKED}{PAGE}\nTables and plots\n")
+    assert (state.data, published) == (str(tmp_path / "noise"), [("create_markdown", "| table |"), ("create_link", PAGE)])
     run("2 cells\n")
-    assert published.pop() == ("| table |", None)
+    assert published[2:] == [("create_markdown", "| table |")]
     state = run("2 cells\ngee: error: data/raw: missing\n", 2)
     assert state.is_failed()
-    assert state.message == "study noise failed (exit code 2): gee: error: data/raw: missing"
+    assert state.message == "study noise failed: gee: error: data/raw: missing"
     assert state.data == f"{state.message}\n2 cells\ngee: error: data/raw: missing"
 
 
@@ -265,7 +201,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     failed = flow_process(short_stages, GEE_TRACKING="on")
     out, err = failed.communicate()
     assert (failed.returncode, out) == (1, "")
-    assert "gee: error: stage two failed (exit code 255): ERROR: " in err
+    assert "gee: error: stage two failed: WARNING: failed to run: python track.py two" in err
     assert "cat: missing" in err
     assert f'File "{ROOT / "pipelines"}' not in err  # of Prefect's server there may be a traceback
     (short_stages / "missing").touch()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.request import Request, checked, experiment_changes, experiment_name, stages_to_run
+from pipelines.orchestration.request import Request, checked, experiment_changes, experiment_name
 from pipelines.project.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,15 +39,17 @@ def project(committed, tmp_path, monkeypatch):
 def test_nothing_special_is_params_yaml_as_it_is(project):
     params, changes = checked(Request(), project)
     assert (params.evolve.n_generations, changes) == (3, [])
-    assert not Request(stages=["train"], force=True).is_experiment
+    words = Request(stages=["train", "export"], force=True).command("fox", changes)[3:]
+    assert words == ["--wait-for-lock", "repro", "--force", "train", "export"]
 
 
 def test_overrides_of_a_preset_are_changes_to_params_yaml(project):
     request = Request({"evolve.n_generations": 1, "network.init": {"beta": 0.5}}, preset="digits")
     params, changes = checked(request, project)
-    assert request.is_experiment
     assert (params.evolve.n_generations, params.network.init.beta) == (1, 0.5)
     assert changes == ["network.init={beta:0.5}", "evolve.n_generations=1"]
+    where = ["--wait-for-lock", "exp", "run", "--temp", "--name", "fox"]
+    assert request.command("fox", changes)[3:] == [*where, *(f"--set-param={change}" for change in changes)]
 
 
 def make_images(folder):
@@ -89,6 +91,7 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
         (Request({"evolve.n_generation": 1}), "overrides: evolve.n_generation is not a known key: did you mean n_generations?"),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
+        (Request(stages=["train", "fourth"]), "stages: unknown stage 'fourth': choose one of check, prepare, evolve, "),
     ],
     ids=str,
 )
@@ -108,32 +111,6 @@ def test_an_experiment_needs_a_git_that_works(project):
     shutil.rmtree(project / ".git")
     with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
         checked(Request({"train.epochs": 3}), project)
-
-
-def test_stages_come_with_what_they_need_and_in_order(short_stages):
-    graph = {"first": [], "second": ["first"], "third": ["second"], "other": ["first"]}
-    found = stages_to_run(short_stages, [])
-    assert found == graph
-    order = list(found)
-    assert all(order.index(needed) < order.index(stage) for stage in order for needed in found[stage])
-    assert list(stages_to_run(short_stages, ["third"])) == ["first", "second", "third"]
-    assert sorted(stages_to_run(short_stages, ["other", "first"])) == ["first", "other"]
-    with pytest.raises(InputError, match="stages: unknown stage 'fourth': choose one of first, "):
-        stages_to_run(short_stages, ["first", "fourth"])
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "remedy"),
-    [
-        ("dvc.yaml", "stages: {first: {outs: [a]}}", "`dvc repro --dry` shows what is wrong"),
-        ("dvc.lock", "schema: '2.0'\nstages:\n  first:\n    cmd: a\n    outs:\n", "`git checkout dvc.lock`"),
-    ],
-)
-def test_what_dvc_cannot_read_is_one_message_with_the_command_that_helps(file, text, remedy, short_stages):
-    (short_stages / file).write_text(text)
-    with pytest.raises(InputError, match=f"{file}.*: {remedy}") as caught:
-        stages_to_run(short_stages, [])
-    assert "\n" not in str(caught.value)
 
 
 def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_it():

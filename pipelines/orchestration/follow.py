@@ -1,0 +1,135 @@
+"""Shows one `dvc` process as Prefect tasks: a task per stage that DVC names, whose logs are the lines that it prints."""
+
+import itertools
+import logging
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import artifacts, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.states import Completed, Failed
+
+log = logging.getLogger(__name__)
+
+_BEGINS = {
+    re.compile(r"^Running stage '(.+)'"): "ran",
+    re.compile(r"^Stage '(.+)' is cached - skipping run"): "cached",
+    re.compile(r"^Stage '(.+)' didn't change, skipping"): "skipped",
+}
+"""The line with which DVC names a stage, and the outcome of the stage unless it fails."""
+
+_FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by signal))"
+"""The line that says that a stage failed. DVC's is a warning where DVC goes on with stages that do not need that stage."""
+
+_HINT = re.compile(
+    r"^(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
+)
+"""What tells a person at a terminal which git or dvc command comes next."""
+
+_CAUSES = [
+    re.compile(start) for start in (r"^[\w ]+: error: ", r"^[\w.]+(Error|Exception)\b", "^WARNING: failed to run: ", "^ERROR: ")
+]
+"""Lines that say why a command failed: a stage's, the end of a traceback, DVC's; the first kind that there is says most."""
+
+_PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
+"""A line of `pipelines.runtime.progress.Steps`."""
+
+
+def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> list[str]:
+    """Show the stages of a `dvc` process as tasks, and write to ``outcomes`` what becomes of each as soon as it ends.
+
+    Returns:
+        A message for each stage that failed, with its last lines; where DVC failed otherwise, that of DVC.
+    """
+    stage, output, messages = "", "", list[str]()
+
+    def stage_of(line: str) -> str:
+        """The stage that DVC named last, "" before the first."""
+        nonlocal stage
+        stage = next((match[1] for begin in _BEGINS if (match := begin.match(line))), stage)
+        return stage
+
+    for name, lines in itertools.groupby(lines_of(process), key=stage_of):
+        if not name:
+            output = show(lines)
+            continue
+        state = follow_stage(name, lines, return_state=True)
+        output = str(state.result(raise_on_failure=False))
+        outcomes[name] = "ran" if state.name == "Completed" else str(state.name).lower()
+        if state.is_failed():
+            messages.append(output)
+    if process.wait() and not messages:
+        messages.append(why("dvc", output))
+    return messages
+
+
+def lines_of(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """The lines that ``process`` prints, as it prints them, and a last line where a signal ended it."""
+    assert process.stdout
+    yield from map(str.rstrip, process.stdout)
+    if process.wait() < 0:
+        yield f"ERROR: ended by signal {-process.returncode}"
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=0)
+def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
+    """Show the ``lines`` of a stage as they come. The state says what became of it, and has the lines."""
+    output = show(lines)
+    if re.search(_FAILED.format(stage), output, re.MULTILINE):
+        return failed(why(f"stage {stage}", output))
+    outcome = next(outcome for begin, outcome in _BEGINS.items() if begin.match(output))
+    return Completed(data=output) if outcome == "ran" else Completed(name=outcome.capitalize(), data=output)
+
+
+def show(lines: Iterable[str]) -> str:
+    """Log ``lines`` without hints, and keep the progress artifacts of the run up to date; returns all lines."""
+    logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
+    for line in lines:
+        shown.append(line)
+        if _HINT.match(line):
+            continue
+        logger.info(line)
+        if progress := _PROGRESS.match(line):
+            name, percent = progress[1], float(progress[2])
+            with harmless():
+                if name in ids:
+                    artifacts.update_progress_artifact(ids[name], percent, line)
+                else:
+                    ids[name] = artifacts.create_progress_artifact(percent, f"gee-{name}", line)
+    return "\n".join(shown)
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Log an error of the body, such as that of a server that does not answer, and go on."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
+
+
+def why(name: str, output: str) -> str:
+    """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines that are no hints."""
+    lines = [line for line in output.splitlines() if not _HINT.match(line)]
+    causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if kind.match(line))
+    return "\n".join([": ".join([f"{name} failed", *itertools.islice(causes, 1)]), *lines[-15:]])
+
+
+def failed(message: str) -> State[str]:
+    """A failed state whose message is the first line of ``message``."""
+    return Failed(message=message.partition("\n")[0], data=message)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what Prefect adds to "Finished in state Failed(…)": that state in full, escaped, and a traceback of its own."""
+    failed_run = record.exc_info and isinstance(record.exc_info[1], FailedRun)
+    return not failed_run and "Task run failed with state" not in record.getMessage()
+
+
+for logger in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(logger).addFilter(_is_news)
