@@ -1,7 +1,8 @@
 """The commands `gee flow …`. Prefect is imported inside the commands, so that `gee --help` is quick."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -31,14 +32,22 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
     """
     overrides = parse_changes(changes or [])
     from pipelines.orchestration.ending import print_ending
-    from pipelines.orchestration.flow import FlowError, run_flow
-    from pipelines.orchestration.request import Request
+    from pipelines.orchestration.flow import pipeline_flow
+    from pipelines.orchestration.request import Request, checked
+    from pipelines.orchestration.server import connect
+    from pipelines.runtime.process_tree import exit_on_sigterm
 
-    try:
-        print_ending(run_flow(Request(overrides, stages or [], force, preset)))
-    except FlowError as error:
-        print(f"gee: error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    exit_on_sigterm()
+    request = Request(overrides, stages or [], force, preset)
+    checked(request, Path())
+    connect()
+    state: Any = pipeline_flow(**request._asdict(), return_state=True)
+    if state.is_cancelled():  # by Ctrl-C
+        raise KeyboardInterrupt
+    if not state.is_completed():
+        print(f"gee: error: {state.result(raise_on_failure=False) or state.message}", file=sys.stderr)
+        raise typer.Exit(1)
+    print_ending(state.result())
 
 
 @flow.command("serve")

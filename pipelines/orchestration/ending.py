@@ -1,5 +1,6 @@
 """What a flow run ends with, on its page in Prefect and in the terminal: what became of each stage, results, where to look."""
 
+import os
 from typing import NamedTuple
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from gee_core.evaluation.activity import energy_text
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import Summary, format_summary, percent, read_summary, summary_markdown
 from pipelines.tracking.experiment_page import page_address
+from pipelines.tracking.redact import bare
 
 
 class Outcome(NamedTuple):
@@ -17,10 +19,14 @@ class Outcome(NamedTuple):
     stages: dict[str, str]
     """What became of each: ``ran``, ``cached`` or ``skipped``."""
     run_id: UUID
-    page: str | None
-    """Address of its page; None where its server has ended with it."""
     experiment: str | None
     """Name of the experiment; None where the results are those of the project itself."""
+
+
+def page(run_id: UUID) -> str | None:
+    """The page of a flow run on the Prefect server, if there is one; without user and password."""
+    api = bare(os.environ.get("PREFECT_API_URL", ""))
+    return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None
 
 
 def print_runs(address: str | None = None) -> None:
@@ -42,8 +48,8 @@ def print_ending(outcome: Outcome) -> None:
     if has_results and PAGE.is_file():
         print(f"Report   {PAGE.resolve().as_uri()}")
     print_runs()
-    if outcome.page:
-        print(f"Flow     {outcome.page}")
+    if address := page(outcome.run_id):
+        print(f"Flow     {address}")
     else:
         print(f"Flow     prefect server start\n         then http://127.0.0.1:4200/runs/flow-run/{outcome.run_id}")
     if outcome.experiment:

@@ -13,26 +13,16 @@ from prefect import artifacts, flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Completed, Failed
 
-from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.orchestration.ending import Outcome, cards, results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
 from pipelines.orchestration.form import Overrides, Preset, by_key
 from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
-from pipelines.orchestration.server import (
-    PIPELINE,
-    STUDY,
-    check_server,
-    claim,
-    on_end,
-    page,
-    settle_abandoned,
-    start_temporary_server,
-)
+from pipelines.orchestration.server import PIPELINE, STUDY, claim, on_end, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
 from pipelines.reporting.summary import Summary, read_summary
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, followed
+from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
 from pipelines.studies.display import TRACKED
@@ -41,10 +31,6 @@ from pipelines.studies.reports import OUT
 from pipelines.tracking.entries import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
-
-
-class FlowError(Exception):
-    """A stage failed. The message names it and ends with the last lines of its output."""
 
 
 @flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
@@ -132,7 +118,12 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
         if status != "FINISHED":
             results = dict.fromkeys(request.stages or stage_names(Path()), "not run") | results
         if status != "FINISHED" or "ran" in results.values():  # a run in which nothing changed is no row in MLflow
-            address = _track(params, results, status, request.is_experiment)
+            tracker = open_tracker(
+                None, params, files=[] if request.is_experiment else None
+            )  # whose files are not the project's
+            tracker.tags({f"stage.{stage}": outcome for stage, outcome in results.items()})
+            tracker.close(status)
+            address = tracker.address
     if failures:
         failure = "\n".join(failures)
         publish(results_markdown(results, None), address, failure)
@@ -146,17 +137,8 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
             summary = read_summary(SUMMARY) if SUMMARY.is_file() else None
         publish(results_markdown(results, summary), address, about, summary)
     done = [stage for stage, became in results.items() if became == "ran"]
-    outcome = Outcome(results, run.id, page(run.id), name if request.is_experiment else None)
+    outcome = Outcome(results, run.id, name if request.is_experiment else None)
     return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)
-
-
-def _track(params: Params, results: dict[str, str], status: End, is_experiment: bool) -> str | None:
-    """End the pipeline's run in MLflow; returns the address of its page."""
-    files: list[Path] | None = [] if is_experiment else None  # the project's params.yaml and dvc.lock are not the experiment's
-    tracker = open_tracker(None, params, files=files)
-    tracker.tags({f"stage.{stage}": result for stage, result in results.items()})
-    tracker.close(status)
-    return tracker.address
 
 
 def run_study(request: StudyRequest, force: bool) -> State[Any]:
@@ -182,24 +164,3 @@ def publish(markdown: str, address: str | None, about: str, summary: Summary | N
         if address:
             note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)
-
-
-def run_flow(request: Request) -> Outcome:
-    """Run the flow of the pipeline now.
-
-    Raises:
-        InputError: params.yaml, dvc.yaml or the request is invalid, or the server at PREFECT_API_URL does not answer.
-        FlowError: a stage failed.
-        KeyboardInterrupt: Ctrl-C; the flow run is then CANCELLED.
-    """
-    exit_on_sigterm()
-    checked(request, Path())
-    check_server()
-    start_temporary_server()
-    state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
-    if state.is_cancelled():
-        raise KeyboardInterrupt
-    if not state.is_completed():
-        raise FlowError(state.result(raise_on_failure=False) or state.message)
-    outcome: Outcome = state.result()
-    return outcome

@@ -11,33 +11,28 @@ from typing import Any
 from prefect import artifacts, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
 log = logging.getLogger(__name__)
 
 _BEGINS = {
-    re.compile(r"^Running stage '(.+)'"): "ran",
-    re.compile(r"^Stage '(.+)' is cached - skipping run"): "cached",
-    re.compile(r"^Stage '(.+)' didn't change, skipping"): "skipped",
+    "Running stage '(.+)'": "ran",
+    "Stage '(.+)' is cached - skipping run": "cached",
+    "Stage '(.+)' didn't change, skipping": "skipped",
 }
-"""The line with which DVC names a stage, and the outcome of the stage unless it fails."""
+"""How the line starts with which DVC names a stage, and the outcome of the stage unless it fails."""
 
 _FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by signal))"
 """The line that says that a stage failed. DVC's is a warning where DVC goes on with stages that do not need that stage."""
 
-_HINT = re.compile(
-    r"^(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
-)
+_HINT = r"(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
 """What tells a person at a terminal which git or dvc command comes next."""
 
-_CAUSES = [
-    re.compile(start) for start in (r"^[\w ]+: error: ", r"^[\w.]+(Error|Exception)\b", "^WARNING: failed to run: ", "^ERROR: ")
-]
-"""Lines that say why a command failed: a stage's, the end of a traceback, DVC's; the first kind that there is says most."""
+_CAUSES = (r"[\w ]+: error: ", r"[\w.]+(Error|Exception)\b", "WARNING: failed to run: ", "ERROR: ")
+"""How lines start that say why a command failed: a stage's, the end of a traceback, DVC's. The first kind says most."""
 
-_PROGRESS = re.compile(r"^(evolve|train|cells) \d+/\d+ (\d+) % ")
-"""A line of `pipelines.runtime.progress.Steps`."""
+_PROGRESS = r"(evolve|train|cells) \d+/\d+ (\d+) % "
+"""How a line of `pipelines.runtime.progress.Steps` starts."""
 
 
 def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> list[str]:
@@ -51,7 +46,7 @@ def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) ->
     def stage_of(line: str) -> str:
         """The stage that DVC named last, "" before the first."""
         nonlocal stage
-        stage = next((match[1] for begin in _BEGINS if (match := begin.match(line))), stage)
+        stage = next((match[1] for begin in _BEGINS if (match := re.match(begin, line))), stage)
         return stage
 
     for name, lines in itertools.groupby(lines_of(process), key=stage_of):
@@ -82,7 +77,7 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
     output = show(lines)
     if re.search(_FAILED.format(stage), output, re.MULTILINE):
         return failed(why(f"stage {stage}", output))
-    outcome = next(outcome for begin, outcome in _BEGINS.items() if begin.match(output))
+    outcome = next(outcome for begin, outcome in _BEGINS.items() if re.match(begin, output))
     return Completed(data=output) if outcome == "ran" else Completed(name=outcome.capitalize(), data=output)
 
 
@@ -91,10 +86,10 @@ def show(lines: Iterable[str]) -> str:
     logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
     for line in lines:
         shown.append(line)
-        if _HINT.match(line):
+        if re.match(_HINT, line):
             continue
         logger.info(line)
-        if progress := _PROGRESS.match(line):
+        if progress := re.match(_PROGRESS, line):
             name, percent = progress[1], float(progress[2])
             with harmless():
                 if name in ids:
@@ -115,8 +110,8 @@ def harmless() -> Iterator[None]:
 
 def why(name: str, output: str) -> str:
     """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines that are no hints."""
-    lines = [line for line in output.splitlines() if not _HINT.match(line)]
-    causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if kind.match(line))
+    lines = [line for line in output.splitlines() if not re.match(_HINT, line)]
+    causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if re.match(kind, line))
     return "\n".join([": ".join([f"{name} failed", *itertools.islice(causes, 1)]), *lines[-15:]])
 
 
@@ -125,11 +120,6 @@ def failed(message: str) -> State[str]:
     return Failed(message=message.partition("\n")[0], data=message)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for what Prefect adds to "Finished in state Failed(…)": that state in full, escaped, and a traceback of its own."""
-    failed_run = record.exc_info and isinstance(record.exc_info[1], FailedRun)
-    return not failed_run and "Task run failed with state" not in record.getMessage()
-
-
-for logger in ("prefect.task_runs", "prefect.flow_runs"):
-    logging.getLogger(logger).addFilter(_is_news)
+logging.getLogger("prefect.task_runs").addFilter(  # Prefect repeats all of the state, on one line
+    lambda record: "Task run failed with state" not in record.getMessage()
+)

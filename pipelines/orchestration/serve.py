@@ -12,7 +12,7 @@ from prefect.schedules import Cron
 from gee_core.errors import InputError
 from pipelines.orchestration.flow import pipeline_flow, study_flow
 from pipelines.orchestration.flow_lock import say
-from pipelines.orchestration.server import check_server, settle_abandoned
+from pipelines.orchestration.server import connect, settle_abandoned
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import exit_on_sigterm
 from pipelines.studies.definition import load_study
@@ -36,7 +36,7 @@ def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[st
         raise InputError(f"--timezone {timezone}: no such time zone", "write for example Europe/Berlin, or UTC") from None
     for study in studies:
         load_study(study)
-    check_server("a schedule")
+    connect("a schedule")
     os.chdir(find_project())
     settle_abandoned(say)
     schedule = Cron(cron, timezone=timezone) if cron else None

@@ -10,7 +10,6 @@ import subprocess
 import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import UUID
 
 import psutil
 from prefect import Flow
@@ -23,10 +22,11 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect.states import Crashed
 
 from gee_core.errors import InputError
+from pipelines.orchestration.ending import page
 from pipelines.runtime.process_tree import is_gone, process_key
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.pipeline_run import FLOW_RUN
-from pipelines.tracking.redact import bare, redact
+from pipelines.tracking.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -42,31 +42,23 @@ SECONDS = 20
 REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
 
 
-def check_server(needed_for: str | None = None) -> None:
-    """Check that the server at PREFECT_API_URL answers; without an address Prefect starts one for each flow.
+def connect(needed_for: str | None = None) -> None:
+    """Check that the server at PREFECT_API_URL answers. Without an address, let Prefect start its temporary server now.
 
     Raises:
-        InputError: it does not, or there is no address and ``needed_for`` names what takes one.
+        InputError: the server does not answer, or there is no address and ``needed_for`` names what takes a lasting server.
     """
     url = PREFECT_API_URL.value()
-    if not url:
-        if needed_for:
-            raise InputError(f"PREFECT_API_URL: not set, and {needed_for} needs a server", REMEDY)
-        return
-    waits = {"timeout": (SECONDS / 4, SECONDS, SECONDS, SECONDS)}  # the first is for connecting, which Prefect tries four times
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(httpx_settings=waits, sync_client=True) as client:
-        if client.api_healthcheck():
-            raise InputError(f"PREFECT_API_URL = {redact(url)}: no Prefect server answers there", REMEDY)
-
-
-def start_temporary_server() -> None:
-    """Let Prefect start its temporary server now, where no server is named, so that Ctrl-C does not reach it.
-
-    It inherits the blocked signal. It ends with this process, which can report to it how the flow ended.
-    """
-    if not PREFECT_API_URL.value():
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
+    if url:
+        waits = {"timeout": (SECONDS / 4, SECONDS, SECONDS, SECONDS)}  # the first: to connect, which Prefect tries four times
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(httpx_settings=waits, sync_client=True) as client:
+            if client.api_healthcheck():
+                raise InputError(f"PREFECT_API_URL = {redact(url)}: no Prefect server answers there", REMEDY)
+    elif needed_for:
+        raise InputError(f"PREFECT_API_URL: not set, and {needed_for} needs a server", REMEDY)
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the server inherits it, and survives a Ctrl-C until the
+        try:  # flow has reported its end
             get_client(sync_client=True)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
@@ -86,12 +78,6 @@ def claim(tags: Iterable[str]) -> FlowRun:
     named = {"prefect.flow_run": run.name, "prefect.flow_run_id": str(run.id), "prefect.url": page(run.id)}
     os.environ[FLOW_RUN] = json.dumps({tag: value for tag, value in named.items() if value})
     return run
-
-
-def page(run_id: UUID) -> str | None:
-    """The page of a flow run on the Prefect server, if there is one; without user and password."""
-    api = bare(os.environ.get("PREFECT_API_URL", ""))
-    return f"{api.removesuffix('/api')}/runs/flow-run/{run_id}" if api.endswith("/api") else None
 
 
 def settle_abandoned(on_line: Callable[[str], object]) -> None:

@@ -25,7 +25,7 @@ def ending(tmp_path, monkeypatch, capsys):
 
 
 def test_a_line_for_each_stage_then_the_results_and_where_to_look(ending, tmp_path):
-    lines = ending({"check": "cached", "report": "ran"}, "1-2", None, None)
+    lines = ending({"check": "cached", "report": "ran"}, "1-2", None)
     assert lines[:3] == ["check   cached", "report  ran", ""]
     assert any("test accuracy" in line for line in lines)
     assert lines[-6:] == [
@@ -39,12 +39,13 @@ def test_a_line_for_each_stage_then_the_results_and_where_to_look(ending, tmp_pa
 
 
 def test_a_part_of_the_stages_shows_no_results_of_an_earlier_run(ending):
-    lines = ending({"check": "cached", "train": "ran"}, "1-2", None, None)
+    lines = ending({"check": "cached", "train": "ran"}, "1-2", None)
     assert lines[:4] == ["check  cached", "train  ran", "", "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db"]
 
 
-def test_an_experiment_names_its_commands_and_a_server_that_stays_up_the_page_itself(ending):
-    lines = ending({"report": "ran"}, "1-2", "http://there/runs/flow-run/1-2", "eager-fox-ab12")
+def test_an_experiment_names_its_commands_and_a_server_that_stays_up_the_page_itself(ending, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://there/api")
+    lines = ending({"report": "ran"}, "1-2", "eager-fox-ab12")
     assert not any("test accuracy" in line for line in lines)  # those in the project are of another run
     assert lines[-3:] == [
         "Flow     http://there/runs/flow-run/1-2",

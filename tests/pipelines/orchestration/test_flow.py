@@ -104,7 +104,8 @@ def pipeline(flow, monkeypatch, short_stages, published):
 
         monkeypatch.setattr(flow, "follow_stages", lambda process, results: follow(results))
         monkeypatch.setattr(flow, "followed", followed)
-        monkeypatch.setattr(flow, "_track", lambda params, results, status, is_experiment: tracked.append((results, status)))
+        tracker = SimpleNamespace(tags=tracked.append, close=tracked.append, address=None)
+        monkeypatch.setattr(flow, "open_tracker", lambda stage, params, files: tracker)
         try:
             state = flow.run_pipeline(Request(), run)
         except KeyboardInterrupt as error:
@@ -117,7 +118,7 @@ def pipeline(flow, monkeypatch, short_stages, published):
 
 def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline):
     for outcome, message, tracked in (
-        ("ran", "first ran", [({"first": "ran"}, "FINISHED")]),
+        ("ran", "first ran", [{"stage.first": "ran"}, "FINISHED"]),
         ("cached", "everything was up to date", []),
     ):
         state, found = pipeline(lambda results, outcome=outcome: results.update(first=outcome) or [])
@@ -128,8 +129,8 @@ def test_a_run_of_which_stages_failed_has_their_messages_and_tracks_what_did_not
     messages = ["stage first failed: why\nlines", "stage other failed\nmore"]
     state, tracked = pipeline(lambda results: results.update(first="failed") or messages)
     assert (state.type.value, state.message, state.data) == ("FAILED", "stage first failed: why", "\n".join(messages))
-    not_run = dict.fromkeys(("second", "third", "other"), "not run")
-    assert tracked == [({"first": "failed"} | not_run, "FAILED")]
+    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
+    assert tracked == [{"stage.first": "failed"} | not_run, "FAILED"]
     [(_, table)] = published
     assert "| first | failed |" in table and "| other | not run |" in table
 
@@ -141,7 +142,8 @@ def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
 
     state, tracked = pipeline(stop)
     assert isinstance(state, KeyboardInterrupt)
-    assert tracked == [({"first": "ran", "second": "not run", "third": "not run", "other": "not run"}, "KILLED")]
+    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
+    assert tracked == [{"stage.first": "ran"} | not_run, "KILLED"]
 
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"

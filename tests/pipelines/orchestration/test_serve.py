@@ -43,7 +43,7 @@ def test_the_pipeline_and_every_study_have_a_deployment_as_in_prefect_yaml(serve
     from pipelines.orchestration.cli import serve_command
 
     found = {}
-    for name in ("exit_on_sigterm", "check_server", "settle_abandoned"):
+    for name in ("exit_on_sigterm", "connect", "settle_abandoned"):
         monkeypatch.setattr(serve, name, lambda *_: None)
     monkeypatch.setattr(serve, "serve", lambda *deployments, **options: found.update(deployments=deployments, options=options))
     usual = {name: p.default for name, p in inspect.signature(serve_command).parameters.items()}

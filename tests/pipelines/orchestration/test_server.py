@@ -106,7 +106,7 @@ def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked
             temporary_settings({PREFECT_API_URL: f"http://ada:hunter22@127.0.0.1:{port}/api"}),
             pytest.raises(InputError, match=r"^PREFECT_API_URL = http://\*\*\*@127.0.0.1:\d+/api: no Prefect server answers"),
         ):
-            server.check_server()
+            server.connect()
         listening.accept()[0].close()
         listening.setblocking(False)
         with pytest.raises(BlockingIOError):  # there was one connection
