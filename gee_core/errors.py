@@ -14,15 +14,18 @@ class InputError(ValueError):
     Args:
         problem: what is wrong and where, on one line.
         remedy: what to do about it; None where only the caller can say.
+        argument: the name of the argument of the library that is to be changed, for which ``{argument}`` stands in the texts.
     """
 
-    def __init__(self, problem: str, remedy: str | None = None):
-        super().__init__(problem, remedy)
+    def __init__(self, problem: str, remedy: str | None = None, argument: str = ""):
+        super().__init__(problem, remedy, argument)
         self.problem = problem
         self.remedy = remedy
+        self.argument = argument
 
     def __str__(self) -> str:
-        return self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
+        text = self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
+        return text.replace("{argument}", self.argument) if self.argument else text
 
 
 def as_int(value: object) -> int | None:
@@ -47,6 +50,11 @@ def in_short(error: object, length: int = 200) -> str:
     """The text of ``error`` on one line without control characters, cut to ``length``; its type's name if it has none."""
     printable = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(printable.split())[:length] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for control characters and line breaks, so that no name of a file or class can forge a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def raises(error: BaseException) -> str:

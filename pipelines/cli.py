@@ -73,12 +73,17 @@ def options(
     verbose: Annotated[bool, typer.Option("-v", help="Show the log, and why DVC runs a stage.")] = False,
 ) -> None:
     """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
+    from gee_core.errors import InputError
+
     if quiet:
         os.environ["GEE_PROGRESS"] = "off"
     if verbose:
         logging.basicConfig(level=logging.INFO)
-    os.chdir(folder or ".")
-    here, project = Path.cwd(), find_project()
+    try:
+        os.chdir(folder or ".")
+        here, project = Path.cwd(), find_project()
+    except FileNotFoundError:
+        raise InputError("the current folder was deleted", "go to another, or name one by -C DIR") from None
     if not here.is_relative_to(project):
         _say_where(here, project, str(context.invoked_subcommand))
     _check_code(project)

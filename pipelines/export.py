@@ -151,7 +151,7 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
         graph.metadata[CARD_ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:
-        return {"nir_problem": with_keys(str(error))}
+        return {"nir_problem": with_keys(error)}
     images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
     predictions, spikes, _ = nir_agreement(net, read_nir(file), data.meta.normalise(images))
     return {

@@ -92,10 +92,11 @@ def common_form(root: Path, files: Sequence[str], image_size: int | None, events
         middle = int(median(min(header.width, header.height) for header in headers.values()))
         raise InputError(
             f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
-            f"set `image_size` to bring all to one size (the median of their shorter sides is {middle})",
+            f"set {{argument}} to bring all to one size (the median of their shorter sides is {middle})",
+            "image_size",
         )
     if least.width != least.height:
-        raise InputError(f"{root}: its images are {least.size}, not square", "set `image_size` to make them so")
+        raise InputError(f"{root}: its images are {least.size}, not square", "set {argument} to make them so", "image_size")
     return Form(least.width, channels)
 
 

@@ -44,7 +44,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: 
 def check_streamable(cfg: PrepareConfig) -> None:
     """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
     if cfg.stream and not is_in_files(cfg):
-        raise InputError(f"`stream` = true: {cfg.path} has no class folders in train/", "set it to false")
+        raise InputError(f"{{argument}} = true: {cfg.path} has no class folders in train/", "set it to false", "stream")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -59,7 +59,9 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     try:
         from sklearn.datasets import load_digits  # takes a second
     except ImportError:
-        raise InputError("`dataset` = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
+        raise InputError(
+            "{argument} = digits: needs scikit-learn", "install it with `pip install scikit-learn`", "dataset"
+        ) from None
     values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
     labels = labels.long()
     digits = PackedImages((values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8), labels)
@@ -85,7 +87,8 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            f"set `dataset` to {'folder' if cfg.events is None else 'events'}",
+            f"set {{argument}} to {'folder' if cfg.events is None else 'events'}",
+            "dataset",
         )
     train, holdout, test = split_files(listing, cfg)
     n, files = len(train.files), train.files + test.files
@@ -122,5 +125,6 @@ def _check_fits(n: int, form: Form) -> None:
     if needed > 0.8 * memory:
         raise InputError(
             f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
-            "set `stream` to true, or a smaller `image_size`",
+            "set {argument} to true, or a smaller image_size",
+            "stream",
         )

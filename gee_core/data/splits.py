@@ -20,11 +20,13 @@ def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> 
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    part = f"`{str(names[0]).rpartition('.')[2]}`" if names else "a stratified part"
+    argument = str(names[0]).rpartition(".")[2] if names else "a stratified part"
     if n > len(labels):
-        raise InputError(f"{part}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
+        problem = f"{{argument}}: {n} images are wanted, but there are only {len(labels)}"
+        raise InputError(problem, "ask for at most that many", argument)
     if n < n_classes:
-        raise InputError(f"{part}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
+        problem = f"{{argument}}: {n} of {len(labels)} images cannot show all {n_classes} classes"
+        raise InputError(problem, "ask for more", argument)
     quotas = class_quotas(counts, n)
     order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
     by_class = order[labels[order].argsort(stable=True)]
@@ -49,15 +51,15 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``. InputError where a class lacks any."""
-    n, n_classes, share = round(fraction * len(labels)), len(class_names), f"`{setting}` = {fraction}"
+    n, n_classes, share = round(fraction * len(labels)), len(class_names), f"{{argument}} = {fraction}"
     counts = torch.bincount(labels.cpu(), minlength=n_classes)
     if n < n_classes:
-        raise InputError(f"{share}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it")
+        raise InputError(f"{share}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it", setting)
     part = stratified_indices(labels, n, seed, *names or (f"prepare.{setting}",))
     left = counts - torch.bincount(labels[part], minlength=n_classes)
     if not left.all():
         bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(f"{share}: leaves class {bare!r} no image to train on", "lower it, or add images there")
+        raise InputError(f"{share}: leaves class {bare!r} no image to train on", "lower it, or add images there", setting)
     return part
 
 

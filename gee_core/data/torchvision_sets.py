@@ -47,13 +47,14 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
     except FAILURES as error:
         if isinstance(error, OSError) and error.errno in REMEDIES:
             where, reason = error.filename or path, os.strerror(error.errno).lower()
-            raise InputError(f"`dataset` = {dataset}: {where}: {reason}", REMEDIES[error.errno]) from None
+            raise InputError(f"{{argument}} = {dataset}: {where}: {reason}", REMEDIES[error.errno], "dataset") from None
         folder, resources = path / str(DATASETS[dataset].folder), getattr(kind, "resources", None)
         names = ", ".join(name for name, _ in resources) if resources else kind.filename
         into = folder if resources else path
         raise InputError(
-            f"`dataset` = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
+            f"{{argument}} = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
             f"delete what is there, then put torchvision's {names} into {into}, or go online",
+            "dataset",
         ) from None
 
 

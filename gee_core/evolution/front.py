@@ -94,14 +94,14 @@ def chosen(points: Sequence[Point], prices: Sequence[Mapping[str, float]], cfg: 
     choice, n = cfg.choose, len(points)
     if isinstance(choice, int):
         if choice > n:
-            raise InputError(f"`choose` = {choice}: the front has {n} members", f"choose 1 to {n}")
+            raise InputError(f"{{argument}} = {choice}: the front has {n} members", f"choose 1 to {n}", "choose")
         return choice - 1
     if isinstance(choice, Budget):
         if within := [i for i, price in enumerate(prices) if not choice.exceeded(price)]:
             return within[0]
         limits = choice.model_dump(exclude_none=True)
         least = ", ".join(f"{name} is {min(price[name] for price in prices):,.6g}" for name in limits)
-        raise InputError(f"`choose` = {limits}: no member of the front costs so little", f"the least {least}")
+        raise InputError(f"{{argument}} = {limits}: no member of the front costs so little", f"the least {least}", "choose")
     values = np.array(points)
     parts = (values - values.min(axis=0)) / (np.ptp(values, axis=0) + (np.ptp(values, axis=0) == 0))
     return int((parts**2).sum(axis=1).argmin())

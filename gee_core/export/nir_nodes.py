@@ -78,7 +78,9 @@ class GraphBuilder:
     def lif(self, name: str, x: Signal, neurons: LIF) -> Signal:
         """LIF neurons. ExportError where they subtract the threshold when they fire."""
         if neurons.v_reset is None:
-            raise ExportError("`v_reset` = null: NIR has no soft reset", "set `v_reset` to 0 and train the network anew")
+            raise ExportError(
+                "{argument} = null: NIR has no soft reset", "set {argument} to 0 and train the network anew", "v_reset"
+            )
         assert x.factor == 1
         unit = 1.0 if neurons.decay_input else neurons.tau
         return self._lif(name, x, neurons.tau, neurons.v_threshold / unit, neurons.v_reset / unit)

@@ -23,7 +23,7 @@ def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, t
     """
     name = network.name
     if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:
-        raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take `width`")
+        raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take width")
     edges = [k / OWN_STEPS for k in range(int(MAX_WIDTH) * OWN_STEPS + 1)] if is_own(name) else _steps(NETWORKS[name])
 
     def count(step: int) -> int:
@@ -39,7 +39,8 @@ def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, t
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise `width` or `n_genes`",
+            "raise {argument} or n_genes",
+            "width",
         )
     return _short_number(*edges[best : best + 2])
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from gee_core.errors import printable
 from pipelines.project.paths import PARAMS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def show(found: "Survey") -> None:
     console = Console(markup=False, highlight=False)
     console.print(_table(found.counts))
     for name, text in {**found.splits, **_facts(found)}.items():
-        console.print(f"{name:<11} {text}", soft_wrap=True)
+        console.print(f"{name:<11} {printable(text)}", soft_wrap=True)
     if found.params:
         yaml: Any = YAML(typ="safe", pure=True)
         yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6
@@ -80,7 +81,7 @@ def _table(by_split: dict[str, dict[str, int]]) -> Table:
     classes = list(dict.fromkeys(name for counts in by_split.values() for name in counts))
     table = Table("class", *(Column(split, justify="right") for split in by_split))
     for name in classes[:CLASSES]:
-        table.add_row(name, *(f"{counts[name]:,}" if name in counts else "–" for counts in by_split.values()))
+        table.add_row(printable(name), *(f"{counts[name]:,}" if name in counts else "–" for counts in by_split.values()))
     if len(classes) > CLASSES:
         table.add_row(f"and {len(classes) - CLASSES} more", *("…" for _ in by_split))
     table.add_section()

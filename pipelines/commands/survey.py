@@ -78,7 +78,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     of_events = endings.keys() & set(RECORDINGS) and not endings.keys() & set(EXTENSIONS)
     read = RECORDINGS if of_events else EXTENSIONS
     listing = list_all(root, read)
-    found.problems = [str(problem) for problem in problems(listing, read)]
+    found.problems = [with_keys(problem) for problem in problems(listing, read)]
     ignored = {end: count for end, count in endings.items() if not end.endswith(read)}
     found.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
     found.unread = unread(root)
@@ -90,15 +90,15 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
     seen: dict[str, Seen] = {}
     for name, looked in _each(partial(_look, decode_all), root, files, "decode" if decode_all else "headers", on_progress):
         if isinstance(looked, InputError):
-            found.problems.append(str(looked))
+            found.problems.append(with_keys(looked))
         else:
             seen[name] = looked
     found.one_colour = [name for name, (_, colour) in seen.items() if colour is not None]
     if set(train) <= set(found.one_colour) and len({seen[name][1] for name in train}) == 1:
-        found.problems.append(str(one_colour(cfg.path)))
+        found.problems.append(with_keys(one_colour(cfg.path)))
     headers = {name: head for name, (head, _) in seen.items()}
     if problem := mixed_depths(root, headers):
-        found.problems.append(str(problem))
+        found.problems.append(with_keys(problem))
     if headers:
         _describe(found, cfg, image_size, headers)
     train, test = ([name for name in part if name in headers] for part in (train, test))
@@ -107,8 +107,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_prog
         try:
             check_links(cfg)
         except InputError as problem:
-            found.problems.append(str(problem))
-    found.problems = [with_keys(problem) for problem in found.problems]
+            found.problems.append(with_keys(problem))
     return found
 
 
@@ -132,7 +131,7 @@ def _split(found: Survey, cfg: PrepareConfig, listing: Listing) -> tuple[list[st
             labels = torch.tensor(train_files.labels)
             holdout = split_off(labels, cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
     except InputError as problem:
-        found.problems.append(str(problem))
+        found.problems.append(with_keys(problem))
         return [], []
     indices = holdout.tolist()
     parts = {"train": train_files.without(indices), "hold-out": train_files.subset(indices), "test": test_files}
@@ -176,8 +175,7 @@ def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers
 def _look_at_recordings(found: Survey, cfg: PrepareConfig, root: Path, files: list[str], on_progress: Progress) -> Survey:
     """Read every recording; fill in what they hold, and the params that fit them."""
     looked = [seen for _, seen in _each(_recorded, root, files, "recordings", on_progress)]
-    found.problems += [str(seen) for seen in looked if isinstance(seen, InputError)]
-    found.problems = [with_keys(problem) for problem in found.problems]
+    found.problems += [with_keys(seen) for seen in looked if isinstance(seen, InputError)]
     if seen := [each for each in looked if not isinstance(each, InputError)]:
         n, durations, widths, heights, frames = ([*values] for values in zip(*seen, strict=True))
         width, height, T = max(widths), max(heights), max(frames)

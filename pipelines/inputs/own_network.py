@@ -148,9 +148,7 @@ def build_own_network(params: Params, images: "ImageShape | None" = None, digest
     except InputError:
         raise
     except ValueError as error:
-        if (text := str(error)).startswith("`"):  # it names a setting, and what to set it to
-            raise InputError(text) from None
-        text = text.removeprefix(network.name).removeprefix(":").strip()
+        text = str(error).removeprefix(network.name).removeprefix(":").strip()
         raise InputError(f"network.name = {network.name}: {text}", OFFER) from None
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gee_core.config import Params
 from gee_core.config.evaluation import MEASURES
+from gee_core.errors import printable
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.measured import Measured
@@ -124,7 +125,7 @@ def format_summary(s: Summary) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in _lines(s).items():
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(printable(value)))
     return table
 
 

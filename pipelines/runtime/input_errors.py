@@ -1,18 +1,17 @@
 """Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback.
 
-The core names its own arguments, in backquotes: "`opset` = 30: onnx knows none above 26: set `opset` to 18". The message
-has the key of params.yaml for such a name, by the table `SETTINGS`: "export.opset = 30: …".
+An error of the core names an argument, ``opset``. The message has its key in params.yaml: "export.opset = 30: …".
 """
 
 import errno
+import functools
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, in_short, printable
 from gee_core.memory import out_of_memory
 from gee_core.storage.atomic_files import REMEDIES as WRITING
 from pipelines.interruption import interrupted
@@ -25,33 +24,6 @@ REMEDIES = WRITING | {
 }
 del REMEDIES[errno.ENOENT]  # elsewhere than in writing a bug: what the user names is looked for first
 MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
-
-
-SETTINGS = {
-    "device": "base.device",
-    "dataset": "prepare.dataset",
-    "path": "prepare.path",
-    "image_size": "prepare.image_size",
-    "max_train_images": "prepare.max_train_images",
-    "max_test_images": "prepare.max_test_images",
-    "stream": "prepare.stream",
-    "test_share": "prepare.test_share",
-    "holdout": "prepare.holdout",
-    "events.frames": "prepare.events.frames",
-    "events.sensor": "prepare.events.sensor",
-    "network": "network.name",
-    "n_genes": "network.n_genes",
-    "width": "network.width",
-    "T": "network.T",
-    "v_reset": "network.v_reset",
-    "bound": "evolve.bound",
-    "choose": "evolve.choose",
-    "proxy_images": "evolve.proxy_images",
-    "whiten": "train.whiten",
-    "sync_batch_norm": "train.sync_batch_norm",
-    "opset": "export.opset",
-}
-"""By the name of an argument of `gee_core`, the key of params.yaml from which it comes."""
 
 
 @contextmanager
@@ -79,7 +51,7 @@ def print_anything() -> None:
 def known_message(error: BaseException) -> str | None:
     """The message, a line per problem, for bad input, or for no space, no permission or no memory; None for a bug."""
     if isinstance(error, InputError):
-        return with_keys(str(error))
+        return with_keys(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = error.filename2 or error.filename
         named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
@@ -87,12 +59,22 @@ def known_message(error: BaseException) -> str | None:
     return f"out of memory ({in_short(error, 120)}): {MEMORY}" if out_of_memory(error) else None
 
 
-def with_keys(text: str) -> str:
-    """``text`` with keys of params.yaml in place of arguments of `gee_core`."""
-    return re.sub(r"`([\w.]+)`", lambda m: SETTINGS.get(m[1], m[0]), text)
+def with_keys(error: InputError) -> str:
+    """The message of ``error``, in which an argument of `gee_core` has the name of the setting that it comes from."""
+    first, dot, rest = error.argument.partition(".")
+    return str(InputError(error.problem, error.remedy, _settings().get(first, first) + dot + rest))
+
+
+@functools.cache
+def _settings() -> dict[str, str]:
+    """By their last part, the keys of params.yaml, of which those of train come last."""
+    from gee_core.config import Params
+
+    sections = Params.model_fields.items()
+    return {name: f"{section}.{name}" for section, field in sections for name in getattr(field.annotation, "model_fields", {})}
 
 
 def print_errors(name: str, message: str) -> None:
-    """Print every line of ``message`` as an error of the command ``name``."""
-    for line in message.splitlines():
-        print(f"{name}: error: {line}", file=sys.stderr)
+    """Print every line of ``message``, control characters escaped, as an error of the command ``name``."""
+    for line in message.split("\n"):
+        print(f"{name}: error: {printable(line)}", file=sys.stderr)

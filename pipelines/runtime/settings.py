@@ -1,9 +1,10 @@
 """How the pipeline uses this machine: environment variables, and its cores. Results do not depend on them, but for rounding."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Self
 
-from gee_core.settings import SAVE_SECONDS, CoreSettings, choice, whole_setting
+from gee_core.errors import InputError, did_you_mean
+from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_setting
 
 
 class Settings(CoreSettings):
@@ -40,6 +41,15 @@ class Settings(CoreSettings):
     notify: str | None = None
     """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
     last argument ([Operations](OPERATIONS.md)). Default: nobody."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """As of `CoreSettings`. A variable that is near to a known variable is taken for a typing error of it."""
+        known = [name.upper() for name in cls.model_fields]
+        for name in (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)):
+            if name not in known and (meant := did_you_mean(name, known, PREFIX)):
+                raise InputError(f"{PREFIX}{name}: no variable of this project", meant)
+        return super().read()
 
 
 def cpu_cores() -> int:

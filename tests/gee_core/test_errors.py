@@ -1,11 +1,18 @@
 import pickle
 
-from gee_core.errors import DivergedError, InputError, in_short
+from gee_core.errors import DivergedError, InputError, in_short, printable
 
 
 def test_a_message_is_the_problem_and_its_remedy():
     assert str(InputError("a.json: damaged", "delete it")) == "a.json: damaged: delete it"
     assert str(InputError("a.json: damaged")) == "a.json: damaged"
+    error = InputError("{argument} = 30: onnx knows none above 26", "set {argument} to 18", "opset")
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "opset = 30: onnx knows none above 26: set opset to 18"
+    assert str(InputError("{argument}: the name of a file")) == "{argument}: the name of a file"
+
+
+def test_no_name_moves_the_cursor_or_begins_a_line():
+    assert printable("a\x1b[31m\nb\u2028\udcffgrün [x] \\") == "a\\x1b[31m\\nb\\u2028\\udcffgrün [x] \\"
 
 
 def test_an_error_that_crossed_a_process_is_the_same():

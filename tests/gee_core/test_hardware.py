@@ -22,7 +22,7 @@ def test_auto_takes_cuda_where_there_is_one(count, monkeypatch):
 @pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:2", 2)])
 def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(name, count, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(InputError, match=rf"`device` = {name}: torch sees {count} CUDA devices: set it to auto or cpu"):
+    with pytest.raises(InputError, match=rf"device = {name}: torch sees {count} CUDA devices: set it to auto or cpu"):
         Compute.of(name, "fp32")
 
 

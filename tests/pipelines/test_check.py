@@ -45,7 +45,7 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
 def test_a_gpu_that_is_not_there_is_refused_before_any_output_is_removed(in_project, make_params, monkeypatch):
     (in_project() / "data/raw").mkdir()
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(InputError, match=r"`device` = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
+    with pytest.raises(InputError, match=r"device = cuda: torch sees 0 CUDA devices: set it to auto or cpu"):
         check_inputs(make_params(base={"device": "cuda"}))
 
 
@@ -57,7 +57,7 @@ def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onn
     check_inputs(make_params(export={"opset": 19}))
     assert asked == [19]
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"^`opset` = 99: the installed onnx knows none above \d+: set it to 18"):
+    with pytest.raises(InputError, match=r"^opset = 99: the installed onnx knows none above \d+: set it to 18"):
         check_inputs(make_params(export={"opset": 99}))
 
 
@@ -108,7 +108,7 @@ def test_a_download_that_fails_is_refused_before_any_output_is_removed(in_projec
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", fail)
-    with pytest.raises(InputError, match=r"^`dataset` = fashion_mnist: absent or damaged in .*, and cannot be downloaded"):
+    with pytest.raises(InputError, match=r"^dataset = fashion_mnist: absent or damaged in .*, and cannot be downloaded"):
         check_inputs(make_params(prepare={"dataset": "fashion_mnist", "path": "data/raw/fmnist"}))
 
 
@@ -118,7 +118,7 @@ def test_torchvisions_files_are_not_streamed(in_project, make_params):
     batches.mkdir(parents=True)
     (batches / "data_batch_1").touch()
     prepare = {"dataset": "cifar10", "path": "data/raw/cifar10", "stream": True, "image_size": 32}
-    with pytest.raises(InputError, match=r"^`stream` = true: data/raw/cifar10 has no class folders in train/: set it"):
+    with pytest.raises(InputError, match=r"^stream = true: data/raw/cifar10 has no class folders in train/: set it"):
         check_inputs(make_params(prepare=prepare))
 
 

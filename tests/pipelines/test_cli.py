@@ -117,6 +117,13 @@ def test_help_needs_no_heavy_import():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_folder_that_was_deleted_is_one_message(main, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main("summary") == (2, "", "gee: error: the current folder was deleted: go to another, or name one by -C DIR\n")
+
+
 def test_preset_writes_params_and_says_what_changed(main, project):
     code, out, _ = main("preset", "use", "cifar10-paper", "--data", "my/images")
     assert code == 0

@@ -101,7 +101,7 @@ def test_val_beside_test_is_the_holdout_and_part_of_the_training_images(make_fol
     assert torch.bincount(part.train.labels[:6]).tolist() == [2, 4]
     assert (part.holdout.tolist(), part.train.labels[part.holdout].tolist()) == ([6, 7, 8], [0, 1, 1])
     assert (part.train.images[part.holdout][:, 0] == 9).all()
-    with pytest.raises(InputError, match=r"^`max_train_images`: 1 of 6 images cannot show all 2 classes"):
+    with pytest.raises(InputError, match=r"^max_train_images: 1 of 6 images cannot show all 2 classes"):
         load_source(config(root, max_train_images=3))
 
 
@@ -109,7 +109,7 @@ def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_fold
     root = make_folder(TWO, TWO)
     Image.new("RGB", (9, 8)).save(root / "train/dog/005.png")
     Image.new("RGB", (10, 8)).save(root / "test/dog/000.png")
-    says = r"raw: its images have 3 sizes, from 8x8 \(train/cat/000\.png\) to 10x8 \(test/dog/000\.png\): set `image_size`"
+    says = r"raw: its images have 3 sizes, from 8x8 \(train/cat/000\.png\) to 10x8 \(test/dog/000\.png\): set image_size"
     with pytest.raises(InputError, match=rf"{says} .*the median of their shorter sides is 8\)"):
         load_source(config(root))
     assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)

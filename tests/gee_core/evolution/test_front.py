@@ -128,8 +128,8 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     assert choose("knee") == 1  # the corner
     for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
         assert choose(choice) == wanted
-    few = "`choose` = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
-    for choice, said in ((5, "`choose` = 5: the front has 4 members: choose 1 to 4"), (Budget(energy_uj=0.5), few)):
+    few = "choose = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
+    for choice, said in ((5, "choose = 5: the front has 4 members: choose 1 to 4"), (Budget(energy_uj=0.5), few)):
         with pytest.raises(InputError) as caught:
             choose(choice)
         assert str(caught.value) == said

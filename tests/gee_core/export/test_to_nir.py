@@ -211,7 +211,7 @@ def test_networks_that_are_not_of_the_table_are_refused_by_name():
 
 
 def test_weights_that_are_not_finite_an_unknown_form_and_a_soft_reset_are_refused():
-    with pytest.raises(ExportError, match="`v_reset` = null: NIR has no soft reset: set `v_reset` to 0"):
+    with pytest.raises(ExportError, match="v_reset = null: NIR has no soft reset: set v_reset to 0"):
         to_nir(build_network("cifarnet", 5, 1, 8, width=1 / 32, v_reset=None), 1, 8)
     net = build_network("cifarnet", 5, 1, 8, width=1 / 32)
     with pytest.raises(ValueError, match="pool must be one of sum, avg, got 'max'"):

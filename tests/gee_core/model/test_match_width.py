@@ -33,5 +33,5 @@ def test_no_other_width_comes_closer():
 
 @pytest.mark.parametrize("target", [10, 10**12])
 def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
-    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise `width`"):
+    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise width"):
         width_of("vgg16", 1, 8, target)

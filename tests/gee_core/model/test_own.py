@@ -70,7 +70,7 @@ def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
 
 def test_a_network_that_says_how_many_steps_it_runs_must_agree_with_T():
     gee_core.register_network("a:eight", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=8))
-    with pytest.raises(ValueError, match=r"^`T` = 4, but a:eight answers with 8 steps: set `T` = 8$"):
+    with pytest.raises(ValueError, match=r"^T = 4, but a:eight answers with 8 steps: set T = 8$"):
         build_network("a:eight", 5, 1, 8, T=4)
     assert build_network("a:eight", 5, 1, 8).T == build_network("a:eight", 5, 1, 8, T=8).T == 8
 
@@ -180,7 +180,7 @@ def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     assert plain_parameters(config(NAME), Images) == count_parameters(build_network(NAME, 5, 1, 8))
     width = narrowed_width(config(NAME), Images, genetic, tolerance=0.2)
     assert abs(count_plain_parameters(NAME, 5, 1, 8, width=width) - genetic) <= 0.2 * genetic
-    with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take `width`"):
+    with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take width"):
         narrowed_width(config("networks.my:ResNet"), Images, genetic)
 
 

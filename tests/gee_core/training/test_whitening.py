@@ -74,5 +74,5 @@ def test_training_leaves_the_stem_as_it_is_and_everything_else_learns(optimizer)
 
 def test_a_network_whose_first_convolution_does_not_read_the_images_is_refused():
     for net in (build_network("cifarnet", 3, 3, 8, 4, 1 / 16), torch.nn.Linear(2, 2)):
-        with pytest.raises(InputError, match="`whiten` = true: the first convolution of the network does not read the images"):
+        with pytest.raises(InputError, match="whiten = true: the first convolution of the network does not read the images"):
             whiten_stem(net, pictures(channels=1), Normalise((0.5,), (0.2,)), 0)

@@ -149,7 +149,7 @@ def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads,
     [
         ({"folder": Path("/no-such-mount")}, "cannot see /no-such-mount: mount the shared folder"),
         ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
-        ({"bases": (("cuda:99", "fp32"),)}, "`device` = cuda:99"),
+        ({"bases": (("cuda:99", "fp32"),)}, "device = cuda:99"),
         ({"images": ((Path("data/prepared"), "0"),)}, "sees other images in data/prepared: share the folder"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from gee_core.errors import InputError
 from gee_core.evolution.candidate import failed
 from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
@@ -37,6 +38,26 @@ def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert "\n" not in known_message(error)
     assert known_message(error).startswith("out of memory (")
     assert known_message(error).endswith(MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [
+        ("opset", "export.opset"),
+        ("events.sensor", "prepare.events.sensor"),
+        ("whiten", "train.whiten"),  # evolve.whiten goes by it
+        ("folder", "folder"),
+    ],
+)
+def test_an_argument_of_the_core_is_named_as_the_setting_that_it_comes_from(argument, key):
+    message = known_message(InputError("{argument} = 30: too many", "set {argument} to 18", argument))
+    assert message == f"{key} = 30: too many: set {key} to 18"
+
+
+def test_every_line_of_a_message_has_the_name_of_the_command_and_no_control_characters(capsys):
+    with pytest.raises(SystemExit), report_input_errors("gee"):
+        raise InputError("a\x1b[31m.png: damaged\nb\r.png: damaged")
+    assert capsys.readouterr().err == "gee: error: a\\x1b[31m.png: damaged\ngee: error: b\\r.png: damaged\n"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "x"), OSError("x"), RuntimeError("x"), ValueError("x")])

@@ -41,3 +41,11 @@ def test_a_bad_value_is_refused_with_what_is_allowed_and_the_default(name, value
     monkeypatch.setenv(f"GEE_{name}", value)
     with pytest.raises(InputError, match=rf"^GEE_{name} = {value}: {message}"):
         Settings.read()
+
+
+def test_a_typing_error_of_a_variable_is_refused_and_the_variables_of_others_are_not(monkeypatch):
+    monkeypatch.setenv("GEE_PROJECT", "that of Google Earth Engine")
+    Settings.read()
+    monkeypatch.setenv("GEE_WORKER", "9")
+    with pytest.raises(InputError, match=r"^GEE_WORKER: no variable of this project: did you mean GEE_WORKERS\?"):
+        Settings.read()
