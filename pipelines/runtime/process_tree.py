@@ -19,15 +19,18 @@ import psutil
 PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `followed` or `run_in_foreground`."""
 
+STORE = "GEE_STORE"
+"""Environment variable: the file:// address where the processes meet that a command started to compute together."""
+
 
 def is_rank() -> bool:
-    """Whether this is one of several processes that compute together, by torchrun's variables."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+    """Whether this is one of several processes that compute together."""
+    return started_by_command() or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()  # torchrun's
 
 
 def started_by_command() -> bool:
     """Whether a command of this project started this process as one of several, and reports its errors."""
-    return is_rank() and multiprocessing.parent_process() is not None
+    return STORE in os.environ
 
 
 def exit_on_sigterm() -> None:

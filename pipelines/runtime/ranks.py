@@ -10,8 +10,8 @@ import json
 import os
 import platform
 import signal
-import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +26,7 @@ from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import print_errors, report_input_errors
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, is_rank, started_by_command
+from pipelines.runtime.process_tree import STORE, die_with_parent, exit_on_sigterm, is_rank, started_by_command
 from pipelines.runtime.resume_folder import at_work_in
 from pipelines.runtime.settings import Settings, cpu_cores
 from pipelines.runtime.worker_process import Answer, Tell, WorkerProcess, end_workers, wait_for_any
@@ -84,11 +84,11 @@ def run_in_processes(stage: str) -> bool:
 def _run_ranks(stage: str, n: int) -> None:
     exit_on_sigterm()
     die_with_parent()
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # names that it cannot resolve
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    common |= {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of parameters without a use in each step
+    folder = tempfile.TemporaryDirectory(prefix="gee-")
+    common = {STORE: f"file://{folder.name}/store", "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+    for backend in ("GLOO", "NCCL"):  # they connect within this machine
+        os.environ.setdefault(f"{backend}_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
     workers = [WorkerProcess(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
     try:
@@ -104,6 +104,7 @@ def _run_ranks(stage: str, n: int) -> None:
                     _end_as(answer, stage, f"process {rank} of {n}")
     finally:
         end_workers(workers, 20.0)  # in which the first one may tell MLflow that it was stopped
+        folder.cleanup()
 
 
 def _run_rank(stage: str, tell: Tell) -> None:
@@ -185,7 +186,8 @@ def common_store() -> "Store":
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    return PrefixStore("gee", next(rendezvous("env://"))[0])
+    rank = this_rank()
+    return PrefixStore("gee", next(rendezvous(os.environ.get(STORE, "env://"), rank.number, rank.of))[0])
 
 
 def check_same(rank: Rank, digest: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key, run_in_group
+from pipelines.runtime.process_tree import dvc_ancestor, followed, is_gone, process_key, run_in_group
 from tests.wait_until import wait_until
 
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -26,8 +26,10 @@ finally:
 """
 OWNER = """
 import sys
-from pipelines.runtime.process_tree import run_in_group
-run_in_group([sys.executable, "stage.py"], on_line=lambda line: print(line, flush=True))
+from pipelines.runtime.process_tree import followed
+with followed([sys.executable, "stage.py"]) as process:
+    for line in process.stdout:
+        print(line, end="", flush=True)
 """
 
 
@@ -140,11 +142,25 @@ def test_a_stage_ends_when_dvc_above_it_is_killed_though_its_shell_lives(folder)
     wait_until(lambda: not stages_in(folder))
 
 
-def test_run_in_group_gives_both_streams_line_by_line_and_the_exit_code(tmp_path):
-    lines = []
-    code = "import sys, os; print('a', flush=True); print(os.environ['X'], file=sys.stderr); sys.exit(3)"
-    result = run_in_group([sys.executable, "-c", code], cwd=tmp_path, env={"X": "b"}, on_line=lines.append)
-    assert (result.returncode, lines, result.stdout) == (3, ["a", "b"], "a\nb\n")
+PRINTS = """
+import os, sys, time
+print("a", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+print(os.environ["X"], file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def test_a_followed_process_gives_the_lines_of_both_streams_as_they_come_and_its_exit_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with followed([sys.executable, "-c", PRINTS], env={"X": "b"}) as process:
+        assert process.stdout.readline() == "a\n"
+        Path("go").touch()
+        assert process.stdout.read() == "b\n"
+    assert process.returncode == 3
+    done = run_in_group([sys.executable, "-c", PRINTS])
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "a")  # without X
 
 
 def test_a_process_is_gone_once_it_has_ended_and_one_of_another_machine_never_is():
