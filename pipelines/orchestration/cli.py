@@ -47,7 +47,7 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
     if not state.is_completed():
         print(f"gee: error: {state.result(raise_on_failure=False) or state.message}", file=sys.stderr)
         raise typer.Exit(1)
-    print_ending(state.result())
+    print_ending(*state.result())
 
 
 @flow.command("serve")

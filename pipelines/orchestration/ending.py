@@ -1,7 +1,6 @@
 """What a flow run ends with, on its page in Prefect and in the terminal: what became of each stage, results, where to look."""
 
 import os
-from typing import NamedTuple
 from uuid import UUID
 
 from rich.console import Console
@@ -11,16 +10,6 @@ from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import Summary, format_summary, percent, read_summary, summary_markdown
 from pipelines.tracking.experiment_page import page_address
 from pipelines.tracking.redact import bare
-
-
-class Outcome(NamedTuple):
-    """A flow run that is complete."""
-
-    stages: dict[str, str]
-    """What became of each: ``ran``, ``cached`` or ``skipped``."""
-    run_id: UUID
-    experiment: str | None
-    """Name of the experiment; None where the results are those of the project itself."""
 
 
 def page(run_id: UUID) -> str | None:
@@ -35,12 +24,15 @@ def print_runs(address: str | None = None) -> None:
     print(f"         then {address or page_address('experiments')}")
 
 
-def print_ending(outcome: Outcome) -> None:
-    """Print the outcome of each stage, the summary and the address of the report if that is up to date, and other addresses."""
-    width = max(map(len, outcome.stages), default=0)
-    for stage, became in outcome.stages.items():
-        print(f"{stage:{width}}  {became}")
-    has_results = "report" in outcome.stages and not outcome.experiment  # else they may be those of an earlier run
+def print_ending(outcomes: dict[str, str], run_id: UUID, experiment: str | None) -> None:
+    """Print the outcome of each stage, the summary and the address of the report if that is up to date, and other addresses.
+
+    ``experiment`` is None where the results are in the project itself.
+    """
+    width = max(map(len, outcomes), default=0)
+    for stage, outcome in outcomes.items():
+        print(f"{stage:{width}}  {outcome}")
+    has_results = "report" in outcomes and not experiment  # else they may be those of an earlier run
     if has_results and SUMMARY.is_file():
         print()
         Console(markup=False).print(format_summary(read_summary(SUMMARY)))
@@ -48,17 +40,17 @@ def print_ending(outcome: Outcome) -> None:
     if has_results and PAGE.is_file():
         print(f"Report   {PAGE.resolve().as_uri()}")
     print_runs()
-    if address := page(outcome.run_id):
+    if address := page(run_id):
         print(f"Flow     {address}")
     else:
-        print(f"Flow     prefect server start\n         then http://127.0.0.1:4200/runs/flow-run/{outcome.run_id}")
-    if outcome.experiment:
-        print(f"Results  dvc exp show --only-changed\nNext     dvc exp apply {outcome.experiment}")
+        print(f"Flow     prefect server start\n         then http://127.0.0.1:4200/runs/flow-run/{run_id}")
+    if experiment:
+        print(f"Results  dvc exp show --only-changed\nNext     dvc exp apply {experiment}")
 
 
-def results_markdown(results: dict[str, str], summary: Summary | None) -> str:
-    """What became of each stage, and the summary of the run as `gee summary` prints it."""
-    lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {became} |" for stage, became in results.items())]
+def results_markdown(outcomes: dict[str, str], summary: Summary | None) -> str:
+    """The outcome of each stage, and the summary of the run as `gee summary` prints it."""
+    lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {outcome} |" for stage, outcome in outcomes.items())]
     return "\n".join([summary_markdown(summary), "", *lines] if summary else lines)
 
 

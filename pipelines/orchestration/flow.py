@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Completed, Failed
 
 from gee_core.errors import InputError
-from pipelines.orchestration.ending import Outcome, cards, results_markdown
+from pipelines.orchestration.ending import cards, results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
 from pipelines.orchestration.form import Overrides, Preset, by_key
@@ -109,24 +109,23 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
     env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
     failures, address = list[str](), None
     status: End = "KILLED"
-    results: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
     try:
         with followed(command, env) as process:
-            failures = follow_stages(process, results)
+            failures = follow_stages(process, outcomes)
         status = "FAILED" if failures else "FINISHED"
     finally:
         if status != "FINISHED":
-            results = dict.fromkeys(request.stages or stage_names(Path()), "not run") | results
-        if status != "FINISHED" or "ran" in results.values():  # a run in which nothing changed is no row in MLflow
-            tracker = open_tracker(
-                None, params, files=[] if request.is_experiment else None
-            )  # whose files are not the project's
-            tracker.tags({f"stage.{stage}": outcome for stage, outcome in results.items()})
+            outcomes = dict.fromkeys(request.stages or stage_names(Path()), "not run") | outcomes
+        if status != "FINISHED" or "ran" in outcomes.values():  # a run in which nothing changed is no row in MLflow
+            files: list[Path] | None = [] if request.is_experiment else None  # the project's are not those of the experiment
+            tracker = open_tracker(None, params, files=files)
+            tracker.tags({f"stage.{stage}": outcome for stage, outcome in outcomes.items()})
             tracker.close(status)
             address = tracker.address
     if failures:
         failure = "\n".join(failures)
-        publish(results_markdown(results, None), address, failure)
+        publish(results_markdown(outcomes, None), address, failure)
         return failed(failure)
     with harmless():
         if request.is_experiment:
@@ -135,10 +134,10 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
         else:
             about = f"The results in the project folder; the report is `{PAGE.resolve()}`, on the machine that ran"
             summary = read_summary(SUMMARY) if SUMMARY.is_file() else None
-        publish(results_markdown(results, summary), address, about, summary)
-    done = [stage for stage, became in results.items() if became == "ran"]
-    outcome = Outcome(results, run.id, name if request.is_experiment else None)
-    return Completed(message=f"{', '.join(done)} ran" if done else "everything was up to date", data=outcome)
+        publish(results_markdown(outcomes, summary), address, about, summary)
+    done = [stage for stage, outcome in outcomes.items() if outcome == "ran"]
+    message = f"{', '.join(done)} ran" if done else "everything was up to date"
+    return Completed(message=message, data=(outcomes, run.id, name if request.is_experiment else None))
 
 
 def run_study(request: StudyRequest, force: bool) -> State[Any]:

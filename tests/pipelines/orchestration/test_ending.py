@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.orchestration.ending import Outcome, print_ending
+from pipelines.orchestration.ending import print_ending
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -18,7 +18,7 @@ def ending(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
 
     def lines(*arguments) -> list[str]:
-        print_ending(Outcome(*arguments))
+        print_ending(*arguments)
         return capsys.readouterr().out.splitlines()
 
     return lines

@@ -17,8 +17,10 @@ import pytest
 
 from gee_core.config import Params
 from pipelines.orchestration.ending import cards
+from pipelines.orchestration.flow_lock import LOCK
 from pipelines.orchestration.request import Request
 from pipelines.reporting.summary import percent, read_summary
+from pipelines.runtime.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -116,13 +118,32 @@ def pipeline(flow, monkeypatch, short_stages, published):
     return pipeline
 
 
-def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline):
+def test_a_flow_is_claimed_and_holds_the_project_while_it_runs(flow, monkeypatch, short_stages):
+    calls = []
+
+    def run_pipeline(request, run):
+        with file_lock(Path(LOCK), wait=False) as free:
+            calls.append((request, run, free))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "die_with_parent", lambda: None)
+    monkeypatch.setattr(flow, "get_run_logger", lambda: SimpleNamespace(info=print))
+    monkeypatch.setattr(flow, "claim", lambda tags: calls.append(tags) or "run")
+    monkeypatch.setattr(flow, "settle_abandoned", lambda on_line: calls.append("settled"))
+    monkeypatch.setattr(flow, "run_pipeline", run_pipeline)
+    state = flow.pipeline_flow.fn(stages=["third"], force=True)
+    assert calls == [["digits", "cifarnet"], "settled", (Request(stages=["third"], force=True), "run", False)]
+    assert (state.type.value, state.message) == ("CANCELLED", "stopped by Ctrl-C")
+
+
+def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline, published):
     for outcome, message, tracked in (
         ("ran", "first ran", [{"stage.first": "ran"}, "FINISHED"]),
         ("cached", "everything was up to date", []),
     ):
         state, found = pipeline(lambda results, outcome=outcome: results.update(first=outcome) or [])
-        assert (state.message, state.data.stages, found) == (message, {"first": outcome}, tracked)
+        assert (state.message, state.data[0], found) == (message, {"first": outcome}, tracked)
+        assert f"| first | {outcome} |" in published[-1][1]
 
 
 def test_a_run_of_which_stages_failed_has_their_messages_and_tracks_what_did_not_run(pipeline, published):

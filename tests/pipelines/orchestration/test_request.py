@@ -104,6 +104,16 @@ def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch
     assert (committed / "params.yaml").read_bytes() == before
 
 
+def test_a_damaged_dvc_lock_or_dvc_yaml_stops_a_run_before_dvc(project):
+    (project / "dvc.lock").write_text("schema: '2.")
+    with pytest.raises(InputError, match=r"^dvc\.lock: damaged"):
+        checked(Request(), project)
+    (project / "dvc.lock").unlink()
+    (project / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"^dvc\.yaml: .*: `dvc repro --dry` shows what is wrong"):
+        checked(Request(stages=["train"]), project)
+
+
 def test_an_experiment_needs_a_git_that_works(project):
     (project / ".git/config").write_text("[")
     with pytest.raises(InputError, match="git: bad config"):
