@@ -37,13 +37,19 @@ def holder(tmp_path):
 def test_the_second_says_whom_it_waits_for_and_goes_on_at_the_firsts_end(holder, tmp_path):
     heard = []
 
-    def end_first(line: str) -> None:
-        heard.append(line)
-        threading.Timer(0.2, holder.stdin.close).start()
+    def end_first() -> None:
+        heard.append("ends")
+        holder.stdin.close()
 
-    with flow_lock(tmp_path, end_first):
+    def wait(line: str) -> None:
+        heard.append(line)
+        threading.Timer(0.2, end_first).start()
+
+    with flow_lock(tmp_path, wait):
+        heard.append("goes on")
         assert (tmp_path / HOLDER).read_text().startswith(f"process {os.getpid()} on ")
-    [line] = heard
+    line, *after = heard
+    assert after == ["ends", "goes on"]
     assert f"another run is at work in {tmp_path} (process {holder.pid} on " in line
     assert "waits for its end" in line
 

@@ -59,9 +59,9 @@ def make_images(folder):
             (folder / split / name / "1.png").touch()
 
 
-def path_of_images(project, path: str) -> str:
+def path_of_images(path: str) -> str:
     overrides = {"prepare.dataset": "folder", "prepare.image_size": 8, "prepare.path": path}
-    params, changes = checked(Request(overrides), project)
+    params, changes = checked(Request(overrides), Path())  # the current folder
     assert params.prepare.path == path or f"prepare.path='{params.prepare.path}'" in changes
     return params.prepare.path
 
@@ -71,18 +71,18 @@ def test_images_that_an_experiments_copy_lacks_are_read_where_they_are(project):
     _, changes = experiment_changes(preset.values, preset.params, project)
     assert f"prepare.path='{project}/data/raw'" in changes  # git knows the readme in it alone
     make_images(project / "data/raw")
-    assert path_of_images(project, "data/raw") == str(project / "data/raw")
+    assert path_of_images("data/raw") == str(project / "data/raw")
     make_images(project.parent / "imgs")
     (project / "data/imgs").symlink_to("../../imgs")
     subprocess.run(["git", "add", "data/imgs"], cwd=project, check=True)
     for path in ("../imgs", "data/imgs"):
-        assert path_of_images(project, path) == f"{project}/{path}"
+        assert path_of_images(path) == f"{project}/{path}"
 
 
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
     make_images(project / "data/imgs")
     subprocess.run(["git", "add", "data"], cwd=project, check=True)
-    assert path_of_images(project, "data/imgs") == "data/imgs"
+    assert path_of_images("data/imgs") == "data/imgs"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,20 @@ def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
     assert (folder / "ended").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_a_group_whose_command_started_others_when_its_owner_gets(folder, number):
+    command = '["sh", "-c", f"sleep 3600 & exec {sys.executable} stage.py"]'
+    script = OWNER.replace('[sys.executable, "stage.py"]', command).replace(
+        "import followed", "import exit_on_sigterm, followed"
+    )
+    (folder / "owner.py").write_text(script.replace("with followed", "exit_on_sigterm()\nwith followed"))
+    owner = start(folder, "owner.py")
+    assert len(stages_in(folder)) == 3
+    owner.send_signal(number)
+    end(owner)
+    wait_until(lambda: not stages_in(folder))
+
+
 def test_a_command_on_the_terminal_that_gets_the_ctrl_c_too_ends_by_itself(folder):
     (folder / "dvc.py").write_text(
         "import time\ntry: print('up', flush=True); time.sleep(3600)\n"
@@ -156,6 +170,7 @@ def test_a_followed_process_gives_the_lines_of_both_streams_as_they_come_and_its
     monkeypatch.chdir(tmp_path)
     with followed([sys.executable, "-c", PRINTS], env={"X": "b"}) as process:
         assert process.stdout.readline() == "a\n"
+        assert os.getpgid(process.pid) == process.pid  # the Ctrl-C of a terminal does not reach it
         Path("go").touch()
         assert process.stdout.read() == "b\n"
     assert process.returncode == 3

@@ -5,12 +5,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime import ranks, worker_process
 from pipelines.runtime.process_tree import started_by_command
+from pipelines.runtime.worker_process import Answer
 
 
 @pytest.fixture
@@ -78,6 +80,17 @@ def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, ca
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(f"train: error: {said}")
     assert not multiprocessing.active_children()
+
+
+def test_a_death_is_told_before_the_errors_that_it_causes(monkeypatch, run_ranks, capsys):
+    answers = [Answer(error=RuntimeError("Connection closed by peer")), Answer(exitcode=-signal.SIGKILL)]
+    workers = [SimpleNamespace(begin=lambda *_: None, answer=lambda _, answer=answer: answer) for answer in answers]
+    monkeypatch.setattr(ranks, "WorkerProcess", lambda env: workers[int(env["RANK"])])
+    monkeypatch.setattr(ranks, "wait_for_any", lambda _: None)
+    monkeypatch.setattr(ranks, "end_workers", lambda *_: None)
+    with pytest.raises(SystemExit):
+        run_ranks(None)
+    assert "process 1 of 2 was ended by SIGKILL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
