@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.runtime.progress import Steps
+
 SKIPPED = ["Stage 'one' didn't change, skipping"]
 CACHED = ["Stage 'two' is cached - skipping run, checking out outputs"]
 RAN = ["Running stage 'three':", "> python -m pipelines.train", "train 1/2 50 % 0:10 left", "Updating lock file 'dvc.lock'", ""]
@@ -111,22 +113,16 @@ def test_a_dvc_that_is_killed_fails_the_stage_that_it_ran(followed):
     assert messages[0].splitlines()[0] == "stage three failed: ERROR: ended by signal 9"
 
 
-def test_lines_move_the_progress(follow, sent):
-    follow.show(["evolve 1/4 30 % 0:20 left", "evolve 4/4 100 % in 0:40", "train 1/2 50 % 0:10 left", "train 12/30 in words"])
-    assert sent.calls == [
-        ("create_progress", 30.0, "gee-evolve", "evolve 1/4 30 % 0:20 left"),
-        ("update_progress", 1, 100.0, "evolve 4/4 100 % in 0:40"),
-        ("create_progress", 50.0, "gee-train", "train 1/2 50 % 0:10 left"),
-    ]
-
-
-def test_progress_is_read_from_the_lines_that_are_printed(follow, sent):
-    from pipelines.runtime.progress import Steps
-
+def test_lines_of_the_progress_of_a_stage_move_that_of_the_flow_and_no_others(follow, sent):
     steps = Steps("cells", 8)
     steps.at(1.5, "best F 0.5")
-    follow.show([steps.line(), steps.line(ended=True)])
-    assert [call[:2] for call in sent.calls] == [("create_progress", 19.0), ("update_progress", 1)]
+    lines = [steps.line(), steps.line(ended=True), "train 1/2 50 % 0:10 left", "train 12/30 in words", "evaluate 1/2 50 % 0:10"]
+    follow.show(lines)
+    assert sent.calls == [
+        ("create_progress", 19.0, "gee-cells", lines[0]),
+        ("update_progress", 1, 19.0, lines[1]),
+        ("create_progress", 50.0, "gee-train", lines[2]),
+    ]
 
 
 def test_a_server_that_does_not_answer_stops_no_stage(follow, sent, monkeypatch, caplog):
