@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from pipelines.interruption import done
+
 PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `followed` or `run_in_foreground`."""
 
@@ -45,10 +47,8 @@ def _exit(*_: object) -> None:
 
 
 def leave() -> None:
-    """End this process, which has done its work, without Python's teardown: once torch is loaded, that takes half a second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    """Let this process, which has done its work, end without Python's teardown, which takes half a second once torch is loaded."""
+    done.set()
 
 
 def dvc_ancestor() -> psutil.Process | None:
