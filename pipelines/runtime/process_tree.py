@@ -47,7 +47,7 @@ def _exit(*_: object) -> None:
 
 
 def leave() -> None:
-    """Let this process, which has done its work, end without Python's teardown, which takes half a second once torch is loaded."""
+    """Let this process, whose work is done, end without Python's teardown, which takes half a second once torch is loaded."""
     done.set()
 
 
