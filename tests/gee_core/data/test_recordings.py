@@ -209,7 +209,7 @@ def test_a_recording_that_unpacks_to_more_than_is_safe_is_refused_before_it_does
 
 def test_what_a_folder_of_recordings_lacks_is_said(tmp_path):
     root = make_recordings(tmp_path / "raw", ".npy", train=5, test=1)
-    with pytest.raises(InputError, match=r"events.sensor` = null: .*0.npy is a list of events, .*: set it to width and height"):
+    with pytest.raises(InputError, match=r"events.sensor = null: .*0.npy is a list of events, .*: set it to width and height"):
         load_source(config(root))
     with pytest.raises(InputError, match="image_size = 16: the sensor has 12 x 12 pixels: set it to 12 or less"):
         load_source(config(root, image_size=16, events=sensor()))
