@@ -109,9 +109,9 @@ def count(
     """
     import torch
 
-    from gee_core.config.known_networks import is_own
+    from gee_core.config.known_networks import genes_and_weights, is_own
     from gee_core.errors import InputError
-    from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+    from gee_core.model.network import build_network, count_parameters
     from gee_core.zoo import NETWORKS
     from pipelines.inputs.own_network import register_own_network
 
@@ -124,11 +124,12 @@ def count(
         size = 224 if network == "resnet34" else 32
     try:
         with json_alone(as_json), contextlib.nullcontext() if is_own(network) else torch.device("meta"):  # which takes no time
-            plain = count_plain_parameters(network, classes, channels, size, width=width, block=block)
-            net = build_network(network, classes, channels, size, genes, width, block=block)
+            net = build_network(network, classes, channels, size, width=width, block=block)
+            in_genes, in_weights = (0, 0) if genes is None else genes_and_weights(network, width, genes)
     except ValueError as error:
         raise InputError(str(error)) from None
-    parameters = count_parameters(net)
+    plain = count_parameters(net)
+    parameters = plain + in_genes - in_weights  # no gene is drawn, which would take time and memory
     result = {
         "network": network,
         "block": net.built_with["block"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from gee_core.zoo import NETWORKS, A, Block, P
@@ -67,3 +68,9 @@ def encoded_channels(name: str, width: float = 1.0) -> list[int]:
 def kernel_positions(name: str) -> int:
     """k² of any network: the kernel positions of its encoded convolutions; raises as ``encoded_channels`` does."""
     return registered(name).chain(None)[1] if is_own(name) else NETWORKS[name].kernel ** 2
+
+
+def genes_and_weights(name: str, width: float, n_genes: int) -> tuple[int, int]:
+    """How many numbers O and all X_l are with ``n_genes`` genes, and how many weights they take the place of."""
+    channels, K = encoded_channels(name, width), kernel_positions(name)
+    return n_genes * (n_genes + K * sum(channels)), K * sum(I * J for I, J in pairwise(channels))

@@ -1,12 +1,11 @@
 """The section `network`."""
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from gee_core.config.genes import Shape
-from gee_core.config.known_networks import default_block, encoded_channels, is_own, kernel_positions
+from gee_core.config.known_networks import default_block, is_own
 from gee_core.config.section import Scale, Section
 from gee_core.zoo import NETWORKS
 
@@ -64,11 +63,6 @@ class NetworkStructure(Section):
             reason = "is your own network, and block is for those of the table" if is_own(name) else "has no residual blocks"
             raise ValueError(f"{name} {reason}: set it to null")
         return value or default
-
-    def genes_and_weights(self, n_genes: int) -> tuple[int, int]:
-        """How many numbers O and all X_l are with ``n_genes`` genes, and the weights that they take the place of."""
-        channels, K = encoded_channels(self.name, self.width), kernel_positions(self.name)
-        return n_genes * (n_genes + K * sum(channels)), K * sum(I * J for I, J in pairwise(channels))
 
     def lif(self) -> dict:
         """The arguments of `gee_core.snn.lif.LIF`."""

@@ -29,6 +29,7 @@ REMEDIES = {
     errno.EEXIST: IN_THE_WAY,
     errno.ENOTDIR: IN_THE_WAY,
     errno.EISDIR: "a folder of this name lies there: rename or move that folder, or name another file",
+    errno.ENXIO: "a pipe or a device lies there: remove it, or name another file",
     errno.ENOENT: "its folder is gone, or takes no new files: choose another folder",
 }
 """The remedy for an error of the operating system in writing a file, by its number."""
@@ -44,6 +45,13 @@ def writing(path: Path) -> Iterator[None]:
             raise
         reason = (error.strerror or os.strerror(error.errno)).lower()
         raise InputError(f"{path}: cannot be written ({reason})", REMEDIES[error.errno]) from None
+
+
+def regular(path: Path) -> Path:
+    """``path``; an ``OSError`` where a pipe or a device lies there, which could keep a reader waiting forever."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.ENXIO, "not a file", str(path))
+    return path
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gee_core.config import NetworkConfig, NetworkStructure, Params
 from gee_core.config.evolve import Budget
 from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
-from gee_core.config.known_networks import is_own, registered
+from gee_core.config.known_networks import genes_and_weights, is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
@@ -70,7 +70,7 @@ def warning_of_size(network: NetworkConfig) -> str | None:
     """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
     if network.n_genes is None:
         return None
-    genes, weights = network.genes_and_weights(network.n_genes)
+    genes, weights = genes_and_weights(network.name, network.width, network.n_genes)
     if genes <= weights:
         return None
     return (

@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import regular
+
+MOST_VALUES = 100_000
+"""Values of a YAML text, those that its aliases stand for counted each time: a params.yaml has about 150."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -11,24 +15,39 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not YAML; one line.
+        ValueError: the file is not YAML. The message is one line.
     """
-    return parse_yaml(path.read_text(encoding="utf-8"))
+    return parse_yaml(regular(path).read_text(encoding="utf-8"))
 
 
 def parse_yaml(text: str) -> Any:
     """The values of a YAML text.
 
     Raises:
-        ValueError: it is not YAML; one line.
+        ValueError: the text is not YAML, or has too many values. The message is one line.
     """
     from ruamel.yaml import YAML
 
+    yaml = YAML(typ="safe", pure=True)
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        tree = yaml.compose(text)
+        _check_size(tree)
+        return None if tree is None else yaml.constructor.construct_document(tree)
     except Exception as error:  # the parser raises errors of any type on malformed text
         message = str(error).partition("To suppress this check")[0]  # an option of the parser that a user cannot set
         raise ValueError(" ".join(message.split()) or type(error).__name__) from None
+
+
+def _check_size(tree: Any) -> None:
+    """Raise ValueError for aliases of aliases, which would fill the memory once their values are built or printed."""
+    nodes, n_values = [tree], 0
+    while nodes:
+        value = getattr(nodes.pop(), "value", None)
+        n_values += 1
+        if n_values > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values, those of aliases included")
+        for part in value if isinstance(value, list) else ():
+            nodes += part if isinstance(part, tuple) else [part]  # a mapping has pairs
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:
