@@ -54,6 +54,8 @@ class Gene:
     log: bool = True
     integer: bool = False
     relative: bool = False
+    most: float = math.inf
+    """Greatest value of a relative gene, as that of its setting."""
 
     def scaled(self, value: float) -> float:
         """``value`` on the scale on which steps are equal."""
@@ -73,8 +75,8 @@ GENES = {
     "lr_X": Gene("plasticity", 0.1, 4.0, "lr_X: factor on the learning rate of X"),
     "lr_O": Gene("plasticity", 0.02, 2.0, "lr_O: factor on the learning rate of O"),
     "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight_decay: weight decay of the optimiser"),
-    "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True),
-    "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True),
+    "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True, most=4.0),
+    "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True, most=10_000),
     "T": Gene("structure", 1, 8, "T: time steps", integer=True),
 }
 """By name. σ_0 … σ_L, ``sigma_0`` …, are one more gene of ``wiring`` per layer, which a network determines."""

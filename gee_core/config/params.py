@@ -1,9 +1,9 @@
 """All sections of params.yaml; `network`, `prepare`, `evolve` and `train` have files of their own."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
@@ -156,6 +156,13 @@ class ReportConfig(Section):
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
     """Heading of the page."""
+
+
+def check_settings(genes: Mapping[str, float]) -> None:
+    """Raise ``ValueError`` for a gene that the setting which it replaces could not be."""
+    fields = NetworkConfig.model_fields | TrainConfig.model_fields
+    replaced: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in genes}
+    create_model("Replaced", __base__=Section, **replaced).model_validate(genes)
 
 
 class Params(Section):

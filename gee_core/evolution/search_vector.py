@@ -91,7 +91,7 @@ class SearchSpace:
         """A gene that is no σ, and its least and greatest value here, scaled."""
         gene = GENES[name]
         unit = self.start.as_dict()[name] if gene.relative else 1.0
-        return gene, gene.scaled(gene.low * unit), gene.scaled(gene.high * unit)
+        return gene, gene.scaled(gene.low * unit), gene.scaled(min(gene.high * unit, gene.most))
 
     def _value(self, name: str, coordinate: float) -> float:
         gene, low, high = self._range(name)

@@ -9,6 +9,7 @@ from typing import Self
 from gee_core.config import NetworkConfig, Shape
 from gee_core.config.genes import SETTINGS
 from gee_core.config.known_networks import encoded_channels, kernel_positions
+from gee_core.config.params import check_settings
 
 TRUNCATION = 2.0
 """Draws lie in [-2σ, 2σ]. Paper: "truncated to the interval" (formula lost). Here: ±2σ, as torch and TensorFlow do."""
@@ -47,13 +48,18 @@ class Genotype:
 
     @classmethod
     def of(cls, genes: Mapping[str, float]) -> Self:
-        """The inverse of ``as_dict``; genes of shape that are left out are neutral. A ValueError for an unknown gene."""
+        """The inverse of ``as_dict``. Genes of shape that are left out are neutral.
+
+        Raises:
+            ValueError: a gene is unknown, or the setting that it replaces could not have its value.
+        """
         sigma_X = takewhile(lambda name: name in genes, (f"sigma_{layer}" for layer in count()))
         sigmas = {name: genes[name] for name in ("sigma_O", *sigma_X)}
         shape = {name: value for name, value in genes.items() if name in Shape.model_fields}
         settings = tuple((name, value) for name, value in genes.items() if name in SETTINGS)
         if unknown := genes.keys() - sigmas.keys() - shape.keys() - dict(settings).keys():
             raise ValueError(f"{min(unknown)} is no gene of a network with {len(sigmas) - 1} encodings")
+        check_settings(dict(settings))
         return cls(sigmas.pop("sigma_O"), tuple(sigmas.values()), Shape(**shape), settings)
 
     def with_unit_sigmas(self) -> "Genotype":
