@@ -1,18 +1,33 @@
-"""The committed params.yaml, dvc.yaml and presets agree with the models in gee_core.config."""
+"""params.yaml and the variables GEE_*: the committed ones agree with their models, and what is wrong is refused by name.
 
+The tables below are the only ones of bad values. Ranges of single fields are pydantic's own, and not tested again.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
-from pipelines.project.params import load_params
+from gee_core.config.genes import GENES, SETTINGS
+from gee_core.config.params import check_settings
+from gee_core.errors import InputError
+from pipelines.project.params import check_params, load_params
+from pipelines.runtime.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = {"base", "network"}
 
 
-def read(name: str) -> dict:
+def read(name: str) -> dict[str, Any]:
     return YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
+
+
+DIGITS = read("presets/digits.yaml")
 
 
 def test_the_committed_params_are_valid_and_every_value_is_read_as_written():
@@ -25,3 +40,223 @@ def test_every_stage_but_check_depends_on_its_own_section_and_every_other_sectio
     for stage, sections in stages.items():
         assert {key.partition(".")[0] for key in sections} <= set(Params.model_fields)
         assert stage in sections or stage == "check"
+
+
+def numbers(schema: object, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every number in a JSON schema, with its place there."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield place, schema
+        for key, part in schema.items():
+            yield from numbers(part, f"{place}.{key}")
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from numbers(part, place)
+
+
+def test_every_number_has_a_least_and_a_greatest_value():
+    schema = Params.model_json_schema()
+    assert len(list(numbers(schema))) > 80
+    unbounded = {place for place, number in numbers(schema) if not {"minimum", "exclusiveMinimum"} & number.keys()}
+    assert unbounded == set()
+    endless = {place for place, number in numbers(schema) if not {"maximum", "exclusiveMaximum"} & number.keys()}
+    assert {place for place in endless if "halving" not in place} == {".$defs.ExportConfig.properties.opset"}  # onnx knows it
+
+
+def test_every_gene_that_replaces_a_setting_stays_within_what_the_setting_may_be():
+    for name in SETTINGS:
+        gene = GENES[name]
+        least, most = (1, gene.most) if gene.relative else (gene.low, gene.high)
+        check_settings({name: int(least) if gene.integer else least})
+        check_settings({name: most})
+        with pytest.raises(ValueError, match=name):
+            check_settings({name: gene.most + 1 if gene.relative else -1})
+
+
+def changed(preset: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The values of a preset with other ones by key; a section that is None is left out."""
+    values = copy.deepcopy(DIGITS)
+    for section, keys in (read(f"presets/{preset}.yaml") if preset != "digits" else {}).items():
+        values[section] |= keys
+    for key, value in changes.items():
+        section, dot, name = key.partition(".")
+        if dot:
+            values[section][name] = value
+        elif value is None:
+            del values[section]
+        else:
+            values[key] = value
+    return values
+
+
+OWN = {"network.name": "networks.my:A"}
+FOLDER = {"prepare.dataset": "folder"}
+FRONT = {"evolve.objectives": ["loss", "energy"], "evolve.variant": "baseline"}
+FRAMES = {"frames": 4, "split_by": "number", "clip": 15}
+DEFECTS = {"n_draws": 1, "max_images": None}
+NAMES = "choose one of cifarnet, vgg16, "
+
+# What is changed in the preset digits, and what the message says after "params.yaml: "
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"base.sede": 1}, "base.sede is not a known key: did you mean seed?"),
+    ({"base.zzz": 1}, "base.zzz is not a known key: remove it"),
+    ({"report": None}, "report is missing: add it (gee_core/config/params.py says what it is)"),
+    ({"1": 2}, "1 is not a known key: remove it"),
+    ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it (gee_core/config/evolve.py says what it is)"),
+    ({"base.seed": True}, "base.seed = True: input should be a valid integer"),
+    ({"base.seed": -1}, "base.seed = -1: input should be greater than or equal to 0"),
+    ({"train.flip": "no"}, "train.flip = 'no': input should be a valid boolean"),
+    ({"train.lr": math.inf}, "train.lr = inf: input should be a finite number"),
+    ({"base.device": "gpu"}, "base.device = 'gpu': string should match pattern"),
+    ({"base.device": "mps"}, "base.device = 'mps': mps is not supported (its fused optimiser is untested, and it has no float"),
+    ({"network.pool": "min"}, "network.pool = 'min': input should be 'max' or 'avg'"),
+    ({"network.name": "resnet50"}, f"network.name = 'resnet50': unknown network: {NAMES}"),
+    ({"network.name": "networks/my.py:A"}, f"network.name = 'networks/my.py:A': unknown network: {NAMES}"),
+    ({"network.surrogate": "step"}, "network.surrogate = 'step': unknown surrogate: choose one of piecewise_quadratic, atan"),
+    ({"network.block": "pre"}, "network.block = 'pre': cifarnet has no residual blocks: set it to null"),
+    (OWN | {"network.block": "pre"}, "network.block = 'pre': networks.my:A is your own network, and block is for those of the"),
+    ({"network.init": {"omega_O": 1.5}}, "network.init.omega_O = 1.5: input should be less than or equal to 1"),
+    ({"network.init": {"gamma_0": 0.5}}, "network.init.gamma_0 is not a known key: remove it"),
+    ({"network.n_genes": None}, "network.n_genes = null is a plain network, which has no genes to evolve: set evolve.variant"),
+    (
+        {"network.n_genes": None, "evolve.variant": "analytic", "train.init_from": "inputs/a.safetensors"},
+        "train.init_from = 'inputs/a.safetensors' is to be encoded, but network.n_genes = null asks for a plain network: set",
+    ),
+    ({"prepare.path": ""}, "prepare.path = '': string should have at least 1 character"),
+    ({"prepare.path": "a\0b"}, "prepare.path = 'a\\x00b': holds characters that cannot be printed: name another path"),
+    ({"prepare.path": "data/${HOME}"}, "prepare.path = 'data/${HOME}': \"${\" stands for another value in DVC's experiments:"),
+    (FOLDER | {"prepare.path": "data/raw/.."}, "prepare.path = data/raw/..: holds data/prepared, which the pipeline writes: m"),
+    (FOLDER | {"prepare.name": "../x"}, "prepare.name = '../x': string should match pattern"),
+    ({"prepare.name": "birds"}, "prepare: name = 'birds' is for images of dataset folder, digits has a name: set it to null"),
+    (FOLDER | {"prepare.name": "cifar10"}, "prepare: name = 'cifar10' is the name of another data set: choose another name"),
+    ({"prepare.stream": True}, "prepare: stream = true: digits does not come as image files: set it to false"),
+    (FOLDER | {"prepare.stream": True}, "prepare: stream = true: images need one size: set image_size, the side in pixels"),
+    ({"prepare.dataset": "nmnist"}, "prepare: events: dataset nmnist needs frames: set it to {frames: 4, split_by: number, cl"),
+    ({"prepare.events": FRAMES}, "prepare: events: dataset digits has still images: set it to null, or dataset to nmnist or"),
+    ({"evolve.genes": ["wirng"]}, "evolve.genes = ['wirng']: 'wirng' is no gene and no group: did you mean wiring?"),
+    ({"evolve.genes": ["brain"]}, "evolve.genes = ['brain']: 'brain' is no gene and no group: the groups are wiring, shape, "),
+    ({"evolve.genes": ["neurons", "tau"]}, "evolve.genes = ['neurons', 'tau']: 'tau' is named twice: leave out the gene or it"),
+    ({"evolve.genes": ["wiring", "sigma_X"]}, "evolve.genes = ['wiring', 'sigma_X']: sigma_X sets all σ_l, which wiring or"),
+    ({"evolve.budget": {"params": 100}}, "evolve.budget.params is not a known key: did you mean parameters?"),
+    ({"evolve.objectives": ["energy"]}, "evolve: objectives = ['energy']: write loss first, and each once"),
+    ({"evolve.objectives": ["loss"] * 2}, "evolve: objectives = ['loss', 'loss']: write loss first, and each once"),
+    (FRONT | {"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
+    (FRONT | {"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
+    (FRONT | {"evolve.choose": 5}, "evolve: choose = 5: a front has at most rescore.top + 1 members: choose 1 to 4"),
+    ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be knee, limits of parameters, bytes, energy_uj, steps such a"),
+    ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be knee, limits of parameters"),
+    ({"evolve.choose": 0}, "evolve.choose = 0: must be knee, limits of parameters"),
+    ({"evolve.rescore": {"top": 9, "draws": 2}}, "evolve.rescore.top = 9: a generation has 8 candidates: set it to 8 or less"),
+    ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
+    ({"evolve.norm_images": 31}, "evolve: norm_images = 31 must be at least batch_size = 32"),
+    ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
+    ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
+    (
+        {"evolve.genes": ["structure"], "train.init_from": "inputs/a.safetensors"},
+        "train.init_from = 'inputs/a.safetensors' has one structure, evolve.genes = ['structure'] searches others: leave one",
+    ),
+    (
+        {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 2]}},
+        "robustness.hardware.lost_step = [0, 2]: evolve.genes = ['T'] searches T from 1 on: lower it to [0, 1]",
+    ),
+    ({"train.norm_images": 31}, "train: norm_images = 31 must be at least batch_size = 32"),
+    ({"train.lr_min": 0.00404}, "train: lr_min = 0.00404 must not be greater than lr = 0.004"),
+    ({"train.warmup_epochs": 30}, "train: warmup_epochs = 30 must be less than epochs = 30"),
+    ({"train.quantise": {"format": "int4", "epochs": 31}}, "train: quantise.epochs = 31 must not be greater than epochs = 30"),
+    ({"train.whiten": True, "train.init_from": "a"}, "train: whiten = true would replace the stem of init_from = 'a': set one"),
+    (OWN | {"train.T_schedule": [2]}, "train.T_schedule = [2]: your own network runs the steps of its code: set it to null"),
+    (OWN | {"evolve.T_schedule": [2]}, "evolve.T_schedule = [2]: your own network runs the steps of its code: set it to null"),
+    (OWN | {"train.spike_penalty": 0.1}, "train.spike_penalty = 0.1: which layers of your own network read spikes is not know"),
+    (OWN | {"evaluate.exit": [0.9]}, "evaluate.exit = [0.9]: your own network runs all its steps: set it to null"),
+    ({"robustness.strengths": [0.0, 0.4]}, "robustness.strengths = [0.0, 0.4]: must contain 0.5, the strength at which the pa"),
+    ({"robustness.strengths": [0.5]}, "robustness.strengths = [0.5]: must contain 0.0, no noise: add it"),
+    ({"robustness.strengths": [0.0, 0.5, 0.5]}, "robustness.strengths = [0.0, 0.5, 0.5]: must rise, without repeats"),
+    ({"robustness.hardware": DEFECTS | {"wieghts": [0.1]}}, "robustness.hardware.wieghts is not a known key: did you mean wei"),
+    ({"robustness.hardware": DEFECTS}, "robustness.hardware: names no domain: give strengths to one of weights, genes, "),
+    ({"robustness.hardware": DEFECTS | {"lost_step": [5]}}, "robustness.hardware.lost_step = [5]: network.T = 4 steps can be"),
+    ({"robustness.domain": "events"}, "robustness.domain = events: noise is added to images in the domains normalised and ima"),
+    ({"export.promote_metric": "plain_parameters"}, "export.promote_metric = 'plain_parameters': input should be 'test_accura"),
+    ({"report.title": "${oc.env:TOKEN}"}, "report.title = '${oc.env:TOKEN}': \"${\" stands for another value in DVC's experim"),
+    ({"report.title": ["\x1b[31m"]}, "report.title = ['\\x1b[31m']: input should be a valid string"),
+]
+
+# The same for recordings, in the preset nmnist
+BAD_OF_EVENTS: list[tuple[dict[str, Any], str]] = [
+    ({"robustness.domain": "image"}, "robustness.domain = image: noise is added to recordings in the domain events: set it to"),
+    ({"robustness.strengths": [0.0, 0.5, 1.5]}, "robustness.strengths = [0.0, 0.5, 1.5]: no more than all events can be lost:"),
+    ({"network.T": 2}, "prepare.events.frames = 4: network.T = 2 steps see one each: set one to the other"),
+    ({"train.T_schedule": [3]}, "train.T_schedule = [3]: 4 frames cannot be summed to 3: leave it out"),
+    ({"evolve.T_schedule": [4, 3]}, "evolve.T_schedule = [4, 3]: 4 frames cannot be summed to 3: leave it out"),
+    ({"train.randaugment": 5}, "train.randaugment = 5: it is for images, not for counts: set it to 0"),
+    ({"train.noise": 0.5}, "train.noise = 0.5: Gaussian noise is for images, not for counts: set it to 0"),
+    ({"evolve.genes": ["T"]}, "evolve.genes = ['T'] searches T, which is the number of frames of prepare.events: leave out T"),
+]
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "says"),
+    [("digits", *case) for case in BAD] + [("nmnist", *case) for case in BAD_OF_EVENTS],
+    ids=[says[:60] for _, says in BAD + BAD_OF_EVENTS],
+)
+def test_a_bad_value_is_one_line_with_its_key_its_value_and_a_remedy(preset, changes, says):
+    with pytest.raises(InputError) as caught:
+        check_params(changed(preset, changes), "params.yaml")
+    message = str(caught.value)
+    assert message.startswith(f"params.yaml: {says}")
+    assert message.isprintable() and len(message) < 500
+
+
+def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
+    with pytest.raises(InputError) as caught:
+        check_params(changed("digits", {"base.seed": -1, "network.T": [1] * 50_000, "prepare.holdout": 1.0}), "params.yaml")
+    lines = str(caught.value).split("\n")
+    assert [line.split(" ")[1] for line in lines] == ["base.seed", "network.T", "prepare.holdout"]
+    assert max(map(len, lines)) < 300
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32, "evolve.norm_images": 32},
+        {"train.quantise": {"format": "int4", "epochs": 30}, "evolve.rescore": {"top": 8, "draws": 1}, "base.device": "cuda:1"},
+        FRONT | {"evolve.choose": 4},
+        FRONT | {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0, "evolve.choose": {"energy_uj": 3.0}},
+        {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
+        {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},
+        {"evolve.genes": ["neurons"], "train.init_from": "a", "train.T_schedule": [1]},
+        {"robustness.hardware": DEFECTS | {"lost_step": [4]}, "prepare.path": "data"},  # digits read no folder
+        OWN | {"evolve.rescore": {"top": 99, "draws": 1}},  # stage check registers it, and checks the rest
+    ],
+)
+def test_what_lies_at_the_edge_is_accepted(changes):
+    assert check_params(changed("digits", changes), "params.yaml") != check_params(DIGITS, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("GEE_WORKERS", "all", "all: must be a whole number from 1 to 4096; unset it for the default"),
+        ("GEE_WORKERS", "0", "0: must be a whole number from 1 to 4096; unset it for the default"),
+        ("GEE_WORKERS", "²", "²: must be a whole number from 1 to 4096; unset it for the default"),
+        ("GEE_WORKERS", "9" * 5000, "9" * 39 + "…: must be a whole number from 1 to 4096; unset it for the default"),
+        ("GEE_LOADER_WORKERS", "-1", "-1: must be a whole number from 0 to 4096; unset it for the default, "),
+        ("GEE_THREADS", "4097", "4097: must be a whole number from 1 to 4096; unset it for the default, 1"),
+        ("GEE_COMPILE", "maybe", "maybe: must be one of 0, 1; unset it for the default, 1"),
+        ("GEE_ENGINE", "disk", "disk: must be one of serial, processes, dask; unset it for the default, processes"),
+    ],
+)
+def test_a_bad_variable_is_one_line_with_its_name_its_value_and_the_default(variable, value, says, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError) as caught:
+        Settings.read()
+    assert str(caught.value).startswith(f"{variable} = {says}") and "\n" not in str(caught.value)
+
+
+def test_variables_are_read_in_upper_or_lower_case_and_a_blank_one_is_the_default(monkeypatch):
+    default = Settings.read().loader_workers
+    for value, read_as in (("3", 3), (" 2 ", 2), ("007", 7), ("0", 0), ("4096", 4096), ("", default), (" ", default)):
+        monkeypatch.setenv("GEE_LOADER_WORKERS", value)
+        assert Settings.read().loader_workers == read_as
+    for value, engine in (("DASK", "dask"), (" serial ", "serial"), ("", "processes")):
+        monkeypatch.setenv("GEE_ENGINE", value)
+        assert Settings.read().engine == engine

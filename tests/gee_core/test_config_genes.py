@@ -4,14 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from gee_core.config import NetworkStructure, Params, Shape
-from gee_core.config.genes import GENES, GROUPS, check_genes, searched_genes, with_genes
-from gee_core.config.known_networks import default_block
-from gee_core.errors import InputError
-from gee_core.zoo import NETWORKS
+from gee_core.config.genes import GENES, GROUPS, searched_genes, with_genes
 from tests.gee_core.test_config import values as all_values
-
-RESNETS = [name for name in NETWORKS if default_block(name)]
-OTHERS = [name for name in NETWORKS if name not in RESNETS]
 
 
 def params(network=(), evolve=()) -> Params:
@@ -32,14 +26,11 @@ def test_a_shape_is_neutral_where_no_gene_is_named_and_every_gene_is_documented(
             Shape(**{gene: 21})
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
-@pytest.mark.parametrize("block", [None, "pre", "post"])
-def test_null_is_the_default_block_and_networks_without_blocks_take_nothing_else(name, block):
-    if name in OTHERS and block is not None:
-        with pytest.raises(ValidationError, match=f"{name} has no residual blocks: set it to null"):
-            params({"name": name, "block": block})
-    else:
-        assert params({"name": name, "block": block}).network.block == (None if name in OTHERS else block or "pre")
+@pytest.mark.parametrize(
+    ("name", "block", "built"), [("vgg16", None, None), ("resnet18", None, "pre"), ("resnet18", "post", "post")]
+)
+def test_null_is_the_default_block(name, block, built):
+    assert params({"name": name, "block": block}).network.block == built
 
 
 def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wiring_started():
@@ -80,49 +71,6 @@ def test_genes_replace_the_settings_of_the_section_that_has_them():
     assert with_genes(found.train, {"v_threshold": 0.5}) is found.train
 
 
-@pytest.mark.parametrize(
-    ("genes", "said"),
-    [
-        (["wirng"], "'wirng' is no gene and no group: did you mean wiring?"),
-        (
-            ["brain"],
-            "'brain' is no gene and no group: the groups are wiring, shape, neurons, plasticity, structure; the genes ",
-        ),
-        (["neurons", "tau"], "'tau' is named twice: leave out the gene or its group"),
-        (["wiring", "sigma_X"], "sigma_X sets all σ_l, which wiring or sigma_l set too: leave out one of the two"),
-    ],
-)
-def test_genes_that_are_not_there_or_stand_twice_are_one_message(genes, said):
-    with pytest.raises(InputError) as caught:
-        check_genes(genes)
-    assert str(caught.value).startswith(said)
-    with pytest.raises(ValidationError, match=r"evolve\.genes"):
-        params({}, {"genes": genes})
-
-
-@pytest.mark.parametrize(
-    ("genes", "section", "values", "said"),
-    [
-        ("structure", "train", {"init_from": "inputs/a.safetensors"}, "init_from = 'inputs/a.safetensors' has one structure, "),
-        (
-            "T",
-            "train",
-            {"T_schedule": [1, 2]},
-            r"train.T_schedule = \[1, 2\] fixes the steps, evolve.genes = \['T'\] searches T",
-        ),
-        ("T", "evolve", {"T_schedule": [1]}, "set it to null, or leave out T"),
-        ("T", "robustness", {"hardware": {"lost_step": [0, 2]}}, r"lost_step = \[0, 2\]: .* searches T from 1 on: lower"),
-    ],
-)
-def test_a_gene_that_another_setting_fixes_is_refused_where_it_is_searched(genes, section, values, said):
-    changed = all_values()
-    changed["evolve"]["genes"] = [genes]
-    changed[section] |= values if section != "robustness" else {"hardware": changed[section]["hardware"] | values["hardware"]}
-    with pytest.raises(ValidationError, match=said):
-        Params(**changed)
-    assert Params(**(changed | {"evolve": changed["evolve"] | {"genes": ["neurons"]}}))
-
-
 OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": None}
 
 
@@ -137,8 +85,3 @@ def test_genes_of_an_own_network_are_counted_once_it_is_registered(request):
     assert unknown.searched_genes() == ("sigma_O", *(f"sigma_{layer}" for layer in range(5)))
     with pytest.raises(ValueError, match=r"rescore.top = 12: .* set it to 9 or less"):
         unknown.check_top()
-
-
-def test_an_own_network_takes_no_block():
-    with pytest.raises(ValidationError, match=r"networks.my:ResNet is your own network, and block is for .*: set it to null"):
-        params(OWN_BASE | {"block": "pre"})
