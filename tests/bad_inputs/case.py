@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 Change = Callable[[Path], object]
 
@@ -36,26 +39,23 @@ def edit(path: str, old: str, new: str) -> Change:
     """Replace the first match of ``old`` in a text file."""
 
     def change(folder: Path) -> None:
-        text = (folder / path).read_text(encoding="utf-8")
-        assert re.search(old, text, re.MULTILINE), old
-        (folder / path).write_text(re.sub(old, lambda _: new, text, count=1, flags=re.MULTILINE), encoding="utf-8")
+        text, n = re.subn(old, lambda _: new, (folder / path).read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
+        assert n, old
+        (folder / path).write_text(text, encoding="utf-8")
 
     return change
 
 
-def param(key: str, value: str) -> Change:
-    """Set ``section.key`` in params.yaml to ``value``, as YAML."""
-    section, name = key.split(".")
+def params(**sections: dict[str, Any]) -> Change:
+    """Other values in params.yaml, by section and name."""
 
     def change(folder: Path) -> None:
-        path = folder / "params.yaml"
-        head, mark, tail = path.read_text(encoding="utf-8").partition(f"\n{section}:\n")
-        if not mark:
-            head, mark, tail = "", f"{section}:\n", path.read_text(encoding="utf-8").removeprefix(f"{section}:\n")
-        line = f"  {name}: {value}\n".replace("\\", r"\\")
-        found, n = re.subn(rf"^  {name}:(.*\n)(  - .*\n)*", line, tail, count=1, flags=re.MULTILINE)
-        assert n == 1, key
-        path.write_text(head + mark + found, encoding="utf-8")
+        yaml = YAML()
+        values = yaml.load(folder / "params.yaml")
+        for section, keys in sections.items():
+            assert keys.keys() <= values[section].keys()
+            values[section].update(keys)
+        yaml.dump(values, folder / "params.yaml")
 
     return change
 
@@ -80,33 +80,21 @@ def remove(path: str) -> Change:
     return change
 
 
-def cut(path: str, part: float = 0.5) -> Change:
-    """Keep the first ``part`` of a file."""
+def damage(path: str, spoil: Callable[[bytes], bytes]) -> Change:
+    """Other bytes in a file, made from those that are there."""
+    return lambda folder: (folder / path).write_bytes(spoil((folder / path).read_bytes()))
 
-    def change(folder: Path) -> None:
-        content = (folder / path).read_bytes()
-        (folder / path).write_bytes(content[: int(part * len(content))])
 
-    return change
+def cut(path: str) -> Change:
+    """Keep the first half of a file."""
+    return damage(path, lambda content: content[: len(content) // 2])
 
 
 def flip(path: str, place: float = 0.5) -> Change:
-    """Flip one bit in the middle of a file."""
+    """Flip one bit of a file."""
 
-    def change(folder: Path) -> None:
-        content = bytearray((folder / path).read_bytes())
-        content[int(place * len(content))] ^= 1
-        (folder / path).write_bytes(content)
+    def flipped(content: bytes) -> bytes:
+        at = int(place * len(content))
+        return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
-    return change
-
-
-def link(path: str, target: str) -> Change:
-    """Make ``path`` a link."""
-
-    def change(folder: Path) -> None:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).unlink(missing_ok=True)
-        (folder / path).symlink_to(target)
-
-    return change
+    return damage(path, flipped)

@@ -64,7 +64,7 @@ READERS = {
     "start": lambda: load_start(load_params()),
     "evaluation": read_evaluation,
     "images": lambda: read_images(load_params().prepare),
-    "predict": lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model("models/export")),
+    "model": lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model("models/export")),
     "genes": lambda: open_model("models/export/genes.safetensors"),
 }
 """What reads a file for the stages, called in the project folder."""

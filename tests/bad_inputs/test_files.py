@@ -1,0 +1,287 @@
+"""Files that are missing, damaged or of something else, given to the function that reads them: one message each.
+
+Raw images, prepared images, what train and evolve wrote, and files that users bring.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from gee_core.checkpoint import load
+from gee_core.config.datasets import DATASETS
+from gee_core.data.prepared import load_prepared
+from gee_core.gene_file import save_genes
+from gee_core.genome.genotype import Genotype
+from tests.bad_inputs.case import Case, Change, cut, damage, edit, flip, params, remove, row, write
+from tests.bad_inputs.conftest import CARD, write_model
+
+
+def picture(size: tuple[int, int] = (8, 8), form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, 100).save(file, form)
+    return file.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that says it has side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def folder(says: str, remedy: str, *change: Change, **prepare: object) -> Case:
+    return row("images", says, remedy, *change, params(prepare={"dataset": "folder", "path": "images"} | prepare))
+
+
+def moved(old: str, new: str) -> Change:
+    return lambda project: (project / old).rename(project / new)
+
+
+CAT = "images/train/cat/2.png"
+STREAM = {"stream": True, "image_size": 8}
+FOLDERS = [
+    folder("images: holds Testing/ and test/", "keep one, as test/", write("images/Testing/cat/0.png", picture())),
+    folder("class only, 'cats'", "path to images/cats", moved("images/train", "images/cats"), remove("images/test")),
+    folder("the class folder '\\x1b[31m' has unprintable", "rename it", write("images/train/\x1b[31m/0.png", picture())),
+    folder("images: a file name holds a line break", "rename it", write("images/train/cat/a\nb.png", picture()), **STREAM),
+    folder(f"{CAT}: not a readable image", "replace or remove it", cut(CAT)),
+    folder(f"{CAT}: not a readable image", "replace or remove it", cut(CAT), **STREAM),
+    folder(f"{CAT}: has more pixels than is safe", "shrink or remove it", write(CAT, bomb(9000))),
+    folder(f"{CAT}: not found", "or remove it", remove(CAT), lambda f: (f / CAT).symlink_to("gone.png")),
+    folder(
+        "images: its images have 2 sizes, from 8x8 (train/cat/0.png) to 9x8 (train/cat/2.png)",
+        "set prepare.image_size to bring all to one size (the median of",
+        write(CAT, picture((9, 8))),
+    ),
+    folder("images: its images are 9x8, not square", "set prepare.image_size to make them so", lambda f: _oblong(f)),
+    folder("GB packed, this machine has", "set prepare.stream", image_size=1024),
+    folder("prepare.max_train_images: 1 of 12 images cannot show", "ask for more", max_train_images=1),
+    folder("prepare.holdout = 0.9: leaves class 'cat' no image to train on", "lower it", holdout=0.9),
+    folder("images/train: holds 2 class folders, cifar100 has 100", "set prepare.dataset to folder", dataset="cifar100"),
+]
+
+
+def _oblong(project: Path) -> None:
+    for path in project.glob("images/*/*/*.png"):
+        path.write_bytes(picture((9, 8)))
+
+
+RAN = "the-pickle-ran"
+
+
+class Evil:
+    """Makes a folder where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, (RAN,)
+
+
+def array_of_objects() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([Evil()], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+PICKLE, OBJECTS = pickle.dumps(Evil()), array_of_objects()
+RAW, CIFAR = "raw/FashionMNIST/raw", "raw/cifar-10-batches-py"
+PARTS = [f"{RAW}/{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+HUGE = struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**31, 2**31)
+DOWNLOADS = [
+    row("images", f"absent or damaged in {where}", remedy, params(prepare={"dataset": name, "path": "raw"}), *change)
+    for name, where, remedy, *change in [
+        ("cifar10", CIFAR, "or go online", lambda f: (f / "raw").mkdir()),
+        ("cifar10", CIFAR, "delete what is there", *(write(f"{CIFAR}/{batch}", PICKLE) for batch in DATASETS["cifar10"].files)),
+        ("fashion_mnist", RAW, "delete what", write(f"{RAW}/train-images-idx3-ubyte.gz", b"\x1f\x8b" + bytes(100))),
+        ("fashion_mnist", RAW, "delete", *(write(part, b"") for part in PARTS[1:]), write(PARTS[0], HUGE)),
+    ]
+]
+
+META, IMAGES, LABELS = (f"data/prepared/{name}" for name in ("meta.json", "train_images.npy", "train_labels.npy"))
+TEN = damage(META, lambda text: json.dumps(json.loads(text) | {"num_classes": "ten"}).encode())
+PREPARED = [
+    row("prepared", says, "`dvc repro prepare` makes it, `dvc pull` fetches it", change)
+    for says, change in [
+        (f"{LABELS}: not found", remove(LABELS)),
+        (f"{META}: damaged (nested too deeply)", write(META, "[" * 100000)),
+        (f"{META}: damaged (lacks n_train)", edit(META, '"n_train": \\d+,', "")),
+        (f"{META}: damaged (num_classes: Input should be", TEN),
+        (f"{META}: damaged (the number NaN", edit(META, "0\\.38", "NaN")),
+    ]
+]
+
+LONG = (2**40).to_bytes(8, "little") + b"{}"
+CHECKPOINT, ITS_JSON = "models/train/network.safetensors", "models/train/network.json"
+
+
+def planted(spoil: Callable[[Path], bytes] = Path.read_bytes, **about: object) -> Change:
+    """Other bytes for the checkpoint, with their checksum in its JSON."""
+
+    def change(project: Path) -> None:
+        content = spoil(project / CHECKPOINT)
+        (project / CHECKPOINT).write_bytes(content)
+        values = json.loads((project / ITS_JSON).read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+        (project / ITS_JSON).write_text(json.dumps(values | about))
+
+    return change
+
+
+def tensors(spoil: Callable[[dict[str, Tensor], str], object]) -> Change:
+    """A checkpoint whose tensors are changed; ``spoil`` gets them and the name of one."""
+
+    def spoilt(path: Path) -> bytes:
+        values = load_file(path)
+        spoil(values, next(name for name, tensor in values.items() if tensor.is_floating_point() and tensor.ndim > 1))
+        return save(values)
+
+    return planted(spoilt)
+
+
+CHECKPOINTS = [
+    row("checkpoint", says, "dvc repro", *change)
+    for says, *change in [
+        (f"{CHECKPOINT}: a checkpoint of another network (T is 2, not 3)", params(network={"T": 3})),
+        (f"{CHECKPOINT}: not found", remove("models/train")),
+        (f"{ITS_JSON}: not found", remove(ITS_JSON)),
+        (f"{CHECKPOINT}: damaged, its checksum", flip(CHECKPOINT)),
+        (f"{CHECKPOINT}: damaged, as is network.json", cut(ITS_JSON)),
+        (f"{CHECKPOINT}: does not describe a network", planted(network=[])),
+        *((f"{CHECKPOINT}: damaged", planted(lambda _, content=content: content)) for content in (LONG, PICKLE, OBJECTS)),
+        (f"{CHECKPOINT}: does not fit", tensors(lambda values, name: values.update({name: torch.ones(3)}))),
+        ("holds values that are not finite", tensors(lambda values, name: values[name].fill_(float("nan")))),
+    ]
+]
+
+GENOTYPE = "models/evolve/genotype.json"
+GENES = '"sigma_O": 0.3, '
+GENOTYPES = [
+    row("genotype", f"{GENOTYPE}: {says}", "dvc repro evolve", change)
+    for says, change in [
+        ("damaged", cut(GENOTYPE)),
+        ("damaged (lacks seed)", edit(GENOTYPE, '"seed"', '"sead"')),
+        ("a genotype of another network", params(network={"name": "resnet19"})),
+        ("damaged (sigma_O must be > 0 and finite", edit(GENOTYPE, GENES, '"sigma_O": -0.3, ')),
+        ("damaged (its genes lack σ's", edit(GENOTYPE, GENES, "")),
+        ("damaged (kappa is no gene of a network with 8 encodings", edit(GENOTYPE, '"beta"', '"kappa"')),
+        ("damaged (the number 1e999", edit(GENOTYPE, GENES, '"sigma_O": 1e999, ')),
+        ("damaged (omega_O: Input should be less than or", edit(GENOTYPE, '"omega_O": 0.0', '"omega_O": 1.5')),
+        ("damaged (lr: Input should be greater than 0", edit(GENOTYPE, GENES, GENES + '"lr": -1, ')),
+        ("damaged (T: Input should be less than or equal to 64", edit(GENOTYPE, GENES, GENES + '"T": 1000000000, ')),
+    ]
+]
+
+OLD, PLAIN = "inputs/old.json", "inputs/plain.safetensors"
+START = {"network": "vgg16", "width": 1 / 16, "n_genes": 6, "genes": Genotype(0.3, (0.4,) * 8).as_dict(), "seed": 1}
+FEW = START | {"genes": {"sigma_O": 0.3, "sigma_0": 0.4}}
+FROM_PLAIN = params(train={"init_from": PLAIN})
+
+
+def start(says: str, remedy: str, content: object, path: str = OLD) -> Case:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return row("start", says, remedy, params(evolve={"start": path}), write(OLD, text))
+
+
+BROUGHT = [
+    start(f"evolve.start = {OLD}: not a genotype to start at (nested", "or `analytic`", "[" * 100000),
+    start("old.json: a genotype of another search", "or `analytic`", START | {"width": 1.0}),
+    start("(lr: Input should be", "or `analytic`", START | {"genes": START["genes"] | {"lr": -1.0}}),
+    start(f"evolve.start = {GENOTYPE}: not in the folder inputs/", "copy the file there and set", "", GENOTYPE),
+    row("evolve", "has 1 σ's of encodings, not 8", "", params(evolve={"start": OLD}), write(OLD, json.dumps(FEW))),
+    row("train", f"train.init_from = {PLAIN}: {PLAIN}: no such file", "or name one that `gee pretrained` lists", FROM_PLAIN),
+    row(
+        "train",
+        f"train.init_from = {PLAIN}: damaged",
+        "or null",
+        FROM_PLAIN,
+        write(PLAIN, pickle.dumps({})),
+        write("inputs/plain.json", json.dumps({"sha256": hashlib.sha256(pickle.dumps({})).hexdigest()})),
+    ),
+]
+
+MEASURED = "reports/evaluate/metrics.json"
+EVALUATION = [
+    row("evaluation", f"{MEASURED}: damaged", "dvc repro -f evaluate", cut(MEASURED)),
+    row("evaluation", f"{MEASURED}: damaged (lacks test_accuracy)", "-f", edit(MEASURED, '"test_accuracy"', '"accuracy"')),
+]
+
+ONNX, OF_GENES = "models/export/network.onnx", "models/export/genes.safetensors"
+
+
+def card(text: str | None = None, **values: object) -> Change:
+    return lambda project: write_model(project / ONNX, json.dumps(CARD | values) if text is None else text or None)
+
+
+def genes(about: dict[str, object] | None = CARD | {"class_names": list("0123456789")}) -> Change:
+    return lambda project: save_genes(project / OF_GENES, load(project / CHECKPOINT), "int4", about)
+
+
+MODELS = [
+    *(
+        row("model", f"{ONNX}: {says}", remedy, change)
+        for says, remedy, change in [
+            ("not found", "`dvc repro export` makes it", remove(ONNX)),
+            ("damaged", "`dvc repro -f export` recomputes it", cut(ONNX)),
+            ("lacks gee.card in its metadata", "`dvc repro -f export`", card("")),
+            ("does not answer with finite probabilities of 1 classes", "`dvc repro -f export`", card(class_names=["a"])),
+            ("damaged", "`dvc repro -f export`", card(image_size=9)),
+            ("damaged (lacks", "`dvc repro -f export`", card("{}")),
+            ("damaged (mean", "`dvc repro -f export`", card(mean="0.1")),
+        ]
+    ),
+    row("genes", f"{OF_GENES}: not found", "a genes.safetensors, a folder"),
+    *(
+        row("genes", says, "export the network again", *change)
+        for says, *change in [
+            (f"{OF_GENES}: damaged, or not a safetensors", genes(), cut(OF_GENES)),
+            (f"{OF_GENES}: damaged, its checksum", genes(), flip(OF_GENES, 0.9)),
+            (f"{OF_GENES}: damaged, or not a safetensors", write(OF_GENES, pickle.dumps("a"))),
+            ("its card is not as gee predict needs it (lacks", genes(None)),
+            ("its card is not as gee", genes({"mean": []})),
+        ]
+    ),
+]
+CASES = FOLDERS + DOWNLOADS + PREPARED + CHECKPOINTS + GENOTYPES + BROUGHT + EVALUATION + MODELS
+
+
+def offline(*_: object, **__: object) -> None:
+    raise OSError("Name or service not known")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_bad_file_is_refused(case: Case, refuses, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("gee_core.data.sources.os.sysconf", lambda name: 2**12)  # little memory
+    assert "np." not in refuses(case)
+    assert not Path(RAN).exists()
+
+
+def test_the_pickles_of_these_tests_do_run_where_somebody_loads_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(PICKLE)
+    assert Path(RAN).is_dir()
+
+
+@pytest.mark.parametrize("content", [PICKLE, OBJECTS], ids=["a pickle", "an .npy of objects"])
+def test_arrays_are_never_unpickled(content, project):
+    (project / IMAGES).write_bytes(content)
+    meta = json.loads((project / META).read_text())
+    meta["sha256"][Path(IMAGES).name] = hashlib.sha256(content).hexdigest()
+    (project / META).write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"magic string|Python objects|not an array"):
+        load_prepared(project / "data/prepared")
+    assert not Path(RAN).exists()

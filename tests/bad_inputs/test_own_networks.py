@@ -1,0 +1,62 @@
+"""An own network: what its file is, what is in it, and what it builds."""
+
+import pytest
+
+from gee_core.config.known_networks import OWN
+from pipelines.inputs import own_network
+from tests.bad_inputs.case import Case, params, row, write
+
+GOOD = """\
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels, image_size, T):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(in_channels, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.lif1, self.lif2 = neuron.LIFNode(), neuron.LIFNode()
+        self.head, self.T = nn.Linear(6, num_classes), T
+
+    def step(self, x):
+        return self.head(self.lif2(self.conv2(self.lif1(self.conv1(x)))).mean((-2, -1)))
+
+    def forward(self, x):
+        return torch.stack([self.step(x) for _ in range(self.T)])
+"""
+
+
+def spoilt(old: str, new: str, says: str, remedy: str = "what a network must offer") -> Case:
+    assert old in GOOD
+    named = params(network={"name": "networks.my_net:Net"})
+    return row("evolve", says, remedy, write("networks/my_net.py", GOOD.replace(old, new, 1)), named)
+
+
+CASES = [
+    spoilt("class Net", "class Nett", "networks.my_net:Net: networks/my_net.py has no Net", "did you mean Nett?"),
+    spoilt("class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"),
+    spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
+    spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
+    spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
+    spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7"),
+    spoilt("(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
+    spoilt("torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"),
+    spoilt(".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"),
+    spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem"),
+]
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(own_network, "_imported", {})
+    before = dict(OWN)
+    yield
+    OWN.clear()
+    OWN.update(before)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_refused_before_any_work(case: Case, refuses):
+    refuses(case)
