@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,15 @@ Change = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the tables of bad inputs: what the user reads, and what is run in a project after ``change``."""
+    """A row of the tables: in a project after ``change``, ``run`` ends with a message that holds ``says`` and ``remedy``."""
 
     run: str
     """A stage or a command line that begins with `gee`, each run end to end; or one of READERS, a function."""
     says: str
-    """What is wrong and where, as the message has it."""
     remedy: str
-    """What it tells the user to do."""
-    change: tuple[Change, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    messages: int = 1
+    change: tuple[Change, ...]
+    env: Mapping[str, str]
+    messages: int
     """Problems, each with its own line."""
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """A project in which everything is right, to be spoilt, and what every refusal has to look like."""
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -22,8 +23,7 @@ from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.export.model_card import CARD_ENTRY
-from gee_core.storage.atomic_files import write_json
-from pipelines import check, cli, evaluate, evolve, export, prepare, report, robustness, train
+from pipelines import cli, prepare, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import load_trained, prepared_images
@@ -33,21 +33,10 @@ from pipelines.project.params import load_params
 from pipelines.project.watched_files import check_links
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.settings import Settings
-from tests.bad_inputs.case import Case
+from tests.bad_inputs.case import Case, write
 from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
 from tests.pipelines.train_cases import SIGMAS
-
-STAGES = {
-    "check": check,
-    "prepare": prepare,
-    "evolve": evolve,
-    "train": train,
-    "evaluate": evaluate,
-    "robustness": robustness,
-    "export": export,
-    "report": report,
-}
 
 
 def read_images(cfg: PrepareConfig) -> None:
@@ -69,35 +58,31 @@ READERS = {
 }
 """What reads a file for the stages, called in the project folder."""
 
-GENOTYPE = SIGMAS.model_dump()
-
 
 @pytest.fixture(scope="session")
 def good_project(tmp_path_factory, digits, make_params) -> Path:  # noqa: F811
     """Raw images, prepared digits, a genotype, a checkpoint, an ONNX model, what evaluate measured, presets and a study."""
     folder = tmp_path_factory.mktemp("good") / "project"
-    folder.mkdir()
-    (folder / "dvc.yaml").write_text("stages: {}\n")
-    write_params(folder / "params.yaml", make_params())
     shutil.copytree(digits, folder / "data/prepared")
-    params, data = make_params(train={"epochs": 1, "warmup_epochs": 0}), load_prepared(digits)
-    net, *_ = train.run(params, analytic_file(params), data, tmp_path_factory.mktemp("scratch"))
-    (folder / "models/train").mkdir(parents=True)
+    given, data = make_params(train={"epochs": 1, "warmup_epochs": 0}), load_prepared(digits)
+    net, *_ = train.run(given, analytic_file(given), data, tmp_path_factory.mktemp("scratch"))
+    study = io.StringIO()
+    YAML().dump(TINY_STUDY, study)
+    for path, text in {
+        "dvc.yaml": "stages: {}\n",
+        "data/raw/README": "",
+        "models/evolve/genotype.json": json.dumps(SIGMAS.model_dump()),
+        "models/train/README": "",
+        "presets/other.yaml": "train: {epochs: 3}\n",
+        "reports/evaluate/metrics.json": json.dumps(MEASURED),
+        "studies/tiny.yaml": study.getvalue(),
+    }.items():
+        write(path, text)(folder)
+    for name in ("params.yaml", "presets/digits.yaml"):
+        write_params(folder / name, make_params())
     save(folder / "models/train/network.safetensors", net)
-    (folder / "models/evolve").mkdir()
-    (folder / "models/evolve/genotype.json").write_text(json.dumps(GENOTYPE))
-    (folder / "data/raw").mkdir()
-    (folder / "data/raw/README").write_text("")
     write_images(folder / "images")
     write_model(folder / "models/export/network.onnx")
-    write_json(folder / "reports/evaluate/metrics.json", MEASURED)
-    (folder / "presets").mkdir()
-    write_params(folder / "presets/digits.yaml", make_params())
-    (folder / "presets/other.yaml").write_text("train: {epochs: 3}\n")
-    (folder / "studies").mkdir()
-    text = io.StringIO()
-    YAML().dump(TINY_STUDY, text)
-    (folder / "studies/tiny.yaml").write_text(text.getvalue())
     return folder
 
 
@@ -113,16 +98,15 @@ def write_images(folder: Path) -> None:
 CARD = {"class_names": [str(k) for k in range(64)], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
 
 
-def write_model(path: Path, card: str | None = json.dumps(CARD)) -> None:
+def write_model(path: Path, card: str = json.dumps(CARD)) -> None:
     """An ONNX model that answers with the pixels, as 64 classes, with ``card`` in its metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     node = helper.make_node("Flatten", ["images"], ["logits"])
-    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 8, 8])
-    answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 64])
-    graph = helper.make_graph([node], "pixels", [given], [answer])
+    shapes = {"images": ["batch", 1, 8, 8], "logits": ["batch", 64]}
+    images, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    graph = helper.make_graph([node], "pixels", [images], [logits])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    if card is not None:
-        helper.set_model_props(model, {CARD_ENTRY: card})
+    helper.set_model_props(model, {CARD_ENTRY: card})
     onnx.save(model, path)
 
 
@@ -153,7 +137,7 @@ def run(project, monkeypatch, capsys) -> Callable[[str], tuple[int, str, str]]:
                 monkeypatch.setattr(sys, "argv", ["gee", *command.split()[1:]])
                 cli.main()
             else:
-                STAGES[command].main()
+                importlib.import_module(f"pipelines.{command}").main()
         except SystemExit as end:
             code = end.code or 0
         out, err = capsys.readouterr()
@@ -201,11 +185,6 @@ def refuses(project, run, monkeypatch) -> Callable[[Case], str]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below ``folder``, and where links lead, by path."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            found[path.relative_to(folder).as_posix()] = f"→ {os.readlink(path)}"
-        elif path.is_file():
-            found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    """SHA-256 of every file below ``folder``, by path."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
