@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gee_core.config.genes import STRUCTURE, check_genes, searched_genes
+from gee_core.config.genes import check_genes
 from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
 from gee_core.errors import InputError
 
@@ -31,14 +31,14 @@ class Rescore(Section):
     """`evolve.rescore`: how the best candidates are scored again."""
 
     top: Positive
-    """Number of the best candidates that are scored again, besides the start of the search and the mean of CMA-ES's last
-    distribution: the best of each generation, the last generation first, then the second best of each, and so on."""
+    """Number of the best candidates that are scored again, next to the start and the mean of CMA-ES's last distribution: the
+    best of each generation, the last generation first, then the second best of each, and so on."""
     draws: Positive
-    """Fresh draws of the wiring for each; the winner has the least mean fitness over them."""
+    """Fresh draws of the wiring for each candidate. The winner has the least mean fitness over the draws."""
 
 
 class Budget(Section):
-    """`evolve.budget`: the most that a network may cost; what is not named is free."""
+    """`evolve.budget`: the most that a network may cost. A cost without a limit is free."""
 
     parameters: Positive | None = None
     """Parameters, genes in place of the weights that they encode."""
@@ -59,46 +59,44 @@ class EvolveConfig(Section):
     """`evolve`: the search of genes; the paper's are the distributions of the initial wiring (Eq. 9-16)."""
 
     variant: Variant
-    """`random` (all σ = 1) and `analytic` do not evolve; `baseline` evolves on the loss alone, `baseline+R_T` and
-    `baseline+R_S` add one regulariser, `ste` both (Table 4). STE is the paper's Spatio-Temporal dynamical Evolution, not the
-    straight-through estimator. `random_search` scores as many candidates as `ste`, with its
-    fitness, drawn evenly within its bounds, without CMA-ES."""
+    """`random` (all σ = 1) and `analytic` do not evolve. `baseline` evolves on the loss, `baseline+R_T` and `baseline+R_S` add
+    one regulariser, `ste` both (Table 4): Spatio-Temporal dynamical Evolution, not the straight-through estimator.
+    `random_search` scores as many candidates as `ste`, with its fitness, drawn evenly within its bounds."""
     genes: Annotated[list[str], Field(min_length=1)]
     """What is searched: groups, and single genes. `wiring`, the paper's: σ_O, σ_0 … σ_L ([sigma_O, sigma_X]: one σ for all X);
     `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau, surrogate_alpha; `plasticity`: lr, lr_X,
     lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts at its setting, and the winner's value
     replaces that setting in all later stages; those of `plasticity` start at `evolve.lr` … and replace `train.lr` … too."""
     budget: Budget | None
-    """What a candidate may cost: it ranks behind all that cost no more, by how far it is outside. Parameters, bytes, steps and
-    the energy of what multiplies are counted before a candidate is trained, all of its energy after. null: no limit."""
+    """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
+    training, but for the energy of layers that add, which is measured after. null: no limit."""
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
-    """What is minimised. [loss]: F, by CMA-ES. More, of which loss is the first: a front of candidates that no other beats in
-    all, by NSGA-II (Deb et al. 2002), with the variant `baseline`, or by random search; all its candidates share one draw."""
+    """[loss]: CMA-ES minimises F. More, with loss first: NSGA-II (Deb et al. 2002), or random search, finds a front, whose
+    members no other candidate beats in all. That takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["knee"] | Positive | Budget
-    """The member of a front that is trained: `knee`, the nearest to the best of every objective, each on its range; the member
-    of least loss within limits, such as {energy_uj: 10}, as in `budget`; or its number in models/evolve/front.json."""
+    """The member of a front that is trained: `knee`, the nearest to the best of every objective, each on its range. Or limits
+    as in `budget`, such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
     n_generations: Positive
-    """Number of generations of CMA-ES; the paper has 5."""
+    """Number of generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
-    """Candidates per generation; null for CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
+    """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES: in log σ, and in parts of the range of every other gene (`gee_core.config.genes`). No
-    standard deviation is ever more than a third of the range; that of log σ is 2·ln(`bound`)."""
+    """Initial step size of CMA-ES, in log σ and in parts of every other gene's range. It is at most a third of the range, which
+    is 2·ln(`bound`) of log σ."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
-    """Where the search starts: `analytic` (σ's of He's variance, shape of `network.init`), `unit` (all σ = 1, as the paper's
-    Fig. 4; take a `bound` that reaches the analytic σ's), or a genotype.json of an earlier evolve, of the same network, width
-    and number of genes, copied to the folder inputs/, where DVC sees its content. Its genes that are not searched are kept;
-    its shape is that of the start, and `network.init` is then null. With [sigma_O, sigma_X], σ_X starts at the geometric mean
-    of the σ_l."""
+    """Where the search starts. `analytic`: σ's of He's variance, shape of `network.init`. `unit`: all σ = 1, as in Fig. 4 (take a
+    `bound` that reaches the analytic σ's). Or a genotype.json in inputs/ of an earlier evolve, of the same network, width and
+    number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric
+    mean of the σ_l."""
     halving: Annotated[float, Field(ge=1)] | None
     """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
     further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
     proxy_epochs: Positive
-    """E, epochs for which a candidate is trained before it is scored; the paper has 2 for STE."""
+    """E, epochs for which a candidate is trained before it is scored. The paper has 2 for STE."""
     proxy_images: Positive | None
-    """Train candidates on this many training images, a stratified part; null for all but the hold-out."""
+    """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
     equal: Literal["passes", "operations"]
     """What the proxy trainings of candidates of other structure have alike: image passes, or operations (multiply-accumulates
     of all steps): a candidate of half the operations trains on twice the images, in more epochs where there are not so many."""
@@ -107,14 +105,13 @@ class EvolveConfig(Section):
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
     norm_images: Positive | None
-    """As `train.norm_images`, before a candidate is scored. null: one that was trained on smaller images or with fewer steps
-    is scored with batch norm's running averages of these."""
+    """As `train.norm_images`, before a candidate is scored. null: running averages, also of smaller images or fewer steps."""
     whiten: bool
     """As `train.whiten`, of the proxy training."""
     batch_size: Positive
     """Images per step of the proxy training."""
     optimizer: Literal["adamw", "muon"]
-    """Of the proxy training, as `train.optimizer`; the momentum of `muon` is 0.95."""
+    """As `train.optimizer`. The momentum of `muon` is 0.95."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
     """Peak learning rate of the proxy training (cosine, a tenth of the steps as warm-up)."""
     lr_X: Scale
@@ -130,8 +127,8 @@ class EvolveConfig(Section):
     tau_lambda: Scale
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
     rescore: Rescore | None
-    """Score the best candidates again on fresh draws after the last generation, and choose the winner by these; null takes
-    the best candidate with the draw that it was scored with."""
+    """How the best candidates are scored again, on fresh draws, which choose the winner. null: the best candidate wins, with
+    the draw that it was scored with."""
 
     @field_validator("genes")
     @classmethod
@@ -140,28 +137,11 @@ class EvolveConfig(Section):
         return genes
 
     @model_validator(mode="after")
-    def _start_is_used(self) -> Self:
+    def _settings_agree(self) -> Self:
         if self.start != "analytic" and not self.searches:
             no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
             raise ValueError(f"start = {self.start!r} {no_use}")
-        return self
-
-    @model_validator(mode="after")
-    def _norm_images_fill_a_batch(self) -> Self:
         check_norm_images(self.norm_images, self.batch_size)
-        return self
-
-    @field_validator("choose", mode="before")
-    @classmethod
-    def _is_a_choice(cls, choice: object) -> object:
-        limits = set(dict(choice)) if isinstance(choice, dict | Budget) else set()
-        if not (choice == "knee" or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
-            limit = f"limits of {', '.join(Budget.model_fields)} such as {{energy_uj: 10}}"
-            raise ValueError(f"must be knee, {limit}, or the number of a member, from 1")
-        return choice
-
-    @model_validator(mode="after")
-    def _objectives_fit(self) -> Self:
         names = self.objectives
         if names[0] != "loss" or len(set(names)) < len(names):
             raise ValueError(f"objectives = {names}: write loss first, and each once")
@@ -174,6 +154,15 @@ class EvolveConfig(Section):
             why = "a front compares candidates of equally many" if self.several else "equal = operations has others for each"
             raise ValueError(f"halving = {self.halving}: it eliminates by epochs, and {why}: set it to null")
         return self
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _is_a_choice(cls, choice: object) -> object:
+        limits = set(dict(choice)) if isinstance(choice, dict | Budget) else set()
+        if not (choice == "knee" or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
+            limit = f"limits of {', '.join(Budget.model_fields)} such as {{energy_uj: 10}}"
+            raise ValueError(f"must be knee, {limit}, or the number of a member, from 1")
+        return choice
 
     @property
     def several(self) -> bool:
@@ -198,20 +187,6 @@ class EvolveConfig(Section):
     def population(self, n_searched: int) -> int:
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
-
-    def check_fixed(self, init_from: str | None, T_schedule: list[int] | None, lost_step: list[int], frames: bool) -> None:
-        """Raise ``ValueError`` if a gene of structure is searched that a setting fixes, here or in another section."""
-        structure = set(STRUCTURE) & set(searched_genes(self.genes, 0)) if self.searches else set()
-        named = f"evolve.genes = {self.genes} searches"
-        if structure and init_from is not None:
-            raise ValueError(f"train.init_from = {init_from!r} has one structure, {named} others: leave one out")
-        if "T" in structure and frames:
-            raise ValueError(f"{named} T, which is the number of frames of prepare.events: leave out T")
-        for section, given in (("evolve", self.T_schedule), ("train", T_schedule)):
-            if "T" in structure and given is not None:
-                raise ValueError(f"{section}.T_schedule = {given} fixes the steps, {named} T: set it to null, or leave out T")
-        if "T" in structure and lost_step and lost_step[-1] > 1:
-            raise ValueError(f"robustness.hardware.lost_step = {lost_step}: {named} T from 1 on: lower it to [0, 1]")
 
     def check_top(self, n_searched: int) -> None:
         """Raise ``InputError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""

@@ -1,6 +1,6 @@
 """The section `network`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -9,9 +9,6 @@ from gee_core.config.known_networks import default_block, is_own
 from gee_core.config.section import Scale, Section
 from gee_core.zoo import NETWORKS
 
-SURROGATE_NAMES = ("piecewise_quadratic", "atan", "sigmoid")
-"""Names of the surrogate gradients in `gee_core.snn.lif.SURROGATES`."""
-
 
 class NetworkStructure(Section):
     """What determines a network but for its weights."""
@@ -19,13 +16,13 @@ class NetworkStructure(Section):
     name: str
     """Key of `gee_core.zoo.NETWORKS`, or your own as `networks.my_vgg:MyVGG` (see docs/tutorials/your-network.md)."""
     block: Literal["pre", "post"] | None
-    """Residual block of the ResNets: `pre` (norm and neurons before each convolution), `post` (behind); null: `pre`."""
+    """Residual block of the ResNets: `pre` (norm and neurons before each convolution), `post` (after it). null: `pre`."""
     pool: Literal["max", "avg"]
-    """Kind of the 2x2 pools of CIFARNet and VGG. Behind `avg` the spikes are no longer binary."""
+    """Kind of the 2x2 pools of CIFARNet and VGG. After `avg` the spikes are no longer binary."""
     width: Annotated[float, Field(gt=0, le=4)]
     """Multiplies every channel count of the paper's table."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
-    """g, number of genes of an encoding; null for the plain network."""
+    """g, number of genes of an encoding. null: the plain network."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps. Your own network must answer with as many."""
     tau: Annotated[float, Field(gt=1, le=1e6)]
@@ -35,36 +32,34 @@ class NetworkStructure(Section):
     v_threshold: Scale
     """V_th, firing threshold."""
     v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
-    """Membrane potential after a spike; null subtracts V_th instead (soft reset)."""
+    """Membrane potential after a spike. null: V_th is subtracted (soft reset)."""
     detach_reset: bool
     """Whether the gradient ignores the reset."""
-    surrogate: Annotated[str, Field(serialization_alias="surrogate_name")]
+    surrogate: Annotated[Literal["piecewise_quadratic", "atan", "sigmoid"], Field(serialization_alias="surrogate_name")]
     """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
     surrogate_alpha: Scale
     """α, slope of the surrogate gradient."""
 
-    @field_validator("name", "surrogate")
+    @field_validator("name")
     @classmethod
-    def _is_known(cls, value: str, info: ValidationInfo) -> str:
-        what, choices = ("network", NETWORKS) if info.field_name == "name" else ("surrogate", SURROGATE_NAMES)
-        if value not in choices and not (what == "network" and is_own(value)):
-            own = ", or name your own as package.module:NAME, for instance networks.my_vgg:MyVGG" if what == "network" else ""
-            raise ValueError(f"unknown {what}: choose one of {', '.join(choices)}{own}")
-        return value
+    def _is_known(cls, name: str) -> str:
+        if name not in NETWORKS and not is_own(name):
+            own = "or name your own as package.module:NAME, for instance networks.my_vgg:MyVGG"
+            raise ValueError(f"unknown network: choose one of {', '.join(NETWORKS)}, {own}")
+        return name
 
     @field_validator("block")
     @classmethod
     def _block_of_the_network(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if "name" not in info.data:  # unknown, and refused
+        if (name := info.data.get("name")) is None:  # unknown, and refused
             return value
-        default = default_block(info.data["name"])
+        default = default_block(name)
         if value is not None and default is None:
-            name = info.data["name"]
             reason = "is your own network, and block is for those of the table" if is_own(name) else "has no residual blocks"
             raise ValueError(f"{name} {reason}: set it to null")
         return value or default
 
-    def lif(self) -> dict:
+    def lif(self) -> dict[str, Any]:
         """The arguments of `gee_core.snn.lif.LIF`."""
         return self.model_dump(exclude={"name", "block", "pool", "width", "n_genes", "init"}, by_alias=True)
 

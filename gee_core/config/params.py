@@ -1,13 +1,13 @@
 """All sections of params.yaml; `network`, `prepare`, `evolve` and `train` have files of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import EvolveConfig
-from gee_core.config.genes import searched_genes, with_genes
+from gee_core.config.genes import STRUCTURE, searched_genes, with_genes
 from gee_core.config.known_networks import encoded_channels, is_own, least_side
 from gee_core.config.network import NetworkConfig
 from gee_core.config.prepare import PrepareConfig
@@ -27,8 +27,8 @@ class BaseConfig(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16"]
-    """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU where it is faster, which is
-    measured once. An interrupted run goes on in the format in which it began."""
+    """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU that measures it as faster.
+    An interrupted run goes on in the format in which it began."""
 
     @field_validator("device", mode="before")
     @classmethod
@@ -61,12 +61,12 @@ class EvaluateConfig(Section):
     e_ac: Scale
     """E_AC, energy of an accumulate in pJ."""
     exit: Shares | None
-    """Confidences of early exit: an image leaves at the first step at which the mean output so far gives a class at least this
-    probability. For each of them the stage writes accuracy, mean number of steps and energy to exit.csv. null: none."""
+    """Confidences of early exit: an image leaves at the first step whose mean output gives a class at least this probability.
+    exit.csv has accuracy, mean number of steps and energy for each confidence. null: none."""
 
 
 class Hardware(Section):
-    """`robustness.hardware`: which defects of chips, at which strengths; a domain that is null is not measured."""
+    """`robustness.hardware`: defects of chips, and their strengths. A domain that is null is not measured."""
 
     n_draws: Positive
     """Draws of each defect at each strength; the report shows their mean and range."""
@@ -113,8 +113,8 @@ class RobustnessConfig(Section):
     """Where the noise is added: to the normalised tensor or to the image in [0, 1]. `events`, for recordings, measures dropped
     and spurious events, hot pixels and jitter in time, each by itself."""
     strengths: Annotated[list[Weight], Field(min_length=1, max_length=1000)]
-    """r, the norm of the noise as a fraction of the image's; among them 0, without noise, and 0.5, the paper's. Of recordings,
-    the number of events that are dropped, added or moved, as a fraction of the recording's; at most 1."""
+    """r, the norm of the noise as a fraction of the image's, among them 0 and the paper's 0.5. Of recordings, the number of
+    events that are dropped, added or moved, as a fraction of the recording's, at most 1."""
     n_seeds: Positive
     """Number of noise draws per strength."""
     batch_size: Positive
@@ -180,31 +180,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.network.n_genes is None and self.evolve.searches:
-            raise ValueError(
-                f"network.n_genes = null is a plain network, which has no genes to evolve: "
-                f"set evolve.variant to analytic (it is {self.evolve.variant})"
-            )
-        if self.network.n_genes is None and self.train.init_from is not None:
-            raise ValueError(
-                f"train.init_from = {self.train.init_from!r} is to be encoded, but network.n_genes = null asks for a plain "
-                "network: set the number of genes, or init_from to null"
-            )
-        for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
-            if given is not None and is_own(self.network.name):
-                raise ValueError(f"{section}.T_schedule = {given}: your own network runs the steps of its code: set it to null")
-        self._check_events()
-        if self.evaluate.exit is not None and is_own(self.network.name):
-            raise ValueError(f"evaluate.exit = {self.evaluate.exit}: your own network runs all its steps: set it to null")
-        if self.train.spike_penalty and is_own(self.network.name):
-            spikes = "which layers of your own network read spikes is not known: set it to 0"
-            raise ValueError(f"train.spike_penalty = {self.train.spike_penalty}: {spikes}")
-        lost = self.robustness.hardware and self.robustness.hardware.lost_step
-        if lost and lost[-1] > self.network.T:
-            raise ValueError(
-                f"robustness.hardware.lost_step = {lost}: network.T = {self.network.T} steps can be lost at most: lower it"
-            )
-        self.evolve.check_fixed(self.train.init_from, self.train.T_schedule, lost or [], self.prepare.events is not None)
+        if conflicts := [*self._conflicts(), *self._conflicts_of_events()]:
+            raise ValueError(conflicts[0])
         if not is_own(self.network.name):
             self.check_top()
         known = self.prepare.known
@@ -212,25 +189,57 @@ class Params(Section):
             self.check_sizes(image_size)
         return self
 
-    def _check_events(self) -> None:
-        events, domain = self.prepare.events, self.robustness.domain
+    def _conflicts(self) -> Iterator[str]:
+        """Values that values of another section exclude, each with a remedy."""
+        network, evolve, train, own = self.network, self.evolve, self.train, is_own(self.network.name)
+        if network.n_genes is None and evolve.searches:
+            remedy = f"set evolve.variant to analytic (it is {evolve.variant})"
+            yield f"network.n_genes = null is a plain network, which has no genes to evolve: {remedy}"
+        if network.n_genes is None and train.init_from is not None:
+            plain = "is to be encoded, but network.n_genes = null asks for a plain network"
+            yield f"train.init_from = {train.init_from!r} {plain}: set the number of genes, or init_from to null"
+        if own and self.evaluate.exit is not None:
+            yield f"evaluate.exit = {self.evaluate.exit}: your own network runs all its steps: set it to null"
+        if own and train.spike_penalty:
+            unknown = "which layers of your own network read spikes is not known"
+            yield f"train.spike_penalty = {train.spike_penalty}: {unknown}: set it to 0"
+        searched = set(searched_genes(evolve.genes, 0)) if evolve.searches else set()
+        searches = f"evolve.genes = {evolve.genes} searches"
+        if searched & set(STRUCTURE) and train.init_from is not None:
+            yield f"train.init_from = {train.init_from!r} has one structure, {searches} others: leave one out"
+        for section, schedule in (("evolve", evolve.T_schedule), ("train", train.T_schedule)):
+            if own and schedule is not None:
+                yield f"{section}.T_schedule = {schedule}: your own network runs the steps of its code: set it to null"
+            if "T" in searched and schedule is not None:
+                yield f"{section}.T_schedule = {schedule} fixes the steps, {searches} T: set it to null, or leave out T"
+        if lost := self.robustness.hardware and self.robustness.hardware.lost_step:
+            named = f"robustness.hardware.lost_step = {lost}"
+            if lost[-1] > network.T:
+                yield f"{named}: network.T = {network.T} steps can be lost at most: lower it"
+            if "T" in searched and lost[-1] > 1:
+                yield f"{named}: {searches} T from 1 on: lower it to [0, 1]"
+
+    def _conflicts_of_events(self) -> Iterator[str]:
+        """What images and recordings exclude."""
+        events, domain, T, strengths = self.prepare.events, self.robustness.domain, self.network.T, self.robustness.strengths
         if (events is not None) != (domain == "events"):
-            of = "images in the domains normalised and image" if events is None else "recordings in the domain events"
-            raise ValueError(f"robustness.domain = {domain}: noise is added to {of}: set it to one of these")
+            given = "images in the domains normalised and image" if events is None else "recordings in the domain events"
+            yield f"robustness.domain = {domain}: noise is added to {given}: set it to one of these"
         if events is None:
             return
-        T, strengths = self.network.T, self.robustness.strengths
         if strengths[-1] > 1:
-            raise ValueError(f"robustness.strengths = {strengths}: no more than all events can be lost: set none above 1")
-        if (frames := events.frames) != T:
-            raise ValueError(f"prepare.events.frames = {frames}: network.T = {T} steps see one each: set one to the other")
-        for section, given in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
-            if wrong := [steps for steps in given or () if T % steps]:
-                raise ValueError(f"{section}.T_schedule = {given}: {T} frames cannot be summed to {wrong[0]}: leave it out")
+            yield f"robustness.strengths = {strengths}: no more than all events can be lost: set none above 1"
+        if events.frames != T:
+            yield f"prepare.events.frames = {events.frames}: network.T = {T} steps see one each: set one to the other"
+        if self.evolve.searches and "T" in searched_genes(self.evolve.genes, 0):
+            yield f"evolve.genes = {self.evolve.genes} searches T, which is the number of frames of prepare.events: leave out T"
+        for section, schedule in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
+            if wrong := [steps for steps in schedule or () if T % steps]:
+                yield f"{section}.T_schedule = {schedule}: {T} frames cannot be summed to {wrong[0]}: leave it out"
         if self.train.randaugment:
-            raise ValueError(f"train.randaugment = {self.train.randaugment}: it is for images, not for counts: set it to 0")
+            yield f"train.randaugment = {self.train.randaugment}: it is for images, not for counts: set it to 0"
         if self.train.noise:
-            raise ValueError(f"train.noise = {self.train.noise}: Gaussian noise is for images, not for counts: set it to 0")
+            yield f"train.noise = {self.train.noise}: Gaussian noise is for images, not for counts: set it to 0"
 
     def check_sizes(self, image_size: int) -> None:
         """Raise InputError if `evolve.sizes` or `train.sizes` do not fit the network, built for ``image_size`` pixels."""

@@ -1,13 +1,46 @@
-"""The section `prepare`."""
+"""The section `prepare`, and the table of the data sets that it may name."""
 
 import re
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gee_core.config.datasets import DATASETS, Dataset, KnownDataset
 from gee_core.config.section import DataName, PathName, Positive, Section
+
+Dataset = Literal["digits", "fashion_mnist", "cifar10", "cifar100", "nmnist", "folder", "events"]
+"""Values of `prepare.dataset`: the names in `DATASETS`, `folder`, and `events` for a folder of recordings."""
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """What is known of a data set before its images are there."""
+
+    title: str
+    """Its name in reports."""
+    n_classes: int
+    channels: int
+    side: int
+    """Width and height of its images in pixels."""
+    folder: str | None = None
+    """Where in `prepare.path` torchvision has its files, and downloads them if they are absent. None: it has no files."""
+    files: tuple[str, ...] = ()
+    class_folders: bool = False
+    """Whether `prepare.path` may hold class folders of images in place of the files."""
+
+
+MNIST_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+
+DATASETS = {
+    "digits": KnownDataset("digits", 10, 1, 8),
+    "fashion_mnist": KnownDataset("Fashion-MNIST", 10, 1, 28, "FashionMNIST/raw", MNIST_FILES),
+    "cifar10": KnownDataset("CIFAR-10", 10, 3, 32, "cifar-10-batches-py", CIFAR10_FILES, class_folders=True),
+    "cifar100": KnownDataset("CIFAR-100", 100, 3, 32, "cifar-100-python", ("train", "test", "meta"), class_folders=True),
+    "nmnist": KnownDataset("N-MNIST", 10, 2, 34, class_folders=True),
+}
+"""By name in params.yaml. scikit-learn brings `digits`; the others lie in `prepare.path`."""
 
 
 class Events(Section):
@@ -55,9 +88,9 @@ class PrepareConfig(Section):
     @model_validator(mode="after")
     def _fits_the_dataset(self) -> Self:
         if (self.dataset in ("nmnist", "events")) == (self.events is None):
-            example = "{frames: 4, split_by: number, clip: 15}, frames as network.T"
-            what = ("has still images", "null, or dataset to nmnist or events") if self.events else ("needs frames", example)
-            raise ValueError(f"events: dataset {self.dataset} {what[0]}: set it to {what[1]}")
+            frames = "needs frames: set it to {frames: 4, split_by: number, clip: 15}, frames as network.T"
+            still = "has still images: set it to null, or dataset to nmnist or events"
+            raise ValueError(f"events: dataset {self.dataset} {still if self.events else frames}")
         if self.name is not None and self.known is not None:
             raise ValueError(f"name = {self.name!r} is for images of dataset folder, {self.dataset} has a name: set it to null")
         if self.name in DATASETS:
@@ -74,10 +107,10 @@ class PrepareConfig(Section):
         if self.known is not None or self.name is not None:
             return self.name or self.dataset
         path = PurePath(self.path)
-        found = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
-        if not found or path.parts[-2:] == ("data", "raw"):
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._")[:64]
+        if not folder or path.parts[-2:] == ("data", "raw"):
             return self.dataset
-        return f"{self.dataset}-{found}" if found in DATASETS else found
+        return f"{self.dataset}-{folder}" if folder in DATASETS else folder
 
     @property
     def known(self) -> KnownDataset | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gee_core.config.datasets import DATASETS
+from gee_core.config.prepare import DATASETS
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError, in_short
 from gee_core.storage.atomic_files import REMEDIES

@@ -11,9 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from gee_core.config import Params
-from gee_core.config.datasets import DATASETS
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures import measurements, search, shown

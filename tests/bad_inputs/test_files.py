@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gee_core.config.datasets import DATASETS
+from gee_core.config.prepare import DATASETS
 from gee_core.data.prepared import load_prepared
 from gee_core.genome.genotype import Genotype
 from tests.bad_inputs.case import Case, Change, cut, damage, edit, flip, params, remove, row, write

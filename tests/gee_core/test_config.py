@@ -10,8 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gee_core.config import NetworkConfig, Params, PrepareConfig
-from gee_core.config.datasets import DATASETS, Dataset
-from gee_core.config.network import SURROGATE_NAMES
+from gee_core.config.prepare import DATASETS, Dataset
 from gee_core.data.folders import is_in_files
 from gee_core.snn import lif as lif_module
 from gee_core.snn.lif import LIF
@@ -39,7 +38,7 @@ def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
 
 
 def test_the_tables_without_torch_have_the_names_of_the_others():
-    assert tuple(lif_module.SURROGATES) == SURROGATE_NAMES
+    assert tuple(lif_module.SURROGATES) == get_args(NetworkConfig.model_fields["surrogate"].annotation)
     assert get_args(Dataset) == (*DATASETS, "folder", "events")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
-from gee_core.config.datasets import DATASETS
+from gee_core.config.prepare import DATASETS
 from gee_core.errors import InputError
 from pipelines import check
 from pipelines.check import check_inputs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from gee_core.config.datasets import DATASETS
+from gee_core.config.prepare import DATASETS
 from gee_core.data.torchvision_sets import TORCHVISION, provide, torchvision_images
 from gee_core.errors import InputError
 
