@@ -86,8 +86,8 @@ class EvolveConfig(Section):
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
-    """Where the search starts. `analytic`: σ's of He's variance, shape of `network.init`. `unit`: all σ = 1, as in Fig. 4 (take a
-    `bound` that reaches the analytic σ's). Or a genotype.json in inputs/ of an earlier evolve, of the same network, width and
+    """Where the search starts. `analytic`: σ's of He's variance, shape of `network.init`. `unit`: all σ = 1, as in Fig. 4 (take
+    a `bound` that reaches the analytic σ's). Or a genotype.json in inputs/ of an earlier evolve, of the same network, width and
     number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric
     mean of the σ_l."""
     halving: Annotated[float, Field(ge=1)] | None

@@ -38,7 +38,7 @@ class BaseConfig(Section):
         return device
 
 
-def rising(strengths: list) -> list:
+def rising(strengths: list[float]) -> list[float]:
     """Validator: ``strengths`` rise, without repeats."""
     if sorted(set(strengths)) != strengths:
         raise ValueError("must rise, without repeats")

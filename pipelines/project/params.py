@@ -28,8 +28,8 @@ def load_params(path: Path = PARAMS) -> Params:
     return check_params(read_sections(path, missing, FIX), str(path))
 
 
-def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict:
-    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` what it holds."""
+def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict[str, Any]:
+    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` is their name."""
     try:
         values = read_yaml(path)
     except FileNotFoundError:
@@ -44,23 +44,22 @@ def read_sections(path: Path, missing: str, damaged: str, contents: str = "secti
 
 
 def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> InputError:
-    """What to raise where ``path`` cannot be read; ``otherwise`` is the remedy of rare errors."""
+    """The error to raise where ``path`` cannot be read. ``otherwise`` is the remedy of rare errors."""
     remedy = REMEDIES.get(error.errno or 0) or otherwise
     if isinstance(error, PermissionError):
         remedy = "make it readable for this user"
     return InputError(f"{path}: cannot be read ({str(error.strerror).lower()})", remedy)
 
 
-def check_params(values: dict, source: str) -> Params:
-    """Check values; ``source`` names them in messages.
+def check_params(values: dict[str, Any], source: str) -> Params:
+    """``values`` as parameters. ``source`` names them in messages.
 
     Raises:
-        InputError: as `validated`; a text holds "${": an experiment of DVC would put something else for it; or `prepare.path`
-            holds outputs of the pipeline, so that DVC would find a circle.
+        InputError: as `validated`. Or a text holds "${", for which an experiment of DVC would put something else. Or
+            `prepare.path` holds outputs of the pipeline, so that DVC would find a circle.
     """
     params = validated(Params, values, source)
-    sections = params.model_dump().items()
-    for section, keys in sections:
+    for section, keys in params.model_dump().items():
         for key, value in keys.items():
             if "${" in str(value):
                 problem = '"${" stands for another value in DVC\'s experiments'
@@ -72,11 +71,11 @@ def check_params(values: dict, source: str) -> Params:
     return params
 
 
-def overridden(values: dict, overrides: dict[str, Any], source: str) -> dict:
-    """A copy of ``values`` with the values of ``overrides``; `check_params` refuses unknown keys.
+def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+    """A copy of ``values`` with the values of ``overrides``, whose unknown keys `check_params` refuses.
 
     Raises:
-        InputError: a key names no section; ``source`` names the overrides.
+        InputError: a key names no section. ``source`` names the overrides.
     """
     changed = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
     for key, value in overrides.items():
@@ -87,11 +86,11 @@ def overridden(values: dict, overrides: dict[str, Any], source: str) -> dict:
     return changed
 
 
-def validated(model: type[Model], values: dict, source: object) -> Model:
-    """``values`` as a ``model``; ``source`` names them in messages.
+def validated(model: type[Model], values: dict[str, Any], source: object) -> Model:
+    """``values`` as a ``model``. ``source`` names them in messages.
 
     Raises:
-        InputError: keys are missing, unknown, of the wrong type or out of range; one line for each.
+        InputError: keys are missing, unknown, of the wrong type or out of range. Each has one line.
     """
     try:
         return model.model_validate(values)
@@ -114,7 +113,7 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     return f"{place}{shown}: {message[0].lower()}{message[1:]}"
 
 
-def _model_at(model: type[BaseModel], location: tuple) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel]:
     """The model that the last key of ``location`` is a key of, or would be."""
     for part in location[:-1]:
         if part in model.model_fields:

@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "digits"
 
+Sections = dict[str, dict[str, Any]]
+"""The values of params.yaml, by section and name."""
+
 OF_MACHINE = {"base.device", "base.precision", "prepare.path"}
-"""Settings that say where a run works, and not on what: they do not tell presets apart."""
+"""Settings of the place where a run works, which do not tell presets apart."""
 
 
 def preset_names() -> list[str]:
@@ -33,28 +36,26 @@ def preset_names() -> list[str]:
 
 
 def describe_presets() -> dict[str, tuple[str, str, str]]:
-    """What each preset is for, the data that it needs, and how long it takes, by name, as presets/README.md has it."""
-    path = PRESETS / "README.md"
+    """The purpose, the data and the time of every preset, by name and in the order of presets/README.md."""
+    path, names = PRESETS / "README.md", preset_names()
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     rows = re.findall(r"^\| `([^`]+)` \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
-    described = {name: (what, data, time) for name, what, data, time in rows}
-    names = sorted(preset_names(), key=lambda name: list(described).index(name) if name in described else len(described))
-    return {name: described.get(name, (f"not described in {path}", "", "")) for name in names}
+    described = {name: (purpose, data, time) for name, purpose, data, time in rows if name in names}
+    return described | {name: (f"not described in {path}", "", "") for name in names if name not in described}
 
 
 def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
-    """The preset that ``params`` differ least from, and by key the values that differ; a file that is not valid is left out."""
-    values, found = _by_key(params.model_dump()), dict[str, dict[str, str]]()
-    sections = dict[str, dict]()
-    for name in preset_names():
-        with contextlib.suppress(InputError):
-            sections[name] = _by_key(_sections(name))
-    for name in sorted(sections, key=lambda name: name != DEFAULT) if DEFAULT in sections else ():
-        preset = sections[DEFAULT] | sections[name]
-        if preset.get("network.block") is None:  # the network's, which Params fill in
-            preset["network.block"] = params.network.block
-        found[name] = {key: _in_yaml(value) for key, value in values.items() if preset.get(key) != value}
-    return min(found.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
+    """The preset that ``params`` differ least from, and by key the values that differ. A file that is not valid is left out."""
+    values, changes = _by_key(params.model_dump()), dict[str, dict[str, str]]()
+    with contextlib.suppress(InputError):
+        default = _by_key(_sections(DEFAULT))
+        for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
+            with contextlib.suppress(InputError):
+                preset = default | _by_key(_sections(name))
+                if preset.get("network.block") is None:  # the network's, which Params fill in
+                    preset["network.block"] = params.network.block
+                changes[name] = {key: _in_yaml(value) for key, value in values.items() if preset.get(key) != value}
+    return min(changes.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
 
 
 class Preset(NamedTuple):
@@ -62,20 +63,20 @@ class Preset(NamedTuple):
 
     text: str
     """The complete params.yaml, with the comments of presets/digits.yaml."""
-    values: dict
-    """The sections in it."""
+    values: Sections
+    """The sections in the text."""
     params: Params
 
 
 def load_preset(name: str, path: str | None = None) -> Preset:
-    """The preset ``name``; ``path`` replaces its `prepare.path`.
+    """The preset ``name``. ``path`` replaces its `prepare.path`.
 
     Raises:
-        InputError: it does not exist, or is not valid.
+        InputError: the preset does not exist, or is not valid.
     """
     if name not in (names := preset_names()):
-        choice = f"choose one of {', '.join(names)}"
-        raise InputError(f"unknown preset {name!r}", "; ".join(filter(None, [choice, did_you_mean(name, names)])))
+        near = did_you_mean(name, names)
+        raise InputError(f"unknown preset {name!r}", f"choose one of {', '.join(names)}" + (f"; {near}" if near else ""))
     _sections(DEFAULT)
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 120
@@ -99,12 +100,13 @@ def is_edited() -> bool:
 
 
 def write_preset(preset: Preset) -> list[str]:
-    """Write a preset to params.yaml; returns the changes as ``key: old → new`` lines.
+    """Write a preset to params.yaml. A file that was edited is kept as params.yaml.bak.
 
-    A file that was edited is kept as params.yaml.bak.
+    Returns:
+        The changes as ``key: old → new`` lines.
 
     Raises:
-        InputError: params.yaml cannot be read; it is unchanged.
+        InputError: params.yaml cannot be read. It is unchanged.
     """
     old = {}
     try:
@@ -121,14 +123,14 @@ def write_preset(preset: Preset) -> list[str]:
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
 
 
-def set_param_arguments(old: dict, new: dict) -> list[str]:
-    """What `dvc exp run --set-param` takes to turn the sections ``old`` into ``new``, which has the same keys."""
-    before, found = _by_key(old), []
+def set_param_arguments(old: Sections, new: Sections) -> list[str]:
+    """The arguments of `dvc exp run --set-param` that turn the sections ``old`` into ``new``, which has the same keys."""
+    before, arguments = _by_key(old), list[str]()
     for key, value in _by_key(new).items():
         if before[key] != value:
             merges = isinstance(before[key], dict) and isinstance(value, dict)  # Hydra would keep keys of the old one
-            found += [f"~{key}", f"+{key}={_in_hydra(value)}"] if merges else [f"{key}={_in_hydra(value)}"]
-    return found
+            arguments += [f"~{key}", f"+{key}={_in_hydra(value)}"] if merges else [f"{key}={_in_hydra(value)}"]
+    return arguments
 
 
 def _in_yaml(value: Any) -> str:
@@ -146,11 +148,11 @@ def _in_hydra(value: Any) -> str:
     return json.dumps(value)
 
 
-def _by_key(values: dict) -> dict:
+def _by_key(values: Sections) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
 
-def _sections(name: str) -> dict[str, dict]:
+def _sections(name: str) -> Sections:
     """The contents of a preset's file."""
     path, remedy = PRESETS / f"{name}.yaml", "fix it or take it from the repository"
     sections = read_sections(path, "take it from the repository: the other presets are changes to it", remedy)
