@@ -74,37 +74,28 @@ def test_a_network_of_the_package_is_trained_again_by_commands_that_there_are(ma
         assert main(*use_preset)[0] == 0
 
 
-def parameters(command, name: str = "gee"):
-    """(command, parameter) for every one of the commands below ``command``."""
-    for parameter in command.params:
-        yield name, parameter
-    for sub, below in getattr(command, "commands", {}).items():
-        yield from parameters(below, f"{name} {sub}")
+def below(command, name: str = "gee"):
+    """(name, command) for a command and all that are below it."""
+    yield name, command
+    for sub, one in getattr(command, "commands", {}).items():
+        yield from below(one, f"{name} {sub}")
 
 
-def test_every_option_has_a_help_text_and_none_a_bracket_that_would_vanish():
-    found = [(name, p) for name, p in parameters(typer.main.get_command(cli.app)) if p.name != "help"]
-    assert len(found) > 30
-    assert [(name, p.name) for name, p in found if not p.help or "[" in p.help] == []
+def test_every_command_has_an_example_and_every_option_a_help_text_without_a_bracket_that_would_vanish():
+    commands = dict(below(typer.main.get_command(cli.app)))
+    leaves = {name: command for name, command in commands.items() if not hasattr(command, "commands")}
+    assert len(leaves) > 15
+    assert [name for name, command in leaves.items() if f"\n{name}" not in command.help] == []
+    options = [(name, option) for name, command in commands.items() for option in command.params if option.name != "help"]
+    assert len(options) > 30
+    assert [(name, option.name) for name, option in options if not option.help or "[" in option.help] == []
 
 
-def leaves(command, name: str = "gee"):
-    """(name, command) for every command below ``command`` that has none below it."""
-    for sub, below in command.commands.items():
-        yield from leaves(below, f"{name} {sub}") if hasattr(below, "commands") else [(f"{name} {sub}", below)]
-
-
-def test_every_command_has_an_example():
-    found = list(leaves(typer.main.get_command(cli.app)))
-    assert len(found) > 15
-    assert [name for name, command in found if f"\n{name}" not in command.help] == []
-
-
-@pytest.mark.parametrize("width", ["80", "100"])
-def test_help_fits_a_screen_and_names_no_type_of_a_flag(width):
-    shown = [CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": width}).stdout for command in ([], ["run"])]
-    assert len(shown[0].splitlines()) <= 40
-    assert all("--help" in text and "<bool>" not in text for text in shown)
+def test_help_fits_a_screen_and_names_no_type_of_a_flag():
+    for command, width in (([], "80"), ([], "100"), (["run"], "80")):
+        shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": width}).stdout
+        assert "--help" in shown and "<bool>" not in shown
+        assert len(shown.splitlines()) <= 40
 
 
 def test_version_is_that_of_the_library():
@@ -124,25 +115,20 @@ def test_a_folder_that_was_deleted_is_one_message(main, tmp_path, monkeypatch):
     assert main("summary") == (2, "", "gee: error: the current folder was deleted: go to another, or name one by -C DIR\n")
 
 
-def test_preset_writes_params_and_says_what_changed(main, project):
+def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_says_what_changed(main, project, monkeypatch):
+    (project / "params.yaml").unlink()
+    (project / "sub").mkdir()
+    monkeypatch.chdir(project / "sub")
     code, out, _ = main("preset", "use", "cifar10-paper", "--data", "my/images")
     assert code == 0
-    assert load_params(project / "params.yaml").prepare.path == "my/images"
-    assert "prepare.path: data/raw → my/images" in out
-    assert out.splitlines()[0] == "Warning: my/images is not there: cifar10 will be downloaded to it"
-    assert not (project / "my").exists()  # the name may be mistyped
-    (project / "my/images").mkdir(parents=True)
-    assert "Warning" not in main("preset", "use", "cifar10-paper", "--data", "my/images")[1]
-
-
-def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_makes_a_missing_params_yaml(main, project, monkeypatch):
-    (project / "params.yaml").unlink()
-    (project / "sub/images").mkdir(parents=True)
+    assert load_params(project / "params.yaml").prepare.path == "sub/my/images"
+    assert "params.yaml is now the preset cifar10-paper" in out
+    assert out.splitlines()[0] == "Warning: sub/my/images is not there: cifar10 will be downloaded to it"
+    assert not (project / "sub/my").exists()  # the name may be mistyped
+    (project / "sub/my/images").mkdir(parents=True)
     monkeypatch.chdir(project / "sub")
-    code, out, _ = main("preset", "use", "photographs", "--data", "images")
-    assert code == 0
-    assert load_params(project / "params.yaml").prepare.path == "sub/images"
-    assert "params.yaml is now the preset photographs" in out
+    out = main("preset", "use", "cifar10-small", "--data", "my/images")[1]
+    assert "network.name: resnet19 → cifarnet" in out and "Warning" not in out
 
 
 def test_preset_list_shows_them(main, project):
@@ -171,22 +157,14 @@ def example(project) -> Path:
     return write_exported(project / "models/export").with_name("example.png")
 
 
-def test_predict_prints_a_line_per_image(main, project, example):
+def test_predict_prints_a_line_per_image_that_it_finds_next_to_the_user(main, project, example, monkeypatch):
     name = "a picture with a very long name " * 4 + "[red].png"
-    shutil.copy(example, project / name)
-    code, out, _ = main("predict", name, name)
-    assert code == 0
-    assert out == f"{name}: pixel 6 (90.8 %)\n" * 2
-
-
-def test_predict_finds_images_and_models_beside_the_user_also_below_the_project_folder(main, project, example, monkeypatch):
     (project / "pictures/of cats").mkdir(parents=True)
-    shutil.copy(example, project / "pictures/of cats/cat.png")
+    for copy in (name, "pictures/of cats/cat.png"):
+        shutil.copy(example, project / copy)
+    assert main("predict", name, name) == (0, f"{name}: pixel 6 (90.8 %)\n" * 2, "")
     monkeypatch.chdir(project / "pictures")
     assert main("predict", "of cats")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
-    (project / "models/export").rename(project / "pictures/model")
-    monkeypatch.chdir(project / "pictures")
-    assert main("predict", "of cats", "--model", "model/network.onnx")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
 
 
 @pytest.mark.parametrize("name", ["models/export", "models/export/network.onnx"])
