@@ -6,8 +6,8 @@ from typing import Any
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import regular
 
-MOST_VALUES = 100_000
-"""Values of a YAML text, those that its aliases stand for counted each time: a params.yaml has about 150."""
+MOST_CHARACTERS = 1_000_000
+"""Characters in the values of a YAML text, with those that aliases stand for each time: params.yaml has about 2,000."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -24,7 +24,7 @@ def parse_yaml(text: str) -> Any:
     """The values of a YAML text.
 
     Raises:
-        ValueError: the text is not YAML, or has too many values. The message is one line.
+        ValueError: the text is not YAML, or has too long values. The message is one line.
     """
     from ruamel.yaml import YAML
 
@@ -40,12 +40,12 @@ def parse_yaml(text: str) -> Any:
 
 def _check_size(tree: Any) -> None:
     """Raise ValueError for aliases of aliases, which would fill the memory once their values are built or printed."""
-    nodes, n_values = [tree], 0
+    nodes, size = [tree], 0
     while nodes:
         value = getattr(nodes.pop(), "value", None)
-        n_values += 1
-        if n_values > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES:,} values, those of aliases included")
+        size += 1 + len(value) if isinstance(value, str) else 1
+        if size > MOST_CHARACTERS:
+            raise ValueError(f"more than {MOST_CHARACTERS:,} characters in its values, those of aliases included")
         for part in value if isinstance(value, list) else ():
             nodes += part if isinstance(part, tuple) else [part]  # a mapping has pairs
 

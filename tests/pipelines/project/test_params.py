@@ -7,7 +7,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.params import FIX, load_params
-from pipelines.project.safe_yaml import MOST_VALUES, parse_yaml, read_yaml
+from pipelines.project.safe_yaml import MOST_CHARACTERS, parse_yaml, read_yaml
 
 GOOD = (Path(__file__).resolve().parents[3] / "presets/digits.yaml").read_text(encoding="utf-8")
 FOLDER = "a folder of this name lies there: rename or move that folder"
@@ -20,7 +20,7 @@ def aliases(levels: int, first: str = "[1, 1]", each: str = "[{0}, {0}]") -> str
 
 
 BOMB, MERGES = aliases(40), aliases(20, "{a: 1}", "{{<<: [{0}, {0}], b: 1}}")
-LIMIT = f"not valid YAML (more than {MOST_VALUES:,} values, those of aliases included): {FIX}"
+LIMIT = f"not valid YAML (more than {MOST_CHARACTERS:,} characters in its values, those of aliases included): {FIX}"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ LIMIT = f"not valid YAML (more than {MOST_VALUES:,} values, those of aliases inc
         (BOMB.encode(), LIMIT),
         (MERGES.encode(), LIMIT),
         (b"base:\n  seed: &s [*s]\n", LIMIT),
+        (b"base: &b " + 999 * b"x" + b"\nnetwork: [" + 1000 * b"*b," + b"]\n", LIMIT),
         (None, "not found: run from the project folder, or write it with `gee preset use digits`"),
         (Path.mkdir, f"cannot be read (is a directory): {FOLDER}"),
         (os.mkfifo, f"cannot be read (not a file): {PIPE}"),
