@@ -27,10 +27,12 @@ class Net(nn.Module):
 """
 
 
+FILE, NAME = "networks/my_net.py", "networks.my_net:Net"
+
+
 def spoilt(old: str, new: str, says: str, remedy: str = "what a network must offer") -> Case:
     assert old in GOOD
-    named = params(network={"name": "networks.my_net:Net"})
-    return row("evolve", says, remedy, write("networks/my_net.py", GOOD.replace(old, new, 1)), named)
+    return row("evolve", says, remedy, write(FILE, GOOD.replace(old, new, 1)), params(network={"name": NAME}))
 
 
 CASES = [
