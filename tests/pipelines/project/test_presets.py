@@ -44,6 +44,15 @@ def test_a_preset_differs_from_itself_in_nothing_and_from_a_changed_one_in_what_
     assert changes_from_preset(changed) == (name, {"train.lr": "0.123"})
 
 
+def test_settings_of_the_machine_do_not_tell_presets_apart(tmp_path, monkeypatch):
+    of_machine = "base: {device: cuda, precision: bf16}\nprepare: {path: x}\n"
+    (tmp_path / "digits.yaml").write_text((ROOT / "presets/digits.yaml").read_text())
+    (tmp_path / "near.yaml").write_text(f"{of_machine}train: {{epochs: 31}}\n")
+    monkeypatch.setattr(presets, "PRESETS", tmp_path)
+    values = load_preset("near").params.model_copy(update={"train": load_preset("digits").params.train})
+    assert changes_from_preset(values)[0] == "digits"
+
+
 def comments(text: str) -> list[str]:
     return [line.split("#", 1)[1].strip() for line in text.splitlines() if "#" in line]
 
