@@ -46,9 +46,9 @@ RUN = [
     ),
     row("gee run", "genes: 'sigma_99' is none of a network with 8", "leave it out", params(evolve={"genes": ["sigma_99"]})),
     row("gee run", "genes: weight_decay is 0", "set it to 0.0", params(evolve={"weight_decay": 0.0, "genes": ["plasticity"]})),
-    row("gee run", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
-    row("gee run", "evolve.budget.steps = 1: the", "raise", params(evolve={"budget": {"steps": 1}, "genes": ["width"]})),
-    row("gee run", "evolve.choose.parameters = 10: the", "raise", params(evolve=FRONT | {"choose": {"parameters": 10}})),
+    row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
+    row("evolve", "evolve.budget.steps = 1: the", "raise", params(evolve={"budget": {"steps": 1}, "genes": ["width"]})),
+    row("evolve", "evolve.choose.parameters = 10: the", "raise", params(evolve=FRONT | {"choose": {"parameters": 10}})),
     row("gee run", "network.name = networks.o:A: networks/o.py: no such", "git add", params(network={"name": "networks.o:A"})),
     row(
         "gee run",
