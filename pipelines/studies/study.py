@@ -14,6 +14,7 @@ from gee_core.errors import InputError, place_in, raises
 from gee_core.storage.json_object import json_digest, write_sealed
 from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
+from pipelines.inputs.loading import prepared_images
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
@@ -26,7 +27,7 @@ from pipelines.studies.definition import Study, load_study
 from pipelines.studies.display import TRACKED, Display
 from pipelines.studies.plan import draft_cells, resolve_cell
 from pipelines.studies.reports import OUT, TextTable, write_reports
-from pipelines.studies.steps import NETWORK, prepare_images, run_cell, trained_folder
+from pipelines.studies.steps import NETWORK, prepare_images, run_cell, train_cell
 from pipelines.studies.tracking import open_study_tracker
 from pipelines.tracking.tags import NOTE
 
@@ -122,7 +123,7 @@ def keep_networks(study: str, cells: list[Cell], results: dict[str, CellResult],
             labels = re.sub(r"[^\w.=-]+", "-", "-".join(cell.columns.values()))[:60]
             folder = KEPT / study / f"{labels}-seed{cell.params.base.seed}-{cell.key[:8]}"
             folder.mkdir(parents=True, exist_ok=True)
-            trained = trained_folder(cell, functools.partial(watch.note, cell))
+            trained = train_cell(cell, prepared_images(cell.prepared), functools.partial(watch.note, cell)).folder
             for path in (*trained.glob(f"{Path(NETWORK).stem}.*"), cell.prepared / "meta.json"):
                 shutil.copy(path, folder)
             write_sealed(folder / "result.json", dict(results[cell.key]))
