@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -26,6 +26,7 @@ from typing import Any
 import dask
 import torch
 from distributed import Client, KilledWorker, LocalCluster, get_worker
+from distributed.comm import resolve_address
 from distributed.core import Status
 
 import gee_core
@@ -78,17 +79,17 @@ class Dask(Engine):
         self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
-        self._executor: Executor | None = None
         self._topic = f"gee-{uuid.uuid4().hex}"
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._resources: dict[str, int] = {}
+        self._resources: dict[str, int] | None = None
         self._hardware = dict[str, str]()  # with the first worker that computes on it
 
     def each(
         self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
     ) -> Iterator[tuple[Job, Result | WorkerDied]]:
         left, running = deque(jobs), dict[Future[tuple[str, str, Result]], Job]()
-        executor = self._executor = self._executor or self._start()
+        client = self._client or self._start()
+        executor = client.get_executor(pure=False, resources=self._resources)
         while left or running:
             while left and len(running) < self.room():
                 job = left.popleft()
@@ -102,7 +103,7 @@ class Dask(Engine):
                 yield running.pop(future), result
 
     def room(self) -> int:
-        if self._executor is None:
+        if self._client is None:
             return 1
         with self._lost():
             return max(1, min(self._count or sys.maxsize, len(self._workers())))
@@ -112,29 +113,29 @@ class Dask(Engine):
             if opened is not None:
                 with suppress(Exception):  # what cannot be closed ends with this process
                     opened.close(timeout=CLOSE_SECONDS)
-        self._executor = self._client = self._cluster = None
+        self._client = self._cluster = None
 
-    def _start(self) -> Executor:
+    def _start(self) -> Client:
         for name in LOGS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self._address is None:
             self._cluster = local_cluster()
             self._cluster.scale(self._count or 1)
-        self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
+        client = self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
         with self._lost():
             if self._address and not self._workers():
                 print(f"GEE_DASK = {self._address}: waiting for the scheduler's first worker", file=sys.stderr, flush=True)
             while not self._workers():
                 time.sleep(TICK)
                 self._pass_on(ignore)
-            for address, answer in self._client.run(ignore, None, on_error="return").items():  # a job would never come back
+            for address, answer in client.run(ignore, None, on_error="return").items():  # a job would never come back
                 if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: it died meanwhile
                     remedy = "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)"
                     raise InputError(f"the worker {address} cannot load this project ({answer})", remedy)
             if any(device != "cpu" for device, _ in self._requirements.bases) and any(map(_offers_gpu, self._workers())):
                 self._resources = {"GPU": 1}
-            self._client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
-            return self._client.get_executor(pure=False, **({"resources": self._resources} if self._resources else {}))
+            client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
+        return client
 
     def _result(self, future: Future[tuple[str, str, Result]]) -> Result | WorkerDied:
         try:
@@ -189,18 +190,21 @@ def connect(address: str) -> Client:
     """A client of the scheduler at ``address``, which may be the path of its scheduler file, as seen from the project folder.
 
     Raises:
-        InputError: there is no scheduler, or it does not answer.
+        InputError: the address has a user or password, there is no scheduler, or it does not answer.
     """
+    is_file = "://" not in address and not address.rpartition(":")[2].isdecimal()  # no url, no host:port
+    if "@" in address and not is_file:
+        problem = f"GEE_DASK = ***@{address.rpartition('@')[2]}: a scheduler of dask takes no user and no password"
+        raise InputError(problem, "leave them out; docs/CLUSTER.md says how TLS protects the connection")
     try:
-        is_file = "://" not in address and not address.rpartition(":")[2].isdecimal()  # no url, no host:port
         path = original_project(Path.cwd()) / address
-        found = json.loads(path.read_text(encoding="utf-8"))["address"] if is_file else address
-        return Client(found, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        listening = json.loads(path.read_text(encoding="utf-8"))["address"] if is_file else address
+        resolve_address(listening)  # a client that is given an unusable address hangs for 20 s when it is deleted
+        return Client(listening, timeout=CONNECT_SECONDS, set_as_default=False)
+    except Exception as error:  # of the file, of the address, of the network, or of TLS
+        problem = f"GEE_DASK = {address}: no scheduler answers, or its file is damaged ({in_short(error)})"
         remedy = "start one (`dask scheduler`, docs/CLUSTER.md), or unset GEE_DASK for workers on this machine"
-        raise InputError(
-            f"GEE_DASK = {address}: no scheduler answers, or its file is damaged ({in_short(error)})", remedy
-        ) from None
+        raise InputError(problem, remedy) from None
 
 
 def own_requirements(images: Iterable[Path], bases: Iterable[BaseConfig]) -> Requirements:

@@ -9,13 +9,14 @@ from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from pipelines.engines.engine import Engine, Processes, Serial
 from pipelines.runtime.settings import Settings, cpu_cores
+from pipelines.tracking.redact import redact
 
 
 def engine_name() -> str:
     """The engine that GEE_ENGINE names; GEE_DASK without it is an InputError."""
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
-        problem = f"GEE_DASK = {settings.dask}: has no effect without GEE_ENGINE=dask"
+        problem = f"GEE_DASK = {redact(settings.dask)}: has no effect without GEE_ENGINE=dask"
         raise InputError(problem, "set that too, or unset GEE_DASK")
     return settings.engine
 
@@ -30,11 +31,6 @@ def default_count(bases: Iterable[BaseConfig]) -> int | None:
     if any(map(_is_gpu, {base.device for base in bases})):
         return max(1, len(gpus(bases))) if name == "processes" else 1
     return cpu_cores()
-
-
-def may_share_gpus(base: BaseConfig) -> bool:
-    """Whether the processes of this machine compute on GPUs, on each of which there may be several."""
-    return engine_name() == "processes" and _is_gpu(base.device)
 
 
 def gpus(bases: Iterable[BaseConfig]) -> list[str]:

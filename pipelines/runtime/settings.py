@@ -19,8 +19,7 @@ class Settings(CoreSettings):
     workers on 127.0.0.1 that end with the command."""
 
     workers: Annotated[int | None, whole_setting(1)] = None
-    """Candidates that are scored at the same time. Default: one per CPU core; on GPUs one per GPU at first, and twice as many
-    after each generation as long as that is a tenth faster and fits; all workers of a scheduler."""
+    """Candidates that are scored at the same time. Default: one per CPU core or GPU; all workers of a scheduler."""
 
     threads: Annotated[int, whole_setting(1)] = 1
     """Threads of torch per candidate; another number can change the last bits of a result. Default: 1."""
