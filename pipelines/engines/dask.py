@@ -26,7 +26,7 @@ from typing import Any
 import dask
 import torch
 from distributed import Client, KilledWorker, LocalCluster, get_worker
-from distributed.comm import resolve_address
+from distributed.comm.addressing import resolve_address
 from distributed.core import Status
 
 import gee_core

@@ -4,13 +4,15 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
+from gee_core.config import StrictModel
 from gee_core.errors import InputError
 from pipelines.project.params import read_sections, validated
 from pipelines.studies.metrics import METRICS, known_metric
 
 STUDIES = Path("studies")
+Count = Annotated[int, Field(ge=1)]
 RESERVED = {*METRICS, "part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed"}
 """Columns of the tables that are no labels."""
 MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
@@ -26,17 +28,17 @@ MetricName = Annotated[str, AfterValidator(known_metric)]
 class Part(BaseModel):
     """A part of a study file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = StrictModel.model_config
 
 
 class Change(Part):
     """What a cell changes."""
 
     set: Overrides = {}
-    """What it changes in params.yaml."""
-    paper_genes: Annotated[int, Field(ge=1)] | None = None
+    """The settings that it changes in params.yaml."""
+    paper_genes: Count | None = None
     """n_genes as the paper counts them, at full width: scaled by `network.width`, so that the compression stays."""
-    times_proxy_epochs: Annotated[int, Field(ge=1)] | None = None
+    times_proxy_epochs: Count | None = None
     """Factor on `evolve.proxy_epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
@@ -46,7 +48,7 @@ class Change(Part):
 
 
 class Option(Change):
-    """One value of a column: its label in the table, and what it changes."""
+    """A value of a column."""
 
     label: Name
     """Its name in the table."""
@@ -92,14 +94,18 @@ class Plot(Part):
         if self.kind in ("line", "scatter") and not self.x:
             raise ValueError("x is missing: add the column of `line`, or the metric of `scatter`")
         if self.kind == "scatter":
-            known_metric(self.x or "")
+            known_metric(str(self.x))
         return self
 
+    def columns(self) -> set[str]:
+        """The columns of labels that it names."""
+        return {*self.group, *self.where} | ({str(self.x)} if self.kind == "line" else set())
+
     def measured(self) -> dict[str, str | None]:
-        """The metrics or the kind of rows that the figure draws, each with the stage that measures it."""
+        """The metrics or the kind of rows that it draws, each with the stage that measures it."""
         if self.kind in MEASURED_ROWS:
             return {self.kind: MEASURED_ROWS[self.kind]}
-        names = [self.y, self.x] if self.kind == "scatter" and self.x else [self.y]
+        names = [self.y, str(self.x)] if self.kind == "scatter" else [self.y]
         return {name: METRICS[name].stage for name in names}
 
 
@@ -109,15 +115,15 @@ class Kendall(Part):
     kind: Literal["kendall"]
     candidates: Annotated[int, Field(ge=3)]
     """Candidates per seed, each trained in full: drawn evenly within the bounds of every searched gene."""
-    trainings: Annotated[int, Field(ge=1)] = 1
+    trainings: Count = 1
     """Full trainings of each candidate. Two or more have seeds and draws of the wiring of their own. A candidate's accuracy is
     then their mean, and their correlation says how well any fitness could rank the candidates."""
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Count | None = None
     """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    times_proxy_epochs: Annotated[list[Count], Field(min_length=1)]
     """The scores to compare: after these multiples of `evolve.proxy_epochs`, of all candidates (`evolve.halving` is null)."""
     set: Overrides = {}
-    """What it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
+    """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 
 
 class Study(Part):
@@ -128,14 +134,14 @@ class Study(Part):
     preset: str
     """The preset that its cells start from, unless the command names another."""
     set: Overrides = {}
-    """What every cell changes in params.yaml."""
+    """The settings that every cell changes in params.yaml."""
     presets: dict[str, Overrides] = {}
     """Further changes, by preset."""
     grid: dict[Name, Annotated[list[Option], Field(min_length=1)]] = {}
     """Columns and their options; every combination is a cell. In a column `section.key`, options may be bare values."""
     cells: list[ExplicitCell] = []
     """Further cells."""
-    seeds: Annotated[int, Field(ge=1)]
+    seeds: Count
     """Number of runs of each cell, with the seeds 0, 1, …"""
     stages: list[Literal["evaluate", "robustness", "export"]] = ["evaluate"]
     """The stages after train that its numbers come from."""
@@ -163,19 +169,18 @@ class Study(Part):
     def _parts_agree(self) -> "Study":
         if not self.grid and not self.cells:
             raise ValueError("grid: is empty: give it at least one column with one option")
-        labels = [labels for labels, _ in self.combinations()]
-        if twice := next((own for own in labels if labels.count(own) > 1), None):
+        cells = [labels for labels, _ in self.combinations()]
+        if twice := next((labels for labels in cells if cells.count(labels) > 1), None):
             raise ValueError(f"two cells have the labels {twice}: give each its own")
         if clash := RESERVED & set(self.columns()):
             raise ValueError(f"the column {min(clash)!r} is reserved: give it another name")
-        columns = {f"published.{number}": set(row.columns) for number, row in enumerate(self.published)}
-        measured = {"metrics": {name: METRICS[name].stage for name in self.metrics}}
-        for number, plot in enumerate(self.plots):
-            columns[f"plots.{number}"] = {*plot.group, *plot.where, *([plot.x] if plot.x and plot.kind == "line" else [])}
-            measured[f"plots.{number}"] = plot.measured()
-        for place, named in columns.items():
-            if unknown := named - set(self.columns()):
+        plots = {f"plots.{number}": plot for number, plot in enumerate(self.plots)}
+        named = {f"published.{number}": set(row.columns) for number, row in enumerate(self.published)}
+        for place, columns in (named | {place: plot.columns() for place, plot in plots.items()}).items():
+            if unknown := columns - set(self.columns()):
                 raise ValueError(f"{place}: unknown column {min(unknown)!r}: the study has {', '.join(self.columns())}")
+        measured = {"metrics": {name: METRICS[name].stage for name in self.metrics}}
+        measured |= {place: plot.measured() for place, plot in plots.items()}
         for place, stages in measured.items():
             for name, stage in stages.items():
                 if stage is not None and stage not in self.stages:
@@ -188,11 +193,17 @@ class Study(Part):
 
     def combinations(self) -> list[tuple[dict[str, str], list[Change]]]:
         """The labels of every cell, by column, and the changes that the cell consists of."""
-        found: list[tuple[dict[str, str], list[Change]]] = []
+        combined: list[tuple[dict[str, str], list[Change]]] = []
         for options in itertools.product(*self.grid.values()) if self.grid else ():
             labels = {name: option.label for name, option in zip(self.grid, options, strict=True)}
-            found.append((labels, list(options)))
-        return found + [(cell.columns, [cell]) for cell in self.cells]
+            combined.append((labels, list(options)))
+        return combined + [(cell.columns, [cell]) for cell in self.cells]
+
+    def varied(self) -> frozenset[str]:
+        """The settings that differ between its cells."""
+        changes = [*itertools.chain(*self.grid.values()), *self.cells]
+        counted = frozenset({"network.n_genes"} if any(change.paper_genes for change in changes) else ())
+        return counted.union(*(change.set for change in changes), self.analysis.set if self.analysis else {})
 
 
 def study_names() -> list[str]:

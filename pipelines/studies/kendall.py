@@ -1,8 +1,10 @@
-"""Computes how well candidates' fitness ranks them by their accuracy after full training, and how well anything could."""
+"""How well candidates' fitness ranks them by their accuracy after full training, and how well any ranking could.
+
+Both functions take one row per full training of a candidate, as `pipelines.studies.reports.cells_frame` makes them: the columns
+`E, seed, candidate, status, test_accuracy` and those of `OF_SCORE`. Candidates of which a training failed are left out.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from itertools import combinations
 from statistics import fmean
 
@@ -13,72 +15,58 @@ from scipy.stats import kendalltau
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Score
 from gee_core.evolution.fitness import fitness, regulariser_decay
-from pipelines.studies.plan import CANDIDATE, EPOCHS, TRAINING
 
-FITNESS, TRAININGS = "fitness", "trainings"
-"""Columns: the form of the fitness that ranks the candidates; full trainings of each candidate."""
+CANDIDATE, EPOCHS, TRAINING, FITNESS, TRAININGS = "candidate", "E", "training", "fitness", "trainings"
+"""Columns: a candidate's number, its proxy epochs, the number of one training, the ranking, and the number of trainings."""
 
-ALIKE = "failed: too few candidates, or all alike"
-
-OF_SCORE = tuple(field.name for field in fields(Score) if field.default is MISSING)
-"""The measurements of a score, from which every form is computed."""
-
+OF_SCORE = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy")
+"""The measurements of a score. They do not depend on the form of the fitness, so that all forms are compared on them."""
 OF_FITNESS = ("tau", "tau_se", "tau_better", "regret")
 OF_ACCURACY = ("accuracy_sd", "random_regret", "tau_repeat", "reliability", "reliability_of_mean", "tau_ceiling")
 
 FORMS = ("baseline", "baseline+R_T", "baseline+R_S", "ste")
 """The forms of the fitness that are compared, as values of `evolve.variant`."""
 
+ALIKE = "failed: too few candidates, or all alike"
+
 
 def rank_correlations(candidates: pd.DataFrame, cfg: EvolveConfig) -> pd.DataFrame:
-    """One row per E, seed and fitness, of the ranking by -F at the first generation's λ.
+    """One row per E, seed and fitness: how -F, at the first generation's λ, ranks the candidates.
 
-    - `tau`: with the test accuracy, the mean of a candidate's trainings; 1 is perfect. NaN if fewer than three candidates
-      remain or all are alike. `tau_se`: its standard error over the choice of candidates, by the jackknife (NaN below four).
-    - `tau_better`: of the half with the higher test accuracy. It is drawn from a narrower range, so that noise counts for more.
-    - `regret`: the highest test accuracy less that of the first in the ranking. The highest of noisy values is too high.
-
-    All forms are computed from the same candidates: the numbers of a score do not depend on the form. Candidates of which a
-    training failed are left out.
-
-    Args:
-        candidates: columns `E, seed, candidate, status, test_accuracy` and ``OF_SCORE``, one row per training.
-        cfg: has a, b and τ_λ.
+    - `tau`: Kendall's τ with the test accuracy, the mean of a candidate's trainings. NaN below three candidates.
+    - `tau_se`: its standard error over the choice of candidates, by the jackknife. NaN below four.
+    - `tau_better`: τ of the half with the higher test accuracy, a narrower range in which noise counts for more.
+    - `regret`: the highest test accuracy minus the accuracy of the first in the ranking. Of noisy values it is too high.
     """
     decay = regulariser_decay(0, cfg.tau_lambda)
+    forms = {variant: cfg.model_copy(update={"variant": variant}) for variant in FORMS}
     rows = []
-    for (epochs, seed), group in candidates.groupby([EPOCHS, "seed"], sort=False):
-        ok = _complete(group)
-        means = ok.groupby(CANDIDATE, sort=False).agg(dict.fromkeys(OF_SCORE, "first") | {"test_accuracy": "mean"})
+    for (epochs, seed), trainings in candidates.groupby([EPOCHS, "seed"], sort=False):
+        columns = dict.fromkeys(OF_SCORE, "first") | {"test_accuracy": "mean"}
+        means = _complete(trainings).groupby(CANDIDATE, sort=False).agg(columns)
         scores = [Score(*values) for values in means[list(OF_SCORE)].itertuples(index=False)]
-        rankings = {
-            variant: [-fitness(score, decay, cfg.model_copy(update={"variant": variant})) for score in scores]
-            for variant in FORMS
-        }
+        rankings = {name: [-fitness(score, decay, form) for score in scores] for name, form in forms.items()}
         rankings["proxy accuracy"] = means["proxy_accuracy"].tolist()
         for name, ranking in rankings.items():
-            found = _quality(np.array(ranking), means["test_accuracy"].to_numpy())
-            place = {EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(means)}
-            rows.append(place | found | {"status": "ok" if found["tau"] == found["tau"] else ALIKE})
+            numbers = _quality(np.array(ranking), means["test_accuracy"].to_numpy())
+            row = {EPOCHS: epochs, FITNESS: name, "seed": seed, "candidates": len(means)} | numbers
+            rows.append(row | {"status": ALIKE if math.isnan(numbers["tau"]) else "ok"})
     return pd.DataFrame(rows)
 
 
 def reliability(candidates: pd.DataFrame) -> pd.DataFrame:
-    """One row per seed on the accuracies of candidates that were each trained k times from fresh draws; none if k = 1.
+    """One row per seed on the accuracies of candidates that were each trained k times from fresh draws. No row if k = 1.
 
-    - `accuracy_sd`: standard deviation of the candidates' mean accuracies; `random_regret`: the highest less their mean.
+    - `accuracy_sd`: standard deviation of the candidates' mean accuracies. `random_regret`: the highest minus their mean.
     - `tau_repeat`: Kendall's τ, and `reliability`: Pearson's r, of two trainings; means over all pairs.
     - `reliability_of_mean`: k·r / (1 + (k-1)·r), of the mean of k trainings (Spearman 1910, Brown 1910); 0 for a negative r.
-    - `tau_ceiling`: 2/π · arcsin √(that), the τ with these means of whoever knew every candidate's true accuracy, if both are
-      normally distributed (Greiner 1909; Kruskal, Ordinal Measures of Association, JASA 1958).
-
-    Args:
-        candidates: as ``rank_correlations`` takes them, with the column `training`.
+    - `tau_ceiling`: 2/π · arcsin √reliability_of_mean, the τ of the true accuracies with these means, if both are normally
+      distributed (Greiner 1909; Kruskal, Ordinal Measures of Association, JASA 1958).
     """
     rows = []
-    for seed, group in candidates.groupby("seed", sort=False):
-        of_first = _complete(group[group[EPOCHS] == group[EPOCHS].iloc[0]])  # the trainings do not depend on E
-        accuracies = of_first.pivot(index=CANDIDATE, columns=TRAINING, values="test_accuracy")
+    for seed, trainings in candidates.groupby("seed", sort=False):
+        of_first = trainings[trainings[EPOCHS] == trainings[EPOCHS].iloc[0]]  # the trainings do not depend on E
+        accuracies = _complete(of_first).pivot(index=CANDIDATE, columns=TRAINING, values="test_accuracy")
         n, k = accuracies.shape
         if k < 2:
             continue
@@ -88,13 +76,12 @@ def reliability(candidates: pd.DataFrame) -> pd.DataFrame:
         means = accuracies.mean(axis="columns")
         tau, ceiling = fmean(_tau(a, b) for a, b in pairs), 2 / math.pi * math.asin(math.sqrt(of_mean))
         numbers = (means.std(ddof=1), means.max() - means.mean(), tau, r, of_mean, ceiling)
-        place = {TRAININGS: k, "seed": seed, "candidates": n, "status": "ok" if r == r else ALIKE}
-        rows.append(place | dict(zip(OF_ACCURACY, numbers, strict=True)))
+        row = {TRAININGS: k, "seed": seed, "candidates": n, "status": ALIKE if math.isnan(r) else "ok"}
+        rows.append(row | dict(zip(OF_ACCURACY, numbers, strict=True)))
     return pd.DataFrame(rows)
 
 
 def _complete(trainings: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the candidates of which no training failed."""
     failed = trainings[trainings["status"] != "ok"][CANDIDATE]
     return trainings[~trainings[CANDIDATE].isin(failed)]
 
@@ -115,5 +102,5 @@ def _quality(ranking: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
     }
 
 
-def _tau(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+def _tau(a: np.ndarray, b: np.ndarray) -> float:
     return float(kendalltau(a, b, method="asymptotic").statistic) if len(a) >= 3 else math.nan

@@ -19,20 +19,18 @@ from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, in_words
 from pipelines.studies.definition import STUDIES, Change, Kendall, Overrides, Study
+from pipelines.studies.kendall import CANDIDATE, EPOCHS, TRAINING
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
-"""What spares a cell the search for a wiring that it does not start at."""
+"""Spares a cell the search for a wiring that it does not start at."""
 
 PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
-"""What turns a genetic network into the plain one."""
+"""Turns a genetic network into the plain one."""
 
 GRID, PART = "grid", "part"
 """The part of the cells that no analysis adds, and the column of all cells that names their part."""
 
-CANDIDATE, EPOCHS, TRAINING = "candidate", "E", "training"
-"""Columns of the cells of an analysis by Kendall's τ."""
-
-Values = dict[str, dict[str, Any]]
+Sections = dict[str, dict[str, Any]]
 """The contents of params.yaml, not checked yet."""
 
 
@@ -43,50 +41,47 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         InputError: a preset or setting is unknown, a value is invalid, or images are not on disk; names file and value.
     """
     file, preset = str(STUDIES / f"{request.name}.yaml"), request.preset or study.preset
-    for known in (study.preset, *study.presets):
-        if known not in preset_names():
-            raise InputError(f"{file}: unknown preset {known!r}", f"choose one of {', '.join(preset_names())}")
+    for name in (study.preset, *study.presets):
+        if name not in preset_names():
+            raise InputError(f"{file}: unknown preset {name!r}", f"choose one of {', '.join(preset_names())}")
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
-    options = [*itertools.chain(*study.grid.values()), *study.cells]
-    varied = {key for option in options for key in option.set} | set(study.analysis.set if study.analysis else {})
-    varied |= {"network.n_genes" for option in options if option.paper_genes}
-    if clash := varied & set(request.overrides):
+    if clash := study.varied() & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
     common = overridden(common, request.overrides, "--set")
     cells = [
-        replace(_cell(common, options, seed, f"{file}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
-        for labels, options in study.combinations()
+        replace(_cell(common, changes, seed, f"{file}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
+        for labels, changes in study.combinations()
         for seed in range(n_seeds)
     ]
     if study.analysis:
         cells += _candidates(study.analysis, common, n_seeds, f"{file}, analysis")
     cells = _only(cells, request.only)
     for cell in cells:
-        _check_files(cell, file)
+        _check_files(cell.params, file)
         if cell.control:
             _without_genes(cell, {})
     return cells
 
 
 def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
-    """Those with the labels in ``only``. A column leaves the parts without it whole; all parts have the column `part`."""
+    """The cells with the labels in ``only``. A column leaves the parts without it whole. All parts have the column `part`."""
     labelled = [(cell, cell.columns | {PART: cell.part}) for cell in cells]
-    for column, labels in only.items():
-        known = list(dict.fromkeys(own[column] for _, own in labelled if column in own))
+    for column, wanted in only.items():
+        known = list(dict.fromkeys(labels[column] for _, labels in labelled if column in labels))
         if not known:
-            columns = dict.fromkeys(name for _, own in labelled for name in own)
+            columns = dict.fromkeys(name for _, labels in labelled for name in labels)
             raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
-        if unknown := labels - set(known):
+        if unknown := wanted - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label", f"choose one of {', '.join(known)}")
-        parts = {own[PART] for _, own in labelled if column in own}
-        labelled = [(cell, own) for cell, own in labelled if own[PART] not in parts or own.get(column) in labels]
+        parts = {labels[PART] for _, labels in labelled if column in labels}
+        labelled = [pair for pair in labelled if pair[1][PART] not in parts or pair[1].get(column) in wanted]
     return [cell for cell, _ in labelled]
 
 
-def _candidates(analysis: Kendall, common: Values, n_seeds: int, source: str) -> Iterator[Cell]:
+def _candidates(analysis: Kendall, common: Sections, n_seeds: int, source: str) -> Iterator[Cell]:
     """The cells of an analysis: each full training of each candidate."""
     sample: Overrides = {"evolve.variant": "random_search", "evolve.n_generations": 1}
     sample |= {"evolve.population_size": analysis.candidates, "evolve.halving": None}  # all have as many epochs
@@ -103,21 +98,23 @@ def _candidates(analysis: Kendall, common: Values, n_seeds: int, source: str) ->
             yield replace(cell, part=analysis.kind, columns=columns, candidate=index, training=training)
 
 
-def _cell(common: Values, options: Sequence[Change], seed: int, source: str) -> Cell:
-    """The cell with ``options``, and the seed so many after the first; its labels are still to come."""
-    changes, own, times = Overrides(), Overrides(), 1
-    for option in options:
-        times *= option.times_proxy_epochs or 1
-        combined = option.model_dump(include={"paper_genes", "control", "encoded"}, exclude_none=True)
-        for known, further in ((changes, option.set), (own, combined)):
-            for key, value in further.items():
-                if known.setdefault(key, value) != value:
-                    raise InputError(f"{source}: {key} is set to {known[key]!r} and to {value!r}", "set it in one column alone")
-    genes, control, encoded = (own.get(name) for name in ("paper_genes", "control", "encoded"))
-    params = check_params(overridden(common, changes | (UNEVOLVED if encoded is not None else {}), source), source)
-    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": times * params.evolve.proxy_epochs}
-    if genes is not None:
-        derived["network.n_genes"] = max(2, round(genes * params.network.width))
+def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -> Cell:
+    """The cell with ``changes``, and the seed so many after the first; its labels are still to come."""
+    settings, others = Overrides(), Overrides()
+    for change in changes:
+        further = change.model_dump(exclude={"set", "label", "columns"}, exclude_none=True)
+        for merged, more in ((settings, change.set), (others, further)):
+            for key, value in more.items():
+                if merged.setdefault(key, value) != value:
+                    raise InputError(
+                        f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone"
+                    )
+    control, encoded = others.get("control"), others.get("encoded")
+    params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
+    epochs = others.get("times_proxy_epochs", 1) * params.evolve.proxy_epochs
+    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": epochs}
+    if "paper_genes" in others:
+        derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)
     if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
         raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
@@ -129,13 +126,12 @@ def _cell(common: Values, options: Sequence[Change], seed: int, source: str) -> 
     return Cell(GRID, {}, params, ("evaluate",), control=control, encoded=first)
 
 
-def _check_files(cell: Cell, file: str) -> None:
+def _check_files(params: Params, file: str) -> None:
     """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
-    check_module_file(cell.params.network.name)
-    load_start(cell.params)
-    check_search(cell.params)
-    init_from_files(cell.params)
-    cfg = cell.params.prepare
+    load_start(params)
+    check_search(params)
+    init_from_files(params)
+    cfg = params.prepare
     path = Path(cfg.path)
     there = path.is_dir() and (not cfg.is_downloadable or any(entry.is_dir() for entry in path.iterdir()))
     if cfg.reads_path and not there:

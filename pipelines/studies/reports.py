@@ -13,14 +13,13 @@ from gee_core.data.meta import load_meta
 from gee_core.storage.atomic_files import write_atomically, write_json
 from pipelines.figures import studies as figures
 from pipelines.figures.measurements import DEFECTS
-from pipelines.figures.studies import defect_curve
 from pipelines.project.paths import PAGE, REPORTS
 from pipelines.reporting.page import fill_in
+from pipelines.studies import kendall
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import MEASURED_ROWS, Plot, Study
-from pipelines.studies.kendall import FITNESS, OF_ACCURACY, OF_FITNESS, OF_SCORE, TRAININGS, rank_correlations, reliability
 from pipelines.studies.metrics import METRICS, named
-from pipelines.studies.plan import EPOCHS, GRID, TRAINING
+from pipelines.studies.plan import GRID
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,8 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
         tables.append(format_table(study.title, table, columns, study.metrics))
     if len(candidates := frame[frame["part"] != GRID]):
         tables += _write_kendall(out, candidates, cells)
-    rows = {kind: found for kind in MEASURED_ROWS if len(found := _rows_of(kind, columns, cells, results))}
+    frames = {kind: _rows_of(kind, columns, cells, results) for kind in MEASURED_ROWS}
+    rows = {kind: measured for kind, measured in frames.items() if len(measured)}
     if "hardware" in rows and any(plot.kind == "hardware" for plot in study.plots):
         tables.append(hardware_table(rows["hardware"], columns))
     write_atomically(out / "table.md", "\n".join([*map(markdown, tables), f"`{request.command()}`\n"]))
@@ -77,21 +77,24 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
 
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
+    """Write the tables and the figure of the analysis; returns the tables."""
     cfg = next(cell.params.evolve for cell in cells if cell.part != GRID)
-    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *OF_SCORE, "test_accuracy"]))  # if all of them failed
-    correlations = rank_correlations(candidates, cfg)
-    table = aggregate(correlations, [EPOCHS, FITNESS], list(OF_FITNESS))
+    candidates = candidates.reindex(
+        columns=dict.fromkeys([*candidates, *kendall.OF_SCORE, "test_accuracy"])
+    )  # if all of them failed
+    correlations = kendall.rank_correlations(candidates, cfg)
+    table = aggregate(correlations, [kendall.EPOCHS, kendall.FITNESS], list(kendall.OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
     if (candidates["status"] == "ok").any():
         write_atomically(out / "kendall.svg", figures.fitness_against_accuracy(candidates, correlations))
     title = "Kendall's τ between a candidate's fitness after E epochs and its accuracy after full training"
-    tables = [format_table(title, table, [EPOCHS, FITNESS], list(OF_FITNESS))]
-    if TRAINING in candidates and len(repeated := reliability(candidates)):
-        table = aggregate(repeated, [TRAININGS], list(OF_ACCURACY))
+    tables = [format_table(title, table, [kendall.EPOCHS, kendall.FITNESS], list(kendall.OF_FITNESS))]
+    if kendall.TRAINING in candidates and len(repeated := kendall.reliability(candidates)):
+        table = aggregate(repeated, [kendall.TRAININGS], list(kendall.OF_ACCURACY))
         write_atomically(out / "reliability.csv", repeated.to_csv(index=False))
         title = "How well a candidate's accuracy can be known: full trainings from fresh draws"
-        tables.append(format_table(title, table, [TRAININGS], list(OF_ACCURACY)))
+        tables.append(format_table(title, table, [kendall.TRAININGS], list(kendall.OF_ACCURACY)))
     return tables
 
 
@@ -107,10 +110,12 @@ def _write_figure(out: Path, number: int, plot: Plot, study: Study, rows: pd.Dat
 def _drawn(plot: Plot, study: Study, rows: pd.DataFrame) -> str:
     y, labels = _axis(plot.y), study.columns()
     match plot.kind:
+        case "bars":
+            return figures.bars(rows, y, plot.group)
         case "line":
             return figures.line(rows, plot.x, y, plot.group)
         case "scatter":
-            return figures.scatter(rows, _axis(plot.x or ""), y, plot.group, labels)
+            return figures.scatter(rows, _axis(str(plot.x)), y, plot.group, labels)
         case "noise":
             marked = ("clean_accuracy", "noise_accuracy")
             published = [
@@ -123,7 +128,6 @@ def _drawn(plot: Plot, study: Study, rows: pd.DataFrame) -> str:
             return figures.hardware(rows, plot.group, labels)
         case "layers":
             return figures.layers(rows, plot.group)
-    return figures.bars(rows, y, plot.group)
 
 
 def _axis(metric: str) -> figures.Axis:
@@ -134,15 +138,15 @@ def _rows_of(kind: str, columns: list[str], cells: list[Cell], results: Results)
     """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
     rows: list[dict[str, Any]] = []
     for cell in cells:
-        own = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
-        found: Any = results[cell.key].get(kind, []) if cell.part == GRID else []
-        rows += [own | row for row in found]
+        labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
+        measured: Any = results[cell.key].get(kind, []) if cell.part == GRID else []
+        rows += [labels | row for row in measured]
     return pd.DataFrame(rows)
 
 
 def _about(request: Request, study: Study, cells: list[Cell], results: Results) -> dict[str, Any]:
     metas = [load_meta(prepared) for prepared in dict.fromkeys(cell.prepared for cell in cells)]
-    found = [(cell.name, results[cell.key]) for cell in distinct(cells)]
+    by_name = [(cell.name, results[cell.key]) for cell in distinct(cells)]
     return {
         "study": request.name,
         "title": study.title,
@@ -153,16 +157,16 @@ def _about(request: Request, study: Study, cells: list[Cell], results: Results) 
         "epochs": _one_or_all(cell.params.train.epochs for cell in cells),
         "images": {name: _one_or_all(getattr(meta, f"n_{name}") for meta in metas) for name in ("train", "holdout", "test")},
         "seeds": sorted({cell.params.base.seed for cell in cells}),
-        "cells": len(found),
-        "failed": [f"{name}: {result['status']}" for name, result in found if result["status"] != "ok"],
-        "commits": sorted({result["commit"] or "" for _, result in found}),
+        "cells": len(by_name),
+        "failed": [f"{name}: {result['status']}" for name, result in by_name if result["status"] != "ok"],
+        "commits": sorted({result["commit"] or "" for _, result in by_name}),
     }
 
 
 def _one_or_all(values: Iterable[str | int]) -> str | int | list[str | int]:
     """The value that is the same in all cells, or the distinct ones in order of appearance."""
-    found = list(dict.fromkeys(values))
-    return found[0] if len(found) == 1 else found
+    distinct_values = list(dict.fromkeys(values))
+    return distinct_values[0] if len(distinct_values) == 1 else distinct_values
 
 
 def cells_frame(cells: list[Cell], results: Results) -> pd.DataFrame:
@@ -236,10 +240,10 @@ def hardware_table(accuracies: pd.DataFrame, columns: list[str]) -> TextTable:
     groups = {", ".join(map(str, labels)): rows for labels, rows in accuracies.groupby(columns, sort=False)}
     rows = []
     for domain, (title, unit) in DEFECTS.items():
-        curves = [defect_curve(group[group["domain"] == domain], columns) for group in groups.values()]
+        curves = [figures.defect_curve(group[group["domain"] == domain], columns) for group in groups.values()]
         for strength in sorted({strength for curve in curves for strength in curve.index}):
-            found = [curve.reindex([strength]).iloc[0] for curve in curves]
-            values = [METRICS["test_accuracy"].format(value["mean"], value["sd"]) for value in found]
+            points = [curve.reindex([strength]).iloc[0] for curve in curves]
+            values = [METRICS["test_accuracy"].format(point["mean"], point["sd"]) for point in points]
             rows.append([title, f"{strength:g}", unit, *values, "ours"])
     headers = ["defect", "strength", "of it", *groups, "source"]
     return TextTable("Test accuracy (%) under the defects of hardware", headers, rows)

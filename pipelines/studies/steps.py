@@ -1,8 +1,8 @@
 """Runs a cell with the functions of the pipeline's stages. Cells share images, searches and trained networks.
 
 The keys of .scratch/studies/{prepare,evolve,train}/<key>/ are hashes of the inputs and the code, as in
-`pipelines.runtime.resume_folder`. The first process that opens a folder does the work while the others wait. Work that was killed
-resumes: a search from its records, a training run from its last state.
+`pipelines.runtime.resume_folder`. The first process that opens a folder does the work while the others wait. A search that was
+killed resumes from its records, a training run from its last state.
 """
 
 import itertools
@@ -60,7 +60,7 @@ class Trained(NamedTuple):
 
 
 def once(folder: Path, compute: Callable[[], Numbers]) -> Numbers:
-    """The numbers of ``compute``, which writes files into ``folder``; computed again only where a file is missing or damaged."""
+    """The numbers of ``compute``, which writes files into ``folder``. It is called again where a file is missing or damaged."""
     with file_lock(folder / HELD):
         kept = read_sealed(folder / RESULT)
         if kept is None or not _intact(folder, kept["files"]):
@@ -169,7 +169,7 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify) -> Trained:
         start = time.perf_counter()
         trained = train.run(params, genotype, data, folder / WORK, on_epoch)
         n_images = len(train.training_images(params.train, data))
-        passes = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
+        passes: float = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
         passes += first.numbers["train_passes"] if first else 0
         save(folder / NETWORK, trained.net)
         return trained.metrics | {"train_passes": passes, "train_seconds": time.perf_counter() - start}
