@@ -46,7 +46,7 @@ def in_threads(**options) -> LocalCluster:
     return LocalCluster(processes=False, protocol="tcp", silence_logs=50, **here, **options)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def processes():
     """A cluster of two worker processes, started again where they die."""
     with engine_file.local_cluster() as cluster:
@@ -65,15 +65,11 @@ def squares(job, tell):
     return job * job
 
 
-def dies_always_at_2(job, tell):
-    if job == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return job * job
+def dies(mark):
+    """Job 1 kills its worker once, job 2 always."""
 
-
-def dies_once(mark):
     def function(job, tell):
-        if job == 1 and not mark.exists():
+        if job == 2 or (job == 1 and not mark.exists()):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return job * job
@@ -81,34 +77,22 @@ def dies_once(mark):
     return function
 
 
-def test_every_job_comes_back_once_with_its_own_result_and_its_notes(threads, requirements):
+@pytest.mark.parametrize(("count", "room"), [(None, 2), (1, 1), (5, 2)])
+def test_every_job_comes_back_once_with_its_result_and_notes_whatever_runs_at_once(count, room, threads, requirements):
     notes = []
-    with Dask(None, 1, requirements, threads.scheduler_address) as engine:
+    with Dask(count, 1, requirements, threads.scheduler_address) as engine:
         for _ in range(2):  # two generations
             results = {}
             for job, result in run_each(engine, squares, range(5), notes.append):
                 assert (job, "begun") in notes
                 assert results.setdefault(job, result) == result
             assert results == {job: job * job for job in range(5)}
+        assert engine.room() == room  # workers, or jobs that were asked for
     assert sorted(notes) == sorted(2 * [(job, "begun") for job in range(5)])
 
 
-def test_no_more_jobs_are_submitted_than_there_are_workers_or_than_were_asked_for(threads, requirements):
-    for count, room in ((None, 2), (1, 1), (5, 2)):
-        with Dask(count, 1, requirements, threads.scheduler_address) as engine:
-            list(run_each(engine, squares, [1]))
-            assert engine.room() == room
-
-
-def test_a_job_whose_worker_was_killed_runs_again_with_the_same_result(processes, requirements, tmp_path):
-    mark = tmp_path / "mark"
-    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies_once(mark), range(4))
-    assert results == {0: 0, 1: 1, 2: 4, 3: 9}
-    assert mark.exists()
-
-
-def test_a_job_that_always_kills_its_worker_is_given_up_and_stops_no_other(processes, requirements):
-    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies_always_at_2, range(5))
+def test_a_job_whose_worker_died_runs_again_and_is_given_up_where_it_always_kills(processes, requirements, tmp_path):
+    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies(tmp_path / "mark"), range(5))
     assert isinstance(results.pop(2), WorkerDied)
     assert results == {0: 0, 1: 1, 3: 9, 4: 16}
 
@@ -209,10 +193,10 @@ def where(job, tell):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("tcp://127.0.0.1:{port}", r"no scheduler answers, or its file is damaged \("),
-        ("nonsense://x", r"no scheduler answers, or its file is damaged \("),
-        ("missing.json", r"no scheduler answers, or its file is damaged \(.*No such file or directory"),
-        ("empty.json", r"no scheduler answers, or its file is damaged \('address'"),
+        ("tcp://127.0.0.1:{port}", ""),
+        ("nonsense://x", "unknown address scheme"),
+        ("missing.json", ".*No such file or directory"),
+        ("empty.json", "'address'"),
     ],
 )
 def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, requirements, monkeypatch):
@@ -220,8 +204,22 @@ def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reas
     monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 1)
     Path("empty.json").write_text("{}")
     value = value.format(port=free_port())
-    with pytest.raises(InputError, match=rf"^GEE_DASK = {value}: {reason}.*: start one \(`dask scheduler`, docs/CLUSTER.md\)"):
+    problem = rf"^GEE_DASK = {value}: no scheduler answers, or its file is damaged \({reason}"
+    with pytest.raises(InputError, match=rf"{problem}.*: start one \(`dask scheduler`, docs/CLUSTER.md\)"):
         run_all(Dask(None, 1, requirements, value), squares, [1])
+
+
+def test_an_unusable_address_leaves_no_client_that_hangs_when_it_is_deleted(monkeypatch):
+    monkeypatch.setattr(engine_file, "Client", lambda *_, **__: pytest.fail("a client was made"))
+    with pytest.raises(InputError, match="unknown address scheme"):
+        engine_file.connect("nonsense://x")
+
+
+@pytest.mark.parametrize("address", ["tls://user:secret@head:8786", "user:secret@head:8786"])
+def test_a_password_in_an_address_is_refused_and_not_shown(address):
+    with pytest.raises(InputError, match=r"^GEE_DASK = \*\*\*@head:8786: a scheduler of dask takes no user") as caught:
+        engine_file.connect(address)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_scheduler_file_is_found_from_a_copy_of_the_project_for_an_experiment(threads, tmp_path, monkeypatch):

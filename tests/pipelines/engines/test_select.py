@@ -8,7 +8,7 @@ from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
 from pipelines.engines.engine import Processes, Serial
-from pipelines.engines.select import choose_engine, default_count, engine_name, gpus, may_share_gpus
+from pipelines.engines.select import choose_engine, default_count, engine_name, gpus
 
 
 @pytest.fixture(autouse=True)
@@ -27,21 +27,26 @@ def on(base, device):
     return base.model_copy(update={"device": device})
 
 
-@pytest.mark.parametrize(("value", "engine"), [("", Processes), (" serial ", Serial)])
-def test_the_environment_names_the_engine(value, engine, base, monkeypatch):
+@pytest.mark.parametrize(
+    ("value", "count", "isolated", "engine"),
+    [
+        ("", 2, True, Processes),
+        ("", 1, True, Processes),
+        ("", 2, False, Processes),
+        ("", 1, False, Serial),
+        ("serial", 2, True, Serial),
+    ],
+)
+def test_the_environment_names_the_engine_and_one_job_needs_no_process_unless_isolated(
+    value, count, isolated, engine, base, monkeypatch
+):
     monkeypatch.setenv("GEE_ENGINE", value)
-    assert type(choose_engine(2, 1, [], [base])) is engine
+    assert type(choose_engine(count, 1, [], [base], isolated)) is engine
 
 
-def test_one_job_at_a_time_needs_no_process_of_its_own_unless_it_is_to_be_isolated(base):
-    assert type(choose_engine(1, 1, [], [base], isolated=False)) is Serial
-    assert type(choose_engine(1, 1, [], [base])) is Processes
-    assert type(choose_engine(2, 1, [], [base], isolated=False)) is Processes
-
-
-def test_a_scheduler_that_nobody_asks_is_refused(monkeypatch):
-    monkeypatch.setenv("GEE_DASK", "tcp://head:8786")
-    with pytest.raises(InputError, match=r"^GEE_DASK = tcp://head:8786: has no effect without GEE_ENGINE=dask"):
+def test_a_scheduler_that_nobody_asks_is_refused_and_its_password_not_shown(monkeypatch):
+    monkeypatch.setenv("GEE_DASK", "tls://user:secret@head:8786")
+    with pytest.raises(InputError, match=r"^GEE_DASK = tls://\*\*\*@head:8786: has no effect without GEE_ENGINE=dask"):
         engine_name()
 
 
@@ -75,11 +80,6 @@ def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_p
         assert default_count([on(base, "auto")]) == 3
         patch.setenv("GEE_ENGINE", "dask")
         assert default_count([on(base, "cuda")]) == 1  # workers of one machine that all see its first GPU
-        assert not may_share_gpus(on(base, "cuda"))
-        patch.delenv("GEE_ENGINE")
-        assert may_share_gpus(on(base, "cuda"))
-        assert may_share_gpus(on(base, "cuda:1"))
-        assert not may_share_gpus(base)
     monkeypatch.setenv("GEE_ENGINE", "dask")
     assert default_count([base]) == 5
     monkeypatch.setenv("GEE_DASK", "scheduler.json")
