@@ -63,21 +63,20 @@ def once(folder: Path, compute: Callable[[], Numbers]) -> Numbers:
     """The numbers of ``compute``, which writes files into ``folder``. It is called again where a file is missing or damaged."""
     with file_lock(folder / HELD):
         kept = read_sealed(folder / RESULT)
-        if kept is None or not _intact(folder, kept["files"]):
+        damaged = [] if kept is None else sorted(kept["files"].items() - _checksums(folder).items())
+        if damaged:
+            log.warning("%s: missing or damaged; it is recomputed", folder / damaged[0][0])
+        if kept is None or damaged:
             numbers = compute()
             delete_folder(folder / WORK)
-            files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (HELD, RESULT)]
-            kept = {"numbers": numbers, "files": {str(path.relative_to(folder)): sha256(path) for path in files}}
+            kept = {"numbers": numbers, "files": _checksums(folder)}
             write_sealed(folder / RESULT, kept)
         return kept["numbers"]
 
 
-def _intact(folder: Path, files: dict[str, str]) -> bool:
-    for path, checksum in ((folder / name, checksum) for name, checksum in files.items()):
-        if not path.is_file() or sha256(path) != checksum:
-            log.warning("%s: missing or damaged; it is recomputed", path)
-            return False
-    return True
+def _checksums(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (HELD, RESULT)]
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 def prepare_images(cfg: PrepareConfig) -> Path:

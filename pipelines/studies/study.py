@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gee_core.errors import InputError, place_in, raises
-from gee_core.storage.json_object import json_digest, write_sealed
+from gee_core.storage.json_object import write_sealed
 from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.inputs.loading import prepared_images
@@ -54,7 +54,7 @@ def plan_study(request: Request, jobs: int | None = None, force: bool = False) -
     prepared = functools.cache(prepare_images)
     cells = [resolve_cell(cell, prepared(cell.params.prepare)) for cell in draft_cells(study, request)]
     folder = OUT / request.name / "cells"
-    results = {cell.key: found for cell in cells if not force and (found := read_result(folder, cell.key))}
+    results = {cell.key: result for cell in cells if not force and (result := read_result(folder, cell.key))}
     missing = [cell for cell in distinct(cells) if cell.key not in results]
     return Plan(study, cells, results, missing, jobs or default_count(cell.params.base for cell in cells))
 
@@ -150,68 +150,58 @@ def run_cells(
         The errors of the cells that failed or whose workers died every time, by key; the other cells have their results.
     """
     by_key, failed = {cell.key: cell for cell in cells}, dict[str, str]()
-    units = _units(cells)
-    if not units:
+    if not cells:
         return failed
     images, bases = [cell.prepared for cell in cells], [cell.params.base for cell in cells]
-    with choose_engine(jobs and min(jobs, len(units)), 1, images, bases, isolated=False) as engine:
-        for unit, found in run_each(engine, _run_unit, units, lambda note: on_note(by_key[note[0]], note[1])):
-            for cell in unit:
-                died = "the worker died every time (out of memory?): run the study again with --jobs 1"
-                result = died if isinstance(found, WorkerDied) else found[cell.key]
-                if isinstance(result, str):
-                    failed[cell.key] = result
-                    on_note(cell, f"failed: {result}")
-                    continue
-                result = CellResult(key=cell.key, seed=cell.params.base.seed, commit=commit, status="ok", metrics={}) | result
-                result["params"] = cell.params.model_dump()
-                write_sealed(folder / f"{cell.key}.json", dict(result))
-                on_done(cell, result)
+    with choose_engine(jobs and min(jobs, len(cells)), 1, images, bases, isolated=False) as engine:
+        for cell, outcome in run_each(engine, _run_job, _apart(cells), lambda note: on_note(by_key[note[0]], note[1])):
+            if isinstance(outcome, WorkerDied):
+                outcome = "the worker died every time (out of memory?): run the study again with --jobs 1"
+            if isinstance(outcome, str):
+                failed[cell.key] = outcome
+                on_note(cell, f"failed: {outcome}")
+                continue
+            result = CellResult(key=cell.key, seed=cell.params.base.seed, commit=commit, status="ok", metrics={}) | outcome
+            result["params"] = cell.params.model_dump()
+            write_sealed(folder / f"{cell.key}.json", dict(result))
+            on_done(cell, result)
     return failed
 
 
 def cells_error(cells: list[Cell], failed: dict[str, str]) -> InputError:
     """One line per error of the ``failed`` cells, with the first cell that has it."""
-    names = defaultdict(list)
+    names: dict[str, list[str]] = defaultdict(list)
     for cell in distinct(cells):
         if cell.key in failed:
             names[failed[cell.key]].append(cell.name)
-    more = {error: f" and {len(found) - 1} more" if len(found) > 1 else "" for error, found in names.items()}
-    return InputError("\n".join(f"the cell {found[0]}{more[error]}: {error}" for error, found in names.items()))
+    more = {error: f" and {len(cells) - 1} more" if len(cells) > 1 else "" for error, cells in names.items()}
+    return InputError("\n".join(f"the cell {cells[0]}{more[error]}: {error}" for error, cells in names.items()))
 
 
-def _units(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells grouped by the network that they train, so that no process waits for another; different evolutions first."""
-    units: dict[str, list[Cell]] = {}
-    for cell in cells:
-        units.setdefault(_step_key(cell, "train", candidate=cell.candidate, training=cell.training), []).append(cell)
+def _apart(cells: list[Cell]) -> list[Cell]:
+    """``cells`` in another order: those that share a training run or a search are far apart, since they wait for each other."""
     ranks: dict[str, Iterator[int]] = defaultdict(itertools.count)
-    return sorted(units.values(), key=lambda unit: next(ranks[_step_key(unit[0])]))
+
+    def rank(cell: Cell) -> list[int]:
+        searched = [cell.params.base, cell.params.network, cell.params.evolve]
+        search = str(cell.prepared) + "".join(section.model_dump_json() for section in searched)
+        training = f"{search}{cell.params.train.model_dump_json()} {cell.candidate} {cell.training}"
+        return [next(ranks[shared]) for shared in (training, search)]
+
+    return sorted(cells, key=rank)
 
 
-def _step_key(cell: Cell, *more: str, **extra: int | None) -> str:
-    sections = {name: getattr(cell.params, name).model_dump() for name in ("base", "network", "evolve", *more)}
-    return json_digest(sections | extra | {"images": str(cell.prepared)})
-
-
-def _run_unit(unit: list[Cell], tell: Tell) -> dict[str, CellResult | str]:
-    """The result or the error of each cell by its key."""
-    found: dict[str, CellResult | str] = {}
-    for cell in unit:
-
-        def notify(note: str, key: str = cell.key) -> None:
-            tell((key, note))
-
-        try:
-            found[cell.key] = run_cell(cell, notify)
-        except Exception as error:
-            leave_if_lost_gpu(error, cell.name)
-            found[cell.key] = known_message(error) or _named(error)
-    return found
+def _run_job(cell: Cell, tell: Tell) -> CellResult | str:
+    """The result of a cell, or its error."""
+    try:
+        return run_cell(cell, lambda note: tell((cell.key, note)))
+    except Exception as error:
+        leave_if_lost_gpu(error, cell.name)
+        return known_message(error) or _named(error)
 
 
 def _named(error: Exception) -> str:
-    """What a bug in our code or in an own network raises, and where; its traceback would hold the tensors of the cell."""
+    """The exception of a bug in our code or in an own network, and its line. A traceback would hold the tensors of the cell."""
     place = place_in((NETWORKS, CHECKOUT / "gee_core", CHECKOUT / "pipelines"), error)
     where = f"{place[0].parent.name}/{place[0].name}, {place[1]}" if place else "a library"
     return f"{where} {raises(error)}: mend it and run the study again"

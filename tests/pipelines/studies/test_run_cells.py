@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -19,30 +20,30 @@ from pipelines.studies.cell import Cell, read_result
 DONE = "done"
 
 
-def run_cells(cells, folder, jobs, commit=None, notes=None) -> list[str]:
+def run_cells(cells, folder, jobs, notes=None) -> list[str]:
     """The lines of the error; ``notes`` receives the key of each cell with its notes, `DONE` at the end."""
     notes = [] if notes is None else notes
     on_note, on_done = (lambda cell, note: notes.append((cell.key, note))), (lambda cell, _: notes.append((cell.key, DONE)))
-    return str(study.cells_error(cells, study.run_cells(cells, folder, jobs, commit, on_note, on_done))).splitlines()
+    return str(study.cells_error(cells, study.run_cells(cells, folder, jobs, "abc", on_note, on_done))).splitlines()
 
 
 @pytest.fixture
 def cells(make_params):
     def make(*seeds, **sections):
-        found = [Cell("grid", {"seed": str(s)}, make_params(base={"seed": s}, **sections), ("evaluate",)) for s in seeds]
-        return [replace(cell, key=f"key{cell.params.base.seed}") for cell in found]
+        made = [Cell("grid", {"seed": str(s)}, make_params(base={"seed": s}, **sections), ("evaluate",)) for s in seeds]
+        return [replace(cell, key=f"key{cell.params.base.seed}") for cell in made]
 
     return make
 
 
 @pytest.fixture
-def run_by(monkeypatch):
+def run_by(monkeypatch, tmp_path):
     """Replaces the work of a cell; the processes are forked, so that they know the replacement."""
-    from multiprocessing import get_context
 
     def replace_work(function):
         monkeypatch.setattr(study, "run_cell", function)
         monkeypatch.setattr(worker_process, "CONTEXT", get_context("fork"))
+        monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
 
     return replace_work
 
@@ -60,25 +61,19 @@ def fails_at_2_and_above(cell, notify):
     return by_seed(cell, notify)
 
 
-def dies_at_2(cell, notify):
-    if cell.params.base.seed == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return by_seed(cell, notify)
-
-
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_cell_runs_once_and_errors_are_told_once_all_others_are_done(cells, run_by, tmp_path, jobs):
     run_by(fails_at_2_and_above)
     notes = []
-    assert run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, "abc", notes) == [
+    assert run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, notes) == [
         "the cell seed = 2, seed 2: bad image: replace it",
         "the cell seed = 3, seed 3 and 1 more: no space: free some",
     ]
     assert ("key2", "failed: bad image: replace it") in notes
     assert sorted(key for key, note in notes if note == DONE) == ["key0", "key1"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
-    assert read_result(tmp_path, "key1")["metrics"] == {"seed": 1}
-    assert read_result(tmp_path, "key1")["commit"] == "abc"
+    result = read_result(tmp_path, "key1")
+    assert (result["metrics"], result["commit"], result["params"]["base"]["seed"]) == ({"seed": 1}, "abc", 1)
 
 
 @pytest.mark.parametrize(
@@ -99,51 +94,35 @@ def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, error, said):
     assert re.search(rf"^the cell seed = 2, seed 2: .*{said}.*$", line)
 
 
-def test_what_a_cell_raises_is_named_by_the_last_line_of_our_code_or_of_an_own_network(tmp_path, monkeypatch):
+def test_an_error_in_an_own_network_is_named_by_its_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = "def forward(x):\n    return json.loads(x)"
     module = {"json": json}
-    exec(compile(code, str(tmp_path / "networks/mine.py"), "exec"), module)
+    exec(compile("def forward(x):\n    return json.loads(x)", str(tmp_path / "networks/mine.py"), "exec"), module)
     try:
         module["forward"]("[")
     except ValueError as error:
         assert study._named(error).startswith("networks/mine.py, line 2 raises JSONDecodeError: Expecting value: ")
 
 
-def loses_its_gpu_once(cell, notify):
+def loses_its_gpu_once_and_dies_at_2(cell, notify):
     mark = Path(os.environ["GEE_TEST_MARK"])
-    if not mark.exists():
+    if cell.params.base.seed == 0 and not mark.exists():
         mark.touch()
         raise RuntimeError("CUDA error: unspecified launch failure")
-    return by_seed(cell, notify)
-
-
-def dies_once_at_2(cell, notify):
-    mark = Path(os.environ["GEE_TEST_MARK"])
-    if cell.params.base.seed == 2 and not mark.exists():
-        mark.touch()
+    if cell.params.base.seed == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return by_seed(cell, notify)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [loses_its_gpu_once, dies_once_at_2])
-def test_a_cell_whose_process_died_or_lost_its_gpu_runs_again(cells, run_by, tmp_path, monkeypatch, work):
-    run_by(work)
-    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
+def test_a_cell_whose_process_lost_its_gpu_runs_again_and_one_that_always_kills_it_is_named(cells, run_by, tmp_path):
+    run_by(loses_its_gpu_once_and_dies_at_2)
     notes = []
-    run_cells(cells(0, 2, 3), tmp_path, 2, notes=notes)
+    [line] = run_cells(cells(0, 2, 3), tmp_path / "cells", 2, notes)
     assert (tmp_path / "mark").exists()
-    assert [read_result(tmp_path, f"key{seed}")["metrics"]["seed"] for seed in (0, 2, 3)] == [0, 2, 3]
-    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key2", "key3"]
-
-
-@pytest.mark.slow
-def test_a_cell_whose_process_always_dies_is_named_with_a_remedy_once_all_others_are_done(cells, run_by, tmp_path):
-    run_by(dies_at_2)
-    [line] = run_cells(cells(0, 2, 3, 4), tmp_path, 2)
     assert line.startswith("the cell seed = 2, seed 2: the worker died every time (out of memory?): run the study again")
-    assert sorted(path.name for path in tmp_path.glob("key*")) == ["key0.json", "key3.json", "key4.json"]
+    assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == ["key0.json", "key3.json"]
+    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key3"]
 
 
 @pytest.mark.slow
@@ -156,21 +135,23 @@ def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **local) as cluster:
         monkeypatch.setenv("GEE_ENGINE", "dask")
         monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
-        run_cells(wanted, tmp_path / "dask", None, "abc", notes)
+        run_cells(wanted, tmp_path / "dask", None, notes)
     monkeypatch.delenv("GEE_DASK")
     monkeypatch.setenv("GEE_ENGINE", "serial")
-    run_cells(wanted, tmp_path / "serial", None, "abc")
+    run_cells(wanted, tmp_path / "serial", None)
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("dask", "serial")]
     assert contents[0] == contents[1]
     assert sorted(contents[0]) == ["key0.json", "key1.json", "key2.json"]
     assert sorted(notes) == sorted((f"key{seed}", note) for seed in range(3) for note in (DONE, "working"))
 
 
-def test_cells_that_train_the_same_network_go_to_one_process_and_different_evolutions_come_first(cells):
-    same, other = cells(0, 1), cells(0, 1, robustness={"domain": "image"})
-    later = cells(0, train={"epochs": 7})  # the evolution of seed 0 again
-    units = study._units([*same, *other, *later])
-    assert [[cell.params.robustness.domain for cell in unit] for unit in units] == [["normalised", "image"]] * 2 + [
-        ["normalised"]
+def test_cells_that_share_a_training_run_or_a_search_are_far_apart(cells):
+    first, again = cells(0, 1), cells(0, 1, robustness={"domain": "image"})
+    later = cells(0, train={"epochs": 7})  # the search of seed 0 again
+    ordered = [
+        (cell.params.base.seed, cell.params.train.epochs, cell.params.robustness.domain)
+        for cell in study._apart([first[0], again[0], later[0], first[1], again[1]])
     ]
-    assert [unit[0].params.base.seed for unit in units] == [0, 1, 0]
+    assert [seed for seed, *_ in ordered] == [0, 1, 0, 0, 1]
+    assert ordered[0][1:] == ordered[1][1:] == (4, "normalised") and ordered[2][1] == 7
+    assert [domain for *_, domain in ordered[3:]] == ["image", "image"]

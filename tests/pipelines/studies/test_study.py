@@ -13,7 +13,8 @@ from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.storage.json_object import read_sealed
-from pipelines import evaluate, evolve, train
+from pipelines import evaluate, train
+from pipelines.engines import candidates
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, Request
@@ -85,15 +86,12 @@ def test_a_study_that_was_killed_runs_only_what_is_missing_and_ends_in_the_same_
     assert reports() == whole
 
 
-def test_a_finished_study_runs_nothing_and_a_further_seed_only_its_own_cells(run, quick):
+def test_a_finished_study_runs_nothing_and_a_further_seed_or_force_only_the_cells_asked_for(run, quick):
     run(seeds=1)
     run(again := Ran(), seeds=1)
     run(more := Ran(), seeds=2)
     assert again.cells == []
     assert more.cells == ["encoding = genetic, seed 1", "encoding = unencoded, seed 1"]
-
-
-def test_force_runs_the_cells_that_only_names_again_and_keeps_the_results_of_the_others(run, quick):
     run(seeds=1)
     before, whole = {path: path.stat().st_mtime_ns for path in (OUT / "tiny/cells").iterdir()}, reports()
     run(again := Ran(), seeds=1, force=True, only={"encoding": {"unencoded"}})
@@ -103,18 +101,15 @@ def test_force_runs_the_cells_that_only_names_again_and_keeps_the_results_of_the
     assert reports() == whole
 
 
-def test_cells_with_the_same_evolution_and_training_share_them(run, monkeypatch):
-    evolved, trained = [], []
-    for calls, stage in ((evolved, evolve), (trained, train)):
-        monkeypatch.setattr(
-            stage,
-            "run",
-            lambda params, *rest, run=stage.run, calls=calls, **more: calls.append(params) or run(params, *rest, **more),
-        )
+def test_cells_with_the_same_search_and_training_share_them(run, monkeypatch):
+    calls = []
+    for module, name in ((candidates, "_timed_score"), (train, "run")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *rest, real=real, name=name, **more: calls.append(name) or real(*rest, **more))
     domains = {"robustness.domain": ["normalised", "image"]}
     plots = [{"kind": kind, "group": ["robustness.domain"]} for kind in ("noise", "layers")]
     run(seeds=1, grid=domains, stages=["evaluate", "robustness"], metrics=["noise_accuracy"], plots=plots, published=[])
-    assert (len(evolved), len(trained), len(written("cells.csv"))) == (1, 1, 2)
+    assert (calls, len(written("cells.csv"))) == (["_timed_score"] * 3 + ["run"], 2)
     assert written("cells.csv")["noise_accuracy"].notna().all()
     assert written("noise.csv").groupby("robustness.domain").size().tolist() == [4, 4]  # two strengths, two draws
     assert (written("layers.csv")["decode_macs"] > 0).sum() == 2 * 7  # all but the stem and the head
@@ -156,7 +151,7 @@ def test_kendalls_tau_is_taken_over_candidates_that_were_each_trained_in_full(ru
     assert one["test_loss"].nunique() == 3
 
 
-def test_the_agreement_of_two_trainings_is_a_table_and_each_part_of_a_study_has_its_own_tables(run, quick):
+def test_the_agreement_of_two_trainings_is_a_table_and_each_part_of_a_study_has_tables(run, quick):
     analysis = KENDALL | {"trainings": 2, "seeds": 1}
     ranked, repeated = run(analysis=analysis, only={"part": {"kendall"}})
     assert ranked.headers[:2] == ["E", "fitness"]
@@ -199,22 +194,17 @@ def test_cells_that_raise_are_failures_in_the_tables_of_the_others_until_they_ha
     run(again := Ran(), analysis=KENDALL)
     assert (len(again.missing), again.lines) == (7, [])
     assert written("table.csv")["failed"][:2].sum() == 0
-
-
-def test_a_study_of_which_no_cell_has_a_result_leaves_its_earlier_tables(run, quick, monkeypatch):
-    run(**PLAIN)
     before = {path: path.read_bytes() for path in (OUT / "tiny").glob("*.*")}
     monkeypatch.setattr(study, "run_cell", lambda *_: 1 / 0)
-    with pytest.raises(InputError, match="ZeroDivisionError"):
-        run(**PLAIN, set={"train.epochs": 3})
+    with pytest.raises(InputError, match="ZeroDivisionError"):  # no cell has a result: the earlier tables stay
+        run(analysis=KENDALL, set={"train.epochs": 3})
     assert {path: path.read_bytes() for path in (OUT / "tiny").glob("*.*")} == before
 
 
 def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run, quick, caplog):
     plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
     plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}, {"kind": "noise"}]
-    own = {"plots": plots, "stages": ["evaluate", "robustness"], "metrics": ["test_accuracy", "val_accuracy"]}
-    run(**PLAIN | own)
+    run(**PLAIN | {"plots": plots, "stages": ["evaluate", "robustness"], "metrics": ["test_accuracy", "val_accuracy"]})
     assert figures() == {"4-bars.svg"}
     assert caplog.messages == ["left out, no cell has it: val_accuracy, noise"]
 
@@ -223,8 +213,8 @@ def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run
     cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
     plots = [{"kind": kind, "where": {"encoding": "genetic"}} for kind in ("hardware", "bars")]
     plots += [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
-    own = {"cells": cells, "published": [], "plots": plots, "stages": ["evaluate", "robustness"]}
-    table, _ = run(named := Ran(), seeds=1, only={"encoding": {"unencoded"}}, **own)
+    changes = {"cells": cells, "published": [], "plots": plots, "stages": ["evaluate", "robustness"]}
+    table, _ = run(named := Ran(), seeds=1, only={"encoding": {"unencoded"}}, **changes)
     assert table.headers[:2] == ["encoding", "size"]
     assert [row[:2] for row in table.rows] == [["unencoded", ""]]
     assert {path.name for path in trial("encoding", "unencoded").glob("*.svg")} == {"3-bars.svg", "4-layers.svg"}
@@ -232,9 +222,9 @@ def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run
 
 
 @pytest.mark.slow
-def test_cells_side_by_side_give_the_same_bytes(run, monkeypatch):
+def test_cells_that_run_at_the_same_time_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
-    run()
+    run(analysis=KENDALL)
     one = reports()
     shutil.rmtree(STUDY_STEPS)
     run_study(Request("tiny"), Ran(), jobs=2, force=True)
