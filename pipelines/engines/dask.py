@@ -152,7 +152,7 @@ class Dask(Engine):
 
     def _pass_on(self, on_note: Tell) -> None:
         """Call ``on_note`` with the notes that have arrived."""
-        if self._cluster is not None:  # replace workers that died while starting; dask's nannies restart the others
+        if self._cluster is not None:  # replace workers that died while starting: dask's nannies restart only the others
             failed = [name for name, nanny in list(self._cluster.workers.items()) if nanny.status == Status.failed]
             if failed:
                 self._cluster.sync(self._cluster.scale_down, failed)
@@ -227,7 +227,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def run_here(
     requirements: Requirements, threads: int, topic: str, function: Function[Job, Result], job: Job
 ) -> tuple[str, str, Result]:
-    """Run a job on this worker, once the worker is checked; its address, its devices and precisions, and the result."""
+    """Check this worker and run a job on it. Returns its address, its devices and precisions, and the result."""
     worker = get_worker()
     try:
         if worker.state.nthreads != 1:
@@ -243,14 +243,14 @@ def run_here(
 
 @functools.lru_cache(maxsize=1)  # a worker may serve several runs, which may have other images in the same folder
 def check_worker(required: Requirements) -> str:
-    """Check this worker and go to the project folder; the devices and precisions that jobs use here.
+    """Check this worker and go to the project folder. Returns the devices and precisions that jobs use here.
 
     Raises:
         InputError: something differs.
     """
-    for (name, value), (_, own) in zip(required.versions, _versions(), strict=True):
-        if own != value:
-            problem = f"has {name} = {own}, not {value}"
+    for (name, value), (_, here) in zip(required.versions, _versions(), strict=True):
+        if here != value:
+            problem = f"has {name} = {here}, not {value}"
             raise InputError(problem, "install the same code and packages, set the same variables, then start it again")
     for folder in (required.folder, *(folder for folder, _ in required.images)):
         if not folder.is_dir():
@@ -258,15 +258,15 @@ def check_worker(required: Requirements) -> str:
     for folder, expected in required.images:
         if sha256(folder / "meta.json") != expected:
             raise InputError(f"sees other images in {folder}", "share the folder, or copy it there again")
-    found = [Compute.of(*base) for base in required.bases]
+    computes = [Compute.of(*base) for base in required.bases]
     os.chdir(required.folder)
     forget_images()
     keep_freed_memory()
-    return ", ".join(f"{compute.device.type} {compute.number_format}" for compute in found)
+    return ", ".join(f"{compute.device.type} {compute.number_format}" for compute in computes)
 
 
 def local_cluster() -> LocalCluster:
-    """A scheduler in this process for single-threaded workers on this machine; it has no workers before `scale`."""
+    """A scheduler in this process for single-threaded workers on this machine. It has no workers before `scale`."""
     resource_tracker.ensure_running()  # now, because starting it unblocks signals
     # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -59,7 +59,7 @@ class Engine(ABC):
 def run_each(
     engine: Engine, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell = ignore
 ) -> Iterator[tuple[Job, Result | WorkerDied]]:
-    """Yield (job, result) in order of completion; the result is a `WorkerDied` if the job's worker died every time.
+    """Yield (job, result) in order of completion. The result is a `WorkerDied` if the job's worker died every time.
 
     An exception of a job ends the iteration. ``on_note`` is called with the notes of the jobs, before their results.
     """
@@ -101,7 +101,7 @@ class Serial(Engine):
 class Processes(Engine):
     """``count`` processes with ``threads`` torch threads each.
 
-    Each sees one of ``gpus``, in turn (names for CUDA_VISIBLE_DEVICES); if there are none, what this process sees.
+    Each sees one of ``gpus``, in turn (names for CUDA_VISIBLE_DEVICES). Without ``gpus`` each sees the GPUs of this process.
     """
 
     def __init__(self, count: int, threads: int = 1, gpus: Sequence[str] = ()):
@@ -135,16 +135,16 @@ class Processes(Engine):
                 if running:
                     wait_for_any(self._workers[place] for place in running)
                 for place in list(running):
-                    if found := self._workers[place].answer(on_note):
-                        answers.append((running.pop(place), found))
+                    if answer := self._workers[place].answer(on_note):
+                        answers.append((running.pop(place), answer))
         finally:
             if running or died:  # idle processes hold memory, too
                 self.stop()
 
     def _worker(self, place: int) -> WorkerProcess:
         """The process at ``place``, a new one if there is none or it has died."""
-        found = self._workers.get(place)
-        if found is None or not found.process.is_alive():
+        worker = self._workers.get(place)
+        if worker is None or not worker.process.is_alive():
             gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[place % len(self._gpus)]} if self._gpus else {}
-            found = self._workers[place] = WorkerProcess(gpu, self._threads)
-        return found
+            worker = self._workers[place] = WorkerProcess(gpu, self._threads)
+        return worker

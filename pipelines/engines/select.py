@@ -13,7 +13,7 @@ from pipelines.tracking.redact import redact
 
 
 def engine_name() -> str:
-    """The engine that GEE_ENGINE names; GEE_DASK without it is an InputError."""
+    """The engine that GEE_ENGINE names. GEE_DASK without GEE_ENGINE=dask is an InputError."""
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
         problem = f"GEE_DASK = {redact(settings.dask)}: has no effect without GEE_ENGINE=dask"
@@ -22,7 +22,7 @@ def engine_name() -> str:
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
-    """Number of jobs at the same time: one per CPU core, or one per GPU; None for all workers of a scheduler."""
+    """Number of jobs at the same time: one per CPU core, or one per GPU. None stands for all workers of a scheduler."""
     name, bases = engine_name(), list(bases)
     if name == "serial":
         return 1
@@ -48,7 +48,7 @@ def gpus(bases: Iterable[BaseConfig]) -> list[str]:
 
 
 def _is_gpu(device: str) -> bool:
-    """Whether `base.device` means a GPU here; torch, which takes a second to load, is asked only where it may see one."""
+    """Whether `base.device` means a GPU here. Torch takes a second to load, and is asked only where it may see a GPU."""
     if device == "cpu" or (device == "auto" and metadata.version("torch").endswith("+cpu")):
         return False
     from gee_core.hardware import Compute

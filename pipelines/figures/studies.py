@@ -1,4 +1,4 @@
-"""A study's figures, each drawn by a function of a table that returns SVG text; equal tables give equal bytes.
+"""A study's figures, each drawn by a function of a table that returns SVG text. Equal tables give equal bytes.
 
 Of every figure, ``group`` are the columns whose labels make the groups (none: one group), and ``labels`` the columns that
 tell the trained networks of one seed apart.
@@ -137,8 +137,8 @@ def hardware(accuracies: pd.DataFrame, group: list[str], labels: list[str]) -> t
     curves: dict[str, list[Curve]] = {}
     groups = _groups(accuracies, group)
     for domain in DEFECTS:
-        found = [(name, rows[rows["domain"] == domain], look) for name, rows, look in groups]
-        if shown := [(name, 100 * defect_curve(rows, labels), look) for name, rows, look in found if len(rows)]:
+        of_domain = [(name, rows[rows["domain"] == domain], look) for name, rows, look in groups]
+        if shown := [(name, 100 * defect_curve(rows, labels), look) for name, rows, look in of_domain if len(rows)]:
             curves[domain] = shown
     return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware."
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any, Required, TypedDict, cast
 
 from gee_core.config import Params
 from gee_core.data.meta import Meta
@@ -20,7 +20,7 @@ from pipelines.studies.definition import Overrides
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `gee study run`; None keeps what the study says."""
+    """The arguments of `gee study run`. None keeps the value of the study's file."""
 
     name: str
     preset: str | None = None
@@ -34,7 +34,7 @@ class Request:
     """Labels of the cells to keep, by column."""
 
     def options(self) -> list[str]:
-        """Those of `gee study run`, as words."""
+        """The options of `gee study run`, as words."""
         given: list[tuple[str, str | int | None]] = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
         given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
         given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
@@ -66,10 +66,10 @@ class Cell:
     candidate: int | None = None
     """The candidate of evolve to train in full, instead of the winner."""
     training: int | None = None
-    """Which of a candidate's full trainings it is, from 1, each with its own seed; None trains with that of the evolution."""
+    """The number of a candidate's full training, from 1. Each has a seed. None trains with the seed of the search."""
     control: str | None = None
     encoded: Params | None = None
-    """Those of the plain network that is trained first, for genes of its weights to start at."""
+    """The parameters of the plain network that is trained first, for genes of its weights to start at."""
     prepared: Path = Path()
     """The folder with its prepared images."""
     network: str = ""
@@ -86,7 +86,7 @@ class Cell:
 
 
 class CellResult(TypedDict, total=False):
-    """The measurements of a cell; its file holds them with its parameters."""
+    """The measurements of a cell, as its file holds them."""
 
     status: Required[str]
     """`ok`, or why it failed."""
@@ -116,8 +116,8 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
 def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     """16 hexadecimal digits of everything that influences the result of ``cell`` with ``params``, and of nothing else.
 
-    The key leaves out the code, so that an edit invalidates no results (each names its commit), the source of the images, and
-    `evolve` of a plain network, which is not evolved. Files that the sections name count by their content.
+    The key leaves out the code, so that an edit invalidates no results: each names its commit. It leaves out the source of the
+    images, and `evolve` of a plain network, which has no search. Files that the sections name count by their content.
     """
     evolved = params.network.n_genes is not None
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
@@ -127,13 +127,12 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
         values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
     if cell.training is not None:
         values["training"] = cell.training
-    own = network_files(params.network.name)
-    if named := [*(start_files(params) if evolved else []), *init_from_files(params), *own]:
-        values["files"] = [sha256(path) for path in named]
+    starts = start_files(params) if evolved else []
+    if files := [*starts, *init_from_files(params), *network_files(params.network.name)]:
+        values["files"] = [sha256(path) for path in files]
     return json_digest(values)
 
 
 def read_result(folder: Path, key: str) -> CellResult | None:
-    """The result of the cell ``key``, or None; a damaged result is deleted with a warning."""
-    found: Any = read_sealed(folder / f"{key}.json", "status", "metrics", "commit")
-    return found
+    """The result of the cell ``key``, or None. A damaged result is deleted with a warning."""
+    return cast(CellResult | None, read_sealed(folder / f"{key}.json", "status", "metrics", "commit"))

@@ -1,4 +1,4 @@
-"""Shows the progress of a study: a line for every finished cell; on a terminal a bar for every cell that runs."""
+"""Shows the progress of a study: a line for every finished cell, and on a terminal a bar for every cell that runs."""
 
 import time
 
@@ -24,7 +24,7 @@ class Display:
         self._running: dict[str, tuple[TaskID, float]] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
-        """``missing`` of the ``cells`` have no result yet; ``jobs`` run in parallel (None: one on each worker)."""
+        """Of ``cells``, those in ``missing`` have no result yet. ``jobs`` run in parallel (None: one on each worker)."""
         self.say(plan_line(cells, missing, jobs))
         self._steps.at(0, total=len(missing))
 
@@ -43,9 +43,9 @@ class Display:
         task, start = self._running.pop(cell.key, (None, time.monotonic()))
         if task is not None:
             self._bar.remove_task(task)
-        outcome, found = result["status"], named(result["metrics"])
-        if first := next((name for name in self._metrics if name in found), None):
-            outcome = f"{METRICS[first].header} {METRICS[first].format(found[first])}"
+        outcome, numbers = result["status"], named(result["metrics"])
+        if first := next((name for name in self._metrics if name in numbers), None):
+            outcome = f"{METRICS[first].header} {METRICS[first].format(numbers[first])}"
         count, seconds = f"{self._steps.done:.0f}/{self._steps.total:.0f}", time.monotonic() - start
         self.say(f"{count}  {cell.name}: {outcome} ({seconds:.0f} s)")
 

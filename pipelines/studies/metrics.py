@@ -15,12 +15,12 @@ class Metric:
     scale: float = 1.0
     """Factor on the value before it is written: 100 for percent."""
     decimals: int | None = 2
-    """Digits after the point; None for four significant ones."""
+    """Digits after the point. None stands for four significant digits."""
     stage: str | None = None
-    """The stage that measures it; None for what evolve, train or the analysis does."""
+    """The stage that measures it. None stands for evolve, train and the analysis."""
 
     def format(self, mean: float, sd: float = float("nan")) -> str:
-        """``mean ± sd``; the mean alone if the spread is only rounding, and nothing if the mean is NaN."""
+        """``mean ± sd``. The mean alone if the spread is only rounding, and nothing if the mean is NaN."""
         if mean != mean:
             return ""
         shown = self._number(mean)
@@ -83,9 +83,9 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "reliability_of_mean": Metric("of their mean", decimals=3),
     "tau_ceiling": Metric("ceiling of τ", decimals=3),
 }
-"""By key. `parameters` are counted on the built network; `parameter_ratio` compares with the plain network, at the
-width of the genetic one; what begins with `genes_` is of the network in the format `export.genes`; `evolve_seconds` sums the
-times of the candidates, however many ran in parallel. From `tau` on they are those of ``kendall``."""
+"""By key. `parameters` are counted on the built network. `parameter_ratio` compares with the plain network at the width of the
+genetic network. Keys that begin with `genes_` measure the network in the format `export.genes`. `evolve_seconds` sums the times
+of the candidates, however many ran in parallel. From `tau` on, the keys are columns of ``kendall``."""
 
 _AS_MEASURED = {"best_fitness_sd": "best_fitness_spread"}
 """Keys of reports/evolve/metrics.json that are others here, where `METRIC_sd` is the spread over the seeds."""
