@@ -135,8 +135,8 @@ class Processes(Engine):
                 if running:
                     wait_for_any(self._workers[place] for place in running)
                 for place in list(running):
-                    if answer := self._workers[place].answer(on_note):
-                        answers.append((running.pop(place), answer))
+                    if ended := self._workers[place].answer(on_note):
+                        answers.append((running.pop(place), ended))
         finally:
             if running or died:  # idle processes hold memory, too
                 self.stop()
