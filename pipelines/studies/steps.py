@@ -65,7 +65,7 @@ def once(folder: Path, compute: Callable[[], Numbers]) -> Numbers:
         kept = read_sealed(folder / RESULT)
         damaged = [] if kept is None else sorted(kept["files"].items() - _checksums(folder).items())
         if damaged:
-            log.warning("%s: missing or damaged; it is recomputed", folder / damaged[0][0])
+            log.warning("%s: damaged or missing; it is recomputed", folder / damaged[0][0])
         if kept is None or damaged:
             numbers = compute()
             delete_folder(folder / WORK)

@@ -191,7 +191,7 @@ def test_images_are_prepared_once_and_anew_where_they_are_damaged_or_the_section
     spoil(path)
     assert (prepare_images(PREPARE), len(calls)) == (first, 2)
     assert path.read_bytes() == before
-    assert caplog.messages == [f"{path}: missing or damaged; it is recomputed"]
+    assert caplog.messages == [f"{path}: damaged or missing; it is recomputed"]
     path.unlink()
     prepare_images(PREPARE)
     assert path.read_bytes() == before
