@@ -25,7 +25,6 @@ def test_ratios_are_of_the_contenders_that_ran():
         "over_conv_floor": 4.0,
     }
     assert ratios({"genetic": 2.0}) == {}
-    assert ratios({"plain": 2.0, "spikingjelly_torch": 1.0}) == {}
 
 
 class CompilerError(Exception):

@@ -25,18 +25,13 @@ def row(accuracy, size=32, T=4, images=100):
     return {"epoch": 0, "size": size, "T": T, "images": images, "test_accuracy": accuracy}
 
 
-def test_seconds_are_summed_up_to_the_first_epoch_that_passes():
+@pytest.mark.parametrize(("target", "found"), [(0.7, (100.0, 200)), (0.71, (500.0, 400)), (0.95, None)])
+def test_seconds_are_summed_up_to_the_first_epoch_that_passes(target, found):
     rows = [row(0.5, 16, 2), row(0.7, 16, 2), row(0.65), row(0.9)]
-    assert reached(rows, 0.6, TIMES, "a") == (100.0, 200)
-    assert reached(rows, 0.7, TIMES, "a") == (100.0, 200)
-    assert reached(rows, 0.71, TIMES, "a") == (500.0, 400)
-    assert reached(rows, 0.95, TIMES, "a") is None
-
-
-def test_the_statistics_of_batch_norm_take_their_seconds_after_the_last_epoch():
-    rows = [row(0.5, 16, 2), row(0.9) | {"norm_images": 10}]
-    assert reached(rows, 0.8, TIMES | {("a", "norm"): 0.1}, "a") == (251.0, 200)
-    assert reached(rows, 0.8, TIMES, "a") == (None, 200)
+    assert reached(rows, target, TIMES, "a") == found
+    rows[-1]["norm_images"] = 10  # the statistics of batch norm take their seconds after the last epoch
+    assert reached(rows, 0.8, TIMES | {("a", "norm"): 0.1}, "a") == (501.0, 400)
+    assert reached(rows, 0.8, TIMES, "a") == (None, 400)
 
 
 def test_ratios_are_of_medians_over_seeds_and_a_target_that_most_seeds_miss_has_none():
@@ -105,15 +100,13 @@ def test_a_curve_of_another_recipe_is_not_continued(data, tmp_path):
         train_curve(path, other, data.meta, data.train, data.test)
 
 
-def test_a_diverged_run_ends_its_curve_and_is_the_worst_learning_rate(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy_curves, "MAX_FURTHER", 0)
-    assert choose_lr(tmp_path, "unencoded", sections("unencoded"), data, grid=(1e38, 1e-3)) == 1e-3
+def test_a_diverged_run_is_the_worst_learning_rate_and_the_best_is_no_end_of_those_that_were_tried(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(accuracy_curves, "MAX_FURTHER", 0)
+        assert choose_lr(tmp_path, "unencoded", sections("unencoded"), data, grid=(1e38, 1e-3)) == 1e-3
     rows = tried_rates(tmp_path)
     assert [row["lr"] for row in rows] == [1e-3, 1e38]
     assert rows[0]["holdout_accuracy"] > rows[1]["holdout_accuracy"] == 0.0
-
-
-def test_the_best_learning_rate_is_no_end_of_those_that_were_tried(data, tmp_path, monkeypatch):
     tried = []
 
     def scored(path, side, *images):
