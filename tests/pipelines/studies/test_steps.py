@@ -83,14 +83,17 @@ def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weigh
     assert metrics["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0].test_loss
 
 
-def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_seed_and_draw(cell):
+def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_seed_and_draw(cell, monkeypatch):
     results = [run_cell(cell(candidate=index))["metrics"] for index in range(3)]
     winner = run_cell(cell())["metrics"]
     assert len({result["test_loss"] for result in results}) == 3
     best = results[int(winner["best_index"])]
     assert (winner["test_loss"], winner["best_L_ce"]) == (best["test_loss"], best["L_ce"])
-    fresh = cell(candidate=1, train={"epochs": 2, "wiring_seed": "fresh"})
+    seeds, rows = [], [{"domain": "image", "r": r, "seed": 0, "accuracy": 0.5} for r in (0.0, 0.5)]
+    monkeypatch.setattr(robustness, "run", lambda params, *_: seeds.append(params.base.seed) or rows)
+    fresh = cell(("evaluate", "robustness"), candidate=1, train={"epochs": 2, "wiring_seed": "fresh"})
     first, second = (run_cell(replace(fresh, training=training))["metrics"] for training in (1, 2))
+    assert seeds == [0, 0]  # all are measured with the same noise
     assert first["L_ce"] == second["L_ce"] == results[1]["L_ce"]
     assert first["test_loss"] != second["test_loss"]
     assert len(list(STUDY_STEPS.glob("evolve/*/records.jsonl"))) == 1

@@ -97,8 +97,10 @@ def test_a_finished_study_runs_nothing_and_a_further_seed_or_force_only_the_cell
     run(again := Ran(), seeds=1, force=True, only={"encoding": {"unencoded"}})
     assert again.cells == again.missing == ["encoding = unencoded, seed 0"]
     assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
-    run(seeds=1)
-    assert reports() == whole
+    with pytest.raises(KeyboardInterrupt):
+        run(KilledAfterFirst(), seeds=1, force=True)
+    run(rest := Ran(), seeds=1)
+    assert (len(rest.cells), reports()) == (1, whole)
 
 
 def test_cells_with_the_same_search_and_training_share_them(run, monkeypatch):
