@@ -9,15 +9,13 @@ from gee_core.config import BaseConfig
 from gee_core.errors import InputError
 from pipelines.engines.engine import Engine, Processes, Serial
 from pipelines.runtime.settings import Settings, cpu_cores
-from pipelines.tracking.redact import redact
 
 
 def engine_name() -> str:
     """The engine that GEE_ENGINE names. GEE_DASK without GEE_ENGINE=dask is an InputError."""
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
-        problem = f"GEE_DASK = {redact(settings.dask)}: has no effect without GEE_ENGINE=dask"
-        raise InputError(problem, "set that too, or unset GEE_DASK")
+        raise InputError("GEE_DASK has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK")
     return settings.engine
 
 
