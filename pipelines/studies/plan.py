@@ -128,6 +128,7 @@ def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -
 
 def _check_files(params: Params, file: str) -> None:
     """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
+    check_module_file(params.network.name)
     load_start(params)
     check_search(params)
     init_from_files(params)

@@ -32,7 +32,7 @@ from pipelines.engines.candidates import score_here
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
-from pipelines.inputs.own_network import register_own_network
+from pipelines.inputs.own_network import build_own_network
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
@@ -146,7 +146,7 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify) -> Trained:
     Raises:
         DivergedError: the training run diverged, or the candidate to train failed in the search.
     """
-    register_own_network(cell.params.network.name, data.meta, cell.network)
+    build_own_network(cell.params, data.meta, cell.network)
     genotype, numbers = _searched(cell, notify)
     params, first = _of_training(cell), None
     key = json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network  # not the search that found them
