@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Key, Price, Record, Score
+from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score
 from gee_core.evolution.front import front, hypervolumes
 from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
 from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
@@ -130,8 +130,8 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
     ended: dict[Key, float] = {}
     for values in journal.read(log):
         place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        end, price = values.pop("ended"), values.pop("price")
-        score = Score(**values, price=price and Price(**price))
+        end, price, failure = values.pop("ended"), values.pop("price"), values.pop("failure")
+        score = Score(**values, price=price and Price(**price), failure=failure and Failure(failure))
         if score.repeatable:
             known[*place, wiring], ended[place[0], place[1], wiring] = (score, seconds), end
     return known, ended

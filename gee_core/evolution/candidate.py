@@ -5,9 +5,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import StrEnum
 
 from gee_core.genome.genotype import Genotype
-from gee_core.memory import full_gpu
 
 Key = tuple[int | str, ...]
 """What a score is the score of: see ``Candidate.key``."""
@@ -50,8 +50,24 @@ class Candidate:
         return (*self.place, self.wiring)
 
 
-NOT_FINITE = ("FloatingPointError: ", "OverflowError: ", "ZeroDivisionError: ", "_LinAlgError: ", "L_ce = ")
-"""How the reason of a failed score starts where a value was not finite or too large; torch says "without overflow" too."""
+class Failure(StrEnum):
+    """The kinds of failure of a candidate."""
+
+    DIVERGED = "diverged"
+    """One of its numbers was not finite or too large."""
+    GPU_MEMORY = "GPU memory"
+    """A GPU's memory was too small for it, or for all candidates that the GPU held at that moment."""
+    MEMORY = "memory"
+    """The machine's memory ran out, or the worker process died."""
+    CODE = "code"
+    """The network's code, or a library, raised another error."""
+    BUDGET = "budget"
+    """Its network costs more than `evolve.budget` allows."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the next attempt would end the same: not where memory or code failed."""
+        return self in (Failure.DIVERGED, Failure.BUDGET)
 
 
 @dataclass(frozen=True)
@@ -88,28 +104,19 @@ class Score:
     """Where it matters."""
     excess: float = 0.0
     """How far it is outside of the budget: the sum of the parts by which it exceeds limits. Its status says which."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its numbers failed: one was not finite or too large."""
-        reason = self.status.removeprefix("failed: ")
-        return reason != self.status and (reason.startswith(NOT_FINITE) or "without overflow" in reason)
+    failure: Failure | None = None
+    """The kind of failure, whose reason is in ``status``."""
 
     @property
     def repeatable(self) -> bool:
-        """Whether the next attempt would end the same: not where memory, the machine or the network's code failed."""
-        return self.status == "ok" or self.diverged or self.excess > 0
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether a GPU's memory was too small for it, or for all that it held at that moment."""
-        return self.status.startswith("failed: ") and ("OutOfMemoryError: " in self.status or full_gpu(self.status))
+        """Whether the next attempt would end the same."""
+        return self.failure is None or self.failure.repeatable
 
 
-def failed(reason: str, image_passes: int = 0) -> Score:
-    """The score of a candidate that diverged or raised."""
-    nan = float("nan")
-    return Score(nan, nan, nan, nan, nan, nan, " ".join(f"failed: {reason}".split())[:500], image_passes)
+def failed(failure: Failure, reason: str, image_passes: int = 0) -> Score:
+    """The score of a candidate that failed for ``reason``."""
+    nan, status = math.nan, " ".join(f"failed: {reason}".split())[:500]
+    return Score(nan, nan, nan, nan, nan, nan, status, image_passes, failure=failure)
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from gee_core.config.genes import with_genes
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
-from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.price import configured_price, counted, measured_energy, outside, passes_over
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
-from gee_core.memory import lost_gpu
+from gee_core.memory import full_gpu, lost_gpu, out_of_memory
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
@@ -60,10 +60,22 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
         if lost_gpu(error):
             raise
-        return failed(f"{type(error).__name__}: {error}", sum(passes))
+        return failed(kind_of(error), f"{type(error).__name__}: {error}", sum(passes))
     except Exception as error:
         error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
         raise
+
+
+def kind_of(error: Exception) -> Failure:
+    """The kind of failure that ``error`` is."""
+    if isinstance(error, torch.OutOfMemoryError) or full_gpu(str(error)):
+        return Failure.GPU_MEMORY
+    if out_of_memory(error):
+        return Failure.MEMORY
+    singular = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+    if isinstance(error, ArithmeticError | singular) or "without overflow" in str(error):  # of a value that torch cannot hold
+        return Failure.DIVERGED
+    return Failure.CODE
 
 
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
@@ -81,7 +93,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
     price = counted(net, meta, task.pj[0]) if evolve.counts else None
     if price is not None and (found := outside(evolve, asdict(price)))[0]:
-        return replace(failed("outside"), price=price, excess=found[0], status=found[1])
+        return replace(failed(Failure.BUDGET, ""), price=price, excess=found[0], status=found[1])
     recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
@@ -107,7 +119,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
         excess, status = outside(evolve, asdict(price))
-        result = replace(result, excess=excess, status=status)
+        result = replace(result, excess=excess, status=status, failure=Failure.BUDGET if excess else None)
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes), price=price)
@@ -128,7 +140,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) ->
     assert genome is not None  # only encoded networks evolve
     R_S = spatial_entropy(genome.O.detach()).item()
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
-        return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
+        return failed(Failure.DIVERGED, f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
 
 

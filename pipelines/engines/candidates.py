@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Self
 
-from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.proxy_task import ProxyTask
 from pipelines.engines.engine import Engine, Serial, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
@@ -55,7 +55,7 @@ class Workers:
         """
         crowded = []
         for candidate, score, seconds in self._scored(candidates):
-            if score.out_of_memory and self._engine.room() > 1:
+            if score.failure is Failure.GPU_MEMORY and self._engine.room() > 1:
                 crowded.append(candidate)
             else:
                 yield candidate, score, seconds
@@ -74,7 +74,7 @@ class Workers:
         score_job = functools.partial(_score_job, self._task, self._digest)
         for candidate, result in run_each(self._engine, score_job, candidates, on_note):
             if isinstance(result, WorkerDied):
-                result = failed("its worker process died every time (out of memory?)"), 0.0
+                result = failed(Failure.MEMORY, "its worker process died every time (out of memory?)"), 0.0
             yield candidate, *result
 
 

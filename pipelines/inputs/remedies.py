@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from gee_core.config import Params
 from gee_core.config.known_networks import is_own
 from gee_core.errors import DivergedError, InputError
+from gee_core.evolution.candidate import Failure, Score
 from pipelines.runtime.input_errors import MEMORY
-
-if TYPE_CHECKING:
-    from gee_core.evolution.candidate import Score
 
 TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
 """Of a file that is not there."""
@@ -30,7 +27,7 @@ def remedy(text: str) -> Iterator[None]:
         raise
 
 
-def all_failed(scores: "Sequence[Score]", params: Params, of: str = "") -> InputError:
+def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputError:
     """The error of an evolution without a candidate that could be measured, with the remedy for the most frequent reason.
 
     It is a DivergedError, which a study takes for a result, where another attempt would end the same.
@@ -45,14 +42,13 @@ def all_failed(scores: "Sequence[Score]", params: Params, of: str = "") -> Input
     return InputError(problem, f"{most}, then run it again")
 
 
-def _of_failed(score: "Score", params: Params) -> str:
+def _of_failed(score: Score, params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
-    if score.excess:
+    if score.failure is Failure.BUDGET:
         return "raise evolve.budget, or the number of generations"
-    if score.diverged:
+    if score.failure is Failure.DIVERGED:
         return "lower evolve.lr or narrow evolve.bound"
-    no_memory = ("MemoryError: ", "can't allocate memory", "its worker process died")
-    if score.out_of_memory or any(reason in score.status for reason in no_memory):
+    if score.failure in (Failure.MEMORY, Failure.GPU_MEMORY):
         return MEMORY
     network = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
     return f"correct {network}what the error names"

@@ -6,7 +6,7 @@ from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
-from gee_core.evolution.candidate import Candidate, Record, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Record, Score, failed
 from gee_core.evolution.proxy import score
 from gee_core.genome.genotype import Genotype, configured_genotype
 from gee_core.model.wired import architecture_of, wired_network
@@ -162,15 +162,13 @@ def test_every_setting_of_the_sections_of_evolve_is_in_the_key_of_its_folder(dig
         folders.add(evolve.scores_folder(changed))
 
 
-DIED = "its worker process died every time (out of memory?)"
-
-
 def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make_params, tmp_path, here_and_now, monkeypatch):
     params = make_params()
     for name in ("whole", "hit"):
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole")
-    monkeypatch.setattr(here_and_now, "score", lambda task, c: failed(DIED) if c.place == (1, 1) else score(task, c))
+    died = failed(Failure.MEMORY, "its worker process died every time (out of memory?)")
+    monkeypatch.setattr(here_and_now, "score", lambda task, c: died if c.place == (1, 1) else score(task, c))
     assert [r.ok for r in evolve.run(params, digits, tmp_path / "hit").records] == [True] * 4 + [False, True]
     monkeypatch.setattr(here_and_now, "score", score)
     here_and_now.scored.clear()
@@ -180,20 +178,22 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
 
 
 @pytest.mark.parametrize(
-    ("reason", "remedy", "n_scored"),
+    ("failure", "remedy", "n_scored"),
     [
-        ("OutOfMemoryError: CUDA out of memory", "lower the batch_size of this stage, GEE_WORKERS or", 3),
-        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", "correct what the error names", 3),
-        ("L_ce = nan, R_T = 0, R_S = 0 on the hold-out", "lower evolve.lr or narrow evolve.bound", 6),
+        (Failure.GPU_MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
+        (Failure.MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
+        (Failure.CODE, "correct what the error names", 3),
+        (Failure.DIVERGED, "lower evolve.lr or narrow evolve.bound", 6),
+        (Failure.BUDGET, "raise evolve.budget, or the number of generations", 6),
     ],
 )
 def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_search_at_once(
-    reason, remedy, n_scored, digits, make_params, tmp_path, here_and_now, monkeypatch
+    failure, remedy, n_scored, digits, make_params, tmp_path, here_and_now, monkeypatch
 ):
-    monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed(reason))
+    monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed(failure, "so it is"))
     with pytest.raises(InputError) as caught:
         evolve.run(make_params(), digits, tmp_path)
     assert isinstance(caught.value, DivergedError) == (n_scored == 6)  # which a study takes for a result
     which = "6 candidates" if n_scored == 6 else "3 candidates of the first generation"
-    assert str(caught.value).startswith(f"evolve: all {which} failed; the first: failed: {reason}: {remedy}")
+    assert str(caught.value).startswith(f"evolve: all {which} failed; the first: failed: so it is: {remedy}")
     assert len(here_and_now.scored) == n_scored

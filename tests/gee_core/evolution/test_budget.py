@@ -9,7 +9,7 @@ from gee_core.checkpoint import load
 from gee_core.config.evolve import Budget
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
-from gee_core.evolution.candidate import Price, failed
+from gee_core.evolution.candidate import Failure, Price, failed
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.price import configured_price, outside, passes_over
 from gee_core.evolution.proxy import score
@@ -68,7 +68,7 @@ def test_the_search_moves_into_the_budget_and_no_candidate_outside_wins():
     def lower_is_worse(c):
         sigma = c.genotype.sigma_O
         if sigma > limit:
-            return replace(failed("x"), status="outside", excess=sigma / limit - 1)
+            return replace(failed(Failure.BUDGET, "x"), status="outside", excess=sigma / limit - 1)
         return measured(1.0 / sigma)
 
     cfg = config(variant="baseline", n_generations=8, population_size=8)

@@ -9,7 +9,7 @@ import pytest
 
 from gee_core.config import EvolveConfig
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.loop import evolve, ranked_values, survivors
 from gee_core.evolution.winner import winner
 from gee_core.seeding import derive_seed
@@ -64,7 +64,7 @@ def measure(c: Candidate) -> Score:
     """Falls with the epochs at a speed of the candidate's own, so that who leads changes; one in seven fails."""
     epochs, number = c.epochs or 3, derive_seed(c.seed, c.index)
     if number % 7 == 0 and epochs > 1:
-        return failed("diverged", 10 * epochs)
+        return failed(Failure.DIVERGED, "diverged", 10 * epochs)
     L_ce = 1 + (number % 97) / 97 + (number % 89) / 89 / epochs
     return measured(L_ce, c.genotype.sigma_O, 0.5, image_passes=10 * epochs)
 

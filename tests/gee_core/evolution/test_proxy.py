@@ -16,7 +16,7 @@ from gee_core.config.known_networks import encoded_channels
 from gee_core.data.augment import Augment
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.proxy import proxy_recipe, score
@@ -41,7 +41,7 @@ def test_candidates_of_a_generation_with_equal_genes_have_equal_scores(task):
 
     def note(candidates):
         records.extend(candidates)
-        yield from ((c, failed("not scored"), 0.0) for c in candidates)
+        yield from ((c, failed(Failure.DIVERGED, "not scored"), 0.0) for c in candidates)
 
     evolve(task.evolve, searched, 7, note)
     first, other = records
@@ -92,13 +92,26 @@ def test_a_candidate_whose_statistics_overflow_is_a_failed_score(task):
     assert result.image_passes == score(task, candidate(0)).image_passes
 
 
-@pytest.mark.parametrize("error", [FloatingPointError("two\nlines"), torch.OutOfMemoryError("of " + 1000 * "x")])
-def test_an_error_in_training_is_a_failed_score_with_its_reason_on_one_short_line(error, task, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FloatingPointError("two\nlines"), Failure.DIVERGED),
+        (torch.linalg.LinAlgError("it is singular"), Failure.DIVERGED),
+        (RuntimeError("value cannot be converted to type float without overflow"), Failure.DIVERGED),
+        (torch.OutOfMemoryError("of " + 1000 * "x"), Failure.GPU_MEMORY),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Failure.GPU_MEMORY),
+        (MemoryError("all of it"), Failure.MEMORY),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Failure.CODE),
+    ],
+)
+def test_an_error_in_training_is_a_failed_score_with_its_reason_on_one_short_line(error, kind, task, monkeypatch):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(proxy, "train_epoch", fail)
-    status = score(task, candidate(0)).status
+    result = score(task, candidate(0))
+    status = result.status
+    assert result.failure is kind
     assert status.startswith(f"failed: {type(error).__name__}: ")
     assert "\n" not in status
     assert len(status) <= 500

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.config.evolve import Rescore
-from gee_core.evolution.candidate import Candidate, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
@@ -83,7 +83,7 @@ def has_no_memory_at_2(task, candidate, tell):
     mark = Path(os.environ["GEE_TEST_MARK"])
     if candidate.index == 2 and (mark.name == "always" or not mark.exists()):
         mark.write_text((mark.read_text() if mark.exists() else "") + ".")
-        return failed("OutOfMemoryError: CUDA out of memory", 7), float(os.getpid())
+        return failed(Failure.GPU_MEMORY, "OutOfMemoryError: CUDA out of memory", 7), float(os.getpid())
     return by_seed(task, candidate, tell)
 
 

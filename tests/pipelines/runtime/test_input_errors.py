@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import failed
+from gee_core.evolution.candidate import Failure
+from gee_core.evolution.proxy import kind_of
 from gee_core.memory import lost_gpu, out_of_memory
 from pipelines import train
 from pipelines.runtime.input_errors import MEMORY, REMEDIES, known_message, report_input_errors
@@ -34,7 +35,7 @@ def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert out_of_memory(error)
     assert not lost_gpu(error)
     of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    assert failed(f"{type(error).__name__}: {error}").out_of_memory is not of_host
+    assert kind_of(error) is (Failure.MEMORY if of_host else Failure.GPU_MEMORY)
     assert "\n" not in known_message(error)
     assert known_message(error).startswith("out of memory (")
     assert known_message(error).endswith(MEMORY)
