@@ -84,7 +84,7 @@ SMALL_STUDY = Work(
 
 def make_project(folder: Path) -> Path:
     """A copy of the code with small parameters and a small study, without git."""
-    copy_files(folder, TINY | {"evolve": TINY["evolve"] | {"halving": 2, "proxy_epochs": 3}})
+    copy_files(folder, TINY | {"evolve": TINY["evolve"] | {"proxy_epochs": 3}})
     with (folder / "studies/chaos.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(STUDY, file)
     leave_git(folder)

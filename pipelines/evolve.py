@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score
+from gee_core.evolution.candidate import Failure, Key, Price, Record, Score
 from gee_core.evolution.front import front, hypervolumes
-from gee_core.evolution.proxy_task import ProxyTask, forget_rungs
+from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
@@ -86,21 +86,24 @@ def run(
     known, ends = read_known(log)
     ended |= ends
 
-    def keep(candidate: Candidate, score: Score, seconds: float) -> None:
-        ended[replace(candidate, epochs=None).key] = now = time.time()
-        identity = {"place": candidate.place, "wiring": candidate.wiring}
-        journal.append(log, identity | asdict(score) | {"seconds": seconds, "ended": now})
+    def keep(record: Record) -> None:
+        candidate = record.candidate
+        if candidate.key not in known:
+            ended[candidate.key] = now = time.time()
+            identity = {"place": candidate.place, "wiring": candidate.wiring}
+            journal.append(log, identity | asdict(record.score) | {"seconds": record.seconds, "ended": now})
+        on_record(record)
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
-        forget_rungs(scratch / CHECKPOINTS, records[0].candidate.generation)
+        forget_generation(scratch / CHECKPOINTS, records[0].candidate.generation)
         scores = [record.score for record in records]
         if records[0].candidate.generation == 0 and not any(score.repeatable for score in scores):
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
-        found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, on_record, end_generation, keep)
+        found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
     if not any(record.ok for record in found):
         raise all_failed([record.score for record in found], params)
     best = winner(found, params.evolve)
@@ -122,7 +125,7 @@ def scores_folder(params: Params) -> Path:
 
 
 def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, float]]:
-    """Of earlier runs: scores and seconds by ``Candidate.key``, and when each candidate's last score was noted.
+    """Of earlier runs: scores and seconds by ``Candidate.key``, and when each was noted.
 
     Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
@@ -133,7 +136,8 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
         end, price, failure = values.pop("ended"), values.pop("price"), values.pop("failure")
         score = Score(**values, price=price and Price(**price), failure=failure and Failure(failure))
         if score.repeatable:
-            known[*place, wiring], ended[place[0], place[1], wiring] = (score, seconds), end
+            generation, index = place
+            known[generation, index, wiring], ended[generation, index, wiring] = (score, seconds), end
     return known, ended
 
 
@@ -209,7 +213,6 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict:
         "n_rescored": len(records) - len(search),
         "n_failed": sum(not record.ok and not record.score.excess for record in search),
         **({"n_outside": sum(record.score.excess > 0 for record in search)} if params.evolve.counts else {}),
-        "n_eliminated": sum(record.ok and record.epochs < best.epochs for record in search),
         "image_passes": sum(record.score.image_passes for record in records),
         "best_generation": best.candidate.generation,
         "best_index": best.candidate.index,
@@ -280,7 +283,10 @@ def write_outputs(found: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     rows = table(found, params)
     write_json(GENOTYPE, found.genotype.model_dump())
-    write_json(FRONT, found.front.model_dump()) if found.front else FRONT.unlink(missing_ok=True)
+    if found.front is None:
+        FRONT.unlink(missing_ok=True)
+    else:
+        write_json(FRONT, found.front.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(rows, COLUMNS))
     write_json(OUT / "metrics.json", found.metrics)
 

@@ -90,9 +90,6 @@ class EvolveConfig(Section):
     a `bound` that reaches the analytic σ's). Or a genotype.json in inputs/ of an earlier evolve, of the same network, width and
     number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric
     mean of the σ_l."""
-    halving: Annotated[float, Field(ge=1)] | None
-    """η of successive halving: after each proxy epoch of a generation, only the best ⌈n/η⌉ of n candidates are trained
-    further, and the others rank behind them. null trains all for all epochs; 1 does the same, measuring after each epoch."""
     proxy_epochs: Positive
     """E, epochs for which a candidate is trained before it is scored. The paper has 2 for STE."""
     proxy_images: Positive | None
@@ -150,9 +147,6 @@ class EvolveConfig(Section):
             raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
         if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 1):
             raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 1 members: choose 1 to {most}")
-        if self.halving is not None and (self.several or self.equal == "operations"):
-            why = "a front compares candidates of equally many" if self.several else "equal = operations has others for each"
-            raise ValueError(f"halving = {self.halving}: it eliminates by epochs, and {why}: set it to null")
         return self
 
     @field_validator("choose", mode="before")

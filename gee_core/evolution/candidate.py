@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from gee_core.genome.genotype import Genotype
 
-Key = tuple[int | str, ...]
+Key = tuple[int, int, str]
 """What a score is the score of: see ``Candidate.key``."""
 
 
@@ -22,17 +22,15 @@ class Candidate:
     seed: int
     """Shared by all candidates of a generation (common random numbers), so that only their genotypes tell them apart."""
     genotype: Genotype
-    epochs: int | None = None
-    """Score it after this many of the proxy's epochs (a rung of halving); None for all of them."""
     rescored: str = ""
     """What it scores again with a fresh seed: a candidate, by its `label`, or the "mean" of CMA-ES's distribution."""
     draw: int = 0
     """Which of the fresh seeds it has, from 0."""
 
     @property
-    def place(self) -> tuple[int, ...]:
-        """(generation, index), or at a rung (generation, index, epochs): identifies a score within an evolution."""
-        return (self.generation, self.index) + ((self.epochs,) if self.epochs else ())
+    def place(self) -> tuple[int, int]:
+        """(generation, index): identifies a score within an evolution."""
+        return self.generation, self.index
 
     @property
     def label(self) -> str:
@@ -91,7 +89,7 @@ class Score:
 
     L_ce: float
     TSE: float
-    """Mean training loss over all steps of the proxy training so far."""
+    """Mean training loss over all steps of the proxy training."""
     R_T: float
     var_o: float
     """Variance of the output o over images, steps and outputs."""
@@ -99,7 +97,7 @@ class Score:
     proxy_accuracy: float
     status: str = "ok"
     image_passes: int = 0
-    """Cost: number of training images seen so far, repetitions included; 0 if its worker died."""
+    """Cost: number of training images seen, repetitions included; 0 if its worker died."""
     price: Price | None = None
     """Where it matters."""
     excess: float = 0.0
@@ -146,7 +144,7 @@ class Record:
     seconds: float
     """Wall time of its scoring; 0 if it was not measured."""
     epochs: int = 0
-    """Proxy epochs after which it was scored: fewer than the others' if halving eliminated it."""
+    """`evolve.proxy_epochs`."""
     state: SearchState | None = None
     """The distribution that it was drawn from, if CMA-ES drew it."""
 

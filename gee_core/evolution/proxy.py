@@ -33,7 +33,6 @@ from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.muon import MOMENTUM
-from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
@@ -46,7 +45,7 @@ Tell = Callable[[float], None]
 
 
 def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None) -> Score:
-    """Train ``candidate`` for E epochs, or up to its rung, and measure it on the hold-out. A failed run is a score too.
+    """Train ``candidate`` for E epochs and measure it on the hold-out. A failed run is a score too.
 
     It resumes from the newest state in ``task.checkpoints``; without a state it is trained again, with the same result.
 
@@ -97,22 +96,17 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
-    last = candidate.epochs or recipe.cfg.epochs
     name = series(candidate.generation, candidate.index, candidate.wiring)
     states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
-    first, rows, mid_epoch = states.restore(last)
+    first, rows, mid_epoch = states.restore()
     passes += [per_epoch] * first
     model = parallel(net, compute)
-    for epoch in range(first, last):
+    for epoch in range(first, recipe.cfg.epochs):
         passes.append(per_epoch)
         on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.cfg.epochs))
         record = train_epoch(model, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
-    if first < last < recipe.cfg.epochs:
-        states.keep(last, rows)
-    if recipe.cfg.norm_images and last < recipe.cfg.epochs:  # after the last epoch, train_epoch has done it
-        renew_statistics(net, train, recipe)
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
     result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))

@@ -31,10 +31,10 @@ def checkpoint_name(candidate: Candidate) -> str:
 
 
 def series(generation: int, index: int | str, wiring: str) -> str:
-    """The name of a candidate's states, between two rungs and within a long epoch; no other wiring has it."""
+    """The name of a candidate's states within a long training; no other wiring has it."""
     return f"gen{generation}-cand{index}-{wiring}-step"
 
 
-def forget_rungs(folder: Path, generation: int) -> None:
+def forget_generation(folder: Path, generation: int) -> None:
     """Delete the states of a finished generation."""
     forget_states(folder, series(generation, "*", "*"))

@@ -7,29 +7,22 @@ records.
 Source of random search: Bergstra, Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012.
 """
 
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import cma
 import numpy as np
 
 from gee_core.evolution.candidate import SearchState
 from gee_core.seeding import derive_seed
 
-if importlib.util.find_spec("cma") is None:  # it is imported where a search starts, because that takes a second
-    raise ModuleNotFoundError("No module named 'cma'", name="cma")
-
 
 class Search(Protocol):
     """Minimises a function of a vector within bounds; ``ask`` and ``tell`` take turns."""
 
-    @property
-    def mean(self) -> np.ndarray | None:
-        """The mean of the distribution after what was told last, (n,); None where no distribution moves."""
-
     def state(self) -> SearchState | None:
-        """The distribution from which ``ask`` drew last; None where there is none to describe."""
+        """The distribution after what was told last, from which ``ask`` draws; None where no distribution moves."""
 
     def ask(self) -> list[np.ndarray]:
         """The next generation's candidates, each (n,)."""
@@ -53,8 +46,6 @@ class CmaEs:
     """
 
     def __init__(self, start: np.ndarray, step: float, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
-        import cma
-
         random = np.random.RandomState(derive_seed(seed, "cma") % 2**32)
         options = {
             "seed": np.nan,  # else cma reseeds NumPy's global generator
@@ -71,15 +62,11 @@ class CmaEs:
             self._es = cma.CMAEvolutionStrategy(np.array(start, dtype=float), step, options)
         self._asked: list[np.ndarray] | None = None
 
-    @property
-    def mean(self) -> np.ndarray:
-        """The distribution's."""
-        return np.array(self._es.result.xfavorite)
-
     def state(self) -> SearchState:
         """As of ``Search``."""
         es = self._es
-        return SearchState(float(es.sigma), float(es.condition_number**0.5), tuple(self.mean.tolist()), tuple(es.stds.tolist()))
+        mean, stds = np.array(es.result.xfavorite).tolist(), es.stds.tolist()
+        return SearchState(float(es.sigma), float(es.condition_number**0.5), tuple(mean), tuple(stds))
 
     def ask(self) -> list[np.ndarray]:
         """As of ``Search``."""
@@ -101,9 +88,6 @@ class CmaEs:
 
 class RandomSearch:
     """The start, then uniform draws within bounds; the arguments are those of ``CmaEs``. What it is told changes nothing."""
-
-    mean = None
-    """It has no distribution that moves."""
 
     def __init__(self, start: np.ndarray, bounds: tuple[np.ndarray, np.ndarray], population_size: int, seed: int):
         self._first = [start]

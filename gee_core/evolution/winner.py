@@ -16,16 +16,12 @@ START, MEAN = "0-0", "mean"
 
 
 def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
-    """F of every record at the last generation's λ; NaN if it failed or was eliminated by halving.
+    """F of every record at the last generation's λ; NaN if it failed or is outside of the budget.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
-    first generation would win by their larger reward alone. Eliminated candidates were scored too early to be compared.
+    first generation would win by their larger reward alone.
     """
-    furthest = max((r.epochs for r in records if r.ok and not r.candidate.rescored), default=0)
-    return [
-        fitness(r.score, records[-1].decay, cfg) if r.ok and (r.candidate.rescored or r.epochs == furthest) else math.nan
-        for r in records
-    ]
+    return [fitness(r.score, records[-1].decay, cfg) if r.ok else math.nan for r in records]
 
 
 def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:

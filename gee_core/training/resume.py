@@ -77,12 +77,11 @@ class Resumable:
 
         return on_step
 
-    def restore(self, at_most: int | None = None) -> tuple[int, list[dict], MidEpochState | None]:
-        """Load the newest state of at most ``at_most`` epochs: epochs, rows, mid-epoch; InputError of another process count."""
-        last = None if at_most is None else at_most * self._n_steps
+    def restore(self) -> tuple[int, list[dict], MidEpochState | None]:
+        """Load the newest state: epochs, rows, mid-epoch; InputError of another process count."""
         found = None
         if self._folder is not None and self._rank.number == 0:
-            found = newest_state(self._folder, self._series, last)
+            found = newest_state(self._folder, self._series)
         found = from_all(found, self._rank)[0]
         if found is None:
             return 0, [], None
@@ -138,11 +137,9 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
             remove_state(old)
 
 
-def newest_state(folder: Path, series: str, at_most: int | None = None) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and meta of the newest undamaged state of at most ``at_most``, or None; damaged states are deleted."""
+def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and meta of the newest undamaged state, or None; damaged states are deleted."""
     for path in reversed(_complete(folder, series)):
-        if at_most is not None and state_number(path) > at_most:
-            continue
         try:
             return load_tensors(path)
         except InputError as error:

@@ -64,7 +64,7 @@ class Workers:
             yield from self._scored([candidate])
 
     def _scored(self, candidates: list[Candidate]) -> Iterator[Scored]:
-        by_place = {candidate.place: candidate for candidate in candidates}
+        by_place: dict[tuple[int, ...], Candidate] = {candidate.place: candidate for candidate in candidates}
 
         def on_note(note: tuple[tuple[int, int], float]) -> None:
             place, part = note

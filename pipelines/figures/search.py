@@ -47,7 +47,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
 def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     """Final fitness of all candidates as dots; best and median of each generation as lines; what was scored again on the right.
 
-    Candidates that halving eliminated are dots, at the fitness of their last epoch, and do not count for the lines.
+    Candidates outside of the budget are dots, and do not count for the lines.
     """
     search = searched_rows(candidates)
     again = candidates.drop(search.index)

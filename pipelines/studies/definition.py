@@ -121,7 +121,7 @@ class Kendall(Part):
     seeds: Count | None = None
     """At most so many seeds; null for as many as the grid has."""
     times_proxy_epochs: Annotated[list[Count], Field(min_length=1)]
-    """The scores to compare: after these multiples of `evolve.proxy_epochs`, of all candidates (`evolve.halving` is null)."""
+    """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
     set: Overrides = {}
     """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 

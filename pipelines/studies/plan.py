@@ -84,7 +84,7 @@ def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
 def _candidates(analysis: Kendall, common: Sections, n_seeds: int, source: str) -> Iterator[Cell]:
     """The cells of an analysis: each full training of each candidate."""
     sample: Overrides = {"evolve.variant": "random_search", "evolve.n_generations": 1}
-    sample |= {"evolve.population_size": analysis.candidates, "evolve.halving": None}  # all have as many epochs
+    sample |= {"evolve.population_size": analysis.candidates}
     trainings: list[int | None] = [None]
     if analysis.trainings > 1:
         sample["train.wiring_seed"] = "fresh"

@@ -49,34 +49,6 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
     assert here_and_now.scored == []
 
 
-HALVING = {"halving": 2.0, "proxy_epochs": 3, "population_size": 4}
-
-
-def test_halving_costs_fewer_image_passes_and_stopped_anywhere_ends_the_same(digits, make_params, tmp_path, here_and_now):
-    params = make_params(evolve=HALVING)
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole").records
-    assert [sorted(r.epochs for r in whole[4 * t : 4 * t + 4]) for t in range(2)] == [[1, 1, 2, 3]] * 2
-    assert sum(r.score.image_passes for r in whole) == 2 * 48 * (1 + 1 + 2 + 3)  # of 2·48·12 without
-    for n_scores in (2, 3, 5):  # more each time: within a rung, within another, in the second generation
-        left = iter(range(n_scores))
-
-        def stop(task, candidate, left=left):
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            return score(task, candidate)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(here_and_now, "score", stop)
-            with pytest.raises(KeyboardInterrupt):
-                evolve.run(params, digits, tmp_path / "stopped")
-    here_and_now.scored.clear()
-    assert same(evolve.run(params, digits, tmp_path / "stopped").records, whole)
-    assert len(here_and_now.scored) == 14 - 2 - 3 - 5
-    assert not list((tmp_path / "stopped/checkpoints").glob("*-step*"))
-
-
 def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(digits, make_params, tmp_path, here_and_now):
     params, log = make_params(), tmp_path / "records.jsonl"
     whole = evolve.run(params, digits, tmp_path).records

@@ -26,7 +26,11 @@ COLUMNS = [
 def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
     params = make_params(evolve={"genes": ["sigma_O", "sigma_X"], "a": 0.5, "b": 0.0})
     state = SearchState(0.2, 1.5, (-1.0, -2.0), (0.3, 0.4))
-    records = [record(0, 0, 1.0, state=state), record(0, 1, math.nan, "failed: x"), record(0, 2, 0.1, epochs=2)]
+    records = [
+        record(0, 0, 1.0, state=state),
+        record(0, 1, math.nan, "failed: x"),
+        record(0, 2, 0.1, "outside: steps = 4 of 2"),
+    ]
     records += [record(1, i, L, rescored="0-0", draw=i) for i, L in enumerate((2.0, 1.5))]
     rows = evolve.table(evolve.Evolved(records, records[-1], evolve.genotype_file(params, records[-1]), {}), params)
     assert list(rows[0]) == COLUMNS
@@ -43,17 +47,16 @@ def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
 
 def test_the_metrics_count_the_failed_and_name_the_best(make_params):
     params = make_params(evolve={"a": 0.5, "b": 0.0})
-    records = [record(0, 0, 0.5), record(0, 1, math.nan, "failed: x"), record(1, 0, 1.0), record(1, 1, 0.1, epochs=2)]
+    records = [record(0, 0, 0.5), record(0, 1, math.nan, "failed: x"), record(1, 0, 1.0)]
     best = records[0] = replace(records[0], decay=0.8, fitness=0.1)  # of its own λ; the last one is 0.5
     assert evolve.metrics(records, best, params) == {
         "best_fitness": 0.25,
         "best_L_ce": 0.5,
         "best_proxy_accuracy": 0.4,
-        "n_candidates": 4,
+        "n_candidates": 3,
         "n_rescored": 0,
         "n_failed": 1,
-        "n_eliminated": 1,
-        "image_passes": 360,
+        "image_passes": 270,
         "best_generation": 0,
         "best_index": 0,
     }

@@ -14,7 +14,7 @@ HEAVY |= {"sklearn", "torch", "torch._dynamo", "torchvision"}
 
 LOADED = {
     "check": set(),
-    "evolve": set(),  # what its workers are forked from loads torch
+    "evolve": {"cma", "scipy", "matplotlib"},  # cma loads the others. What its workers are forked from loads torch
     "report": {"pandas", "matplotlib"},
     "prepare": {"torch"},
     "train": {"torch"},

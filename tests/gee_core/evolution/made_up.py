@@ -17,7 +17,7 @@ def config(**changes) -> EvolveConfig:
     values = {"variant": "ste", "genes": ["wiring"], "n_generations": 4, "population_size": 5, "sigma": 0.3}
     values |= {"bound": 4.0, "proxy_epochs": 1, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
     values |= {"lr_X": 1.0, "lr_O": 1.0, "a": 0.1, "b": 0.2}
-    values |= {"tau_lambda": 2.0, "start": "analytic", "halving": None, "rescore": None}
+    values |= {"tau_lambda": 2.0, "start": "analytic", "rescore": None}
     values |= {"sizes": None, "T_schedule": None, "norm_images": None, "whiten": False, "optimizer": "adamw", "budget": None}
     values |= {"objectives": ["loss"], "choose": "knee", "equal": "passes"}
     return EvolveConfig(**(values | changes))

@@ -72,9 +72,8 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     assert scores[0].proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(epochs, task, tmp_path):
-    c, few = replace(candidate(0), epochs=epochs), changed(task, T_schedule=[1])
+def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(task, tmp_path):
+    c, few = candidate(0), changed(task, T_schedule=[1])
     anew = changed(few, norm_images=16)
     before, after = (score(replace(which, checkpoints=tmp_path / name), c) for name, which in (("few", few), ("anew", anew)))
     expected, found = (load(tmp_path / name / checkpoint_name(c)) for name in ("few", "anew"))

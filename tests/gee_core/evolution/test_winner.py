@@ -39,14 +39,6 @@ def test_there_is_no_winner_where_all_failed():
         winner([record(0, i, NAN, NAN, "failed: loss is nan") for i in range(2)], config())
 
 
-def test_eliminated_candidates_have_no_final_fitness():
-    records = [replace(record(0, i, L), epochs=e) for i, (L, e) in enumerate([(0.1, 1), (2.0, 2), (3.0, 2)])]
-    again = replace(record(1, 0, 2.5, rescored="0-1"), epochs=2)
-    values = final_fitness([*records, again], config())
-    assert math.isnan(values[0])
-    assert values[1:] == [2.0, 3.0, 2.5]
-
-
 def groups(**draws: list[float]) -> list[Record]:
     """Two candidates of a search, and what was scored again; NaN is a failed draw."""
     records, index = [record(0, 0, 1.0), record(0, 1, 0.5)], 0
@@ -139,13 +131,12 @@ def test_fewer_than_asked_for_are_enough():
 
 
 def test_stopped_anywhere_it_ends_the_same():
-    log = []
-    whole, _ = run(config(**RESCORE), on_score=lambda c, score, seconds: log.append((c.key, (score, seconds))))
-    assert len(log) == 30
+    whole, _ = run(config(**RESCORE))
+    assert len(whole) == 30
     for n in (3, 20, 21, 25, 30):
-        records, scorer = run(config(**RESCORE), known=dict(log[:n]))
+        records, scorer = run(config(**RESCORE), known={r.candidate.key: (r.score, r.seconds) for r in whole[:n]})
         assert repr(records) == repr(whole)
-        assert scorer.scored == [key[:-1] for key, _ in log[n:]]
+        assert scorer.scored == [r.candidate.place for r in whole[n:]]
 
 
 def test_a_genotype_that_was_found_twice_is_scored_again_once():

@@ -45,11 +45,10 @@ def score_by(monkeypatch, tmp_path):
     return replace
 
 
-@pytest.mark.parametrize("halving", [None, 2])
-def test_serial_scoring_gives_the_scores_in_order_and_tells_how_much_of_each_training_is_done(halving, task, monkeypatch):
+def test_serial_scoring_gives_the_scores_in_order_and_tells_how_much_of_each_training_is_done(task, monkeypatch):
     monkeypatch.setattr(workers, "TELL_SECONDS", 0)
-    task = replace(task, evolve=task.evolve.model_copy(update={"proxy_epochs": 2, "halving": halving}))
-    wanted = [replace(candidate, seed=7 + candidate.index, epochs=halving and 2) for candidate in candidates(2)]
+    task = replace(task, evolve=task.evolve.model_copy(update={"proxy_epochs": 2}))
+    wanted = [replace(candidate, seed=7 + candidate.index) for candidate in candidates(2)]
     told = []
     with Workers(task, Serial(), lambda candidate, part: told.append((candidate, part))) as serial:
         scored = list(serial.score_all(wanted))

@@ -36,12 +36,12 @@ def test_a_table_in_memory_is_drawn_as_the_file_is(tmp_path):
     assert fitness(read) == fitness(table)
 
 
-def test_the_title_gives_the_least_fitness_of_the_search_and_an_eliminated_candidate_is_never_the_best():
+def test_the_title_gives_the_least_fitness_of_the_search_and_a_candidate_outside_of_the_budget_is_never_the_best():
     table = candidates(rescored=NAMES)
     assert f"Best fitness {table['final_fitness'][table['rescored'] == ''].min():.3f}" in texts(fitness(table))
-    eliminated = (table["index"] == 1) & (table["rescored"] == "")
-    best = table["final_fitness"].mask(eliminated | (table["rescored"] != "")).min()
-    table.loc[eliminated, "fitness"], table.loc[eliminated, "final_fitness"] = 0.001, np.nan
+    outside = (table["index"] == 1) & (table["rescored"] == "")
+    best = table["final_fitness"].mask(outside | (table["rescored"] != "")).min()
+    table.loc[outside, "fitness"], table.loc[outside, "final_fitness"] = 0.001, np.nan
     assert f"Best fitness {best:.3f}" in texts(fitness(table))
     assert "failed" not in texts(fitness(table)) and "scored again" in texts(fitness(table))
 

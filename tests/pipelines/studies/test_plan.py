@@ -174,7 +174,7 @@ def test_a_cell_that_starts_at_weights_searches_no_wiring_and_first_trains_its_o
 
 
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
-    cells = drafts(analysis=RANGE, set={"evolve.halving": 2, "evolve.proxy_epochs": 3})
+    cells = drafts(analysis=RANGE, set={"evolve.proxy_epochs": 3})
     added = [cell for cell in cells if cell.part == "kendall"]
     wanted = [(E, training, candidate) for E in "36" for training in (1, 2) for candidate in range(3)]
     assert [(cell.columns["E"], cell.training, cell.candidate) for cell in added] == wanted
@@ -182,7 +182,6 @@ def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draw
     assert {cell.params.base.seed for cell in added} == {0}  # of the study's two
     assert {(cell.params.evolve.variant, cell.params.train.wiring_seed) for cell in added} == {("random_search", "fresh")}
     assert {cell.params.evolve.population_size for cell in added} == {3}
-    assert {(cell.part, cell.params.evolve.halving) for cell in cells} == {("grid", 2), ("kendall", None)}
 
 
 def parameters(cell, digits) -> int:
