@@ -111,7 +111,7 @@ class Score:
         return self.failure is None or self.failure.repeatable
 
 
-def failed(failure: Failure, reason: str, image_passes: int = 0) -> Score:
+def failed(reason: str, failure: Failure = Failure.DIVERGED, image_passes: int = 0) -> Score:
     """The score of a candidate that failed for ``reason``."""
     nan, status = math.nan, " ".join(f"failed: {reason}".split())[:500]
     return Score(nan, nan, nan, nan, nan, nan, status, image_passes, failure=failure)

@@ -59,7 +59,7 @@ def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
         if lost_gpu(error):
             raise
-        return failed(kind_of(error), f"{type(error).__name__}: {error}", sum(passes))
+        return failed(f"{type(error).__name__}: {error}", kind_of(error), sum(passes))
     except Exception as error:
         error.add_note(f"in candidate {candidate.index} of generation {candidate.generation}, seed {candidate.seed}")
         raise
@@ -92,7 +92,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
     price = counted(net, meta, task.pj[0]) if evolve.counts else None
     if price is not None and (found := outside(evolve, asdict(price)))[0]:
-        return replace(failed(Failure.BUDGET, ""), price=price, excess=found[0], status=found[1])
+        return replace(failed("", Failure.BUDGET), price=price, excess=found[0], status=found[1])
     recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
@@ -134,7 +134,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) ->
     assert genome is not None  # only encoded networks evolve
     R_S = spatial_entropy(genome.O.detach()).item()
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
-        return failed(Failure.DIVERGED, f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
+        return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
 
 

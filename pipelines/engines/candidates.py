@@ -74,7 +74,7 @@ class Workers:
         score_job = functools.partial(_score_job, self._task, self._digest)
         for candidate, result in run_each(self._engine, score_job, candidates, on_note):
             if isinstance(result, WorkerDied):
-                result = failed(Failure.MEMORY, "its worker process died every time (out of memory?)"), 0.0
+                result = failed("its worker process died every time (out of memory?)", Failure.MEMORY), 0.0
             yield candidate, *result
 
 

@@ -139,7 +139,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
     for name in ("whole", "hit"):
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole")
-    died = failed(Failure.MEMORY, "its worker process died every time (out of memory?)")
+    died = failed("its worker process died every time (out of memory?)", Failure.MEMORY)
     monkeypatch.setattr(here_and_now, "score", lambda task, c: died if c.place == (1, 1) else score(task, c))
     assert [r.ok for r in evolve.run(params, digits, tmp_path / "hit").records] == [True] * 4 + [False, True]
     monkeypatch.setattr(here_and_now, "score", score)
@@ -162,7 +162,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
 def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_search_at_once(
     failure, remedy, n_scored, digits, make_params, tmp_path, here_and_now, monkeypatch
 ):
-    monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed(failure, "so it is"))
+    monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed("so it is", failure))
     with pytest.raises(InputError) as caught:
         evolve.run(make_params(), digits, tmp_path)
     assert isinstance(caught.value, DivergedError) == (n_scored == 6)  # which a study takes for a result

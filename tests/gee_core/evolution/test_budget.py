@@ -68,7 +68,7 @@ def test_the_search_moves_into_the_budget_and_no_candidate_outside_wins():
     def lower_is_worse(c):
         sigma = c.genotype.sigma_O
         if sigma > limit:
-            return replace(failed(Failure.BUDGET, "x"), status="outside", excess=sigma / limit - 1)
+            return replace(failed("x", Failure.BUDGET), status="outside", excess=sigma / limit - 1)
         return measured(1.0 / sigma)
 
     cfg = config(variant="baseline", n_generations=8, population_size=8)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import Candidate, Failure, Price, Record, failed
+from gee_core.evolution.candidate import Candidate, Price, Record, failed
 from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.search import Nsga2
@@ -47,7 +47,7 @@ def test_the_hypervolume_is_the_part_of_all_cells_that_a_point_beats(points):
 
     cells = sum(map(beaten, itertools.product(range(6), repeat=3)))  # below twice the first
     assert hypervolumes(records, cfg) == [pytest.approx(cells / 6**3)]
-    assert hypervolumes([replace(records[0], score=failed(Failure.DIVERGED, "it")), *records[1:]], cfg) == []
+    assert hypervolumes([replace(records[0], score=failed("it")), *records[1:]], cfg) == []
 
 
 def test_crowding_is_that_of_nsga2_with_the_number_of_objectives_at_the_ends():
@@ -84,7 +84,7 @@ def trade(c: Candidate):
     x, *others = (math.log(value / best) / math.log(4) for value, best in sigmas)
     y = math.hypot(*others)
     if x > 0.9:
-        return failed(Failure.DIVERGED, "it diverged")
+        return failed("it diverged")
     return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2, 1.0))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Failure, Record, Score, failed
+from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates, ranked_values
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
@@ -20,7 +20,7 @@ def measure(c: Candidate) -> Score:
     """Depends on every part of the candidate; one in seven fails."""
     number = derive_seed(c.seed, c.index)
     if number % 7 == 0:
-        return failed(Failure.DIVERGED, "diverged")
+        return failed("diverged")
     L_ce = 1 + sum(math.log(s / 0.2) ** 2 for s in (c.genotype.sigma_O, *c.genotype.sigma_X)) + number % 100 / 1000
     return measured(L_ce, c.genotype.sigma_O, c.genotype.sigma_X[0], TSE=2 * L_ce)
 
@@ -125,9 +125,7 @@ def test_random_search_fills_the_bounds_evenly_and_learns_nothing(monkeypatch):
     monkeypatch.setattr(loop, "CmaEs", lambda *arguments: pytest.fail("CMA-ES was asked"))
     cfg = config(variant="random_search", n_generations=40)
     records = evolve(cfg, SPACE, 0, scorer())
-    assert [r.candidate for r in evolve(cfg, SPACE, 0, made_up.Scorer(lambda c: failed(Failure.DIVERGED, "")))] == [
-        r.candidate for r in records
-    ]
+    assert [r.candidate for r in evolve(cfg, SPACE, 0, made_up.Scorer(lambda c: failed("")))] == [r.candidate for r in records]
     assert all(r.state is None for r in records)
     factors = np.log(
         [[r.candidate.genotype.sigma_O, *r.candidate.genotype.sigma_X] for r in records] / np.array([0.2, 0.1, 0.3, 0.4])

@@ -41,7 +41,7 @@ def test_candidates_of_a_generation_with_equal_genes_have_equal_scores(task):
 
     def note(candidates):
         records.extend(candidates)
-        yield from ((c, failed(Failure.DIVERGED, "not scored"), 0.0) for c in candidates)
+        yield from ((c, failed("not scored"), 0.0) for c in candidates)
 
     evolve(task.evolve, searched, 7, note)
     first, other = records

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gee_core.config.evolve import Rescore
-from gee_core.evolution.candidate import Candidate, Failure, Record, Score, failed
+from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates
 from gee_core.evolution.winner import candidates_to_rescore, final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
@@ -120,7 +120,7 @@ def test_fewer_than_asked_for_are_enough():
     cfg = config(**RESCORE)
 
     def fails(c: Candidate) -> Score:
-        return measure(c) if c.rescored or (c.generation, c.index) in ((1, 2), (3, 4)) else failed(Failure.DIVERGED, "x")
+        return measure(c) if c.rescored or (c.generation, c.index) in ((1, 2), (3, 4)) else failed("x")
 
     records, _ = run(cfg, fails)
     assert list(dict.fromkeys(r.candidate.rescored for r in records if r.candidate.rescored)) in (

@@ -82,7 +82,7 @@ def has_no_memory_at_2(task, candidate, tell):
     mark = Path(os.environ["GEE_TEST_MARK"])
     if candidate.index == 2 and (mark.name == "always" or not mark.exists()):
         mark.write_text((mark.read_text() if mark.exists() else "") + ".")
-        return failed(Failure.GPU_MEMORY, "OutOfMemoryError: CUDA out of memory", 7), float(os.getpid())
+        return failed("OutOfMemoryError: CUDA out of memory", Failure.GPU_MEMORY, 7), float(os.getpid())
     return by_seed(task, candidate, tell)
 
 
