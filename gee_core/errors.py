@@ -4,6 +4,7 @@ import difflib
 import operator
 import traceback
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import SupportsIndex, cast
 
@@ -44,6 +45,11 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name} must be >= {least}, got {number}")
     return number
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether ``value`` is a number from ``low`` to ``high``, NumPy's too."""
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
 
 
 def in_short(error: object, length: int = 200) -> str:

@@ -77,7 +77,7 @@ def test_the_wheel_says_what_it_is_and_needs_the_core_s_packages_only(installed)
         needed[of[0]].add(requirement.name)
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
-        "evolve": {"cma", "pymoo"},
+        "evolve": {"cma", "moocore", "pymoo"},
         "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript", "torch"},
     }

@@ -4,7 +4,9 @@
 
 It looks for the X_0 … X_L that minimise, at every kernel position p and summed over them,
 
-    Σ_l ‖W_l[p] - X_l[p]·O·X_{l-1}[p]ᵀ‖² / ‖W_l‖²
+    Σ_l ‖W_l[p] - X_l[p]·O·X_{l-1}[p]ᵀ‖² / ms(W_l)
+
+ms is the mean square of a layer's weights. So the scale of a layer does not count, and its number of weights does.
 
 The start: every X_l spans the g leading left singular vectors of [W_l, W_{l+1}ᵀ] (truncated SVD) and is fitted to its
 neighbour, from one layer to both ends. This finds weights that were decoded from g genes exactly. All others are improved by

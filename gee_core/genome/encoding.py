@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
-from gee_core.errors import InputError, whole_number
+from gee_core.errors import InputError, is_number, whole_number
 from gee_core.genome.chain import check_chain, explored, genes_within, larger, summary
 from gee_core.genome.copying import check_module, copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed
+
+MOST_GENES = 10**6
+"""O of more genes fits no memory."""
 
 
 class GeneticWeight(nn.Module):
@@ -191,6 +194,8 @@ def encode(
         raise TypeError(f"wiring must be a Genotype, a Shape or None, got {type(wiring).__name__}: write Shape(omega_X=0.5)")
     if (n_genes is None) == (ratio is None):
         raise ValueError("give exactly one of n_genes, such as 64, and ratio, such as 0.4")
+    if ratio is not None and not (is_number(ratio, 0, 1) and ratio > 0):
+        raise ValueError(f"ratio must be a number above 0 and at most 1, got {ratio!r}")
     seed = checked_seed(seed)
     encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
     if ratio is not None:
@@ -209,6 +214,8 @@ def encoded_copy(
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     n_genes = whole_number("n_genes", n_genes)
+    if n_genes > MOST_GENES:
+        raise ValueError(f"n_genes must be at most {MOST_GENES:,}, got {n_genes}")
     chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}

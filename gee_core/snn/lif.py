@@ -16,7 +16,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from gee_core.errors import whole_number
+from gee_core.errors import is_number, whole_number
 from gee_core.snn import kernels
 
 SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
@@ -108,12 +108,15 @@ class LIF(neuron.LIFNode):
         surrogate_alpha: float = 2.0,
     ):
         T = whole_number("T", T)
-        if not 1 < tau <= 1e6:
-            raise ValueError(f"tau must be > 1 and at most 1e6, got {tau}")
+        if not is_number(tau, 1, 1e6) or tau == 1:
+            raise ValueError(f"tau must be > 1 and at most 1e6, got {tau!r}")
         for name, value in {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}.items():
             low, high = RANGES[name]
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
+            if value is not None and not is_number(value, low, high):
+                raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+        for name, flag in {"decay_input": decay_input, "detach_reset": detach_reset}.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be True or False, got {flag!r}")
         if surrogate_name not in SURROGATES:
             raise ValueError(f"surrogate_name must be one of {', '.join(SURROGATES)}, got {surrogate_name!r}")
         super().__init__(

@@ -1,7 +1,5 @@
 """The optimisers of training, by the names of `train.optimizer`. The learning rate is set at every step, by ``set_lr``."""
 
-import functools
-import inspect
 from typing import Any
 
 import torch
@@ -23,19 +21,19 @@ def make_optimizer(
     X, O = _genes(net)
     genes = {id(p) for p in [*X, *O]}
     others = [p for p in net.parameters() if id(p) not in genes]
-    found = [
+    parts = [
         ([p for p in others if p.ndim > 1], weight_decay, 1.0),
         (X, weight_decay, lr_X),
         (O, weight_decay, lr_O),
         ([p for p in others if p.ndim <= 1], 0.0, 1.0),
     ]
-    groups = [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in found if p]
+    groups = [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
     if name == "sgd":
-        return _without_compiler(torch.optim.SGD)(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
     if name == "adamw":
-        return _without_compiler(torch.optim.AdamW)(groups, fused=True)
+        return torch.optim.AdamW(groups, fused=True)
     hidden, rest = _parts(net, groups)
-    return _without_compiler(Muon)(hidden, _without_compiler(torch.optim.AdamW)(rest, fused=True), momentum)
+    return Muon(hidden, torch.optim.AdamW(rest, fused=True), momentum)
 
 
 def _parts(net: nn.Module, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -55,15 +53,6 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_factor"]
 
 
-@functools.cache
-def _without_compiler(kind: type[torch.optim.Optimizer]) -> type:
-    """``kind`` without the decorators that tell the compiler to ignore it: they load the compiler, which takes a second."""
-    names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
-    own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
-    return type(kind.__name__, (kind,), own | {"step": torch.no_grad()(own["step"])})
-
-
 def _genes(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """[X_0 … X_L] and [O] of every genome in ``net``; empty in a plain network."""
-    found = genomes(net)
-    return [X for genome in found for X in genome.encodings()], [genome.O for genome in found]
+    return [X for genome in genomes(net) for X in genome.encodings()], [genome.O for genome in genomes(net)]

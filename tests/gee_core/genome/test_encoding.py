@@ -1,6 +1,7 @@
 """A genetic network is the plain network that its genes decode to, wherever its convolutions live."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -153,13 +154,15 @@ def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again
         ({}, r"exactly one of example .* and convs"),
         ({"example": images(), "convs": []}, r"exactly one of example .* and convs"),
         ({"example": images(), "seed": 1.5}, "seed = 1.5: must be an int from"),
+        ({"example": images(), "n_genes": 10**30}, r"n_genes must be at most 1,000,000, got 10{30}"),
+        ({"example": images(), "n_genes": None, "ratio": math.inf}, "ratio must be a number above 0 and at most 1, got inf"),
         ({"example": images().numpy()}, "must be a torch tensor, got ndarray: .* pass encode its convs"),
         ({"example": images(), "wiring": {"omega_X": 0.5}}, "wiring must be a Genotype, a Shape or None, got dict: write"),
     ],
 )
 def test_an_argument_that_does_not_fit_is_refused_by_name(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        encode(branches(encoded=False), G, **arguments)
+        encode(branches(encoded=False), **({"n_genes": G} | arguments))
 
 
 def test_a_ratio_chooses_the_most_genes_that_keep_within_it_and_too_many_genes_are_warned_of():

@@ -172,7 +172,9 @@ def test_a_batch_that_is_no_multiple_of_the_steps_is_refused():
     ("setting", "message"),
     [
         ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
-        ({"tau": 0.5}, "tau must be > 1 and at most 1e6, got 0.5"),
+        ({"tau": 1}, "tau must be > 1 and at most 1e6, got 1"),
+        ({"tau": "a"}, "tau must be > 1 and at most 1e6, got 'a'"),
+        ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),
         ({"v_reset": float("nan")}, "v_reset must be from .* got nan"),
         ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic, atan, sigmoid, got 'atann'"),
     ],

@@ -4,7 +4,6 @@ from torch import nn
 
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import build_network
-from gee_core.training import optimizers
 from gee_core.training.optimizers import make_optimizer, set_lr
 
 NAMES = pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
@@ -74,26 +73,3 @@ def test_a_factor_of_a_half_halves_the_step_of_its_gene_and_of_nothing_else(gene
             torch.testing.assert_close(other, 0.5 * step, rtol=1e-4, atol=1e-6)
         else:
             assert torch.equal(other, step)
-
-
-def fitted(name) -> list[torch.Tensor]:
-    """Parameters and state after a few steps, in the middle of which the state was saved and loaded."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
-    used = make_optimizer(name, net, 0.1, 0.9)
-    for _ in range(4):
-        used.zero_grad()
-        net(torch.randn(8, 5)).square().mean().backward()
-        set_lr(used, 0.1)
-        used.step()
-        used.load_state_dict(used.state_dict())
-    return [*net.parameters(), *(value for state in used.state.values() for value in state.values() if value is not None)]
-
-
-@NAMES
-def test_without_the_compilers_decorators_an_optimiser_takes_torchs_steps_bit_for_bit(name, monkeypatch):
-    found = fitted(name)
-    monkeypatch.setattr(optimizers, "_without_compiler", lambda kind: kind)
-    expected = fitted(name)
-    assert len(found) == len(expected) > 4
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
