@@ -111,6 +111,10 @@ class Score:
         return self.failure is None or self.failure.repeatable
 
 
+Scored = tuple[Candidate, Score, float]
+"""A candidate, its score and its seconds."""
+
+
 def failed(reason: str, failure: Failure = Failure.DIVERGED, image_passes: int = 0) -> Score:
     """The score of a candidate that failed for ``reason``."""
     nan, status = math.nan, " ".join(f"failed: {reason}".split())[:500]

@@ -1,4 +1,4 @@
-"""Several objectives, all minimised: the front of candidates that none beats in all, and which of it is chosen. No torch here.
+"""Several objectives, all minimised: the front of candidates that none beats in all, and its chosen member. No torch here.
 
 Source: Deb, Pratap, Agarwal, Meyarivan, A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, 2002.
 """
@@ -27,9 +27,9 @@ class Member(NamedTuple):
     """A member of a front."""
 
     record: Record
-    """Its candidate; of one that was scored again, the draw with the least loss."""
+    """Its candidate, or of several fresh draws the draw with the least loss."""
     point: Point
-    """Its value of every objective; means over fresh draws."""
+    """Its value of every objective, or the mean over fresh draws."""
 
 
 def point(record: Record, cfg: EvolveConfig) -> Point:
@@ -39,7 +39,7 @@ def point(record: Record, cfg: EvolveConfig) -> Point:
 
 
 def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
-    """The front of what was scored again, by its means, or else of the search; the least loss first."""
+    """The front of the candidates that were scored again, by their means, or else of the search. The least loss is first."""
     groups: dict[str, list[Record]] = {}
     for r in records:
         groups.setdefault(r.candidate.rescored, []).append(r)
@@ -53,11 +53,11 @@ def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
 
 def ranks(points: Sequence[Point]) -> list[int]:
     """1 for the front, 2 for the front of the others, and so on; 0 for NaN."""
-    import moocore  # of pymoo; it takes a moment
+    import moocore  # it takes a moment
 
-    finite = [i for i, p in enumerate(points) if not any(map(math.isnan, p))]
-    found = dict(zip(finite, moocore.pareto_rank([points[i] for i in finite]).tolist() if finite else [], strict=True))
-    return [found.get(i, -1) + 1 for i in range(len(points))]
+    measured = [i for i, p in enumerate(points) if not any(map(math.isnan, p))]
+    fronts = dict(zip(measured, moocore.pareto_rank([points[i] for i in measured]).tolist() if measured else [], strict=True))
+    return [fronts.get(i, -1) + 1 for i in range(len(points))]
 
 
 def crowding(points: Sequence[Point]) -> list[float]:
@@ -65,18 +65,18 @@ def crowding(points: Sequence[Point]) -> list[float]:
 
     The least and greatest of an objective have the number of objectives, the most that there can be, in place of infinity.
     """
-    found = np.zeros(len(points))
+    distances = np.zeros(len(points))
     for values in np.array(points).T:
         order = values.argsort(kind="stable")
-        found[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / (np.ptp(values) or 1.0)
-        found[order[[0, -1]]] = math.inf
-    return np.minimum(found, len(points[0])).tolist()
+        distances[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / (np.ptp(values) or 1.0)
+        distances[order[[0, -1]]] = math.inf
+    return np.minimum(distances, len(points[0])).tolist()
 
 
 def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
-    """Of the front of the search up to each generation, the part that it beats of all below twice the values of the start.
+    """The hypervolume of the search up to each generation; empty where the start failed.
 
-    Empty where the start failed.
+    It is the part of all points below twice the values of the start that some candidate beats.
     """
     import moocore
 
@@ -90,7 +90,7 @@ def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
 
 
 def chosen(points: Sequence[Point], prices: Sequence[Mapping[str, float]], cfg: EvolveConfig) -> int:
-    """Which member of a front `choose` names, by their points and prices; an ``InputError`` if there is none."""
+    """The member of a front, from 0, that `choose` names, by their points and prices; an ``InputError`` if there is none."""
     choice, n = cfg.choose, len(points)
     if isinstance(choice, int):
         if choice > n:

@@ -1,23 +1,21 @@
-"""Evolution: generations of candidates, each scored by a short training run; the best are scored again on fresh draws.
+"""Evolution: generations of candidates, each scored by a short training run. The best are scored again on fresh draws.
 
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from gee_core.config import EvolveConfig
-from gee_core.evolution.candidate import Candidate, Key, Record, Score, SearchState
+from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored, SearchState
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.front import point
-from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch, Search
+from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.seeding import derive_seed
 
-Results = Iterator[tuple[Candidate, Score, float]]
-ScoreAll = Callable[[list[Candidate]], Results]
-"""Scores candidates in any order; yields (candidate, score, seconds) as each is done."""
+ScoreAll = Callable[[list[Candidate]], Iterator[Scored]]
+"""Scores candidates in any order, and yields each when it is done."""
 
 Known = Mapping[Key, tuple[Score, float]]
 """Scores and seconds by ``Candidate.key``."""
@@ -85,8 +83,7 @@ def evolve(
         candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
         in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), None if search is None else search.state())
         if search is not None:
-            points = [(*point(r, cfg), r.score.excess) for r in in_order] if cfg.several else []
-            search.tell(points or ranked_values([r.fitness for r in in_order], [r.score.excess for r in in_order]))
+            search.tell([(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order])
     state = None if search is None else search.state()
     mean = None if state is None else space.genotype(state.means)
     if again := candidates_to_rescore(records, mean, cfg, seed):
@@ -94,18 +91,8 @@ def evolve(
     return records
 
 
-def ranked_values(values: Sequence[float], excess: Sequence[float]) -> list[float]:
-    """Fitness for ``Search.tell``: candidates outside of the budget rank after all others, by their ``excess``.
-
-    The values within the budget are not changed. NaN stays NaN.
-    """
-    within = [value for value, over in zip(values, excess, strict=True) if not over and not math.isnan(value)]
-    worst = max(within, default=-1.0)
-    return [worst + 1.0 + over if over else value for value, over in zip(values, excess, strict=True)]
-
-
-def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | None:
-    """What draws the candidates within ``space``; None for a variant that does not search."""
+def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> CmaEs | RandomSearch | None:
+    """The search that draws the candidates within ``space``, or None for a variant that does not search."""
     if not cfg.searches:
         return None
     population = cfg.population(len(space.genes))
@@ -116,7 +103,7 @@ def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search | N
     return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
 
 
-def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Results:
+def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Iterator[Scored]:
     yield from ((c, *known[c.key]) for c in candidates if c.key in known)
     if missing := [c for c in candidates if c.key not in known]:
         yield from score_all(missing)

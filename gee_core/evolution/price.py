@@ -1,14 +1,14 @@
-"""What a candidate's network costs: counted before it is trained, its energy measured after."""
+"""The price of a candidate's network: counted before it is trained, its energy measured after."""
 
 import math
-from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import torch
 
 from gee_core.config import EvolveConfig, NetworkConfig
 from gee_core.data.meta import Meta
 from gee_core.evaluation.energy import measure_energy
-from gee_core.evolution.candidate import Price
+from gee_core.evolution.candidate import Failure, Price, Score
 from gee_core.gene_file import stored_bytes
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import ImageShape, wired_network
@@ -17,7 +17,7 @@ from gee_core.training.recipe import Recipe
 
 
 def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
-    """The price of ``net`` before it is trained; its energy is that of the layers that multiply, mostly the stem."""
+    """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem."""
     image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
     if meta.events is not None:
         image = image.round().expand(net.T, *image.shape)
@@ -45,9 +45,10 @@ def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tu
     return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
 
 
-def outside(cfg: EvolveConfig, price: Mapping[str, float]) -> tuple[float, str]:
-    """How far a candidate of that ``price`` is outside of the budget, 0 if it is not, and the reason."""
-    if cfg.budget is None or not (over := cfg.budget.exceeded(price)):
-        return 0.0, "ok"
-    named = ", ".join(f"{name} = {price[name]:,.6g} of {getattr(cfg.budget, name):,}" for name in over)
-    return sum(over.values()), f"outside: {named}"
+def checked(score: Score, cfg: EvolveConfig, price: Price) -> Score:
+    """``score`` with its ``price``, and its failure where that is outside of the budget."""
+    values = asdict(price)
+    if cfg.budget is None or not (over := cfg.budget.exceeded(values)):
+        return replace(score, price=price)
+    named = ", ".join(f"{name} = {values[name]:,.6g} of {getattr(cfg.budget, name):,}" for name in over)
+    return replace(score, price=price, excess=sum(over.values()), status=f"outside: {named}", failure=Failure.BUDGET)

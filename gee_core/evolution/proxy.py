@@ -8,7 +8,7 @@ Shapes: T steps, B batch, K network outputs.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -23,7 +23,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.price import configured_price, counted, measured_energy, outside, passes_over
+from gee_core.evolution.price import checked, configured_price, counted, measured_energy, passes_over
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -40,14 +40,12 @@ from gee_core.training.resume import Resumable, begun
 AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images", "whiten"}
 """Settings that `evolve` and `train` have in common."""
 
-Tell = Callable[[float], None]
-"""Is told the part of a candidate's training that is done, from 0 to 1."""
 
-
-def score(task: ProxyTask, candidate: Candidate, tell: Tell = lambda part: None) -> Score:
+def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] = lambda part: None) -> Score:
     """Train ``candidate`` for E epochs and measure it on the hold-out. A failed run is a score too.
 
-    It resumes from the newest state in ``task.checkpoints``; without a state it is trained again, with the same result.
+    It resumes from the newest state in ``task.checkpoints``. Without a state it is trained again, with the same result.
+    ``tell`` is told the part of the training that is done, from 0 to 1.
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
@@ -77,7 +75,7 @@ def kind_of(error: Exception) -> Failure:
     return Failure.CODE
 
 
-def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell) -> Score:
+def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Callable[[float], None]) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
     if task.checkpoints is not None:
         compute = begun(compute, task.checkpoints)
@@ -85,14 +83,14 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
     meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)
     if evolve.equal == "operations" and network != task.network:
-        start, own = (configured_price(each, meta, 0.0).operations for each in (task.network, network))
-        epochs, n_images = passes_over(start / own * evolve.proxy_epochs * len(train), evolve.proxy_epochs, meta)
+        full, less = (configured_price(each, meta, 0.0).operations for each in (task.network, network))
+        epochs, n_images = passes_over(full / less * evolve.proxy_epochs * len(train), evolve.proxy_epochs, meta)
         evolve = evolve.model_copy(update={"proxy_epochs": epochs})
         train = _images(task.prepared, n_images, compute.device)[1]
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
     price = counted(net, meta, task.pj[0]) if evolve.counts else None
-    if price is not None and (found := outside(evolve, asdict(price)))[0]:
-        return replace(failed("", Failure.BUDGET), price=price, excess=found[0], status=found[1])
+    if price is not None and (before := checked(failed(""), evolve, price)).excess:
+        return before
     recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
     optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
@@ -112,8 +110,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Tell)
     result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
-        excess, status = outside(evolve, asdict(price))
-        result = replace(result, excess=excess, status=status, failure=Failure.BUDGET if excess else None)
+        result = checked(result, evolve, price)
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes), price=price)

@@ -1,6 +1,6 @@
 """The vector in which evolution searches for a genotype, and back.
 
-Its coordinates: log σ; of every other gene the part of its range, from 0 to 1, on its scale. So one step size suits all.
+Its coordinates are log σ, and of every other gene the part of its range, from 0 to 1, on its scale. So one step size suits all.
 """
 
 import math
@@ -38,8 +38,8 @@ class SearchSpace:
         known = self.start.as_dict()
         for name in self.genes:
             if name not in known and name != "sigma_X":
-                of = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
-                raise InputError(f"genes: {name!r} is none of {of}", "leave it out, or give the start a value of it")
+                owner = f"a network with {len(self.start.sigma_X)} encodings" if name.startswith("sigma") else "the start"
+                raise InputError(f"genes: {name!r} is none of {owner}", "leave it out, or give the start a value of it")
             if name in SETTINGS and not known[name] > 0:
                 least = f"genes: {name} is {known[name]:g}: a search on a logarithmic scale cannot start there"
                 raise InputError(least, f"set it to {GENES[name].low:g}, or leave {name} out of genes")
@@ -54,25 +54,25 @@ class SearchSpace:
         return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
 
     def genotype(self, vector: Sequence[float] | np.ndarray) -> Genotype:
-        """The genotype of a vector; coordinates outside the bounds, as rounding leaves them, are moved onto them."""
+        """The genotype of a vector. Coordinates outside the bounds, as rounding leaves them, are moved onto them."""
         coordinates = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
         sigmas = {gene: math.exp(value) for gene, value in coordinates.items() if gene.startswith("sigma")}
         others = {gene: self._value(gene, value) for gene, value in coordinates.items() if gene not in sigmas}
         shape = {gene: value for gene, value in others.items() if gene in Shape.model_fields}
         sigma_X = [sigmas.get(f"sigma_{layer}", sigmas.get("sigma_X", s)) for layer, s in enumerate(self.start.sigma_X)]
-        found = replace(
+        genotype = replace(
             self.start,
             sigma_O=sigmas.get("sigma_O", self.start.sigma_O),
             sigma_X=tuple(sigma_X),
             shape=Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
             settings=tuple((name, others.get(name, value)) for name, value in self.start.settings),
         )
-        return self._rewired(found) if set(STRUCTURE) & set(self.genes) else found
+        return self._rewired(genotype) if set(STRUCTURE) & set(self.genes) else genotype
 
     def _rewired(self, genotype: Genotype) -> Genotype:
-        """``genotype`` with its σ's at its structure, which stand for those of the start's."""
+        """``genotype`` with σ's for its structure: they have the factors to the analytic σ's that the start has."""
         assert self.network is not None
-        here, there = (configured_genotype(with_genes(self.network, dict(of.settings))) for of in (genotype, self.start))
+        here, there = (configured_genotype(with_genes(self.network, dict(g.settings))) for g in (genotype, self.start))
         sigma_X = zip(genotype.sigma_X, here.sigma_X, there.sigma_X, strict=True)
         sigma_O = genotype.sigma_O * (here.sigma_O / there.sigma_O)
         return replace(genotype, sigma_O=sigma_O, sigma_X=tuple(s * (a / b) for s, a, b in sigma_X))
@@ -95,8 +95,8 @@ class SearchSpace:
 
     def _value(self, name: str, coordinate: float) -> float:
         gene, low, high = self._range(name)
-        own = low + coordinate * (high - low)
-        value = math.exp(own) if gene.log else own
+        scaled = low + coordinate * (high - low)
+        value = math.exp(scaled) if gene.log else scaled
         if gene.integer:
             return max(1, round(value))
         return float(f"{value:.6g}") if name in SETTINGS else value  # a start comes back as it is written

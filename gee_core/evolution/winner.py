@@ -1,5 +1,6 @@
-"""Which candidate wins: the best of the search, or of those that are scored again on fresh draws."""
+"""The candidate that wins: the best of the search, or of the candidates that are scored again on fresh draws."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean
@@ -27,7 +28,7 @@ def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
 def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:
     """The best candidates of the search, its start, and the ``mean`` of its distribution, each on the same fresh seeds.
 
-    The best are the best of each generation, the last generation first, then the second best of each, and so on: F does not say
+    The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
     which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
     front, the best are the members that are most apart.
     """
@@ -42,29 +43,29 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
     if named and mean is not None:
         named.setdefault(mean, MEAN)
     seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]
-    pairs = [(genotype, what, draw) for genotype, what in named.items() for draw in range(cfg.rescore.draws)]
+    draws = itertools.product(named.items(), enumerate(seeds))
     return [
-        Candidate(cfg.n_generations, index, seeds[draw], genotype, rescored=what, draw=draw)
-        for index, (genotype, what, draw) in enumerate(pairs)
+        Candidate(cfg.n_generations, index, seed, genotype, rescored=name, draw=draw)
+        for index, ((genotype, name), (draw, seed)) in enumerate(draws)
     ]
 
 
 def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, list[float]]:
-    """F of what was scored again, by ``Candidate.rescored`` and draw; without those of which a draw failed."""
-    found: dict[str, list[float]] = {}
+    """F of every fresh draw, by ``Candidate.rescored``; without the candidates of which a draw failed."""
+    draws: dict[str, list[float]] = {}
     for record, value in zip(records, final_fitness(records, cfg), strict=True):
         if record.candidate.rescored:
-            found.setdefault(record.candidate.rescored, []).append(value)
-    return {what: values for what, values in found.items() if not any(map(math.isnan, values))}
+            draws.setdefault(record.candidate.rescored, []).append(value)
+    return {name: values for name, values in draws.items() if not any(map(math.isnan, values))}
 
 
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
-    """Of what was scored again, the best draw of what has the least mean F; else the candidate of the search with the least F.
+    """The best draw of the candidate with the lowest mean F over fresh draws, or else the best candidate of the search.
 
     Of several objectives: the member of the front that `choose` names.
 
-    Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. What
-    fails on one of them cannot win; if all do, the winner of the search stands.
+    Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. A
+    candidate that fails on a fresh draw cannot win. If all fail, the winner of the search stands.
 
     Args:
         records: all that ``evolve`` returned.
@@ -80,8 +81,7 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     if cfg.several and (members := front(records, cfg)):
         return members[chosen([m.point for m in members], [m.record.price() for m in members], cfg)].record
     fresh = fresh_fitness(records, cfg)
-    what = min(fresh, key=lambda name: fmean(fresh[name]), default="")
-    ranked = _from_best(records, cfg, what)
+    ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     return ranked[0]
@@ -91,20 +91,20 @@ def _most_apart(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
     """The front of the search, members without near neighbours first."""
     members = front(records, cfg)
     apart = crowding([member.point for member in members]) if members else []
-    return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda found: -found[0])]
+    return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda pair: -pair[0])]
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
-    """The records of the search by their place in their generation, of equal places those of the last generation first."""
+    """The records of the search by their place in their generation. Of equal places the last generation is first."""
     generations: dict[int, list[Record]] = {}
     for r in _from_best(records, cfg):
         generations.setdefault(r.candidate.generation, []).append(r)
     places = [(place, -generation, r) for generation, ranked in generations.items() for place, r in enumerate(ranked)]
-    return [r for *_, r in sorted(places, key=lambda found: found[:2])]
+    return [r for *_, r in sorted(places, key=lambda place: place[:2])]
 
 
 def _from_best(records: Sequence[Record], cfg: EvolveConfig, rescored: str = "") -> list[Record]:
-    """The records of the search, or of what was scored again as ``rescored``, best first; those without F are left out."""
+    """The records of the search, or of the fresh draws of ``rescored``, best first. Records without F are left out."""
     pairs = zip(final_fitness(records, cfg), records, strict=True)
-    found = [(F, r) for F, r in pairs if r.candidate.rescored == rescored and not math.isnan(F)]
-    return [r for _, r in sorted(found, key=lambda pair: pair[0])]
+    ranked = [(F, r) for F, r in pairs if r.candidate.rescored == rescored and not math.isnan(F)]
+    return [r for _, r in sorted(ranked, key=lambda pair: pair[0])]

@@ -9,7 +9,7 @@ import pytest
 
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Record, Score, failed
-from gee_core.evolution.loop import evolve, n_candidates, ranked_values
+from gee_core.evolution.loop import evolve, n_candidates
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution import made_up
@@ -57,14 +57,6 @@ def test_a_known_score_is_never_that_of_another_wiring():
     moved = [r for r in changed[5:] if r.candidate.genotype != asked[r.candidate.place].candidate.genotype]
     assert len(moved) == 15
     assert [repr(r.score) for r in moved] == [repr(scorer().measure(r.candidate)) for r in moved]
-
-
-def test_candidates_outside_of_the_budget_rank_after_all_others_by_their_excess_and_the_others_stay_as_they_are():
-    values, excess = [0.1 + 0.2, -1e-17, 1e9, math.nan, math.nan, -5.0], [0.0, 0.0, 0.0, 0.0, 0.5, 0.25]
-    told = ranked_values(values, excess)
-    assert repr(told[:4]) == repr(values[:4])
-    assert max(values[:3]) < told[5] < told[4]
-    assert ranked_values([math.nan, 3.0], [0.0, 2.0])[1] == 2.0
 
 
 def test_the_order_in_which_candidates_are_done_does_not_matter():

@@ -23,7 +23,7 @@ def run(es: CmaEs, n_generations: int, f=quadratic) -> list[np.ndarray]:
     for _ in range(n_generations):
         candidates = es.ask()
         asked.append(np.array(candidates))
-        es.tell([f(x) for x in candidates])
+        es.tell([(f(x), 0.0) for x in candidates])
     return asked
 
 
@@ -94,11 +94,11 @@ def test_a_search_of_one_gene_widens_to_its_bounds_and_finds_the_least(half_widt
     assert min(map(least, run(search(1, step=0.01, half_width=half_width), 40, least)[-1])) < 1e-8
 
 
-def asked_after(values: list[float]) -> np.ndarray:
-    """The second generation, after the first (of six) had this fitness."""
+def asked_after(values: list) -> np.ndarray:
+    """The second generation, after the first (of six) had this fitness, or (fitness, excess)."""
     es = search(population_size=6)
     es.ask()
-    es.tell(values)
+    es.tell([(value, 0.0) if isinstance(value, int | float) else value for value in values])
     return np.array(es.ask())
 
 
@@ -108,6 +108,12 @@ def test_a_failed_candidate_ranks_behind_all_others_wherever_it_stands():
     assert not np.array_equal(asked_after([2, math.nan, 1, 0, 5, 4]), asked_after([2, 3, 1, 0, 5, 4]))
 
 
+def test_candidates_outside_of_the_budget_rank_after_all_others_by_their_excess_and_before_failed_ones():
+    outside = [2, (-7, 0.5), 1, (math.nan, 0.25), math.nan, 4]
+    np.testing.assert_array_equal(asked_after(outside), asked_after([2, 8, 1, 7, 9, 4]))
+    np.testing.assert_array_equal(asked_after([(3, 2.0), *[math.nan] * 5]), asked_after([2, *[math.nan] * 5]))
+
+
 @pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("learned", [0, 3])
 def test_a_generation_of_failures_leaves_the_distribution_as_it_is_and_the_search_goes_on_from_there(n, learned):
@@ -115,11 +121,11 @@ def test_a_generation_of_failures_leaves_the_distribution_as_it_is_and_the_searc
     run(es, learned)
     asked, before = np.array(es.ask()), es.state()
     for _ in range(3):
-        es.tell([math.nan] * 8)
+        es.tell([(math.nan, 0.0)] * 8)
         again = np.array(es.ask())
         assert es.state() == before
         assert not np.isclose(again[1:], asked[1:]).any()
         assert np.allclose(again[0], asked[0]) == (learned == 0)  # the start has not been scored yet
-    es.tell([quadratic(x) for x in again])
+    es.tell([(quadratic(x), 0.0) for x in again])
     assert es.state() != before
     assert min(map(quadratic, run(es, 200)[-1])) < 1e-8
