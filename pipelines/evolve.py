@@ -52,7 +52,7 @@ class Evolved(NamedTuple):
     best: Record | None
     """The winner among them; None for a plain network."""
     genotype: GenotypeFile
-    metrics: dict
+    metrics: dict[str, Any]
     """The content of reports/evolve/metrics.json."""
     front: FrontFile | None = None
     """Of a search of several objectives."""
@@ -103,12 +103,12 @@ def run(
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
-        found = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
-    if not any(record.ok for record in found):
-        raise all_failed([record.score for record in found], params)
-    best = winner(found, params.evolve)
-    members = front_file(found, best, params) if params.evolve.several else None
-    return Evolved(found, best, genotype_file(params, best), metrics(found, best, params), members)
+        records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
+    if not any(record.ok for record in records):
+        raise all_failed([record.score for record in records], params)
+    best = winner(records, params.evolve)
+    members = front_file(records, best, params) if params.evolve.several else None
+    return Evolved(records, best, genotype_file(params, best), metrics(records, best, params), members)
 
 
 def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
@@ -167,7 +167,7 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
 
 def front_file(records: list[Record], best: Record, params: Params) -> FrontFile:
     """The front of a search of several objectives."""
-    cfg, found = params.evolve, front(records, params.evolve)
+    cfg, ranked = params.evolve, front(records, params.evolve)
     members = tuple(
         FrontMember(
             objectives=dict(zip(cfg.objectives, point, strict=True)),
@@ -175,24 +175,24 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
             proxy_accuracy=r.score.proxy_accuracy,
             genotype=genotype_file(params, r),
         )
-        for r, point in found
+        for r, point in ranked
     )
-    chosen = 1 + [r for r, _ in found].index(best)
+    chosen = 1 + [r for r, _ in ranked].index(best)
     return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members)
 
 
-def table(found: Evolved, params: Params) -> list[dict[str, object]]:
+def table(evolved: Evolved, params: Params) -> list[dict[str, object]]:
     """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
     rows: list[dict[str, object]] = []
-    for r, final in zip(found.records, final_fitness(found.records, params.evolve), strict=True):
-        first = {"winner": r is found.best, "fitness": r.fitness, "final_fitness": final}
+    for r, final in zip(evolved.records, final_fitness(evolved.records, params.evolve), strict=True):
+        first = {"winner": r is evolved.best, "fitness": r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
         state = r.search_state(params.searched_genes())
         rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | state)
     return rows
 
 
-def metrics(records: list[Record], best: Record, params: Params) -> dict:
+def metrics(records: list[Record], best: Record, params: Params) -> dict[str, Any]:
     """The content of reports/evolve/metrics.json."""
     search = [record for record in records if not record.candidate.rescored]
     finals, fresh = final_fitness(records, params.evolve), fresh_fitness(records, params.evolve)
@@ -273,22 +273,22 @@ def note_of_progress(records: list[Record], params: Params) -> str:
     last = records[-1].candidate
     if last.rescored:
         return "scoring again"
-    own = [record for record in records if record.candidate.generation == last.generation]
-    best = min((F for F in final_fitness(own, params.evolve) if not math.isnan(F)), default=math.nan)
+    at_work = [record for record in records if record.candidate.generation == last.generation]
+    best = min((F for F in final_fitness(at_work, params.evolve) if not math.isnan(F)), default=math.nan)
     passes = sum(record.score.image_passes for record in records)
     return f"generation {last.generation}, its best F {best:.3f}, {passes:,} image passes"
 
 
-def write_outputs(found: Evolved, params: Params) -> None:
+def write_outputs(evolved: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
-    rows = table(found, params)
-    write_json(GENOTYPE, found.genotype.model_dump())
-    if found.front is None:
+    rows = table(evolved, params)
+    write_json(GENOTYPE, evolved.genotype.model_dump())
+    if evolved.front is None:
         FRONT.unlink(missing_ok=True)
     else:
-        write_json(FRONT, found.front.model_dump())
+        write_json(FRONT, evolved.front.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(rows, COLUMNS))
-    write_json(OUT / "metrics.json", found.metrics)
+    write_json(OUT / "metrics.json", evolved.metrics)
 
 
 if __name__ == "__main__":

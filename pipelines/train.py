@@ -24,7 +24,7 @@ from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
-from gee_core.training.resume import Resumable, begun
+from gee_core.training.resume import Resumable, Rows, begun
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
@@ -48,9 +48,9 @@ class Trained(NamedTuple):
     """The result of a full training run."""
 
     net: SpikingNetwork
-    rows: list[dict]
+    rows: Rows
     """One per epoch."""
-    metrics: dict
+    metrics: dict[str, float]
     """The content of reports/train/metrics.json, without the encoding's errors."""
 
 
@@ -59,7 +59,7 @@ def run(
     genotype: GenotypeFile,
     data: Prepared,
     scratch: Path,
-    on_epoch: Callable[[dict], None] = lambda row: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
     on_encoded: Callable[[dict[str, float]], None] = lambda errors: None,
     on_step: Callable[[float], None] = lambda epochs: None,
     compute: Compute | None = None,
@@ -100,8 +100,8 @@ def run(
                 raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
             row, mid_epoch = asdict(record), None
             if not cfg.include_holdout:
-                found = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
-                row["val_accuracy"], row["val_loss"] = found
+                measured = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
+                row["val_accuracy"], row["val_loss"] = measured
             row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
             rows.append(row)
             states.keep(len(rows), rows)
@@ -117,10 +117,10 @@ def training_images(cfg: TrainConfig, data: Prepared) -> Images:
     return data.train if cfg.include_holdout else data.proxy_train()
 
 
-def _wired(params: Params, meta: Meta, found: GenotypeFile) -> SpikingNetwork:
-    seed = found.seed if params.train.wiring_seed == "candidate" else derive_seed(params.base.seed, "fresh") % 2**31
+def _wired(params: Params, meta: Meta, genotype: GenotypeFile) -> SpikingNetwork:
+    seed = genotype.seed if params.train.wiring_seed == "candidate" else derive_seed(params.base.seed, "fresh") % 2**31
     try:
-        return wired_network(params.network, meta, found.genotype, seed)
+        return wired_network(params.network, meta, genotype.genotype, seed)
     except ValueError as error:
         raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
 

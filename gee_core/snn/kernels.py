@@ -26,6 +26,9 @@ from gee_core.settings import CoreSettings
 
 log = logging.getLogger(__name__)
 
+Loop = Callable[..., Any]
+"""A function of tensors and of numbers that `run_loop` compiles."""
+
 WORTH_COMPILING = 2**22
 """Least number of elements for a compiled loop on a CPU; below it, loading the compiler costs more than it saves."""
 
@@ -141,7 +144,7 @@ def long_run(values: int) -> Iterator[None]:
         _long_runs.pop()
 
 
-def run_loop(loop: Callable, x: Tensor, *args: Any) -> Any:
+def run_loop(loop: Loop, x: Tensor, *args: Any) -> Any:
     """``loop(x, *args)``, compiled where that pays and is possible."""
     if compiles(x):
         try:
@@ -163,7 +166,7 @@ def run_loop(loop: Callable, x: Tensor, *args: Any) -> Any:
 
 
 def _form(args: Any) -> Any:
-    """What decides which compiled variant of a loop runs on ``args``."""
+    """The properties of ``args`` that decide which compiled variant of a loop runs."""
     if isinstance(args, Tensor):
         return args.shape, args.stride(), args.dtype, args.device, args.requires_grad
     if isinstance(args, tuple | list):
@@ -171,14 +174,14 @@ def _form(args: Any) -> Any:
     return args
 
 
-def _state(kind: str) -> tuple:
-    """What of torch's own state does so, on a device of this ``kind``."""
+def _state(kind: str) -> tuple[Any, ...]:
+    """The part of torch's own state that decides it too, on a device of this ``kind``."""
     autocast = torch.is_autocast_enabled(kind) and (torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
     return torch.is_grad_enabled(), autocast, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
 
 
 @contextmanager
-def _how_to_compile(x: Tensor, args: tuple) -> Iterator[None]:
+def _how_to_compile(x: Tensor, args: tuple[Any, ...]) -> Iterator[None]:
     """Context of a loop's first run on a form. Every use keeps two variables for the life of the process, and takes 0.2 ms."""
     from torch._dynamo import config as dynamo_config  # takes seconds
     from torch.fx.experimental import _config as fx_config
@@ -204,7 +207,10 @@ def _fix_channels(args: Any) -> None:
             torch._dynamo.mark_static(arg, 1)
 
 
-EAGER: dict[Callable, Callable] = {spikes_TN: eager_spikes_TN, current_gradient_TN: eager_current_gradient_TN}
+EAGER: dict[Loop, Loop] = {
+    spikes_TN: eager_spikes_TN,
+    current_gradient_TN: eager_current_gradient_TN,
+}
 """What runs in place of a loop that is not compiled."""
 
 _long_runs: list[bool] = []
@@ -214,7 +220,7 @@ _compiles: list[bool] = []
 """Whether this process compiles loops: what GEE_COMPILE says at the first use, and no longer once compiling has failed."""
 
 
-_known: set[tuple] = set()
+_known: set[tuple[Any, ...]] = set()
 """Compiled loops, each with a form of arguments on which it has run."""
 
 ON_GPU = {
@@ -228,7 +234,7 @@ from computing the earlier steps anew."""
 
 
 @functools.cache
-def _compiled(loop: Callable, on_gpu: bool) -> Callable:
+def _compiled(loop: Loop, on_gpu: bool) -> Loop:
     # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
     name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))

@@ -137,7 +137,7 @@ class LIF(neuron.LIFNode):
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and hard and type(function) is surrogate.PiecewiseQuadratic
 
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Any, ...]:
         """T, the neuron's constants, and the surrogate with its α."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset

@@ -5,13 +5,12 @@ They compute in float32, and sum over images in float64.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gee_core.snn.kernels import back_through_time, charge_and_fire, wide
+from gee_core.snn.kernels import Loop, back_through_time, charge_and_fire, wide
 
 
 def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif: Any) -> Tensor:
@@ -55,7 +54,7 @@ def batch_norm_spikes(
     return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
 
 
-def of_sum(x: Tensor, stream: Tensor, loop: Callable, T: int, *args: Any) -> tuple[Tensor, Any]:
+def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
     """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W); a stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
     y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)

@@ -7,7 +7,6 @@ and two backward, and saves only the convolution's output: backward recomputes t
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 class NormLIF(nn.Module):
     """Batch norm of ``channels`` channels, residual sum, LIF with the arguments ``lif``."""
 
-    def __init__(self, channels: int, lif: dict):
+    def __init__(self, channels: int, lif: dict[str, Any]):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
         self.lif = LIF(**lif)
@@ -87,7 +86,7 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
 
-def _run(loop: Callable, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
+def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
         return x, kernels.run_loop(loop, x, *args)
@@ -106,7 +105,7 @@ class NormLIFSteps(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         near: Tensor,
-        constants: tuple,
+        constants: tuple[Any, ...],
         synced: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any

@@ -82,14 +82,15 @@ def train_epoch(
         n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
         T = recipe.T_of(epoch)
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
-        own = (rank.number,) if rank.number else ()
-        draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *own), recipe.compute.device)  # dropout's
+        process = (rank.number,) if rank.number else ()
+        forward_seed = derive_seed(recipe.seed, "forward", epoch, step, *process)
+        draws = private_torch_rng(forward_seed, recipe.compute.device)  # dropout's
         counted = operations(bare(net), cfg.spike_penalty > 0)
-        with recipe.compute.autocast(), draws, with_steps(bare(net), T), counted as found:
+        with recipe.compute.autocast(), draws, with_steps(bare(net), T), counted as noted:
             o_TBK = _outputs(net, x, recipe.bits_of(epoch))
         of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
         loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
-        whole = loss + cfg.spike_penalty * mean_rate(found) if found else loss
+        whole = loss + cfg.spike_penalty * mean_rate(noted) if noted else loss
         optimizer.zero_grad(set_to_none=True)
         (whole * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()

@@ -3,6 +3,8 @@
 Shapes: A is (…, n, m), a stack of matrices.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ class Muon(torch.optim.Optimizer):
     stack, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
-    def __init__(self, groups: list[dict], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
+    def __init__(self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
         super().__init__([*groups, *adamw.param_groups], {"lr": 0.0})
         self._n_groups, self._adamw, self._momentum = len(groups), adamw, momentum
 

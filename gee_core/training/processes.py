@@ -45,13 +45,13 @@ def summed(x: Tensor, rank: Rank) -> Tensor:
 @contextmanager
 def norms_of_all(net: nn.Module, rank: Rank) -> Iterator[None]:
     """Context in which every ``nn.BatchNorm2d`` of ``net`` takes its statistics over the images of all processes."""
-    own = [module for module in net.modules() if type(module) is nn.BatchNorm2d] if rank.of > 1 else []
-    for module in own:
+    norms = [module for module in net.modules() if type(module) is nn.BatchNorm2d] if rank.of > 1 else []
+    for module in norms:
         module.__class__ = SyncedBatchNorm2d
     try:
         yield
     finally:
-        for module in own:
+        for module in norms:
             module.__class__ = nn.BatchNorm2d
 
 

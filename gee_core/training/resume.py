@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from gee_core.training.loop import MidEpochState
 from gee_core.training.processes import from_all
 
 log = logging.getLogger(__name__)
+
+Rows = list[dict[str, float]]
+"""One record per epoch."""
 
 NUMBER_FORMAT = "number_format"
 """File in a folder from which work is resumed: the number format in which the work began."""
@@ -53,7 +57,7 @@ class Resumable:
         self._n_steps, self._save_seconds = n_steps, save_seconds
         self._last, self._rank = time.monotonic(), rank
 
-    def keep(self, epochs: int, rows: list[dict], mid_epoch: MidEpochState | None = None) -> None:
+    def keep(self, epochs: int, rows: Rows, mid_epoch: MidEpochState | None = None) -> None:
         """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one."""
         if self._folder is None or self._rank.number:
             return
@@ -66,7 +70,7 @@ class Resumable:
         self._last = time.monotonic()
 
     def periodic_saver(
-        self, epochs: int, rows: list[dict], tell: Callable[[float], None] = lambda epochs: None
+        self, epochs: int, rows: Rows, tell: Callable[[float], None] = lambda epochs: None
     ) -> Callable[[MidEpochState], None]:
         """The ``on_step`` that saves a state every ``save_seconds``; ``tell`` gets the number of epochs done, such as 2.25."""
 
@@ -77,15 +81,14 @@ class Resumable:
 
         return on_step
 
-    def restore(self) -> tuple[int, list[dict], MidEpochState | None]:
+    def restore(self) -> tuple[int, Rows, MidEpochState | None]:
         """Load the newest state: epochs, rows, mid-epoch; InputError of another process count."""
-        found = None
+        newest = None
         if self._folder is not None and self._rank.number == 0:
-            found = newest_state(self._folder, self._series)
-        found = from_all(found, self._rank)[0]
-        if found is None:
+            newest = newest_state(self._folder, self._series)
+        if (state := from_all(newest, self._rank)[0]) is None:
             return 0, [], None
-        tensors, meta = found
+        tensors, meta = state
         if (processes := meta["processes"]) != self._rank.of:
             raise InputError(
                 f"{self._folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
@@ -99,10 +102,10 @@ class Resumable:
 
 
 def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All tensors that training changes, under the names ``net.…`` and ``optimizer.<parameter>.<what>``."""
+    """All tensors that training changes, under the names ``net.…`` and ``optimizer.<parameter>.<moment>``."""
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{what}": value for what, value in state.items()}
+        tensors |= {f"optimizer.{index}.{moment}": value for moment, value in state.items()}
     return tensors
 
 
@@ -112,17 +115,17 @@ def restore_training(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
-            _, index, what = name.split(".")
-            state.setdefault(int(index), {})[what] = tensor
+            _, index, moment = name.split(".")
+            state.setdefault(int(index), {})[moment] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     # Files hold tensors densely; the fused step walks memory, so moments need the layout of their parameters.
     for parameter, moments in optimizer.state.items():
-        for what, value in moments.items():
+        for name, value in moments.items():
             if value.shape == parameter.shape:
-                moments[what] = torch.empty_like(parameter).copy_(value)
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
-def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor], meta: dict) -> None:
+def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Save ``tensors`` and ``meta`` as the newest state, verify the files, then delete older states."""
     path = folder / f"{series}-{number:08}.safetensors"
     save_tensors(path, tensors, meta)
@@ -137,7 +140,7 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
             remove_state(old)
 
 
-def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict] | None:
+def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and meta of the newest undamaged state, or None; damaged states are deleted."""
     for path in reversed(_complete(folder, series)):
         try:

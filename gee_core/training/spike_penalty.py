@@ -22,10 +22,10 @@ Operations = list[tuple[Tensor, int]]
 @contextmanager
 def operations(net: nn.Module, wanted: bool) -> Iterator[Operations]:
     """Context in which the convolutions of ``net`` note their operations, if they are ``wanted``."""
-    found: Operations = []
+    noted: Operations = []
 
     def note(conv: nn.Conv2d, args: tuple[Tensor], y: Tensor) -> None:
-        found.append((wide(args[0]).mean(), y.numel() * conv.in_channels // conv.groups * math.prod(conv.kernel_size)))
+        noted.append((wide(args[0]).mean(), y.numel() * conv.in_channels // conv.groups * math.prod(conv.kernel_size)))
 
     with ExitStack() as hooks:
         if wanted:
@@ -34,10 +34,10 @@ def operations(net: nn.Module, wanted: bool) -> Iterator[Operations]:
             for module in net.modules():
                 if isinstance(module, nn.Conv2d) and module is not stem:
                     hooks.callback(module.register_forward_hook(note).remove)
-        yield found
+        yield noted
 
 
-def mean_rate(found: Operations) -> Tensor:
-    """R of what ``operations`` noted."""
-    total = sum(macs for _, macs in found)
-    return sum((rate * (macs / total) for rate, macs in found), start=found[0][0].new_zeros(()))
+def mean_rate(noted: Operations) -> Tensor:
+    """R of the runs that ``operations`` noted."""
+    total = sum(macs for _, macs in noted)
+    return sum((rate * (macs / total) for rate, macs in noted), start=noted[0][0].new_zeros(()))
