@@ -48,9 +48,9 @@ class Evolved(NamedTuple):
     """The result of an evolution."""
 
     records: list[Record]
-    """By generation and index, those scored again last; none for a plain network."""
+    """By generation and index, fresh draws last. A plain network has none."""
     best: Record | None
-    """The winner among them; None for a plain network."""
+    """The winner among them, or None for a plain network."""
     genotype: GenotypeFile
     metrics: dict[str, Any]
     """The content of reports/evolve/metrics.json."""
@@ -67,7 +67,7 @@ def run(
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
     ended: dict[Key, float] | None = None,
 ) -> Evolved:
-    """Evolve on the images in ``prepared`` and choose the winner; a plain network has nothing to evolve.
+    """Evolve on the images in ``prepared`` and choose the winner. A plain network has nothing to evolve.
 
     An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates.
     ``ended`` is filled, before ``on_record``, with the end of each candidate's scoring in seconds since 1970, by its `key`.
@@ -142,12 +142,12 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
 
 
 def n_candidates(params: Params) -> int:
-    """How many candidates the evolution of ``params`` has, at most; those that are scored again count as well."""
+    """How many candidates the evolution of ``params`` has, at most. Those that are scored again count as well."""
     return loop.n_candidates(params.evolve, search_space(params))
 
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
-    """The genotype.json of a candidate; ``record=None`` for a plain network, which has no genes."""
+    """The genotype.json of a candidate. ``record=None`` for a plain network, which has no genes."""
     network, evolve = params.network, params.evolve
     common: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
     common |= {"variant": evolve.variant, "genes": {} if record is None else record.candidate.genotype.as_dict()}

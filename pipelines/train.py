@@ -64,7 +64,7 @@ def run(
     on_step: Callable[[float], None] = lambda epochs: None,
     compute: Compute | None = None,
 ) -> Trained:
-    """Train in full; an interrupted training run is resumed from its states in ``scratch``.
+    """Train in full. An interrupted training run is resumed from its states in ``scratch``.
 
     ``on_encoded`` gets each layer's relative error if training starts at the weights of `train.init_from`, ``on_step`` after
     each step the number of epochs done, such as 2.25. ``compute`` says which of several processes this one is.

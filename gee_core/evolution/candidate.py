@@ -78,14 +78,14 @@ class Price:
     steps: int
     """T."""
     energy_uj: float
-    """Per image (Eq. 17); of a network that is not trained, that of what multiplies."""
+    """Per image (Eq. 17). Before the training, only layers that multiply are counted."""
     operations: float
     """Multiply-accumulates per image if every neuron fired at every step."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """The measurements of a trained candidate; NaN if it failed, with the reason in ``status``."""
+    """The measurements of a trained candidate, or NaN if it failed, with the reason in ``status``."""
 
     L_ce: float
     TSE: float
@@ -97,7 +97,7 @@ class Score:
     proxy_accuracy: float
     status: str = "ok"
     image_passes: int = 0
-    """Cost: number of training images seen, repetitions included; 0 if its worker died."""
+    """Cost: number of training images seen, repetitions included. 0 if its worker died."""
     price: Price | None = None
     """Where it matters."""
     excess: float = 0.0
@@ -142,11 +142,11 @@ class Record:
     candidate: Candidate
     score: Score
     decay: float
-    """λ(t) of its generation; of the last generation where it is scored again."""
+    """λ(t) of its generation, or of the last generation where it is scored again."""
     fitness: float
-    """F with that λ; NaN if it failed."""
+    """F with that λ, or NaN if it failed."""
     seconds: float
-    """Wall time of its scoring; 0 if it was not measured."""
+    """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
     """`evolve.proxy_epochs`."""
     state: SearchState | None = None
@@ -171,11 +171,11 @@ class Record:
         return losses | {"lambda": self.decay, "proxy_accuracy": s.proxy_accuracy} | cost
 
     def price(self) -> dict[str, float]:
-        """What its network costs, where that matters; NaN of a candidate that failed before it was counted."""
+        """The price of its network. NaN where the candidate failed before it was counted."""
         return {f.name: getattr(self.score.price, f.name, math.nan) for f in fields(Price)} | {"excess": self.score.excess}
 
     def search_state(self, genes: Sequence[str]) -> dict[str, float]:
-        """CMA-ES's distribution at its generation, by column; NaN if CMA-ES did not draw it."""
+        """CMA-ES's distribution at its generation, by column, or NaN if CMA-ES did not draw it."""
         names = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
         if (s := self.state) is None:
             return dict.fromkeys(names, math.nan)

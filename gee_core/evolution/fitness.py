@@ -1,4 +1,4 @@
-"""The fitness of a candidate and its two regularisers (Eq. 13-16). Tensors are arguments; this file does without torch.
+"""The fitness of a candidate and its two regularisers (Eq. 13-16). Tensors are arguments. This file does without torch.
 
 Shapes: T steps, B batch, K network outputs, G genes.
 """
@@ -43,7 +43,7 @@ def regulariser_decay(generation: int, tau_lambda: float) -> float:
 
 
 def fitness(score: Score, decay: float, cfg: EvolveConfig) -> float:
-    """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16; NaN if the candidate failed.
+    """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16, or NaN if the candidate failed.
 
     A variant without a regulariser has its weight at 0.
     """

@@ -33,7 +33,7 @@ class Member(NamedTuple):
 
 
 def point(record: Record, cfg: EvolveConfig) -> Point:
-    """The objectives of a candidate; NaN where it failed."""
+    """The objectives of a candidate, or NaN where it failed."""
     values = asdict(record.score) | record.price()
     return tuple(float(values[MEASURED_AS.get(name, name)]) for name in cfg.objectives)
 
@@ -52,7 +52,7 @@ def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
 
 
 def ranks(points: Sequence[Point]) -> list[int]:
-    """1 for the front, 2 for the front of the others, and so on; 0 for NaN."""
+    """1 for the front, 2 for the front of the others, and so on, or 0 for NaN."""
     import moocore  # it takes a moment
 
     measured = [i for i, p in enumerate(points) if not any(map(math.isnan, p))]
@@ -74,7 +74,7 @@ def crowding(points: Sequence[Point]) -> list[float]:
 
 
 def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
-    """The hypervolume of the search up to each generation; empty where the start failed.
+    """The hypervolume of the search up to each generation. It is empty where the start failed.
 
     It is the part of all points below twice the values of the start that some candidate beats.
     """
@@ -90,7 +90,7 @@ def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
 
 
 def chosen(points: Sequence[Point], prices: Sequence[Mapping[str, float]], cfg: EvolveConfig) -> int:
-    """The member of a front, from 0, that `choose` names, by their points and prices; an ``InputError`` if there is none."""
+    """The member of a front, from 0, that `choose` names, by their points and prices. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(points)
     if isinstance(choice, int):
         if choice > n:

@@ -52,7 +52,7 @@ def evolve(
         known: scores and seconds, by ``Candidate.key``, that an interrupted run of the same configuration measured. They
             are not measured again, and the result is that of an uninterrupted run.
         on_record: called for every record as soon as its candidate is scored, known ones first.
-        on_generation: called with a generation's records, by index, once it is complete; also with those scored again.
+        on_generation: called with a generation's records, by index, once it is complete, and with the fresh draws.
 
     Returns:
         The records, of every candidate one.

@@ -40,7 +40,7 @@ def passes_over(passes: float, epochs: int, meta: Meta) -> tuple[int, int]:
 
 
 def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:
-    """Energy per image in µJ (Eq. 17) of a trained candidate, on 256 hold-out images; ``pj`` are E_MAC and E_AC."""
+    """Energy per image in µJ (Eq. 17) of a trained candidate, on 256 hold-out images. ``pj`` are E_MAC and E_AC."""
     images, _ = next(holdout.batches(256))
     return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
 

@@ -49,7 +49,7 @@ def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] =
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
-        Exception: of another kind, as of a bug in the network's code; it has a note that names the candidate.
+        Exception: of another kind, as of a bug in the network's code. It has a note that names the candidate.
     """
     passes: list[int] = []
     try:

@@ -18,7 +18,7 @@ class ProxyTask:
     network: NetworkConfig
     evolve: EvolveConfig
     checkpoints: Path | None = None
-    """Folder for every candidate's trained network and the states of its training run; None saves nothing."""
+    """Folder for every candidate's trained network and the states of its training run. With None nothing is saved."""
     save_seconds: float = SAVE_SECONDS
     """Least number of seconds between two states within an epoch."""
     pj: tuple[float, float] = (4.6, 0.9)
@@ -31,7 +31,7 @@ def checkpoint_name(candidate: Candidate) -> str:
 
 
 def series(generation: int, index: int | str, wiring: str) -> str:
-    """The name of a candidate's states within a long training; no other wiring has it."""
+    """The name of a candidate's states within a long training. No other wiring has it."""
     return f"gen{generation}-cand{index}-{wiring}-step"
 
 

@@ -30,7 +30,7 @@ class RandomSearch:
         start: the first candidate of the first generation, (n,).
         bounds: of the draws.
         population_size: candidates per generation.
-        seed: of all draws; NumPy's global generator is not used.
+        seed: of all draws. NumPy's global generator is not used.
     """
 
     def __init__(self, start: np.ndarray, bounds: Bounds, population_size: int, seed: int):
@@ -48,14 +48,14 @@ class RandomSearch:
         """Learn the values of the candidates last asked for, in their order: here nothing is learned."""
 
     def state(self) -> SearchState | None:
-        """The distribution after what was told last, from which ``ask`` draws; None where no distribution moves."""
+        """The distribution after what was told last, from which ``ask`` draws, or None where no distribution moves."""
         return None
 
 
 class Nsga2(RandomSearch):
     """NSGA-II with ``pymoo``'s own operators. Its first generation is that of random search.
 
-    The arguments are those of ``RandomSearch``; ``n_objectives`` is the number of objectives that ``tell`` is told.
+    The arguments are those of ``RandomSearch``. ``n_objectives`` is the number of objectives that ``tell`` is told.
     """
 
     def __init__(self, start: np.ndarray, n_objectives: int, bounds: Bounds, population_size: int, seed: int):
@@ -92,7 +92,7 @@ class CmaEs:
         step: initial standard deviation in every direction, which ``cma`` keeps at a third of the range or less where n > 1.
         bounds: of the draws.
         population_size: candidates per generation.
-        seed: of all draws; NumPy's global generator is not used.
+        seed: of all draws. NumPy's global generator is not used.
     """
 
     def __init__(self, start: np.ndarray, step: float, bounds: Bounds, population_size: int, seed: int):

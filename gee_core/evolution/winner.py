@@ -17,7 +17,7 @@ START, MEAN = "0-0", "mean"
 
 
 def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
-    """F of every record at the last generation's λ; NaN if it failed or is outside of the budget.
+    """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
     first generation would win by their larger reward alone.
@@ -51,7 +51,7 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
 
 
 def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, list[float]]:
-    """F of every fresh draw, by ``Candidate.rescored``; without the candidates of which a draw failed."""
+    """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out."""
     draws: dict[str, list[float]] = {}
     for record, value in zip(records, final_fitness(records, cfg), strict=True):
         if record.candidate.rescored:

@@ -20,11 +20,11 @@ SHOWN = 3
 def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     """The convolutions of ``net`` that can be encoded, in order of first execution on ``example``.
 
-    These are the ungrouped 2-d convolutions with a kernel larger than 1x1; ``left_out`` says what becomes of the others. The
+    These are the ungrouped 2-d convolutions with a kernel larger than 1x1. ``left_out`` says what becomes of the others. The
     first is the stem, which keeps its weight. A copy of ``net`` runs, its hooks included.
 
     Args:
-        net: any network; it is not changed.
+        net: any network. It is not changed.
         example: an input that ``net`` accepts. Its values do not matter.
 
     Returns:
@@ -49,7 +49,7 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
     ``transposed`` and ``never executed`` (on ``example``).
 
     Args:
-        net: any network; it is not changed.
+        net: any network. It is not changed.
         example: an input that ``net`` accepts. Its values do not matter.
 
     Returns:
@@ -92,7 +92,7 @@ def _explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]
 
 
 def _reason(conv: _ConvNd) -> str:
-    """Why ``conv`` cannot be encoded; empty if it can."""
+    """Why ``conv`` cannot be encoded, or an empty text."""
     if conv.transposed:
         return "transposed"
     if not isinstance(conv, nn.Conv2d):
@@ -112,7 +112,7 @@ def summary(left_out: dict[str, str]) -> str:
 
 
 def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, str]) -> None:
-    """Raise ValueError where ``convs`` of ``net`` cannot be encoded; ``others`` are those that were left out, and why."""
+    """Raise ValueError where ``convs`` of ``net`` cannot be encoded. ``others`` are those that were left out, and why."""
     names = {module: name for name, module in net.named_modules()}
     owners: dict[int, list[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
@@ -153,7 +153,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
 
 
 def genes_within(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
-    """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters; else ValueError."""
+    """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters, else ValueError."""
     total, kept, per_gene = _sizes(net, chain)
     most = int((math.sqrt(per_gene**2 + 4 * max(0.0, ratio * total - kept)) - per_gene) / 2)  # g² + g·K·Σ C_l ≤ what is left
     if most < 1:

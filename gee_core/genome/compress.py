@@ -15,9 +15,9 @@ alternating least squares: with its neighbours fixed, the best X_l solves a line
 Paper: O is fitted too. Here: O is drawn once, orthogonal, because an invertible O adds nothing that X cannot hold:
 Y_l = X_l·A_l with A_l·A_{l-1}ᵀ = O turns every X_l·O·X_{l-1}ᵀ into Y_l·Y_{l-1}ᵀ, at all p with the same A_l. So Y is fitted,
 and X_l = Y_l·(Oᵀ)^l is exact for any orthogonal O. A limit: the A_l of an O that is far from orthogonal grow with l, so over
-a long chain (a ResNet's) Y can be too ill-conditioned for float32; the least-squares genes are used there.
+a long chain (a ResNet's) Y can be too ill-conditioned for float32. The least-squares genes are used there.
 
-Shapes: K kernel positions (k*k), C or J out-channels, I in-channels, G genes; all in float64 until the end.
+Shapes: K kernel positions (k*k), C or J out-channels, I in-channels, G genes. All in float64 until the end.
 """
 
 import math
@@ -56,7 +56,7 @@ def compress(
     """An encoded copy of ``net`` whose genes approximate the weights that ``net`` has.
 
     Args:
-        net: any trained network; it is not changed.
+        net: any trained network. It is not changed.
         n_genes: g.
         example: an input of ``net``, to find the chain of convolutions, as for ``encode``.
         convs: the chain itself, instead of ``example``. Its first convolution, the stem, keeps its weight.
@@ -128,7 +128,7 @@ def _spaces(W: list[Tensor], n_genes: int) -> list[Tensor]:
 
 
 def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, anchor: int) -> list[Tensor]:
-    """Y with Y_anchor the basis of its space; towards both ends every Y_l is fitted to its neighbour and the weight between."""
+    """Y with Y_anchor the basis of its space. Towards both ends every Y_l is fitted to its neighbour and the weight between."""
     Y = [R @ torch.eye(R.shape[2], n_genes, dtype=R.dtype, device=R.device) for R in spaces]
     for l in range(anchor + 1, len(Y)):
         Y[l] = spaces[l] @ _completed(spaces[l].mT @ W[l - 1], Y[l - 1].mT, cutoff)
@@ -138,7 +138,7 @@ def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, a
 
 
 def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
-    """B (K, R, G) of least squares, B·A = target; G - C open directions get the mean singular value, where B is weakest."""
+    """B (K, R, G) of least squares, B·A = target. G - C open directions get the mean singular value, where B is weakest."""
     B = target @ torch.linalg.pinv(A_KGC, rtol=cutoff)
     (G, C), R = A_KGC.shape[1:], B.shape[1]
     n_open = min(G - C, R)

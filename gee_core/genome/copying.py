@@ -19,7 +19,7 @@ def check_module(net: object) -> None:
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A deep copy of ``net``; InputError where torch cannot copy it, such as neurons that hold the graph of their last run."""
+    """A deep copy of ``net``. InputError where torch cannot copy it, such as neurons that hold the graph of their last run."""
     check_module(net)
     for module in net.modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):  # its copy would reduce the gradients of other parameters

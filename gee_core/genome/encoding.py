@@ -55,7 +55,7 @@ class GeneticWeight(nn.Module):
         return W if self.channels_last else W.contiguous()
 
     def right_inverse(self, W: Tensor) -> Tensor:
-        """Zeros (K, J, G) in place of X_l, which no weight determines; TypeError later, when somebody assigns a weight."""
+        """Zeros (K, J, G) in place of X_l, which no weight determines. A TypeError later, when a weight is assigned."""
         if self.registered:
             raise TypeError(
                 "the weight of an encoded convolution is computed from its genes: change those, or decode the network"
@@ -139,7 +139,7 @@ def encoding(conv: nn.Conv2d) -> nn.Parameter:
 
 
 def genome_of(net: nn.Module) -> Genome | None:
-    """The genes of an encoded network; None for a plain one."""
+    """The genes of an encoded network, or None for a plain one."""
     genome = net._modules.get("genome")
     return genome if isinstance(genome, Genome) else None
 
@@ -162,10 +162,10 @@ def encode(
     """A copy of ``net`` in which genes take the place of the weights of a chain of convolutions.
 
     The first convolution of the chain, the stem, keeps its weight: only its output neurons are encoded. The genes start at
-    the analytic wiring, under which every decoded weight has He's variance; the weights they replace play no part.
+    the analytic wiring, under which every decoded weight has He's variance. The weights they replace play no part.
 
     Args:
-        net: any network; it is not changed.
+        net: any network. It is not changed.
         n_genes: g. A warning says from which g on the copy is larger than ``net``.
         ratio: in place of ``n_genes``, the part of the parameters of ``net`` that the copy may have, such as 0.4; g is the
             greatest that keeps within it.
@@ -210,7 +210,7 @@ def encode(
 def encoded_copy(
     net: nn.Module, n_genes: int, example: Tensor | None, convs: Sequence[nn.Conv2d] | None
 ) -> tuple[nn.Module, Genome, list[nn.Conv2d]]:
-    """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``); arguments as for ``encode``."""
+    """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``). Arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     n_genes = whole_number("n_genes", n_genes)
@@ -244,10 +244,10 @@ def decode(net: nn.Module) -> nn.Module:
     A network without genes is copied as it is.
 
     Args:
-        net: the network; it is not changed.
+        net: the network. It is not changed.
 
     Returns:
-        The copy; its outputs are those of ``net``.
+        The copy. Its outputs are those of ``net``.
 
     Raises:
         InputError: the network cannot be copied; another parameter of an encoded convolution has a parametrization too; or it

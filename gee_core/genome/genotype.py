@@ -76,7 +76,7 @@ def configured_genotype(network: NetworkConfig) -> Genotype:
 
 
 def analytic_genotype(channels: Sequence[int], n_genes: int, kernel_positions: int = 9) -> Genotype:
-    """The σ's under which every decoded weight has the variance of He's initialisation; its shape is neutral.
+    """The σ's under which every decoded weight has the variance of He's initialisation. Its shape is neutral.
 
     For each encoded layer l: g²·σ_l²·σ_O²·σ_{l-1}²·0.774³ = 2 / (k²·C_{l-1}). These are L equations in the L + 2
     logarithms. Of their solutions, this is the one nearest to all σ equal, so that no matrix is scaled at another's expense.

@@ -2,7 +2,7 @@
 
     x ≈ codes · scale,    codes = round(x / scale) in -(2^(b-1) - 1) … 2^(b-1) - 1
 
-The encoding is symmetric, so that 0 stays 0; the scale is the smallest that clips nothing.
+The encoding is symmetric, so that 0 stays 0. The scale is the smallest that clips nothing.
 """
 
 import torch
@@ -32,14 +32,14 @@ def straight_through(x: Tensor, bits: int, dim: int) -> Tensor:
 
 
 def quantised_call(net: nn.Module, bits: int, x: Tensor) -> Tensor:
-    """The output of ``net`` on ``x`` with every matrix rounded to ``bits``, straight through; ``net`` keeps its numbers."""
+    """The output of ``net`` on ``x`` with every matrix rounded to ``bits``, straight through. ``net`` keeps its numbers."""
     matrices = {name: (p, dim) for name, p in net.named_parameters() if (dim := scaled_dim(name, p)) is not None}
     rounded = {name: straight_through(p, bits, dim) for name, (p, dim) in matrices.items()}
     return functional_call(net, rounded, (x,))
 
 
 def scaled_dim(name: str, x: Tensor) -> int | None:
-    """The dimension along which a tensor of a state dict has one scale per slice: a gene, or an output; None for vectors."""
+    """The dimension along which a tensor of a state dict has one scale per slice: a gene, or an output, or None for vectors."""
     if name.endswith(("parametrizations.weight.original", "genome.O", "genome.X_0")):
         return -1
     return 0 if name.endswith("weight") and x.ndim > 1 else None

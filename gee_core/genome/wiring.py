@@ -15,7 +15,7 @@ from gee_core.genome.genotype import TRUNCATION, Genotype
 
 
 def truncated_normal_(tensor: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place; the standard deviation of the draws is 0.88·σ."""
+    """Fill ``tensor`` with TN(0, σ²) on [-2σ, 2σ] (Eq. 9), in place. The standard deviation of the draws is 0.88·σ."""
     bound = TRUNCATION * sigma
     return torch.nn.init.trunc_normal_(tensor, 0.0, sigma, -bound, bound, generator=generator)
 

@@ -30,7 +30,7 @@ Loop = Callable[..., Any]
 """A function of tensors and of numbers that `run_loop` compiles."""
 
 WORTH_COMPILING = 2**22
-"""Least number of elements for a compiled loop on a CPU; below it, loading the compiler costs more than it saves."""
+"""Least number of elements for a compiled loop on a CPU. Below it, loading the compiler costs more than it saves."""
 
 IN_LONG_RUNS = 2**16
 """The same in ``long_run``, where the compiler is loaded anyway."""
@@ -39,7 +39,7 @@ LONG_RUN = 2**35
 """Least number of values in the largest layer, over all images of a run, for ``long_run``."""
 
 is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-"""Whether torch is exporting what runs; torch 2.6 knows only whether it is exporting or compiling it."""
+"""Whether torch is exporting. Torch 2.6 knows only whether it is exporting or compiling it."""
 
 MAX_FORMS = 256
 """At most this many variants of one loop are compiled in a process."""
@@ -91,7 +91,7 @@ def _membrane_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -
 
 
 def charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:
-    """The membrane h_t at every step, before it fires; it is at rest before the first step."""
+    """The membrane h_t at every step, before it fires. It is at rest before the first step."""
     membrane, v = [], None
     for x_t in currents:
         if v is None:  # at rest

@@ -26,12 +26,12 @@ RANGES = {"v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6), "surrogate_alpha":
 
 
 def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type; membrane in float32, at rest before the first step."""
+    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type. Membrane in float32, at rest before the first step."""
     return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
 
 
 class LIFSteps(torch.autograd.Function):
-    """``lif_steps`` with the triangular surrogate; saves only its input and recomputes the membrane in backward."""
+    """``lif_steps`` with the triangular surrogate. Saves only its input and recomputes the membrane in backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
@@ -76,14 +76,14 @@ class LIF(neuron.LIFNode):
 
     Every call starts with the membrane at rest and keeps no state, so nothing has to be reset between batches.
     With the hard reset to 0, detached, and the triangular surrogate (the defaults) it runs ``LIFSteps``, which equals
-    SpikingJelly spike for spike and in its gradient; any other setting runs SpikingJelly's own multi-step path.
+    SpikingJelly spike for spike and in its gradient. Any other setting runs SpikingJelly's own multi-step path.
 
     Args:
         T: number of time steps.
         tau: membrane time constant τ, in steps, > 1.
         decay_input: whether the input current is divided by τ, as the leak is.
         v_threshold: firing threshold V_th.
-        v_reset: membrane after a spike; ``None`` subtracts V_th instead (soft reset).
+        v_reset: membrane after a spike. ``None`` subtracts V_th instead (soft reset).
         detach_reset: no gradient through the reset.
         surrogate_name: one of ``SURROGATES``.
         surrogate_alpha: α, the slope of the surrogate.
@@ -144,7 +144,7 @@ class LIF(neuron.LIFNode):
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, ...) of currents ``x`` (T*B, ...); in step mode ``s``, those of the next step, (B, ...)."""
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...). In step mode ``s``, those of the next step, (B, ...)."""
         if self.step_mode == "s":
             spikes: Tensor = self.single_step_forward(x)
             return spikes

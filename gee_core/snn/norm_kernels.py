@@ -1,4 +1,4 @@
-"""Batch norm and the loops over time of the LIF neurons after it, two passes over memory in each direction; see ``kernels``.
+"""Batch norm and the loops over time of the LIF neurons after it, two passes over memory in each direction. See ``kernels``.
 
 Shapes: T steps, B batch, C channels, H W space, channels-last in memory, which the loops view as (T, B, S, C) with S = H*W.
 They compute in float32, and sum over images in float64.
@@ -55,7 +55,7 @@ def batch_norm_spikes(
 
 
 def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
-    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W); a stream (B, C, H, W) is the same at every step."""
+    """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
     y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)
     return y, loop(y, *args)
@@ -88,7 +88,7 @@ def gradient_through_norm(
     grad_x: Tensor | None,
     rows: int,
 ) -> Tensor:
-    """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), of `normed_gradient`; ``grad_x`` reaches x apart."""
+    """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), of `normed_gradient`. ``grad_x`` reaches x apart."""
     weight, _, mean, var = norm
     inv_std = (var + eps).rsqrt()
     normed = (wide(_split(x, rows)) - mean) * inv_std

@@ -81,7 +81,7 @@ class NormLIF(nn.Module):
 
 
 def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
-    """``branch + stream`` (T*B, C, H, W); a stream (B, C, H, W) is the same at every step."""
+    """``branch + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     repeats = branch.shape[0] // stream.shape[0]  # len(stream) would fix the size of an exported batch
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
@@ -94,7 +94,7 @@ def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: An
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate; saves its inputs, or their sum if there is a stream."""
+    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate. Saves its inputs, or their sum if there is a stream."""
 
     @staticmethod
     def forward(

@@ -35,7 +35,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_batch_norms(net: nn.Module) -> None:
-    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place; InputError for one of another class."""
+    """Turn every ``nn.BatchNorm2d`` of ``net`` into a ``SyncedBatchNorm2d``, in place. InputError for one of another class."""
     for name, module in net.named_modules():
         known = type(module) is nn.BatchNorm2d or isinstance(module, SyncedBatchNorm2d | nn.SyncBatchNorm)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not known:
@@ -58,7 +58,7 @@ def update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tenso
 
 
 class SumOfAll(torch.autograd.Function):
-    """A tensor added up over all processes; its gradient is added up as well, since every process's loss depends on it."""
+    """A tensor added up over all processes. Its gradient is added up as well, since every process's loss depends on it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

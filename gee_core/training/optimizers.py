@@ -16,7 +16,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser ``name`` of all parameters of ``net``, in which matrices and kernels (X, O, weights) decay alone.
 
-    ``muon`` is for X, O and the kernels but the stem's, with AdamW for the rest; ``lr_X`` and ``lr_O`` are factors on the rate.
+    ``muon`` is for X, O and the kernels but the stem's, with AdamW for the rest. ``lr_X`` and ``lr_O`` are factors on the rate.
     """
     X, O = _genes(net)
     genes = {id(p) for p in [*X, *O]}
@@ -54,5 +54,5 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _genes(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """[X_0 … X_L] and [O] of every genome in ``net``; empty in a plain network."""
+    """[X_0 … X_L] and [O] of every genome in ``net``. A plain network has none."""
     return [X for genome in genomes(net) for X in genome.encodings()], [genome.O for genome in genomes(net)]

@@ -17,7 +17,7 @@ from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
     """``net`` as ``train_epoch`` takes it: itself, or one that averages all gradients and starts at the first's parameters.
 
-    With ``sync_batch_norm``, batch norms see the batch of all processes; InputError for one that is no ``nn.BatchNorm2d``.
+    With ``sync_batch_norm``, batch norms see the batch of all processes. InputError for one that is no ``nn.BatchNorm2d``.
     """
     if sync_batch_norm:
         sync_batch_norms(net)

@@ -49,11 +49,11 @@ class Recipe:
         return BITS[quantise.format] if quantise and epoch >= self.cfg.epochs - quantise.epochs else None
 
     def size_of(self, epoch: int) -> int | None:
-        """Side in pixels of the images in ``epoch`` (from 0); None keeps it."""
+        """Side in pixels of the images in ``epoch`` (from 0). None keeps their size."""
         return self._part(self.cfg.sizes or (), epoch)
 
     def T_of(self, epoch: int) -> int | None:
-        """Time steps in ``epoch`` (from 0); None keeps the network's."""
+        """Time steps in ``epoch`` (from 0). None keeps the network's number."""
         return self._part(self.cfg.T_schedule or (), epoch)
 
     def _part(self, values: Sequence[int], epoch: int) -> int | None:
@@ -63,7 +63,7 @@ class Recipe:
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Steps of an epoch; a last, smaller batch is used if it is at least half full, else its images are left out."""
+    """Steps of an epoch. A last, smaller batch is used if it is at least half full, else its images are left out."""
     return max(1, (n_images + batch_size // 2) // batch_size)
 
 

@@ -1,6 +1,6 @@
 """Training runs that can be stopped at any moment: saves their states in a folder and restores the newest one.
 
-States are files, in series of increasing numbers; each is verified before older ones are deleted. The two newest are kept, so
+States are files, in series of increasing numbers. Each is verified before older ones are deleted. The two newest are kept, so
 that the older one can be resumed from if a power loss or the disk damages the newer one.
 """
 
@@ -33,7 +33,7 @@ NUMBER_FORMAT = "number_format"
 
 
 def begun(compute: Compute, folder: Path) -> Compute:
-    """``compute`` in the number format in which the work in ``folder`` began; it begins in its own."""
+    """``compute`` in the number format in which the work in ``folder`` began. It begins in its own."""
     note = folder / NUMBER_FORMAT
     if not note.is_file():
         write_atomically(note, compute.number_format)
@@ -72,7 +72,7 @@ class Resumable:
     def periodic_saver(
         self, epochs: int, rows: Rows, tell: Callable[[float], None] = lambda epochs: None
     ) -> Callable[[MidEpochState], None]:
-        """The ``on_step`` that saves a state every ``save_seconds``; ``tell`` gets the number of epochs done, such as 2.25."""
+        """The ``on_step`` that saves a state every ``save_seconds``. ``tell`` gets the number of epochs done, such as 2.25."""
 
         def on_step(mid_epoch: MidEpochState) -> None:
             tell(epochs + mid_epoch.step / self._n_steps)
@@ -82,7 +82,7 @@ class Resumable:
         return on_step
 
     def restore(self) -> tuple[int, Rows, MidEpochState | None]:
-        """Load the newest state: epochs, rows, mid-epoch; InputError of another process count."""
+        """Load the newest state: epochs, rows, mid-epoch. InputError of another process count."""
         newest = None
         if self._folder is not None and self._rank.number == 0:
             newest = newest_state(self._folder, self._series)
@@ -141,7 +141,7 @@ def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor
 
 
 def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and meta of the newest undamaged state, or None; damaged states are deleted."""
+    """Tensors and meta of the newest undamaged state, or None. Damaged states are deleted."""
     for path in reversed(_complete(folder, series)):
         try:
             return load_tensors(path)

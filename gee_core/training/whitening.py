@@ -27,7 +27,7 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
     """Give the stem of ``net``, in place, filters that whiten patches of ``images``, and train it no more.
 
     For each principal direction v of the patches, with the variance λ, there are two filters, v / √(λ + ε) and its negative,
-    since a neuron fires at large currents alone. With too few filters, the directions of least variance are left out; filters
+    since a neuron fires at large currents alone. With too few filters, the directions of least variance are left out. Filters
     without a direction keep their weights. The patches are those of ``IMAGES`` whole images, drawn with ``seed``.
 
     Raises:

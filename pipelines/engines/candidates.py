@@ -18,7 +18,6 @@ from pipelines.inputs.own_network import network_digest, register_own_network
 from pipelines.runtime.settings import Settings
 from pipelines.runtime.worker_process import Tell
 
-
 OnPart = Callable[[Candidate, float], None]
 """Is told a running candidate and the part of its training that is done, from 0 to 1."""
 
