@@ -1,12 +1,9 @@
 """The formulas of Eq. 13-16 against loops, and their laws."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gee_core.evolution.candidate import failed
 from gee_core.evolution.fitness import fitness, regulariser_decay, spatial_entropy, temporal_difference
@@ -25,20 +22,7 @@ def test_the_temporal_difference_equals_eq_13_written_as_loops(shape):
         for t in range(1, T):
             total += sum((o_TBK[t, b, k].item() - o_TBK[t - 1, b, k].item()) ** 2 for k in range(K)) / K
     assert temporal_difference(o_TBK).item() == pytest.approx(total / (B * (T - 1)))
-
-
-def test_an_output_that_does_not_change_in_time_has_no_temporal_difference():
-    assert temporal_difference(normal(1, 3, 5).repeat(4, 1, 1)).item() == 0
-    assert temporal_difference(normal(1, 3, 5)).item() == 0  # a single step
-
-
-def test_the_temporal_difference_sees_the_order_of_the_steps_and_not_a_constant_added_to_all():
-    o_TBK = normal(4, 3, 5)
-    R_T = temporal_difference(o_TBK)
-    torch.testing.assert_close(temporal_difference(o_TBK + 7), R_T)
-    torch.testing.assert_close(temporal_difference(3 * o_TBK), 9 * R_T)
-    torch.testing.assert_close(temporal_difference(o_TBK.flip(0)), R_T)
-    assert not torch.isclose(temporal_difference(o_TBK[[0, 2, 1, 3]]), R_T)
+    assert temporal_difference(o_TBK[:1]).item() == 0  # a single step
 
 
 @pytest.mark.parametrize("g", [2, 5])
@@ -53,20 +37,6 @@ def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally():
     assert spatial_entropy(0.3 * normal(6, 6).sign()).item() == pytest.approx(1.0)
     assert all(0 < spatial_entropy(normal(6, 6, seed=seed)).item() < 1 for seed in range(20))
     assert spatial_entropy(torch.tensor([[0.0, -3.0], [0.0, 0.0]])).item() == 0
-
-
-@given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
-def test_the_entropy_depends_on_neither_scale_nor_sign_nor_order(scale, seed):
-    O = normal(4, 4, seed=seed)
-    order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
-    mixed = (O * scale * normal(4, 4, seed=1).sign()).flatten()[order]
-    assert spatial_entropy(mixed.view(4, 4)).item() == pytest.approx(spatial_entropy(O).item())
-
-
-def test_entropies_of_other_sizes_are_on_one_scale():
-    half = torch.zeros(8, 8)
-    half[:4] = 1  # half of all interactions, equally: log(n/2) / log(n)
-    assert spatial_entropy(half).item() == pytest.approx(math.log(32) / math.log(64))
     assert spatial_entropy(torch.tensor([[2.0]])).item() == 1
 
 
@@ -74,9 +44,7 @@ def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
     weights = [regulariser_decay(t, 2.0) for t in range(60)]
     assert weights[0] == 1
     assert weights[2] == pytest.approx(1 / math.e)
-    assert all(later < earlier for earlier, later in pairwise(weights))
-    assert weights[-1] < 1e-12
-    assert regulariser_decay(3, 4.0) > regulariser_decay(3, 2.0)
+    assert weights == sorted(weights, reverse=True) and weights[-1] < 1e-12
 
 
 # L_ce = 2, R_T = 3, R_S = 0.5, λ = 0.4, a = 0.1, b = 0.2: λ·a·R_T = 0.12, λ·b·R_S = 0.04

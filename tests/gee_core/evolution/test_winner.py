@@ -107,15 +107,6 @@ def test_the_best_and_the_mean_are_scored_again_on_the_same_fresh_seeds(variant)
     assert winner(records, cfg).candidate in again
 
 
-def test_the_start_of_a_random_search_is_where_cma_es_would_start():
-    space = replace(SPACE, genes=("sigma_O", "sigma_X"))
-    found = evolve(config(variant="random_search", **RESCORE), space, 0, Scorer(measure))
-    start = found[0].candidate.genotype
-    of_cma = evolve(config(**RESCORE), space, 0, Scorer(measure))[0].candidate.genotype
-    assert (start.sigma_O, start.sigma_X) == (pytest.approx(of_cma.sigma_O), pytest.approx(of_cma.sigma_X))
-    assert len(set(start.sigma_X)) == 1 < len(set(space.start.sigma_X))
-
-
 def test_fewer_than_asked_for_are_enough():
     cfg = config(**RESCORE)
 
