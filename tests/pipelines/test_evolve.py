@@ -3,7 +3,6 @@ import json
 import pytest
 
 from gee_core.config import Shape
-from gee_core.config.evolve import Rescore
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.evolution.candidate import Candidate, Failure, Record, Score, failed
@@ -61,28 +60,6 @@ def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(digit
     assert set(known) == {r.candidate.key for r in whole}
 
 
-def test_an_evolution_that_was_stopped_while_it_scored_again_ends_the_same(digits, make_params, tmp_path, here_and_now):
-    params = make_params(evolve={"rescore": Rescore(top=2, draws=2)})
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole")
-    assert lines(tmp_path / "whole/records.jsonl")[-6:] == [(2, index) for index in range(6)]
-    assert whole.genotype.generation == 2
-    assert evolve.n_candidates(params) == 14 > len(whole.records) == 12  # the start is the best of its generation
-
-    def stop(record):
-        if record.candidate.place == (2, 3):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evolve.run(params, digits, tmp_path / "stopped", stop)
-    here_and_now.scored.clear()
-    again = evolve.run(params, digits, tmp_path / "stopped")
-    assert here_and_now.scored == [(2, index) for index in (4, 5)]
-    assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
-    assert (again.genotype, again.metrics) == (whole.genotype, whole.metrics)
-
-
 def test_the_genotype_file_brings_back_the_very_wiring_that_was_scored(digits, make_params):
     params, meta = make_params(), load_prepared(digits).meta
     analytic = configured_genotype(params.network)
@@ -132,6 +109,8 @@ def test_every_setting_of_the_sections_of_evolve_is_in_the_key_of_its_folder(dig
         assert (evolve.scores_folder(changed) in folders) == bool(extendable)
         assert evolve.resume_folder(changed, digits) not in folders
         folders.add(evolve.scores_folder(changed))
+    (tmp_path / "meta.json").write_text((digits / "meta.json").read_text() + " ")
+    assert evolve.resume_folder(params, tmp_path).name != evolve.resume_folder(params, digits).name
 
 
 def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make_params, tmp_path, here_and_now, monkeypatch):

@@ -142,7 +142,9 @@ def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_p
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
-def test_every_setting_of_the_sections_of_train_is_in_the_key_of_its_folder(in_project, make_params, monkeypatch):
+def test_every_setting_of_the_sections_of_train_and_every_file_is_in_the_key_of_its_folder(
+    in_project, make_params, monkeypatch
+):
     folder = in_project()
     write_genotype(folder)
     monkeypatch.setattr(train, "network_files", lambda name: [])
@@ -150,6 +152,10 @@ def test_every_setting_of_the_sections_of_train_is_in_the_key_of_its_folder(in_p
     params = make_params()
     folders = {train.resume_folder(params)}
     for changed in every_change(params, "base", "network", "train"):
-        found = train.resume_folder(changed)
-        assert found not in folders
-        folders.add(found)
+        folders.add(train.resume_folder(changed))
+    n_settings = sum(len(type(getattr(params, name)).model_fields) for name in ("base", "network", "train"))
+    assert len(folders) == 1 + n_settings
+    for path in (genotype, folder / "data/prepared/meta.json"):
+        path.write_text(path.read_text() + " ")
+        assert train.resume_folder(params) not in folders
+        folders.add(train.resume_folder(params))

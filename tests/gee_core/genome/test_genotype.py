@@ -1,8 +1,6 @@
 """The genotype as the currency between evolution, wiring and files."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 
@@ -27,8 +25,3 @@ def test_the_names_of_the_genes_are_those_of_the_files():
 def test_a_sigma_that_is_no_standard_deviation_is_refused(sigma_O, sigma_X, message):
     with pytest.raises(ValueError, match=message):
         Genotype(sigma_O, sigma_X)
-
-
-def test_importing_it_loads_neither_torch_nor_numpy():
-    code = "import sys, gee_core.genome.genotype; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -42,26 +42,6 @@ def test_each_encoding_slice_acts_at_its_own_kernel_position_of_the_convolution(
     torch.testing.assert_close(F.conv2d(x, decode_conv(X_in, O_GG, X_out, KERNEL)), by_hand)
 
 
-def test_decode_conv_is_linear_in_the_matrix_and_in_each_encoding():
-    (X_in, O_GG, X_out), (X_in2, O2, X_out2) = genes(0), genes(1)
-
-    def weight(*args):
-        return decode_conv(*args, KERNEL)
-
-    close = torch.testing.assert_close
-    close(weight(X_in, 2 * O_GG - 3 * O2, X_out), 2 * weight(X_in, O_GG, X_out) - 3 * weight(X_in, O2, X_out))
-    close(weight(2 * X_in - 3 * X_in2, O_GG, X_out), 2 * weight(X_in, O_GG, X_out) - 3 * weight(X_in2, O_GG, X_out))
-    close(weight(X_in, O_GG, 2 * X_out - 3 * X_out2), 2 * weight(X_in, O_GG, X_out) - 3 * weight(X_in, O_GG, X_out2))
-
-
-def test_a_basis_change_of_the_genes_leaves_the_weight_alone():
-    X_in, O_GG, X_out = genes()
-    A = torch.linalg.qr(genes(2)[1]).Q @ torch.diag(torch.tensor([0.5, 1, 2, 3, 4], dtype=torch.float64))
-    inverse = torch.linalg.inv(A)
-    W = decode_conv(X_in @ inverse.T, A.T @ O_GG @ A, X_out @ inverse.T, KERNEL)
-    torch.testing.assert_close(W, decode_conv(X_in, O_GG, X_out, KERNEL))
-
-
 def test_gradients_equal_finite_differences():
     inputs = [tensor.requires_grad_() for tensor in genes()]
     assert torch.autograd.gradcheck(lambda *x: decode_conv(*x, KERNEL), inputs)

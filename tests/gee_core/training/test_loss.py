@@ -40,10 +40,3 @@ def test_cross_entropy_is_that_of_the_mean_over_the_steps(smoothing, batch):
     mean = [[sum(o_TBK[t, i, k].item() for t in range(T)) / T for k in range(K)] for i in range(B)]
     expected = sum(slow_cross_entropy(mean[i], labels[i].item(), smoothing) for i in range(B)) / B
     assert cross_entropy(o_TBK, labels, smoothing).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_tet_is_never_less_than_the_cross_entropy_of_the_mean_since_that_is_convex(batch):
-    o_TBK, labels = batch
-    assert tet(o_TBK, labels) > cross_entropy(o_TBK, labels)
-    same = o_TBK[:1].expand(T, B, K)
-    torch.testing.assert_close(tet(same, labels), cross_entropy(same, labels))

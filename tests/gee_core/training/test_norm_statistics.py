@@ -51,13 +51,15 @@ def test_they_are_those_of_whole_images_at_all_steps(bits):
     torch.testing.assert_close(own(net), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_they_are_the_mean_over_whole_batches():
-    net, images = network(), numbered(11, size=8)
+def test_they_are_the_mean_over_whole_batches_of_images_that_are_drawn():
+    net, images = network(), numbered(40, size=8)
     seen = []
     hook = net.register_forward_hook(lambda _, args, o: seen.append(args[0].clone()))
     renew_statistics(net, images, recipe(batch_size=4, norm_images=11))
     hook.remove()
     assert [len(x) for x in seen] == [4, 4]
+    numbers = torch.cat(seen)[:, 0, 0, 0].round().int().tolist()
+    assert len(set(numbers)) == 8 and max(numbers) > 11  # not the first in the order of the files
     both = [statistics_of(net, lambda net, x: net(x), x) for x in seen]
     expected = {name: tuple((a + b) / 2 for a, b in zip(both[0][name], both[1][name], strict=True)) for name in both[0]}
     torch.testing.assert_close(own(net), expected, rtol=1e-4, atol=1e-5)

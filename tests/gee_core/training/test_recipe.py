@@ -41,14 +41,3 @@ def test_the_cosine_equals_torchs():
 def test_with_a_cooldown_the_learning_rate_stays_and_then_falls_linearly(n_warmup, cooldown, expected):
     rates = [learning_rate(step, 6, n_warmup, 1.0, 0.1, cooldown) for step in range(6)]
     assert rates == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("cooldown", [None, 0.001, 0.4, 1.0])
-@pytest.mark.parametrize(("n_steps", "n_warmup"), [(1, 0), (1, 1), (2, 1), (100, 10)])
-def test_the_learning_rate_peaks_once_and_stays_between_zero_and_its_peak(n_steps, n_warmup, cooldown):
-    rates = [learning_rate(step, n_steps, n_warmup, 2.0, cooldown=cooldown) for step in range(n_steps)]
-    peak = rates.index(max(rates))
-    assert max(rates) == 2.0
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert min(rates) >= 0

@@ -32,16 +32,6 @@ def test_the_penalty_is_proportional_to_the_accumulates_of_the_convolutions(netw
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_the_spikes_of_a_layer_count_by_their_fan_out():
-    net = build_network("cifarnet", 3, 3, 32, None, 1 / 16, T=1)
-    with operations(net, True) as found:
-        net(torch.randn(2, 3, 32, 32))
-    convs, sides = net.conv_chain()[1:], [32, 16, 16, 8, 8, 4, 4]
-    neurons = [2 * conv.in_channels * side**2 for conv, side in zip(convs, sides, strict=True)]
-    fan_out = [macs / n for (_, macs), n in zip(found, neurons, strict=True)]
-    assert fan_out == [9 * conv.out_channels for conv in convs]
-
-
 def test_a_network_that_is_trained_with_it_needs_fewer_operations_and_its_loss_is_told_without_it():
     images = PackedImages(
         torch.randint(0, 256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(16) % 4
