@@ -48,22 +48,6 @@ def test_a_second_run_runs_nothing(project, first):
     assert len(searched(first["reports/evolve/candidates.csv"])) == 6
 
 
-def test_bad_params_are_refused_before_any_output_is_touched(project, first):
-    yaml, path = YAML(), project / "params.yaml"
-    before = path.read_bytes()
-    values = yaml.load(before)
-    values["prepare"]["path"] = "nowhere"
-    yaml.dump(values, path)
-    command = [sys.executable, "-m", "dvc", "repro"]
-    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=1800)
-    path.write_bytes(before)
-    assert done.returncode != 0
-    assert "check: error: prepare.path = nowhere: no such folder" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert (project / "data/prepared/meta.json").is_file()
-    assert "Running stage" not in dvc(project, "repro")
-
-
 def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Path, list[dict]]:
     """Start a `dvc` command, kill the stage evolve once it has scored so many candidates; returns their file and records."""
     env = environment(GEE_TRACKING="on", GEE_WORKERS="1")

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import gee_core.checkpoint
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
@@ -138,28 +137,6 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
     assert states[0] == states[1]  # the optimiser's moments too
     steps = 4 if params.train.include_holdout else 3
     assert epochs == [3 + step / steps for step in range(1, steps)]
-
-
-def test_a_training_that_was_killed_while_it_saved_an_epoch_goes_on_all_the_same(digits, make_params, tmp_path, monkeypatch):
-    params, data = make_params(), load_prepared(digits)
-    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
-    for path in tmp_path.iterdir():
-        path.unlink()
-    written, write = [], gee_core.checkpoint.write_json
-
-    def killed(path, values):
-        written.append(path)
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        write(path, values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(gee_core.checkpoint, "write_json", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train.run(params, SIGMAS, data, tmp_path)
-    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path)
-    assert again == rows
-    assert equal(net, resumed)
 
 
 def test_a_training_that_diverges_says_what_to_lower(digits, make_params, tmp_path):

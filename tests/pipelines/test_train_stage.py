@@ -1,9 +1,6 @@
 """The stage train: the files that it writes, and the messages with which it ends."""
 
-import errno
 import json
-import os
-import re
 import shutil
 
 import pandas as pd
@@ -11,13 +8,11 @@ import pytest
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of, wired_network
 from gee_core.training.resume import Resumable
 from pipelines import train
-from pipelines.inputs.genotype_file import load_genotype
 from pipelines.tracking.tracker import Tracker
 from tests.pipelines.train_cases import RATED, SIGMAS, every_change
 
@@ -89,56 +84,6 @@ def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says
     train.main()
     assert [(folder / name).read_bytes() for name in names] == whole
     assert [values for values in tracked if values] == [{"number_format": "float32"}] * 3
-
-
-def test_a_full_disk_stops_the_stage_with_one_message_and_the_next_start_goes_on(in_project, capsys, monkeypatch):
-    folder = in_project()
-    write_genotype(folder)
-    names = ["models/train/network.safetensors", "reports/train/history.csv"]
-    train.main()
-    whole = [(folder / name).read_bytes() for name in names]
-    for name in ("models/train", "reports", ".scratch"):
-        shutil.rmtree(folder / name)
-    replace, left = os.replace, iter(range(6))  # the number format, and two files a state
-
-    def full(*paths):
-        if next(left, None) is None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(*paths)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        with pytest.raises(SystemExit) as caught:
-            train.main()
-    assert caught.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(
-        r"train: error: \.scratch/train/\w+/step-\d+\.json: cannot be written \(no space .*\): free some .*", line
-    )
-    epochs, real = [], train.train_epoch
-    monkeypatch.setattr(train, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
-    train.main()
-    assert epochs == [2, 3]
-    assert [(folder / name).read_bytes() for name in names] == whole
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, "not found"),
-        ("{", "damaged"),
-        (json.dumps(SIGMAS.model_dump() | {"width": 2.0}), "a genotype of another network"),
-    ],
-)
-def test_a_genotype_that_is_no_use_is_refused_with_a_remedy(text, reason, make_params, tmp_path):
-    path = tmp_path / "genotype.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=reason) as caught:
-        load_genotype(make_params(), path)
-    assert str(path) in str(caught.value)
-    assert "dvc repro evolve" in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

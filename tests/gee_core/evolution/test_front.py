@@ -104,14 +104,6 @@ def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_an
     assert len(scorer.scored) == len(records) - 20
 
 
-def test_nsga2_covers_more_than_random_draws():
-    def volume(variant, seed):
-        cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "n_generations": 20, "population_size": 16})
-        return hypervolumes(evolve(cfg, SPACE, seed, Scorer(trade)), cfg)[-1]
-
-    assert min(volume("baseline", seed) for seed in range(3)) > max(volume("random_search", seed) for seed in range(3))
-
-
 def members_of(*points):
     scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy, 1.0)) for loss, energy in points]
     return front([Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)], CFG)

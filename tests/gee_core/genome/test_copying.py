@@ -7,7 +7,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 from torch import nn
-from torch.nn.utils import fuse_conv_bn_eval, parametrize, prune
+from torch.nn.utils import parametrize, prune
 
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
@@ -37,12 +37,10 @@ def test_a_network_that_cannot_be_copied_is_refused_with_the_way_out(net, monkey
 @pytest.mark.parametrize(
     "assign",
     [
-        lambda conv: setattr(conv, "weight", torch.ones_like(conv.weight)),
         lambda conv: setattr(conv, "weight", nn.Parameter(torch.ones_like(conv.weight))),
-        lambda conv: fuse_conv_bn_eval(conv.eval(), nn.BatchNorm2d(4).eval()),
         lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
     ],
-    ids=["tensor", "parameter", "fusion", "pruning"],
+    ids=["parameter", "pruning"],
 )
 def test_an_encoded_weight_takes_no_value_in_silence(assign, net):
     encoded = encode(net, 2, example=X)

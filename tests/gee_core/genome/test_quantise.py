@@ -8,7 +8,6 @@ import torch
 from gee_core.config.train import Quantise
 from gee_core.genome.quantise import BITS, dequantise, quantise, quantised_call, scaled_dim, straight_through
 from gee_core.model.network import build_network
-from tests.gee_core.own_networks import OWN, lively
 from tests.gee_core.recipes import recipe
 
 
@@ -67,14 +66,6 @@ def test_outputs_gradients_and_statistics_are_those_of_the_rounded_network(n_gen
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     for a, b in zip(net.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("name", list(OWN)[:2])
-def test_the_users_own_networks_are_rounded_alike(name):
-    net, x = lively(name, 4)
-    assert torch.equal(quantised_call(net, 4, x), rounded(net, 4)(x))
-    assert not torch.equal(quantised_call(net, 4, x), net(x))
 
 
 def test_only_the_last_epochs_are_rounded():

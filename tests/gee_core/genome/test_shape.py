@@ -1,9 +1,13 @@
 """The laws of the genes of shape that act on the draws of X and O, and on the weights of a plain convolution."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from gee_core.config import Shape
+from gee_core.genome.encoding import encode
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.weight import decode_conv
 from gee_core.genome.wiring import draw_genes, shaped_weight, squared_distances
@@ -102,3 +106,27 @@ def test_a_plain_weight_is_centred_as_a_decoded_one_is():
     ratio = W / before
     factors = torch.exp(-0.8 * torch.tensor([[2.0, 1, 2], [1, 0, 1], [2, 1, 2]]))
     torch.testing.assert_close(ratio, (factors * ratio[0, 0, 1, 1]).expand_as(ratio), rtol=1e-4, atol=0)
+
+
+def chain():
+    return nn.Sequential(*(nn.Conv2d(i, j, 3, padding=1) for i, j in ((3, 6), (6, 8), (8, 8))))
+
+
+def test_encode_draws_from_a_shape_around_the_analytic_sigmas():
+    shape, net = Shape(omega_O=1.0, omega_X=1.0, beta=0.5), chain()
+    encoded = encode(net, 5, convs=list(net), wiring=shape, seed=3)
+    for matrix in [encoded.genome.O, encoded.genome.X_0[0], encoded.genome.encodings()[-1][4]]:
+        S = torch.linalg.svdvals(matrix.detach())
+        torch.testing.assert_close(S, S.mean().expand_as(S), rtol=1e-3, atol=0)
+    genotype = replace(encoded.genome.analytic_genotype(), shape=shape)
+    same = encode(net, 5, convs=list(net), wiring=genotype, seed=3)
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in encoded.state_dict().items())
+
+
+def test_encode_takes_a_genotype_with_sigmas_of_its_own():
+    net = chain()
+    genome = encode(net, 60, convs=list(net), wiring=Genotype(2.0, (0.1, 0.2, 0.4)), seed=0).genome
+    for tensor, sigma in zip([genome.O, *genome.encodings()], [2.0, 0.1, 0.2, 0.4], strict=True):
+        assert 1.8 * sigma < tensor.abs().max() <= 2 * sigma
+    with pytest.raises(ValueError, match=r"one value per encoding X_0 … X_2, got 2"):
+        encode(net, 5, convs=list(net), wiring=Genotype(1.0, (1.0, 1.0)))

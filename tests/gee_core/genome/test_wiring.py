@@ -28,14 +28,6 @@ def test_draws_follow_scipys_truncated_normal_and_no_plain_one(sigma):
     assert stats.kstest(x, stats.norm(scale=x.std()).cdf).pvalue < 1e-3
 
 
-@pytest.mark.parametrize("sigma", [1.0, 41.0])
-def test_no_draw_leaves_two_sigma_and_the_tails_are_reached(sigma):
-    x = draws(sigma, n=400_000)
-    assert np.abs(x).max() <= 2 * sigma * (1 + 1e-6)
-    assert x.min() < -1.99 * sigma
-    assert x.max() > 1.99 * sigma
-
-
 def test_the_truncated_variance_is_scipys_and_0_774_and_the_draws_have_it():
     assert pytest.approx(stats.truncnorm(-2, 2).var(), rel=1e-12) == TRUNCATED_VARIANCE
     assert round(TRUNCATED_VARIANCE, 3) == 0.774
@@ -68,18 +60,6 @@ def test_every_other_solution_is_farther_from_equal_sigmas_of_the_mean_product(c
     for direction in free:
         for step in (1e-3, -1e-3):
             assert np.square(logs + step * direction - equal).sum() > nearest
-
-
-def test_decoded_weights_of_a_network_have_he_variance():
-    def variances(seed):
-        net = build_network("resnet19", 10, n_genes=48, width=0.125, seed=seed)
-        return [conv.weight.detach().double().square().mean().item() for conv in genome_of(net).encoded_convs()]
-
-    ratios = np.mean([variances(seed) for seed in range(4)], axis=0)
-    fan_in = [9 * C // 8 for C in RESNET19[:-1]]
-    ratios = ratios * np.asarray(fan_in) / 2
-    np.testing.assert_allclose(ratios, 1, atol=0.12)  # O is shared: its own sampling error is 4 % per network
-    assert ratios.mean() == pytest.approx(1, abs=0.06)
 
 
 @pytest.mark.parametrize("sigmas", [[1.0] * 9, list(np.geomspace(0.01, 3.0, 9))], ids=["all one", "geometric"])
