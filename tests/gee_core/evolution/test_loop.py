@@ -62,6 +62,7 @@ def test_a_known_score_is_never_that_of_another_wiring():
 def test_records_are_by_generation_and_index_with_the_fitness_of_their_own_lambda():
     cfg = config()
     records = evolve(cfg, SPACE, 0, scorer(shuffled))
+    assert len(records) == n_candidates(cfg, SPACE) and n_candidates(config(population_size=None), SPACE) == 4 * 8
     assert [(r.candidate.generation, r.candidate.index) for r in records] == [(g, i) for g in range(4) for i in range(5)]
     start = records[0].candidate.genotype
     np.testing.assert_allclose([start.sigma_O, *start.sigma_X], [0.2, 0.1, 0.3, 0.4])
@@ -93,12 +94,6 @@ def test_a_variant_that_does_not_evolve_scores_its_one_wiring(variant, genotype)
     assert record.fitness == record.score.L_ce
     assert record.state is None
     assert n_candidates(config(variant=variant), SPACE) == 1
-
-
-@pytest.mark.parametrize(("variant", "wanted"), [("ste", None), ("random_search", 3)])
-def test_the_number_of_candidates_is_known_beforehand(wanted, variant):
-    cfg = config(population_size=wanted, n_generations=2, variant=variant)
-    assert n_candidates(cfg, SPACE) == len(evolve(cfg, SPACE, 0, scorer())) == 2 * (wanted or 8)
 
 
 def test_random_search_fills_the_bounds_evenly_and_learns_nothing(monkeypatch):

@@ -27,17 +27,6 @@ def run(es: CmaEs, n_generations: int, f=quadratic) -> list[np.ndarray]:
     return asked
 
 
-@pytest.mark.parametrize("failing", [False, True], ids=["all well", "some failed"])
-def test_a_search_that_replays_its_records_equals_one_that_was_never_interrupted(failing):
-    def f(x):
-        return math.nan if failing and x[0] > -0.9 else quadratic(x)
-
-    whole = run(search(), 6, f)
-    replayed = search()
-    run(replayed, 3, f)
-    np.testing.assert_array_equal(np.concatenate(run(replayed, 3, f)), np.concatenate(whole[3:]))
-
-
 def test_the_seed_alone_decides_what_is_asked_and_numpys_global_generator_is_left_alone():
     np.random.seed(1)
     before = np.random.get_state()[1].copy(), np.random.get_state()[2]
