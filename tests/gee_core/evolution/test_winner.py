@@ -99,6 +99,9 @@ def test_the_best_and_the_mean_are_scored_again_on_the_same_fresh_seeds(variant)
     assert [(c.generation, c.index) for c in again] == [(4, index) for index in range(len(again))]
     assert [c.genotype for c in again[: 2 * len(order) : 2]] == [plain[i].candidate.genotype for i in order]
     assert len({c.genotype for c in again}) == len(wanted)
+    if variant == "ste":  # the distribution from which a further generation is drawn
+        longer, _ = run(config(n_generations=5))
+        assert again[-1].genotype == SPACE.genotype(longer[n].state.means)
     seeds = [c.seed for c in again]
     assert seeds == seeds[:2] * len(wanted) and seeds[0] != seeds[1]
     assert not set(seeds) & {r.candidate.seed for r in plain}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.genome.compress import _sweep, compress
+from gee_core.genome.compress import _balanced, _sweep, compress
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.model.network import build_network
@@ -117,6 +117,20 @@ def test_the_two_free_scales_are_those_nearest_to_the_spread_of_drawn_genes(low_
     assert max(map(abs, off)) > 0.1
     even, odd = sum(off[::2]), sum(off[1::2])
     assert (even, off_O) == pytest.approx((odd, odd), abs=1e-4)  # the residual of least squares
+
+
+def test_balancing_changes_no_product_and_makes_the_encodings_no_larger():
+    generator = torch.Generator().manual_seed(0)
+    Y = [torch.randn(2, C, 4, generator=generator, dtype=torch.float64) for C in (6, 5, 7, 6)]
+    skew = torch.diag(torch.tensor([1e3, 1.0, 1e-2, 5.0], dtype=torch.float64))
+    Y = [y @ (skew if l % 2 == 0 else skew.inverse()) for l, y in enumerate(Y)]
+    balanced = _balanced(Y)
+    for l in range(3):
+        torch.testing.assert_close(balanced[l + 1] @ balanced[l].mT, Y[l + 1] @ Y[l].mT)
+    size = [sum((y.square().sum() / y.shape[1]).item() for y in part) for part in (Y, balanced)]
+    assert size[1] < 0.01 * size[0]
+    again = sum((y.square().sum() / y.shape[1]).item() for y in _balanced(balanced))
+    assert again == pytest.approx(size[1])
 
 
 def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():

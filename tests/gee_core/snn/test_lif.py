@@ -1,5 +1,7 @@
 """The neuron against a trace worked by hand, against SpikingJelly, and against its surrogate's primitive."""
 
+import copy
+
 import pytest
 import torch
 from spikingjelly.activation_based import neuron, surrogate
@@ -142,6 +144,8 @@ def test_no_state_is_left_behind_between_calls_batches_and_images(settings):
     assert torch.equal(lif(x), first)
     alone = lif(x.unflatten(0, (4, 3))[:, 1])
     assert torch.equal(first.unflatten(0, (4, 3))[:, 1], alone)
+    lif(x.clone().requires_grad_())
+    copy.deepcopy(lif)  # a membrane of the graph cannot be copied
     assert not lif.state_dict()
 
 
