@@ -41,7 +41,7 @@ EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, with others scored again or another member chosen, goes on with the scores of the last one."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
-"""Those of candidates.csv where there are no candidates."""
+"""The columns of candidates.csv where there are no candidates."""
 
 
 class Evolved(NamedTuple):
@@ -142,7 +142,7 @@ def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, flo
 
 
 def n_candidates(params: Params) -> int:
-    """How many candidates the evolution of ``params`` has, at most. Those that are scored again count as well."""
+    """The number of candidates that the evolution of ``params`` scores at most, fresh draws included."""
     return loop.n_candidates(params.evolve, search_space(params))
 
 
@@ -269,7 +269,7 @@ def _evolve(s: Stage) -> None:
 
 
 def note_of_progress(records: list[Record], params: Params) -> str:
-    """Which generation is at work, and the least F in it so far: those of other generations have other seeds."""
+    """The generation at work, and its least F so far: other generations have other seeds."""
     last = records[-1].candidate
     if last.rescored:
         return "scoring again"

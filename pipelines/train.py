@@ -113,7 +113,7 @@ def run(
 
 
 def training_images(cfg: TrainConfig, data: Prepared) -> Images:
-    """Those that a full training run learns from: with or without the hold-out, as `train.include_holdout` says."""
+    """The images of a full training run: with or without the hold-out, as `train.include_holdout` says."""
     return data.train if cfg.include_holdout else data.proxy_train()
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from gee_core.genome.genotype import Genotype
 
 Key = tuple[int, int, str]
-"""What a score is the score of: see ``Candidate.key``."""
+"""Identifies a scored wiring: see ``Candidate.key``."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Candidate:
     """Shared by all candidates of a generation (common random numbers), so that only their genotypes tell them apart."""
     genotype: Genotype
     rescored: str = ""
-    """What it scores again with a fresh seed: a candidate, by its `label`, or the "mean" of CMA-ES's distribution."""
+    """A fresh draw repeats this candidate, by its `label`, or the "mean" of CMA-ES's distribution. Empty in the search."""
     draw: int = 0
-    """Which of the fresh seeds it has, from 0."""
+    """The number of its fresh seed, from 0."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -34,7 +34,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """ "generation-index": what `rescored` calls a candidate of the search."""
+        """The name "generation-index", by which `rescored` refers to a candidate of the search."""
         return f"{self.generation}-{self.index}"
 
     @property
@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def key(self) -> Key:
-        """Its place and wiring: what a score is the score of, also where a repeated search asks for another wiring there."""
+        """Its place and wiring: a repeated search may ask for another wiring in the same place."""
         return (*self.place, self.wiring)
 
 
@@ -70,7 +70,7 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True)
 class Price:
-    """What a network costs."""
+    """The price of a network."""
 
     parameters: int
     bytes: int
@@ -158,7 +158,7 @@ class Record:
         return self.score.status == "ok"
 
     def identity(self) -> dict[str, object]:
-        """What identifies its candidate, and its status."""
+        """The columns that identify its candidate, and its status."""
         c = self.candidate
         values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "seed": c.seed}
         return values | {"status": self.score.status}

@@ -61,7 +61,7 @@ def ranks(points: Sequence[Point]) -> list[int]:
 
 
 def crowding(points: Sequence[Point]) -> list[float]:
-    """How far apart each point of a front is: the gaps between its neighbours, summed over the objectives, each on its range.
+    """The distance of each point of a front: the gaps between its neighbours, summed over the objectives, each on its range.
 
     The least and greatest of an objective have the number of objectives, the most that there can be, in place of infinity.
     """

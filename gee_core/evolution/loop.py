@@ -22,7 +22,7 @@ Known = Mapping[Key, tuple[Score, float]]
 
 
 def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
-    """How many candidates ``evolve`` scores: those of the search, and at most so many again."""
+    """The number of candidates that ``evolve`` scores: of the search, and at most so many fresh draws."""
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
         return of_search

@@ -1,4 +1,4 @@
-"""What a candidate's short training run needs to know, and the files that it leaves. No torch here."""
+"""The task of a candidate's short training run, and the files that it leaves. No torch here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from gee_core.storage.atomic_files import forget_states
 
 @dataclass(frozen=True)
 class ProxyTask:
-    """What all candidates of an evolution have in common."""
+    """The part that all candidates of an evolution have in common."""
 
     prepared: Path
     base: BaseConfig

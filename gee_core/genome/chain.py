@@ -1,4 +1,4 @@
-"""Which convolutions of a network can be encoded, and why the others cannot."""
+"""The convolutions of a network that can be encoded, and why the others cannot."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from gee_core.genome.copying import as_written, copied, running_on
 from gee_core.seeding import private_torch_rng
 
-SHOWN = 3
+NAMES_SHOWN = 3
 """Names that a message lists for each reason."""
 
 
@@ -102,13 +102,13 @@ def _reason(conv: _ConvNd) -> str:
     return "of kernel 1x1" if max(conv.kernel_size) == 1 else ""
 
 
-def summary(left_out: dict[str, str]) -> str:
+def listed(left_out: dict[str, str]) -> str:
     """``left_out`` in one line, such as ``17 grouped (conv1, conv2, conv3, …), 2 of kernel 1x1 (skip1, skip2)``."""
     names = defaultdict(list)
     for name, why in left_out.items():
         names[why].append(name)
-    more = {why: ", …" if len(those) > SHOWN else "" for why, those in names.items()}
-    return ", ".join(f"{len(those)} {why} ({', '.join(those[:SHOWN])}{more[why]})" for why, those in names.items())
+    more = {why: ", …" if len(those) > NAMES_SHOWN else "" for why, those in names.items()}
+    return ", ".join(f"{len(those)} {why} ({', '.join(those[:NAMES_SHOWN])}{more[why]})" for why, those in names.items())
 
 
 def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, str]) -> None:
@@ -117,7 +117,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
     owners: dict[int, list[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)
-    aside = f"; left out: {summary(others)}" if others else ""
+    aside = f"; left out: {listed(others)}" if others else ""
     if len(convs) < 2:
         got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
         raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")
@@ -163,7 +163,7 @@ def genes_within(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> in
 
 
 def larger(net: nn.Module, chain: Sequence[nn.Conv2d], n_genes: int) -> str | None:
-    """What to say where ``n_genes`` make ``net`` larger."""
+    """The warning where ``n_genes`` make ``net`` larger."""
     total, kept, per_gene = _sizes(net, chain)
     after = kept + n_genes * per_gene + n_genes**2
     if after <= total:
@@ -175,7 +175,7 @@ def larger(net: nn.Module, chain: Sequence[nn.Conv2d], n_genes: int) -> str | No
 
 
 def _sizes(net: nn.Module, chain: Sequence[nn.Conv2d]) -> tuple[int, int, int]:
-    """Parameters of ``net``, those that stay beside genes, and the numbers of a gene but for O."""
+    """Parameters of ``net``, the parameters that stay next to genes, and the numbers of a gene but for O."""
     total = sum(parameter.numel() for parameter in net.parameters())
     encoded = sum(conv.weight.numel() for conv in chain[1:])
     return total, total - encoded, math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)

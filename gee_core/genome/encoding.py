@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.errors import InputError, is_number, whole_number
-from gee_core.genome.chain import check_chain, explored, genes_within, larger, summary
+from gee_core.genome.chain import check_chain, explored, genes_within, larger, listed
 from gee_core.genome.copying import check_module, copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.weight import decode_conv, decode_macs
@@ -126,7 +126,7 @@ class Genome(nn.Module):
         return self._convs
 
     def extra_repr(self) -> str:
-        others = f", left out: {summary(self.left_out)}" if self.left_out else ""
+        others = f", left out: {listed(self.left_out)}" if self.left_out else ""
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
 
 

@@ -32,7 +32,7 @@ class Genotype:
     sigma_O: float
     sigma_X: tuple[float, ...]
     shape: Shape = field(default_factory=Shape)
-    """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of what a σ does."""
+    """Paper: σ's alone. Here: genes of shape too, because batch norm removes most of the effect of a σ."""
     settings: tuple[tuple[str, float], ...] = ()
     """Name and value of every gene of neurons, plasticity and structure that is not left to the settings."""
 

@@ -60,7 +60,7 @@ def flattened_spectrum(matrices: Tensor, omega: float) -> Tensor:
 def centred(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float, power: int) -> Tensor:
     """(K, …) times c·exp(-rate·d²) by kernel position, d the distance from the kernel's centre.
 
-    c makes 1 the mean of the factors' power ``power``: 2 keeps the expected norm of what is scaled, 4 that of a product of two.
+    c makes 1 the mean of the factors' power ``power``: 2 keeps the expected norm of the scaled tensor, 4 of a product of two.
     """
     if not rate:
         return tensor_K

@@ -211,13 +211,13 @@ EAGER: dict[Loop, Loop] = {
     spikes_TN: eager_spikes_TN,
     current_gradient_TN: eager_current_gradient_TN,
 }
-"""What runs in place of a loop that is not compiled."""
+"""The function that runs in place of a loop that is not compiled."""
 
 _long_runs: list[bool] = []
 """Whether each training run that this process is in is a long one."""
 
 _compiles: list[bool] = []
-"""Whether this process compiles loops: what GEE_COMPILE says at the first use, and no longer once compiling has failed."""
+"""Whether this process compiles loops, as GEE_COMPILE says at the first use. After compiling has failed it does not."""
 
 
 _known: set[tuple[Any, ...]] = set()
@@ -239,7 +239,7 @@ def _compiled(loop: Loop, on_gpu: bool) -> Loop:
     name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
     options: dict[str, Any] = {}
-    if not on_gpu or multiprocessing.parent_process() is not None:  # beside others, a worker starts no processes of its own
+    if not on_gpu or multiprocessing.parent_process() is not None:  # next to others, a worker starts no processes of its own
         options["compile_threads"] = 1
     if on_gpu:
         from torch._inductor import config

@@ -64,7 +64,7 @@ def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[T
 def normed_gradient(
     x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
 ) -> tuple[Tensor, Tensor]:
-    """(dL/dy (rows*B, C, H, W) of what the batch norm puts out, dL/dweight and dL/dbias (2, C) in float64) of its spikes."""
+    """(dL/dy (rows*B, C, H, W) of the batch norm's output, dL/dweight and dL/dbias (2, C) in float64) of its spikes."""
     weight, bias, mean, var = norm
     tau, decay_input, v_threshold, alpha = lif
     y = _split(x, rows)

@@ -1,4 +1,4 @@
-"""Batch norm, an optional residual sum and LIF in one module: what follows every convolution.
+"""Batch norm, an optional residual sum and LIF in one module, which follows every convolution.
 
 Where the loops compile (see ``kernels``) and the tensors are channels-last, the module takes two passes over memory forward
 and two backward, and saves only the convolution's output: backward recomputes the membrane. Elsewhere it runs

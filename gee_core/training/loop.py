@@ -39,7 +39,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class MidEpochState:
-    """The state of an unfinished epoch: what is needed to resume it, besides the network and the optimiser."""
+    """The state of an unfinished epoch. With the network and the optimiser, it resumes the epoch."""
 
     step: int
     """Number of steps done."""

@@ -1,4 +1,4 @@
-"""Training in several processes that `torch.distributed` connects: what they exchange. One alone exchanges nothing."""
+"""Training in several processes that `torch.distributed` connects: their exchanges. One process alone exchanges nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) ->
 
 
 def bare(net: nn.Module) -> nn.Module:
-    """The network itself, of what ``parallel`` returned."""
+    """The network that ``parallel`` was given."""
     return net.module if isinstance(net, DistributedDataParallel) else net
 
 

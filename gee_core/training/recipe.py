@@ -1,4 +1,4 @@
-"""How a network is trained, and how many steps that takes."""
+"""The recipe by which a network is trained, and its number of steps."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from gee_core.training.whitening import whiten_stem
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained, whether as a candidate or in full: the settings, and what they leave open."""
+    """The settings by which a network is trained, as a candidate or in full, and the values that they leave open."""
 
     cfg: TrainConfig
     normalise: Normalise
@@ -32,7 +32,7 @@ class Recipe:
 
     @property
     def augment(self) -> Augment:
-        """How its images are augmented."""
+        """The augmentation of its images."""
         cfg = self.cfg
         return Augment(cfg.crop_padding, cfg.flip, cfg.randaugment, cfg.erasing, cfg.noise)
 
@@ -87,7 +87,7 @@ def learning_rate(
 ) -> float:
     """The learning rate of step 0 … n_steps-1: linear up to ``lr`` over ``n_warmup`` steps, then down to ``lr_min``.
 
-    It falls along a cosine, or linearly in the last ``cooldown`` (0 to 1) of all steps that are behind the warm-up.
+    It falls along a cosine, or linearly in the last ``cooldown`` (0 to 1) of all steps that come after the warm-up.
 
     Sources: Loshchilov, Hutter, SGDR, 2017, Eq. 5, without restarts; Hägele et al., Scaling Laws and Compute-Optimal Training
     Beyond Fixed Training Durations, 2024, Sec. 3.
