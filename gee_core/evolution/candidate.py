@@ -62,11 +62,6 @@ class Failure(StrEnum):
     BUDGET = "budget"
     """Its network costs more than `evolve.budget` allows."""
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether the next attempt would end the same: not where memory or code failed."""
-        return self in (Failure.DIVERGED, Failure.BUDGET)
-
 
 @dataclass(frozen=True)
 class Price:
@@ -107,8 +102,8 @@ class Score:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the next attempt would end the same."""
-        return self.failure is None or self.failure.repeatable
+        """Whether the next attempt would end the same: not where memory or code failed."""
+        return self.failure in (None, Failure.DIVERGED, Failure.BUDGET)
 
 
 Scored = tuple[Candidate, Score, float]

@@ -43,10 +43,8 @@ class LIFSteps(torch.autograd.Function):
     def backward(ctx: Any, grad_s: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         T, constants = ctx.constants
-        grad_s = grad_s.to(x.dtype)
-        same = is_channels_last(grad_s) if is_channels_last(x) else grad_s.is_contiguous() or not is_channels_last(grad_s)
-        if not same:
-            grad_s = torch.empty_like(x).copy_(grad_s)
+        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+        grad_s = grad_s.to(x.dtype).contiguous(memory_format=layout)
         grad_x = kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
         return _unfold(grad_x, x), None, None, None, None, None
 

@@ -43,13 +43,10 @@ class Muon(torch.optim.Optimizer):
             state["average"] = torch.zeros_like(p)
         average = state["average"]
         average.lerp_(gradient, 1 - self._momentum)
-        update = orthogonalised(_matrices(gradient.lerp(average, self._momentum)))
+        ahead = gradient.lerp(average, self._momentum)
+        update = orthogonalised(ahead.flatten(1) if p.ndim == 4 else ahead)
         rms = RMS * max(update.shape[-2:]) ** 0.5  # times that of a matrix with orthonormal rows or columns
         p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape), alpha=lr * rms)
-
-
-def _matrices(gradient: Tensor) -> Tensor:
-    return gradient.flatten(1) if gradient.ndim == 4 else gradient
 
 
 def orthogonalised(A: Tensor) -> Tensor:

@@ -154,9 +154,6 @@ def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict[str
 def _complete(folder: Path, series: str) -> list[Path]:
     """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
     paths = folder.glob(f"{series}-[0-9]*.safetensors")
-    return sorted((path for path in paths if path.with_suffix(".json").is_file()), key=state_number)
-
-
-def state_number(path: Path) -> int:
-    """The number of the state in ``path``."""
-    return int(path.stem.rpartition("-")[2])
+    return sorted(
+        (path for path in paths if path.with_suffix(".json").is_file()), key=lambda path: int(path.stem.rpartition("-")[2])
+    )
