@@ -88,9 +88,7 @@ def test_unit_starts_where_all_sigmas_are_1(form, make_params):
 
 def test_what_an_evolve_writes_another_can_start_at(make_params, start):
     params = make_params(evolve={"genes": ["sigma_O", "sigma_X"]})
-    record = evolve.Record(
-        evolve.Candidate(0, 0, 1, configured_genotype(params.network)), evolve.Score(1, 1, 0, 0, 0, 0), 1, 1, 0
-    )
+    record = Record(Candidate(0, 0, 1, configured_genotype(params.network)), Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
     start.write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
     assert json.loads(start.read_text())["width"] == 1 / 16
     again = started(make_params, start, genes=["sigma_O", "sigma_X"])
