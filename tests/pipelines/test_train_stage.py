@@ -91,7 +91,7 @@ def test_every_setting_of_the_sections_of_train_and_every_file_is_in_the_key_of_
     in_project, make_params, monkeypatch
 ):
     folder = in_project()
-    write_genotype(folder)
+    genotype = write_genotype(folder)
     monkeypatch.setattr(train, "network_files", lambda name: [])
     monkeypatch.setattr(train, "init_from_files", lambda params: [])
     params = make_params()

@@ -12,6 +12,7 @@ import pytest
 from gee_core.config import Shape
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
+from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.genome.genotype import Genotype, configured_genotype
 from gee_core.model.network import build_network, count_parameters
 from gee_core.storage.atomic_files import sha256
