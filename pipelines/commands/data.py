@@ -54,27 +54,27 @@ def check_command(
     own |= {"max_train_images": None, "max_test_images": None}
     cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
-        found = survey(cfg, size, decode, lambda what, done, total: steps.at(done, what, total))
+        result = survey(cfg, size, decode, steps)
     if as_json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(result)))
     else:
-        show(found)
-    raise_all([InputError(problem) for problem in found.problems])
+        show(result)
+    raise_all([InputError(problem) for problem in result.problems])
 
 
-def show(found: "Survey") -> None:
-    """Print ``found``, and the lines to write into params.yaml."""
+def show(survey: "Survey") -> None:
+    """Print ``survey``, and the lines to write into params.yaml."""
     from ruamel.yaml import YAML
 
     console = Console(markup=False, highlight=False)
-    console.print(_table(found.counts))
-    for name, text in {**found.splits, **_facts(found)}.items():
-        console.print(f"{name:<11} {printable(text)}", soft_wrap=True)
-    if found.params:
+    console.print(_table(survey.counts))
+    for name, text in {**survey.splits, **_facts(survey)}.items():
+        console.print(f"{name:<11} {text}", soft_wrap=True)
+    if survey.params:
         yaml: Any = YAML(typ="safe", pure=True)
         yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6
         print(f"\nIn {PARAMS}:\n")
-        yaml.dump({"prepare": found.params}, sys.stdout)
+        yaml.dump({"prepare": survey.params}, sys.stdout)
 
 
 def _table(by_split: dict[str, dict[str, int]]) -> Table:
@@ -89,31 +89,31 @@ def _table(by_split: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def _facts(found: "Survey") -> dict[str, str]:
+def _facts(survey: "Survey") -> dict[str, str]:
     from gee_core.data.meta import UNEVEN
     from pipelines.commands.images import shown
 
-    facts = dict(found.recordings)
-    if found.sizes:
-        few, middle, many = found.sizes.values()
-        varied = f"{found.n_sizes:,} sizes from {few} to {many}, the median of the shorter sides is {middle}"
-        facts["size"] = few if found.n_sizes == 1 else varied
-        modes = ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items())
-        facts["mode"] = f"{modes}; read as {'grey' if found.in_channels == 1 else 'RGB'}"
-    if found.ignored:
-        facts["ignored"] = ", ".join(f"{count:,} {shown(suffix)}" for suffix, count in list(found.ignored.items())[:8])
-    if found.unread:
-        facts["not read"] = ", ".join(found.unread[:8]) + (", …" if len(found.unread) > 8 else "")
-    held_out = found.counts.get("hold-out", {})
-    sizes = sorted((count + held_out.get(name, 0), name) for name, count in found.counts.get("train", {}).items())
+    facts = dict(survey.recordings)
+    if survey.sizes:
+        few, middle, many = survey.sizes.values()
+        varied = f"{survey.n_sizes:,} sizes from {few} to {many}, the median of the shorter sides is {middle}"
+        facts["size"] = few if survey.n_sizes == 1 else varied
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in survey.modes.items())
+        facts["mode"] = f"{modes}; read as {'grey' if survey.in_channels == 1 else 'RGB'}"
+    if survey.ignored:
+        facts["ignored"] = ", ".join(f"{count:,} {shown(suffix)}" for suffix, count in list(survey.ignored.items())[:8])
+    if survey.unread:
+        facts["not read"] = ", ".join(survey.unread[:8]) + (", …" if len(survey.unread) > 8 else "")
+    held_out = survey.counts.get("hold-out", {})
+    sizes = sorted((count + held_out.get(name, 0), name) for name, count in survey.counts.get("train", {}).items())
     if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
         (least, smallest), (most, largest) = sizes[0], sizes[-1]
         facts["uneven"] = f"{largest} has {most:,} training images, {smallest} has {least:,}"
-    same = [f"{test} = {train}" for test, train in found.duplicates]
+    same = [f"{test} = {train}" for test, train in survey.duplicates]
     for name, what, images in (
         ("duplicates", "test images are also training images", same),
-        ("tiny", "images would be enlarged more than twofold", found.tiny),
-        ("one colour", "images show nothing else", found.one_colour),
+        ("tiny", "images would be enlarged more than twofold", survey.tiny),
+        ("one colour", "images show nothing else", survey.one_colour),
     ):
         if images:
             more = ", …" if len(images) > EXAMPLES else ""

@@ -46,6 +46,8 @@ def energy(
     gee energy models/train/network.safetensors
     """
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
+    import torch
+
     from gee_core.data.augment import Normalise
     from gee_core.evaluation.energy import measure_energy
     from gee_core.genome.copying import without_logs
@@ -54,28 +56,31 @@ def energy(
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     if prepared and (images is not None or shape is not None):
         raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
-    given = None
+    options = None
     if mean is not None or std is not None:
         if images is None or mean is None or std is None:
             raise InputError("--mean, --std: normalise --images, both together", "give all three, or --images alone")
-        given = Normalise(_numbers("--mean", mean, float), _numbers("--std", std, float, above=0))
-    sizes = measured.prepared_shape() if prepared else None if shape is None else _numbers("--shape", shape, int, above=0)
+        options = Normalise(_numbers("--mean", mean, float), _numbers("--std", std, float, above=0))
+    meta = measured.prepared_meta(required=prepared)
+    sizes = None if shape is None else _numbers("--shape", shape, int, above=0)
+    sizes = measured.shape_of(meta) if prepared and meta else sizes
     sys.path.insert(0, str(here))
     sys.dont_write_bytecode = True  # in the folder of the user's module
     with without_logs("torch._library.triton"), json_alone(as_json):  # SpikingJelly asks for Triton, and does without
         target = measured.open_target(here, network, sizes, steps, classes)
         if images is not None:
-            title, shown = measured.folder_images(here, images, target, n, given)
-        elif prepared or (shape is None and measured.is_of_prepared(target)):
-            title, shown = measured.prepared_test_images(target, n)
+            title, x = measured.folder_images(here, images, target, meta, n, options)
+        elif prepared or (shape is None and target.was_trained_on(meta)):
+            title, x = measured.prepared_test_images(target, n)
         else:
-            title, shown = measured.random_images(target.shape, n)
+            title = f"{n:,} random inputs of {measured.sizes(target.shape)}"
+            x = torch.rand(n, *target.shape, generator=torch.Generator().manual_seed(0))
             _warn("random input: rates and energies on your own --images will differ")
-        dim = shown.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
-        batches = shown.contiguous().split(batch_size, dim)
+        dim = x.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
+        batches = x.contiguous().split(batch_size, dim)
         activity = measure_energy(target.net, batches, steps=target.steps)
         counts = measured.spikingjelly_counts(target.net, batches, target.steps)
-        memory, left_out = measured.lemaire_energy(target.net, shown, target.steps)
+        memory, left_out = measured.lemaire_energy(target.net, x, target.steps)
     if steps is None and all(layer.steps == 1 for layer in activity.layers):
         _warn("every layer ran once: a network that makes no steps itself needs --steps T")
     if silent := activity.silent:
@@ -84,32 +89,31 @@ def energy(
         _warn(f"{len(silent)} of {len(activity.layers)} layers get no spikes ({names}): {train}")
     macs = sum(layer.macs * layer.steps for layer in activity.layers if not layer.binary)
     ours = {"macs": macs, "synops": sum(layer.synops for layer in activity.layers if layer.binary)}
-    jelly = {name: count / shown.shape[dim] for name, count in zip(ours, counts, strict=True)}
+    jelly = {name: count / x.shape[dim] for name, count in zip(ours, counts, strict=True)}
     if as_json:
-        layers = [
-            layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in ("steps", "synops", "effective", "dense")}
-            for layer in activity.layers
-        ]
+        more = ("steps", "synops", "effective", "dense")
         result = {
             "network": network,
             "input": title,
             "energy_mj": activity.energy_mj(e_mac, e_ac),
             "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
             "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
-            **{key: getattr(activity, key) for key in ("spikes_per_image", "firing_rate", "footprint_decoded")},
+            "spikes_per_image": activity.spikes_per_image,
+            "firing_rate": activity.firing_rate,
+            "footprint_decoded": activity.footprint_decoded,
             "neurobench": activity.neurobench(),
             "spikingjelly": jelly,
             "same_by_us": ours,
             "with_memory_mj": memory,
             "not_counted": activity.not_counted,
-            "layers": layers,
+            "layers": [layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in more} for layer in activity.layers],
         }
         print(json.dumps(result, allow_nan=False))
-    else:
-        print(f"{network}, {title}", activity.table(e_mac, e_ac), "", sep="\n")
-        facts = _facts(activity, jelly, ours) | {"with memory": _memory_text(memory, left_out)}
-        for name, text in {**activity.totals(e_mac, e_ac), **facts}.items():
-            print(f"{name:<13} {text}")
+        return
+    print(f"{network}, {title}", activity.table(e_mac, e_ac), "", sep="\n")
+    facts = _facts(activity, jelly, ours) | {"with memory": _memory_text(memory, left_out)}
+    for name, text in {**activity.totals(e_mac, e_ac), **facts}.items():
+        print(f"{name:<13} {text}")
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], float], above: float = -math.inf) -> tuple:

@@ -1,4 +1,4 @@
-"""The network and the images that `gee energy` measures.
+"""The network and the images that `gee energy` measures, and SpikingJelly's counts on them.
 
 Importing a module runs its code. Only the module on the command line is imported, never one that a file names.
 
@@ -34,7 +34,7 @@ from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
 from gee_core.model.base import is_neuron
-from gee_core.model.wired import architecture_of
+from gee_core.model.wired import Architecture, architecture_of
 from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.images import find_images, read_image
@@ -42,14 +42,16 @@ from pipelines.inputs.loading import load_checkpoint, prepared_images, spaced
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import PREPARED
 
+Shape = tuple[int, ...]
+"""Of one image."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """A network, and what it takes."""
+    """A network, and the input that it takes."""
 
     net: nn.Module
-    shape: tuple[int, ...]
-    """Of one image."""
+    shape: Shape
     steps: int | None
     """How often every image is presented; None for a network that makes its steps itself."""
     num_classes: int | None = None
@@ -57,13 +59,14 @@ class Target:
     card: ModelCard | None = None
     """The images and classes of a file of genes."""
 
-    @property
-    def normalise(self) -> Normalise | None:
-        """As the file of genes says."""
-        return Normalise(self.card.mean, self.card.std) if self.card else None
+    def was_trained_on(self, meta: Meta | None) -> bool:
+        """Whether the target is a checkpoint for images of the shape and the classes that ``meta`` describes."""
+        if meta is None or (self.card and self.card.class_names != meta.class_names):
+            return False
+        return (self.shape, self.num_classes) == (shape_of(meta), meta.num_classes)
 
 
-def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None, classes: int) -> Target:
+def open_target(here: Path, target: str, shape: Shape | None, steps: int | None, classes: int) -> Target:
     """The network that ``target`` names: MODULE:NETWORK, or the path of a checkpoint below ``here``.
 
     A class or function is called with those of ``num_classes``, ``in_channels``, ``image_size`` and ``T`` that its signature
@@ -77,7 +80,7 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     if ":" not in target or not all(map(str.isidentifier, target.replace(":", ".").split("."))):
         forms = "name a network as MODULE:NETWORK, or a network.safetensors of this project"
         raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", forms)
-    value, shape = _named(here, target), shape or (3, 32, 32)
+    value, shape = _imported(here, target), shape or (3, 32, 32)
     if isinstance(value, nn.Module):
         return Target(value, shape, steps)
     offered = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps}
@@ -96,23 +99,23 @@ def open_target(here: Path, target: str, shape: tuple[int, ...] | None, steps: i
     return Target(net, shape, None if "T" in given else steps)
 
 
-def _checkpoint(here: Path, target: str, shape: tuple[int, ...] | None, steps: int | None) -> Target:
+def _checkpoint(here: Path, target: str, shape: Shape | None, steps: int | None) -> Target:
     net, values = load_checkpoint(here / target, register=True)
-    found = architecture_of(net)
-    own = (found.in_channels, found.image_size, found.image_size)
+    architecture = architecture_of(net)
+    trained_on = shape_of(architecture)
     if steps is not None:
-        raise InputError(f"--steps {steps}: {target} makes its {found.network.T} steps itself", "leave it out")
-    if shape is not None and (len(shape) != 3 or shape[0] != own[0]):
-        problem = f"{target}: takes images of {_sizes(own)} or another size, and none of {_sizes(shape)}"
+        raise InputError(f"--steps {steps}: {target} makes its {architecture.network.T} steps itself", "leave it out")
+    if shape is not None and (len(shape) != 3 or shape[0] != trained_on[0]):
+        problem = f"{target}: takes images of {sizes(trained_on)} or another size, and none of {sizes(shape)}"
         raise InputError(problem, "leave out --shape and --prepared, or give another network")
     try:
         card = as_model(values, ModelCard)
     except ValueError:  # the library writes files without a description
         card = None
-    return Target(net, shape or own, None, found.num_classes, card)
+    return Target(net, shape or trained_on, None, architecture.num_classes, card)
 
 
-def _named(here: Path, target: str) -> Any:
+def _imported(here: Path, target: str) -> Any:
     """The object ``target``, from a module that is imported."""
     module_name, _, attribute = target.partition(":")
     try:
@@ -131,72 +134,58 @@ def _named(here: Path, target: str) -> Any:
     return getattr(module, attribute)
 
 
-def random_images(shape: tuple[int, ...], n: int) -> tuple[str, Tensor]:
-    """A title, and ``n`` images with values from 0 to 1, drawn evenly."""
-    return f"{n:,} random inputs of {_sizes(shape)}", torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def folder_images(here: Path, folder: Path, target: Target, n: int, given: Normalise | None) -> tuple[str, Tensor]:
+def folder_images(
+    here: Path, folder: Path, target: Target, meta: Meta | None, n: int, options: Normalise | None
+) -> tuple[str, Tensor]:
     """A title, and ``n`` images of ``folder``, evenly spaced in the order of their names, in the shape that ``target`` takes.
 
-    They are normalised by ``given``, the options, else as the network says, else as the prepared images if these have the
-    same shape, else scaled to values from 0 to 1.
+    They are normalised by the ``options``, else as the network's file says, else as the prepared images, which ``meta``
+    describes, if these have the same shape, else scaled to values from 0 to 1.
     """
-    shape, meta = target.shape, prepared_meta()
-    meta = meta if meta and _shape(meta) == shape else None
-    same = target.card or meta
-    events = same.events if same else None
+    shape = target.shape
+    described = target.card or (meta if meta and shape_of(meta) == shape else None)
+    events = described.events if described else None
     if len(shape) != 3 or (shape[0] not in (1, 3) and events is None) or shape[1] != shape[2]:
-        problem = f"--images: a network for inputs of {_sizes(shape)}"
+        problem = f"--images: a network for inputs of {sizes(shape)}"
         raise InputError(problem, "images have a --shape such as 1,28,28 or 3,32,32")
-    if given and not len(given.mean) == len(given.std) == shape[0]:
-        problem = f"--mean, --std: {len(given.mean)} and {len(given.std)} numbers for images of {_sizes(shape)}"
+    if options and not len(options.mean) == len(options.std) == shape[0]:
+        problem = f"--mean, --std: {len(options.mean)} and {len(options.std)} numbers for images of {sizes(shape)}"
         raise InputError(problem, f"give {shape[0]} each, one per channel")
-    found = find_images(here, [folder], endings_of(events))
-    files = [found[i] for i in np.linspace(0, len(found) - 1, min(n, len(found))).astype(int)]
-    to_input, way = given or target.normalise, "as given" if given else "as its file says"
-    if to_input is None and meta:
-        to_input, way = meta.normalise, f"as {PREPARED}"
+    files = find_images(here, [folder], endings_of(events))
+    files = [files[i] for i in np.linspace(0, len(files) - 1, min(n, len(files))).astype(int)]
     pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events) for path in files]))
-    title = f"{len(files):,} images of {folder}, {_sizes(shape)}, {f'normalised {way}' if to_input else 'values 0 to 1'}"
-    return title, to_input(pixels) if to_input else pixels / 255
+    title = f"{len(files):,} images of {folder}, {sizes(shape)}"
+    to_input = options or (Normalise(described.mean, described.std) if described else None)
+    if to_input is None:
+        return f"{title}, values 0 to 1", pixels / 255
+    way = "as given" if options else "as its file says" if target.card else f"as {PREPARED}"
+    return f"{title}, normalised {way}", to_input(pixels)
 
 
 def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
     """A title, and ``n`` test images of this project, normalised as the network's file says, else as they were prepared."""
-    data, own = prepared_images(), target.normalise
-    images, to_input = spaced(data.test, n), own or data.meta.normalise
-    way = ", normalised as its file says" if own else ""
-    title = f"{len(images):,} test images of {data.meta.source}, {_sizes(_shape(data.meta))}{way}"
+    data = prepared_images()
+    images = spaced(data.test, n)
+    way = ", normalised as its file says" if target.card else ""
+    title = f"{len(images):,} test images of {data.meta.source}, {sizes(shape_of(data.meta))}{way}"
     (batch, _), *_ = images.batches(len(images))
-    return title, to_input(batch)
+    described = target.card or data.meta
+    return title, Normalise(described.mean, described.std)(batch)
 
 
-def is_of_prepared(target: Target) -> bool:
-    """Whether the prepared images have the shape and the classes that ``target``, a checkpoint, was trained on."""
-    if target.num_classes is None or not (meta := prepared_meta()):
-        return False
-    same = target.card is None or target.card.class_names == meta.class_names
-    return same and (target.shape, target.num_classes) == (_shape(meta), meta.num_classes)
-
-
-def prepared_meta() -> Meta | None:
-    """The description of the prepared images, if there are any."""
+def prepared_meta(required: bool) -> Meta | None:
+    """The description of the prepared images, None where there are none; InputError where they are ``required``."""
     with remedy(PREPARE):
-        return load_meta(PREPARED) if (PREPARED / "meta.json").is_file() else None
+        return load_meta(PREPARED) if required or (PREPARED / "meta.json").is_file() else None
 
 
-def prepared_shape() -> tuple[int, ...]:
-    """The shape of this project's images."""
-    with remedy(PREPARE):
-        return _shape(load_meta(PREPARED))
+def shape_of(images: Meta | Architecture) -> Shape:
+    """(C, H, W) of an image."""
+    return images.in_channels, images.image_size, images.image_size
 
 
-def _shape(meta: Meta) -> tuple[int, ...]:
-    return meta.in_channels, meta.image_size, meta.image_size
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
+def sizes(shape: Shape) -> str:
+    """Such as ``3 × 32 × 32``."""
     return " × ".join(map(str, shape))
 
 
@@ -237,6 +226,6 @@ def lemaire_energy(net: nn.Module, images: Tensor, steps: int | None) -> tuple[d
                 present(plain, x, steps)
         report = profiler.get_report()
     parts = {"operations": "ops", "addresses": "addressing", "weights": "params", "membranes": "potential", "spikes": "inout"}
-    found = {name: report.breakdown_pj[f"{key}_pj"] * PICO_TO_MILLI / len(few) for name, key in parts.items()}
+    energies = {name: report.breakdown_pj[f"{key}_pj"] * PICO_TO_MILLI / len(few) for name, key in parts.items()}
     left_out = [text.removeprefix("Lemaire formulas do not support ").partition(";")[0] for text in report.warnings]
-    return found, sorted(left_out)
+    return energies, sorted(left_out)

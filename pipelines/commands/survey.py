@@ -1,20 +1,19 @@
-"""What prepare would read from a folder of images, and what would stop it."""
+"""What prepare would read from a folder of images, and what would stop it: read by prepare's own functions, file by file."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import RECORDINGS, Listing, list_all, problems, unread, walk
+from gee_core.data import folders
+from gee_core.data.folders import RECORDINGS, FileList, Listing
 from gee_core.data.frames import EventList
 from gee_core.data.image_files import Form, Header, decode_image, each_file, header, mixed_depths
 from gee_core.data.images import one_colour
@@ -22,18 +21,17 @@ from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.recordings import read_recording
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import sha256
 from pipelines.project.watched_files import check_links
-from pipelines.runtime.input_errors import with_keys
+from pipelines.runtime.input_errors import known_message
+from pipelines.runtime.progress import Steps
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
-"""Sides in pixels that are proposed for photographs; a larger one costs time and rarely pays."""
+"""Sides in pixels that are proposed for photographs. A larger side costs time and rarely pays."""
 IN_MEMORY = 0.4
 """Share of this machine's memory above which streaming is proposed."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, the number of files done so far and of all."""
-Seen = tuple[Header, bytes | None]
-"""The head of an image, and its colour where it was decoded and shows no other."""
+Seen = TypeVar("Seen")
 
 
 @dataclass
@@ -68,152 +66,162 @@ class Survey:
     """Each would stop prepare."""
 
 
-def survey(cfg: PrepareConfig, image_size: int | None, decode_all: bool, on_progress: Progress) -> Survey:
-    """Look at the folder `prepare.path`: list it, and read the header of every image, or decode it.
+def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Steps) -> Survey:
+    """Look at the folder `prepare.path` as prepare would: list it, and read the header of every image, or ``decode`` it.
 
-    ``image_size`` is the one to check for; None proposes one. Raises an InputError where the folder has no classes to look at.
+    ``image_size`` is the size to check for. None proposes a size. Raises InputError where the folder has no classes.
     """
-    root, found = Path(cfg.path), Survey(cfg.path)
-    endings = Counter(Path(name).suffix.lower() or name for _, _, names in walk(root) for name in names)
-    of_events = endings.keys() & set(RECORDINGS) and not endings.keys() & set(EXTENSIONS)
-    read = RECORDINGS if of_events else EXTENSIONS
-    listing = list_all(root, read)
-    found.problems = [with_keys(problem) for problem in problems(listing, read)]
-    ignored = {end: count for end, count in endings.items() if not end.endswith(read)}
-    found.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
-    found.unread = unread(root)
-    train, test = _split(found, cfg, listing)
-    files = listing.all_files
-    if of_events:
-        found.duplicates = _duplicates(root, train, test, on_progress)
-        return _look_at_recordings(found, cfg, root, files, on_progress)
-    seen: dict[str, Seen] = {}
-    for name, looked in _each(partial(_look, decode_all), root, files, "decode" if decode_all else "headers", on_progress):
-        if isinstance(looked, InputError):
-            found.problems.append(with_keys(looked))
-        else:
-            seen[name] = looked
-    found.one_colour = [name for name, (_, colour) in seen.items() if colour is not None]
-    if set(train) <= set(found.one_colour) and len({seen[name][1] for name in train}) == 1:
-        found.problems.append(with_keys(one_colour(cfg.path)))
-    headers = {name: head for name, (head, _) in seen.items()}
-    if problem := mixed_depths(root, headers):
-        found.problems.append(with_keys(problem))
-    if headers:
-        _describe(found, cfg, image_size, headers)
-    train, test = ([name for name in part if name in headers] for part in (train, test))
-    found.duplicates = _duplicates(root, train, test, on_progress)
-    if not found.problems:
+    root, result = Path(cfg.path), Survey(cfg.path)
+    ends = Counter(Path(name).suffix.lower() or name for _, _, names in folders.walk(root) for name in names)
+    is_events = ends.keys() & set(RECORDINGS) and not ends.keys() & set(EXTENSIONS)
+    endings = RECORDINGS if is_events else EXTENSIONS
+    listing = folders.list_all(root, endings)
+    problems = list(folders.problems(listing, endings))
+    ignored = {end: count for end, count in ends.items() if not end.endswith(endings)}
+    result.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
+    result.unread, result.splits = folders.unread(root), _origins(listing, cfg)
+    result.counts = {split: {name: len(files) for name, files in names.items()} for split, names in listing.by_class.items()}
+    parts: dict[str, FileList] = {}
+    if not problems:
+        try:
+            parts = _parts(listing, cfg)
+            result.counts = {split: _by_class(part, listing.class_names) for split, part in parts.items()}
+        except InputError as problem:
+            problems.append(problem)
+    look: Callable[[Path], Any] = _look_at_recording if is_events else partial(_look_at_image, decode)
+    note = "recordings" if is_events else "decode" if decode else "headers"
+    looks = _read_all(look, root, listing.all_files, note, problems, steps)
+    train, holdout, test = ([name for name in part.files if name in looks] for part in parts.values()) if parts else ([],) * 3
+    if is_events:
+        _describe_recordings(result, cfg, looks)
+    else:
+        problems += _describe_images(result, cfg, image_size, looks, [*train, *holdout])
+    result.duplicates = _duplicates(root, [*train, *holdout], test, problems, steps)
+    if not problems:
         try:
             check_links(cfg)
         except InputError as problem:
-            found.problems.append(with_keys(problem))
-    return found
+            problems.append(problem)
+    result.problems = [known_message(problem) or str(problem) for problem in problems]
+    return result
 
 
-def _split(found: Survey, cfg: PrepareConfig, listing: Listing) -> tuple[list[str], list[str]]:
-    """Fill in ``splits`` and ``counts``; the training and test images, none where they cannot be split."""
-    folders = {split: f"{path.name}/" for split, path in listing.splits.items()}
-    train = "class folders" if listing.splits["train"] == listing.root else folders["train"]
-    share = f"{100 * cfg.test_share:g} % of all (prepare.test_share)"
-    holdout_share = f"{100 * cfg.holdout:g} % of {train if 'test' in folders else 'the rest'} (prepare.holdout)"
-    found.splits = {
+def _origins(listing: Listing, cfg: PrepareConfig) -> dict[str, str]:
+    """Where the images of each split come from."""
+    names = {split: f"{path.name}/" for split, path in listing.splits.items()}
+    train = "class folders" if listing.splits["train"] == listing.root else names["train"]
+    rest = train if "test" in names else "the rest"
+    return {
         "train": train,
-        "hold-out": folders.get("val", holdout_share),
-        "test": folders.get("test", share),
+        "hold-out": names.get("val", f"{100 * cfg.holdout:g} % of {rest} (prepare.holdout)"),
+        "test": names.get("test", f"{100 * cfg.test_share:g} % of all (prepare.test_share)"),
     }
-    found.counts = {name: {cls: len(files) for cls, files in each.items()} for name, each in listing.by_class.items()}
-    if found.problems:
-        return [], []
-    try:
-        train_files, holdout, test_files = split_files(listing, cfg)
-        if holdout is None:
-            labels = torch.tensor(train_files.labels)
-            holdout = split_off(labels, cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
-    except InputError as problem:
-        found.problems.append(with_keys(problem))
-        return [], []
+
+
+def _parts(listing: Listing, cfg: PrepareConfig) -> dict[str, FileList]:
+    """The files of each split, as prepare splits them; InputError where it could not."""
+    train, holdout, test = split_files(listing, cfg)
+    if holdout is None:
+        holdout = split_off(torch.tensor(train.labels), cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
     indices = holdout.tolist()
-    parts = {"train": train_files.without(indices), "hold-out": train_files.subset(indices), "test": test_files}
-    names = listing.class_names
-    found.counts = {
-        split: dict(zip(names, np.bincount(part.labels, minlength=len(names)).tolist(), strict=True))
-        for split, part in parts.items()
-    }
-    return train_files.files, test_files.files
+    return {"train": train.without(indices), "hold-out": train.subset(indices), "test": test}
 
 
-def _look(decode_all: bool, path: Path) -> Seen:
+def _by_class(part: FileList, class_names: Sequence[str]) -> dict[str, int]:
+    counts = Counter(part.labels)
+    return {name: counts[label] for label, name in enumerate(class_names)}
+
+
+def _read_all(
+    look: Callable[[Path], Seen], root: Path, files: Sequence[str], note: str, problems: list[InputError], steps: Steps
+) -> dict[str, Seen]:
+    """What ``look`` sees in each of the ``files``. Those that cannot be read are left out, and ``problems`` says why."""
+    looks: dict[str, Seen] = {}
+    for done, (name, seen) in enumerate(each_file(look, root, files), 1):
+        if isinstance(seen, InputError):
+            problems.append(seen)
+        else:
+            looks[name] = seen
+        steps.at(done, note, len(files))
+    return looks
+
+
+def _look_at_image(decode: bool, path: Path) -> tuple[Header, bytes | None]:
+    """The header of an image, and its colour where it is decoded and shows no other."""
     head, colour = header(path), None
-    if decode_all:
-        pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3))  # it may show nothing else
+    if decode:
+        pixels_CHW = decode_image(path, Form(min(head.width, head.height, 32), 3))
         corner_C = pixels_CHW[:, 0, 0]
         colour = corner_C.tobytes() if (pixels_CHW == corner_C[:, None, None]).all() else None
     return head, colour
 
 
-def _describe(found: Survey, cfg: PrepareConfig, image_size: int | None, headers: dict[str, Header]) -> None:
-    """Fill in what the headers say, and the params that fit it."""
-    by_area = sorted(headers.values(), key=lambda seen: (seen.width * seen.height, seen))
-    short = {name: min(seen.width, seen.height) for name, seen in headers.items()}
+def _look_at_recording(path: Path) -> tuple[int, float, int, int, int]:
+    """Events of a recording, duration in its own unit, width and height of the sensor, and T of its frames, else 0."""
+    recording = read_recording(path)
+    if isinstance(recording, EventList):
+        t, x, y, _ = recording
+        return len(t), float(t[-1] - t[0]), int(x.max()) + 1, int(y.max()) + 1, 0
+    return int(recording.sum()), 0.0, recording.shape[3], recording.shape[2], len(recording)
+
+
+def _describe_images(
+    result: Survey,
+    cfg: PrepareConfig,
+    image_size: int | None,
+    looks: dict[str, tuple[Header, bytes | None]],
+    train: Sequence[str],
+) -> list[InputError]:
+    """Fill in what the images show, and the params that fit them. Returns the problems that they have together."""
+    result.one_colour = [name for name, (_, colour) in looks.items() if colour is not None]
+    headers = {name: head for name, (head, _) in looks.items()}
+    problems = []
+    if set(train) <= set(result.one_colour) and len({looks[name][1] for name in train}) == 1:
+        problems.append(one_colour(cfg.path))
+    if mixed := mixed_depths(Path(cfg.path), headers):
+        problems.append(mixed)
+    if not headers:
+        return problems
+    by_area = sorted(headers.values(), key=lambda head: (head.width * head.height, head))
+    short = {name: min(head.width, head.height) for name, head in headers.items()}
     middle = median_low(short.values())
-    found.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
-    found.n_sizes = len({seen.size for seen in by_area})
-    found.modes = dict(Counter(seen.mode for seen in by_area).most_common())
-    found.in_channels = 1 if all(seen.is_grey for seen in by_area) else 3
-    is_uniform = found.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
+    result.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
+    result.n_sizes = len({head.size for head in by_area})
+    result.modes = dict(Counter(head.mode for head in by_area).most_common())
+    result.in_channels = 1 if all(head.is_grey for head in by_area) else 3
+    is_uniform = result.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
     if image_size is None and not is_uniform:
         image_size = max((side for side in SIZES if side <= middle), default=max(middle, 4))
     side = image_size or middle
-    found.tiny = [name for name, pixels in short.items() if 2 * pixels < side]
-    found.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
+    result.tiny = [name for name, pixels in short.items() if 2 * pixels < side]
+    result.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if len(headers) * found.in_channels * side**2 > IN_MEMORY * memory:
-        found.params |= {"image_size": side, "stream": True}
+    if len(headers) * result.in_channels * side**2 > IN_MEMORY * memory:
+        result.params |= {"image_size": side, "stream": True}
+    return problems
 
 
-def _look_at_recordings(found: Survey, cfg: PrepareConfig, root: Path, files: list[str], on_progress: Progress) -> Survey:
-    """Read every recording; fill in what they hold, and the params that fit them."""
-    looked = [seen for _, seen in _each(_recorded, root, files, "recordings", on_progress)]
-    found.problems += [with_keys(seen) for seen in looked if isinstance(seen, InputError)]
-    if seen := [each for each in looked if not isinstance(each, InputError)]:
-        n, durations, widths, heights, frames = ([*values] for values in zip(*seen, strict=True))
-        width, height, T = max(widths), max(heights), max(frames)
-        found.recordings = {"events": f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"}
-        found.recordings["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
-        found.recordings["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
-        events = {"frames": T or 4, "split_by": "number", "clip": 255 if T else 15, "sensor": [width, height]}
-        size = None if width == height else min(width, height)
-        found.params = {"dataset": "events", "path": cfg.path, "name": cfg.data_name, "image_size": size, "events": events}
-    return found
+def _describe_recordings(result: Survey, cfg: PrepareConfig, looks: dict[str, tuple[int, float, int, int, int]]) -> None:
+    """Fill in what the recordings hold, and the params that fit them."""
+    if not looks:
+        return
+    n, durations, widths, heights, frames = ([*values] for values in zip(*looks.values(), strict=True))
+    width, height, T = max(widths), max(heights), max(frames)
+    result.recordings = {"events": f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"}
+    result.recordings["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
+    result.recordings["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
+    events = {"frames": T or 4, "split_by": "number", "clip": 255 if T else 15, "sensor": [width, height]}
+    size = None if width == height else min(width, height)
+    result.params = {"dataset": "events", "path": cfg.path, "name": cfg.data_name, "image_size": size, "events": events}
 
 
-def _recorded(path: Path) -> tuple[int, float, int, int, int]:
-    """Events of a recording, duration in its own unit, width and height of the sensor, and T of its frames, else 0."""
-    read = read_recording(path)
-    if isinstance(read, EventList):
-        return len(read.t), float(read.t[-1] - read.t[0]), int(read.x.max()) + 1, int(read.y.max()) + 1, 0
-    return int(read.sum()), 0.0, read.shape[3], read.shape[2], len(read)
-
-
-def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], on_progress: Progress) -> list[tuple[str, str]]:
+def _duplicates(
+    root: Path, train: Sequence[str], test: Sequence[str], problems: list[InputError], steps: Steps
+) -> list[tuple[str, str]]:
     """Pairs of a test image and a training image with the same bytes; only files of equal length are read."""
     length = {name: (root / name).stat().st_size for name in [*train, *test]}
     lengths = {length[name] for name in train} & {length[name] for name in test}
     files = [name for name in length if length[name] in lengths]
-    digests = dict(_each(_digest, root, files, "duplicates", on_progress))
+    digests = _read_all(sha256, root, files, "duplicates", problems, steps)
     of_train = {digests[name]: name for name in reversed(train) if name in digests}
     return [(name, of_train[digests[name]]) for name in test if digests.get(name) in of_train]
-
-
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
-def _each(
-    look: Callable[[Path], Any], root: Path, files: Sequence[str], what: str, on_progress: Progress
-) -> Iterator[tuple[str, Any]]:
-    """Each of the ``files``, and ``look`` of it, or the InputError that it raises."""
-    for done, seen in enumerate(each_file(look, root, files), 1):
-        yield seen
-        on_progress(what, done, len(files))
