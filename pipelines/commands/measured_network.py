@@ -153,7 +153,7 @@ def folder_images(
         raise InputError(problem, f"give {shape[0]} each, one per channel")
     files = find_images(here, [folder], endings_of(events))
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(n, len(files))).astype(int)]
-    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events) for path in files]))
+    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
     title = f"{len(files):,} images of {folder}, {sizes(shape)}"
     to_input = options or (Normalise(described.mean, described.std) if described else None)
     if to_input is None:

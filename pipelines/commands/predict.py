@@ -49,49 +49,47 @@ def predict(
     """
     from gee_core.data.folders import endings_of
     from gee_core.errors import InputError
-    from pipelines.commands.images import find_images, raise_all, shown, unlike
-    from pipelines.commands.prediction import IN_MLFLOW, open_model
+    from pipelines.commands.images import find_images, in_lines, shown
+    from pipelines.commands.prediction import ANOTHER, IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
+    from pipelines.tracking.redact import redact
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
-    source = ONNX.parent if model is None else model if model.startswith(IN_MLFLOW) else here / model
+    source: Path | str = ONNX.parent
+    if model is None:
+        source = source if pretrained is None else _shipped(pretrained, exit)
+    elif pretrained is not None:
+        problem = f"--model {redact(model)} and --pretrained {pretrained}: these are two networks"
+        raise InputError(problem, "leave out one of the two")
+    elif "://" in model:
+        raise InputError(f"--model {redact(model)}: neither a file nor a model of MLflow", ANOTHER)
+    else:
+        source = model if model.startswith(IN_MLFLOW) else here / model
     with json_alone(as_json):
-        if pretrained is not None:
-            source = _shipped(pretrained, model, exit)
         opened = open_model(source, exit)
-        card = opened.card
-        files = find_images(here, images, endings_of(card.events))
-        found = predict_files(here, files, opened, top, problems := list[InputError]())
+        card, problems = opened.card, list[InputError]()
+        predictions = predict_files(here, find_images(here, images, endings_of(card.events)), opened, top, problems)
     if as_json:
-        rows = []
-        for file, classes, steps in found:
-            named = [{"class": name, "probability": p} for name, p in classes]
-            rows.append(json.dumps({"file": str(file), **named[0], "top": named} | ({"steps": steps} if steps else {})))
-        print("[" + ",\n ".join(rows) + "]")
-    for file, classes, steps in () if as_json else found:
-        doubt = ", not sure" if classes[0][1] < SURE else ""
-        best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in classes]
+        print("[" + ",\n ".join(json.dumps(prediction.as_json()) for prediction in predictions) + "]")
+    for file, top_classes, steps, _ in () if as_json else predictions:
+        doubt = ", not sure" if top_classes[0][1] < SURE else ""
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
+        best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in top_classes]
         print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
-    if not card.events and (odd := unlike(here, [file for file, *_ in found], card.in_channels, card.image_size)):
+    if unlike := [f"{shown(each.file)} ({each.difference})" for each in predictions if each.difference]:
         learnt = f"{'grey images' if card.in_channels == 1 else 'images in colour'} of {card.image_size} pixels a side"
-        more = f" and {len(odd) - 1} more files" if odd[1:] else ""
-        print(f"gee: note: the network was trained on {learnt}, unlike {odd[0]}{more}", file=sys.stderr)
-    try:
-        raise_all(problems)
-    except InputError as error:  # exit code 2 is for a command that did nothing
-        print_errors("gee", str(error))
-        raise typer.Exit(1) from None
+        more = f" and {len(unlike) - 1} more files" if unlike[1:] else ""
+        print(f"gee: note: the network was trained on {learnt}, unlike {unlike[0]}{more}", file=sys.stderr)
+    if problems:
+        print_errors("gee", in_lines(problems))
+        raise typer.Exit(1)  # 2 is for a command that did nothing
 
 
-def _shipped(name: str, model: str | None, exit: float | None) -> Path:
+def _shipped(name: str, exit: float | None) -> Path:
     """The file of a network that comes with GEE: its ONNX graph, which needs no torch, or its genes for early exit."""
-    from gee_core.errors import InputError
     from gee_core.pretrained.files import pretrained_file
 
-    if model is not None:
-        raise InputError(f"--model {model} and --pretrained {name}: these are two networks", "leave out one of the two")
     genes = pretrained_file(name)
     return genes if exit is not None else genes.with_suffix(".onnx")
 

@@ -25,6 +25,9 @@ IN_MLFLOW = ("models:/", "runs:/")
 EXPORTED = f"name {ONNX.parent}, or the {ONNX.name} or {GENES.name} in it; `dvc repro export` makes them"
 """What to do about a file of another kind."""
 
+ANOTHER = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
+"""What to do where there is no file."""
+
 BATCH = 64
 """Most images that the network sees at once."""
 
@@ -39,6 +42,13 @@ class Prediction(NamedTuple):
     top: list[tuple[str, float]]
     steps: int | None = None
     """How many steps the network ran, with early exit."""
+    difference: str | None = None
+    """How the image differs from those of the training."""
+
+    def as_json(self) -> dict[str, object]:
+        """As `gee predict --json` prints it."""
+        classes = [{"class": name, "probability": p} for name, p in self.top]
+        return {"file": str(self.file), **classes[0], "top": classes} | ({"steps": self.steps} if self.steps else {})
 
 
 @dataclass(frozen=True)
@@ -77,36 +87,32 @@ def predict(
     is all of them; or the model does not answer as it should.
     """
     problems = [] if problems is None else problems
-    events, form = model.card.events, (model.card.in_channels, model.card.image_size)
-    size = max(1, min(BATCH, BATCH_VALUES // (form[0] * form[1] ** 2 * (events.frames if events else 1))))
-    found: list[Prediction] = []
+    card = model.card
+    values = card.in_channels * card.image_size**2 * (card.events.frames if card.events else 1)
+    size = max(1, min(BATCH, BATCH_VALUES // values))
+    predictions: list[Prediction] = []
     with progress("predict", len(files)) if len(files) > size else nullcontext() as done:
         for start in range(0, len(files), size):
-            read, images = list[Path](), list[np.ndarray]()
-            for path in files[start : start + size]:
+            batch, read = files[start : start + size], []
+            for path in batch:
                 try:
-                    images.append(read_image(here, path, *form, events))
-                    read.append(path)
+                    read.append((path, *read_image(here, path, card.in_channels, card.image_size, card.events)))
                 except InputError as error:
                     problems.append(error)
-            if images:
-                found += _answers(read, np.stack(images), model, top)
+            if read:
+                p_BK, steps_B = model.answers(np.stack([image for _, image, _ in read]))
+                for (path, _, difference), p_K, steps in zip(read, p_BK, steps_B, strict=True):
+                    classes = [(card.class_names[k], float(p_K[k])) for k in np.argsort(-p_K, kind="stable")[:top]]
+                    predictions.append(Prediction(path, classes, steps, difference))
             if done:
-                done(min(size, len(files) - start))
-    if not found:
+                done(len(batch))
+    if not predictions:
         raise_all(problems)
-    return found
-
-
-def _answers(batch: Sequence[Path], images_BCHW: np.ndarray, model: Model, top: int) -> list[Prediction]:
-    p_BK, steps_B = model.answers(images_BCHW)
-    best_BT = np.argsort(-p_BK, axis=1, kind="stable")[:, :top]
-    names, answers = model.card.class_names, zip(batch, p_BK, best_BT, steps_B, strict=True)
-    return [Prediction(path, [(names[k], float(p_K[k])) for k in best_T], steps) for path, p_K, best_T, steps in answers]
+    return predictions
 
 
 def open_model(source: Path | str, confidence: float | None = None) -> Model:
-    """The model at ``source``: a network.onnx, a genes.safetensors, a folder with either, or an address in MLflow.
+    """The network in ``source``: an ONNX file or a file of genes, a folder with one of them, or a model's address in MLflow.
 
     With ``confidence``, it is a file of genes, whose network stops early on images of which it is so sure.
 
@@ -124,11 +130,12 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
     path = Path(source)
     ours, network = os.path.realpath(path) in map(os.path.realpath, (ONNX, ONNX.parent)), _network(path)
     if not network.is_file():  # reading a pipe or a device could wait forever
-        another = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
-        made = "`dvc repro export` makes it, `dvc pull` fetches it"
+        remedy = ANOTHER
+        if ours:
+            remedy = "`dvc repro export` makes it, `dvc pull` fetches it"
         if ours and ONNX.with_name("network.safetensors").is_file():
-            made = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
-        raise InputError(f"{network}: {'not a file' if network.exists() else 'not found'}", made if ours else another)
+            remedy = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
+        raise InputError(f"{network}: {'not a file' if network.exists() else 'not found'}", remedy)
     if network.suffix not in (ONNX.suffix, GENES.suffix):
         raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
     remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
