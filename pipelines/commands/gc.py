@@ -7,9 +7,8 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import psutil
 import typer
@@ -27,12 +26,11 @@ WORKS = re.compile(r"-m (pipelines\.(?!cli\b)|prefect\.engine)|\b(gee|pipelines\
 MLFLOW = "mlflow gc --backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """Folders of one kind that are deleted together."""
+class Leftover(NamedTuple):
+    """Folders of one kind."""
 
-    what: str
-    place: Path
+    kind: str
+    where: Path
     folders: list[Path]
 
 
@@ -56,51 +54,49 @@ def gc(
     with flow_lock(project, None) if yes else contextlib.nullcontext():
         working = at_work(psutil.process_iter(), project)
         found = [] if working else leftovers(project, days)
-        sizes = [sum(map(tree_size, leftover.folders)) for leftover in found]
-        if not as_json:
-            _print(found, sizes, working)
-        for leftover in found if yes else []:
-            delete(leftover.folders, project / SCRATCH / "removing")
-    if as_json:
         rows = [
-            {"what": leftover.what, "where": str(leftover.place), "how_many": len(leftover.folders), "bytes": size}
-            for leftover, size in zip(found, sizes, strict=True)
+            {"what": kind, "where": str(where), "how_many": len(folders), "bytes": sum(map(tree_size, folders))}
+            for kind, where, folders in found
         ]
+        if not as_json:
+            _print(rows, working)
+        if yes:
+            delete([folder for leftover in found for folder in leftover.folders], project / SCRATCH / "removing")
+    if as_json:
         print(json.dumps({"running": working, "leftovers": rows, "deleted": yes and not working}))
         return
-    if found:
+    if rows:
         listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
         console.print(f"Deleted in {project}" if yes else listed, soft_wrap=True)
     console.print(f"DVC's cache: `dvc gc --workspace`\nDeleted runs in MLflow: `{MLFLOW} --older-than {days}d`", soft_wrap=True)
 
 
-def _print(found: list[Leftover], sizes: list[int], working: list[str]) -> None:
+def _print(rows: list[dict[str, Any]], working: list[str]) -> None:
     if working:
         console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
-        return
-    if not found:
+    elif not rows:
         console.print("Nothing to delete")
-        return
-    table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
-    for leftover, size in zip(found, sizes, strict=True):
-        table.add_row(leftover.what, str(leftover.place), f"{len(leftover.folders):,}", decimal(size))
-    table.add_section()
-    table.add_row("total", "", "", decimal(sum(sizes)))
-    console.print(table)
+    else:
+        table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
+        for row in rows:
+            table.add_row(row["what"], row["where"], f"{row['how_many']:,}", decimal(row["bytes"]))
+        table.add_section()
+        table.add_row("total", "", "", decimal(sum(row["bytes"] for row in rows)))
+        console.print(table)
 
 
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
     """The ``processes`` that run a stage, a study, a flow or `dvc` in ``project`` or in DVC's copies of it below .dvc/tmp."""
     from pipelines.runtime.process_tree import is_dvc_run
 
-    found = []
+    lines = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
             folder, line = Path(process.cwd()).resolve(), " ".join(process.cmdline())
             inside = folder.is_relative_to(project.resolve())
             if process.pid != os.getpid() and inside and (WORKS.search(line) or is_dvc_run(process)):
-                found.append(f"{process.pid} {line[:100]}")
-    return found
+                lines.append(f"{process.pid} {line[:100]}")
+    return lines
 
 
 def leftovers(project: Path, days: int) -> list[Leftover]:
@@ -110,30 +106,31 @@ def leftovers(project: Path, days: int) -> list[Leftover]:
     recent = time.time() - 3600  # what was written later may be in use, whatever number of days is asked for
     before = min(time.time() - days * 86400, recent)
 
-    def folders(*parents: Path, name: str = "*", before: float = before) -> list[Path]:
-        found = (path for parent in parents for path in sorted((project / parent).glob(name)))
-        return [path for path in found if path.is_dir() and not path.is_symlink() and _is_free(path, before)]
+    def folders(*patterns: str, before: float = before) -> list[Path]:
+        paths = (path for pattern in patterns for path in sorted(project.glob(pattern)))
+        return [path for path in paths if path.is_dir() and not path.is_symlink() and _is_free(path, before)]
 
-    stages = [SCRATCH / "evolve", SCRATCH / "train"]
+    stages = f"{SCRATCH}/evolve/*", f"{SCRATCH}/train/*"
     finished = [folder for folder in folders(*stages, before=recent) if is_recorded(folder, project / LOCK)]
     interrupted = [folder for folder in folders(*stages) if folder not in finished]
-    steps = folders(*(STUDY_STEPS / step for step in ("prepare", "evolve", "train")))
-    copies = folders(COPIES, COPIES / "standalone", name="tmp*")
+    steps = folders(*(f"{STUDY_STEPS}/{step}/*" for step in ("prepare", "evolve", "train")))
+    copies = folders(f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*")
+    old = f"older than {days} days"
     kinds = [
-        ("runs of stages, finished", SCRATCH, finished),
-        (f"runs of stages, interrupted, older than {days} days", SCRATCH, interrupted),
-        (f"steps of studies, older than {days} days", STUDY_STEPS, steps),
-        (f"copies of the project of killed experiments, older than {days} days", COPIES, copies),
+        Leftover("runs of stages, finished", SCRATCH, finished),
+        Leftover(f"runs of stages, interrupted, {old}", SCRATCH, interrupted),
+        Leftover(f"steps of studies, {old}", STUDY_STEPS, steps),
+        Leftover(f"copies of the project of killed experiments, {old}", COPIES, copies),
     ]
-    return [Leftover(*kind) for kind in kinds if kind[-1]]
+    return [leftover for leftover in kinds if leftover.folders]
 
 
 def delete(folders: list[Path], removing: Path) -> None:
-    """Delete ``folders``; each is first moved to ``removing``, so that a kill leaves no half of one."""
+    """Delete ``folders``. Each is first moved to ``removing``, so that a kill leaves no half of a folder in its place."""
+    shutil.rmtree(removing, ignore_errors=True)  # what a kill left
     for folder in folders:
-        shutil.rmtree(removing, ignore_errors=True)
         folder.replace(removing)
-    shutil.rmtree(removing)
+        shutil.rmtree(removing)
 
 
 def _is_free(folder: Path, before: float) -> bool:

@@ -55,15 +55,15 @@ def use_command(
     from pipelines.project.presets import is_edited, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
-    found = _load(name, in_project(data, context.obj))
+    chosen = _load(name, in_project(data, context.obj))
     if sys.stdin.isatty() and is_edited():
         typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
-    for change in write_preset(found):
+    for change in write_preset(chosen):
         console.print(f"  {change}")
     console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
     try:
-        if not found.params.prepare.is_downloadable:  # for these, a run makes the folder
-            check_raw_folder(found.params.prepare)
+        if not chosen.params.prepare.is_downloadable:  # for these, a run makes the folder
+            check_raw_folder(chosen.params.prepare)
     except InputError as error:
         console.print(f"Before that: {error}")
 
@@ -77,8 +77,8 @@ def queue_command(
     gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
     """
     presets = {name: _load(name, in_project(data, context.obj)) for name in names}
-    for name, found in presets.items():
-        for change in queue_preset(name, found):
+    for name, chosen in presets.items():
+        for change in queue_preset(name, chosen):
             console.print(f"  {change}")
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
     console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
@@ -89,13 +89,13 @@ def _load(name: str, data: str | None) -> "Preset":
     from gee_core.errors import InputError
     from pipelines.project.presets import load_preset
 
-    found = load_preset(name, data)
-    prepare = found.params.prepare
+    chosen = load_preset(name, data)
+    prepare = chosen.params.prepare
     if data is not None and not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     if data is not None and prepare.is_downloadable and not Path(data).is_dir():
         console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
-    return found
+    return chosen
 
 
 def queue_preset(name: str, preset: "Preset") -> list[str]:

@@ -29,7 +29,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
-        stale = {name: _changed(what) for name, what in repo.status().items()}
+        stale = {name: _changes(entries) for name, entries in repo.status().items()}
     running = at_work(psutil.process_iter(), Path())
     waiting = sum(left.outbox.waiting() for left in Drain(outbox_root()).find())
     if as_json:
@@ -37,17 +37,17 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         return
     if stale is None:
         print("stale    not known while DVC compares the files itself: ask again")
-    for name, what in (stale or {}).items():
-        more = f" and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
-        print(f"stale    {name}: {', '.join(what[:SHOWN])}{more}")
+    for name, changes in (stale or {}).items():
+        more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+        print(f"stale    {name}: {', '.join(changes[:SHOWN])}{more}")
     print("\n".join(f"running  {line}" for line in running) or "running  nothing")
     print("MLflow   has everything" if not waiting else f"MLflow   {waiting} entries wait: `gee track status` says why")
     if stale is not None:
         print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
 
 
-def _changed(what: list[Any]) -> list[str]:
-    """What of a stage changed, in two words each: `modified gee_core/model`."""
-    groups = [group for entry in what if isinstance(entry, dict) for group in entry.values() if isinstance(group, dict)]
-    found = [f"{how if isinstance(how, str) else 'changed'} {path}" for group in groups for path, how in group.items()]
-    return found or [str(entry) for entry in what]
+def _changes(entries: list[Any]) -> list[str]:
+    """The changes of a stage in two words each, such as `modified gee_core/model`."""
+    groups = [group for entry in entries if isinstance(entry, dict) for group in entry.values() if isinstance(group, dict)]
+    changes = [f"{how if isinstance(how, str) else 'changed'} {path}" for group in groups for path, how in group.items()]
+    return changes or [str(entry) for entry in entries]
