@@ -37,17 +37,17 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
     mistakes = mistakes[evenly(len(mistakes), MISTAKES)]
     chosen = torch.cat([mistakes, others[evenly(len(others), IMAGES - len(mistakes))]])
     images, _ = next(data.test.subset(chosen).to(compute.device).batches(len(chosen)))
-    x, plain, found = data.meta.normalise(images), for_inference(net), list[Answer]()
+    x, plain, shown = data.meta.normalise(images), for_inference(net), list[Answer]()
     with compute.autocast():
         p_B = plain(x).float().mean(0).softmax(1).amax(1)
         spikes = _spikes(plain, x[..., -1:, :, :, :], net.T)
     for image, i, p in zip(images.cpu(), chosen.tolist(), p_B.tolist(), strict=True):
         picture = _picture(image.sum(0, keepdim=True) if data.meta.events else image, PIXELS)
-        found.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
+        shown.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
     frames = _picture(images[-1].cpu(), FRAMES) if data.meta.events else None
     gpu = f", {torch.cuda.get_device_name(compute.device)}" if compute.device.type == "cuda" else ""
     machine = f"{cpu_name()}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}; {compute.number_format}"
-    return Shown(answers=found, frames=frames, spikes=spikes, maps=_maps(net), machine=machine)
+    return Shown(answers=shown, frames=frames, spikes=spikes, maps=_maps(net), machine=machine)
 
 
 def _picture(image: Tensor, side: int) -> str:
@@ -55,7 +55,7 @@ def _picture(image: Tensor, side: int) -> str:
 
 
 def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
-    """Of the neurons behind each layer, some evenly spaced ones on one image ``x``: a digit per step."""
+    """For each layer, the spikes of some of the neurons after it, evenly spaced, on one image ``x``: a digit per step."""
     latest, spikes = "", dict[nn.Module, tuple[str, list[Tensor]]]()
 
     def see(module: nn.Module, _: object, output: Tensor | tuple) -> None:
@@ -71,12 +71,12 @@ def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
         module.register_forward_hook(see)
     with as_written(net):
         net(x)
-    found = {}
+    digits = {}
     for layer, parts in spikes.values():
         spikes_TN = torch.cat(parts).reshape(T, -1).int()
         some = evenly(spikes_TN.shape[1], NEURONS)
-        found[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
-    return found
+        digits[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
+    return digits
 
 
 def _maps(net: SpikingNetwork) -> dict[str, list[list[float]]]:

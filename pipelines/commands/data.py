@@ -110,12 +110,12 @@ def _facts(survey: "Survey") -> dict[str, str]:
         (least, smallest), (most, largest) = sizes[0], sizes[-1]
         facts["uneven"] = f"{largest} has {most:,} training images, {smallest} has {least:,}"
     same = [f"{test} = {train}" for test, train in survey.duplicates]
-    for name, what, images in (
+    for name, meaning, images in (
         ("duplicates", "test images are also training images", same),
         ("tiny", "images would be enlarged more than twofold", survey.tiny),
         ("one colour", "images show nothing else", survey.one_colour),
     ):
         if images:
             more = ", …" if len(images) > EXAMPLES else ""
-            facts[name] = f"{len(images):,} {what}: {', '.join(map(shown, images[:EXAMPLES]))}{more}"
+            facts[name] = f"{len(images):,} {meaning}: {', '.join(map(shown, images[:EXAMPLES]))}{more}"
     return facts

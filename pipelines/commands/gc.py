@@ -53,15 +53,15 @@ def gc(
     project = find_project()
     with flow_lock(project, None) if yes else contextlib.nullcontext():
         working = at_work(psutil.process_iter(), project)
-        found = [] if working else leftovers(project, days)
+        kinds = [] if working else leftovers(project, days)
         rows = [
             {"what": kind, "where": str(where), "how_many": len(folders), "bytes": sum(map(tree_size, folders))}
-            for kind, where, folders in found
+            for kind, where, folders in kinds
         ]
         if not as_json:
             _print(rows, working)
         if yes:
-            delete([folder for leftover in found for folder in leftover.folders], project / SCRATCH / "removing")
+            delete([folder for leftover in kinds for folder in leftover.folders], project / SCRATCH / "removing")
     if as_json:
         print(json.dumps({"running": working, "leftovers": rows, "deleted": yes and not working}))
         return

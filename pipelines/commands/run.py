@@ -84,11 +84,11 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
     from pipelines.reporting.summary import format_summary, read_summary
 
     with reading(SUMMARY, "run `gee run`, or `dvc pull`"):
-        found = read_summary(SUMMARY)
+        last = read_summary(SUMMARY)
     if as_json:
-        print(json.dumps(found.model_dump()))
+        print(json.dumps(last.model_dump()))
     else:
-        console.print(format_summary(found))
+        console.print(format_summary(last))
 
 
 def _machine() -> str | None:

@@ -1,11 +1,11 @@
-"""The figures of training and test, each drawn by a function of a table that returns SVG text: equal tables, equal bytes."""
+"""The figures of training, test and spikes, each drawn by a function that returns SVG text: equal tables, equal bytes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
+SILENT_OR_SPIKE = ListedColormap(["#e8eef3", INK])
 WITH_NUMBERS = 20
 """The confusion matrix of as many classes has a number in every square; that of more is as wide as the page."""
 DEFECTS = {
@@ -55,10 +56,30 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 
 
 @svg
+def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[Figure, str]:
+    """Some neurons of every layer as rows and the steps as columns, a spike dark; on the right the layers' firing rates."""
+    n, T = len(spikes), len(next(iter(spikes.values()))[0])
+    figure = Figure(figsize=(5.4, 1.2 + 0.42 * n), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    for place, rows in enumerate(spikes.values()):
+        seen, edges = [list(map(int, row)) for row in rows], np.linspace(place - 0.42, place + 0.42, len(rows) + 1)
+        left.pcolormesh(np.arange(T + 1) + 0.5, edges, seen, cmap=SILENT_OR_SPIKE, vmin=0, vmax=1, rasterized=True)
+    left.set_yticks(range(n), [label(name, 30) for name in spikes], parse_math=False)
+    left.set(xlabel="time step", ylim=(n - 0.5, -0.5), title="One image: spikes")
+    left.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    left.grid(visible=False)
+    rates = 100 * layers.set_index("layer")["output_rate"].reindex(list(spikes)).fillna(0.0)
+    right.bar_label(right.barh(range(n), rates, color=GENETIC, height=0.7), fmt="%.1f", padding=3, fontsize=8.5)
+    right.set(xlabel="firing rate (%)", title="All test images", xlim=(0, 1.25 * max(rates.max(), 0.1)))
+    right.grid(axis="y", visible=False)
+    return figure, f"Spikes of one image in {n} layers over {T} steps, and the firing rate of each layer."
+
+
+@svg
 def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
     """Energy of computing and of building W of every layer, in order of execution.
 
-    Computing and building have separate axes: with small images one would be invisible beside the other.
+    Computing and building have separate axes: with small images one would be invisible next to the other.
     """
     computing, building = layers["energy_mj"], layers["decode_energy_mj"].fillna(0.0)
     energies = [("Computing", computing, GENETIC)] + [("Building W", building, OTHER)] * bool(building.any())
@@ -84,16 +105,16 @@ def accuracy_over_noise(noise: pd.DataFrame, clean_accuracy: float) -> tuple[Fig
     ax.axhline(100 * clean_accuracy, color=MUTED, lw=1.4, ls=(0, (4, 3)), label="clean images")
     ax.fill_between(by_r.index, by_r["min"], by_r["max"], color=GENETIC, alpha=0.2, lw=0, label="range over the draws")
     ax.plot(by_r["mean"], color=GENETIC, marker="o", ms=4.5, label="noisy images, mean")
-    of_events = noise["domain"].nunique() > 1
-    for i, (kind, rows) in enumerate(noise.groupby("domain", sort=False) if of_events else ()):
+    is_events = noise["domain"].nunique() > 1
+    for i, (kind, rows) in enumerate(noise.groupby("domain", sort=False) if is_events else ()):
         ax.plot(100 * rows.groupby("r")["accuracy"].mean(), color=OTHER, lw=1.2, ls=("-", "--", "-.", ":")[i], label=kind)
     title = "Accuracy under noise"
     if 0.5 in by_r.index:
         at_half = by_r.loc[0.5, "mean"]
         ax.plot(0.5, at_half, "o", mfc="none", mec=MARK, mew=2, ms=11)
         title = f"{at_half:.1f} % at r = 0.5, {100 * clean_accuracy:.1f} % clean"
-    what = "disturbed events / all events" if of_events else "noise norm / image norm"
-    ax.set(xlabel=f"noise strength r ({what})", ylabel="test accuracy (%)", ylim=(0, 102))
+    ratio = "disturbed events / all events" if is_events else "noise norm / image norm"
+    ax.set(xlabel=f"noise strength r ({ratio})", ylabel="test accuracy (%)", ylim=(0, 102))
     headline(figure, ax, title)
     return figure, f"Test accuracy over noise strength: {title}."
 

@@ -1,4 +1,6 @@
-"""The figures of a search and of its winner, each drawn by a function of a table that returns SVG text."""
+"""The figures of a search and of its winner's genes, each drawn by a function that returns SVG text."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,3 +105,25 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     ax.set_xlim(-0.5, search["generation"].max() + 0.5)
     return top
+
+
+@svg
+def genes(maps: Mapping[str, Sequence[Sequence[float]]], kilobytes: Mapping[str, float]) -> tuple[Figure, str]:
+    """Matrices as pictures, purple where positive and orange where negative, each with its own scale; below, sizes of files."""
+    heights = [2.6, 0.7 + 0.32 * len(kilobytes)]
+    figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
+    for ax, (name, rows) in zip(above.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        values = np.array(rows)
+        limit = np.abs(values).max() or 1.0
+        ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="none")
+        ax.set(title=name, xlabel=f"{values.shape[0]} × {values.shape[1]}, ±{limit:.2g}", xticks=[], yticks=[])
+        ax.grid(visible=False)
+    ax = below.subplots()
+    colours = [GENETIC if name.startswith("genes") else OTHER for name in kilobytes]
+    bars = ax.barh(list(kilobytes), list(kilobytes.values()), color=colours, height=0.7)
+    ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8.5)
+    ax.set(xlabel="kB", xlim=(0, 1.18 * max(kilobytes.values())), title="The same network, stored")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    return figure, f"Heat maps of {', '.join(maps)}, and the sizes of {', '.join(kilobytes)}."

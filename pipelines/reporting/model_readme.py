@@ -18,7 +18,6 @@ from pipelines.inputs.measured import Exported
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-
 def describe(
     name: str,
     params: Params,

@@ -16,7 +16,7 @@ from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text, energy_unit
-from pipelines.figures import measurements, search, shown
+from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml
@@ -37,7 +37,7 @@ def render(
     channels = encoded_channels(network.name, network.width)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
-    failed, outside = (scored.loc[scored["status"].str.startswith(what), "status"] for what in ("failed", "outside"))
+    failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
     by_class = recognised(tables.confusion, names)
     return fill_in(
         "report.html",
@@ -89,7 +89,7 @@ def fill_in(template: str, svgs: Mapping[str, str], **values: Any) -> str:
 
 
 def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:
-    """That of an accuracy on ``n`` images: "± 0.62 %"."""
+    """The standard error of an accuracy on ``n`` images: "± 0.62 %"."""
     return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
 
 
@@ -101,8 +101,8 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured) -> dict[str, 
         sizes |= {"genes": 4 * evaluate.parameters, "genes.onnx": export.genes_onnx_bytes}
     sizes["genes.safetensors"] = export.genes_bytes
     svgs = {
-        "raster": shown.raster(measured.shown.spikes, tables.layers),
-        "genes": shown.genes(measured.shown.maps, {name: size / 1000 for name, size in sizes.items() if size}),
+        "raster": measurements.raster(measured.shown.spikes, tables.layers),
+        "genes": search.genes(measured.shown.maps, {name: size / 1000 for name, size in sizes.items() if size}),
         "training": measurements.training_curve(tables.history),
         "energy": measurements.energy_per_layer(tables.layers),
         "noise": measurements.accuracy_over_noise(tables.noise, measured.robustness.clean_accuracy),

@@ -161,14 +161,14 @@ def _lines(s: Summary) -> dict[str, str]:
 
 
 def _search(s: Summary) -> str:
-    """What the search cost and found; next to it the start and the best of the first, random candidates, on the same draws."""
+    """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
     fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
-    found = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
+    texts = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
     if s.start_fitness is not None and (s.best_fitness or 0) > s.start_fitness:
-        found[0] += " (of a front, at another price)"
-    same = " on the same fresh draws" if found[1:] else ""
-    return f"{cost}; fitness{same}: {', '.join(found)}" if s.n_candidates else "none"
+        texts[0] += " (of a front, at another price)"
+    same = " on the same fresh draws" if texts[1:] else ""
+    return f"{cost}; fitness{same}: {', '.join(texts)}" if s.n_candidates else "none"
 
 
 def nir(s: Summary) -> str:

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from gee_core.config import Params, Shape
 from gee_core.config.genes import GENES, Gene
 from gee_core.evolution.front import MEASURED_AS
 from gee_core.evolution.winner import START
 from gee_core.genome.genotype import configured_genotype
+from gee_core.storage.csv_rows import unescaped
 from gee_core.storage.json_object import read_json_model
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import searched_rows
@@ -43,47 +45,53 @@ class Tables(NamedTuple):
 
 def read_tables(reports: Path, models: Path) -> Tables:
     """The tables of the run whose files lie under ``reports`` and ``models``; raises ``InputError``."""
-    energies = ("input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate")
-    text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
     with reading(path := models / "evolve" / FRONT.name):
         front = read_json_model(path, FrontFile) if path.exists() else None
     return Tables(
-        candidates=_table(reports / "evolve/candidates.csv", "generation", "index", "rescored", "winner"),
-        history=_table(reports / "train/history.csv", "epoch", "train_loss", "train_accuracy"),
-        layers=_table(reports / "evaluate/layers.csv", "layer", "kind", *energies),
-        confusion=_table(reports / "evaluate/confusion.csv", "actual", "predicted", **text),
-        exit=_table(reports / "evaluate/exit.csv", "confidence", "accuracy", "mean_steps", "energy_mj"),
-        noise=_table(reports / "robustness/noise.csv", "domain", "r", "seed", "accuracy"),
-        hardware=_table(reports / "robustness/hardware.csv", "domain", "strength", "draw", "accuracy"),
+        candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
+        history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"], rows=True),
+        layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"], rows=True),
+        confusion=_table(reports / "evaluate/confusion.csv", [], ["actual", "predicted"], dtype=str, keep_default_na=False),
+        exit=_table(reports / "evaluate/exit.csv", ["confidence", "accuracy", "mean_steps", "energy_mj"]),
+        noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"], rows=True),
+        hardware=_table(reports / "robustness/hardware.csv", ["strength", "draw", "accuracy"], ["domain"]),
         front=front,
     )
 
 
-def _table(path: Path, *columns: str, **options: Any) -> pd.DataFrame:
+def _table(path: Path, numbers: list[str], others: Sequence[str] = (), rows: bool = False, **options: Any) -> pd.DataFrame:
+    """The table in the file ``path``, with columns of ``numbers`` and ``others``, and ``rows`` where it must have some."""
     with reading(path):
-        found = pd.read_csv(path, **options)
-        if missing := [column for column in columns if column not in found]:
+        table = pd.read_csv(path, **options)
+        if missing := [column for column in (*others, *numbers) if column not in table]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        return found
+        if rows and table.empty:
+            raise ValueError("it has no rows")
+        if text := [column for column in numbers if len(table) and not is_numeric_dtype(table[column])]:
+            raise ValueError(f"its column {text[0]} is no numbers")
+        for column in others:
+            table[column] = [unescaped(cell) if isinstance(cell, str) else cell for cell in table[column]]
+        return table
 
 
-def gene_table(params: Params, found: GenotypeFile) -> list[Row]:
+def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
     """The genes that were searched or are not neutral: ``symbol, effect, winner, neutral, range``; none of a plain network.
 
     Neutral is the analytic σ, 0 for genes of shape, and of others the setting. ``range`` is that of the search, None for σ's.
     """
-    if not found.genes:
+    if not genotype.genes:
         return []
     neutral = params.evolve.model_dump() | params.network.model_dump()
-    neutral |= replace(configured_genotype(params.with_genes(found.genes).network), shape=Shape()).as_dict()
+    neutral |= replace(configured_genotype(params.with_genes(genotype.genes).network), shape=Shape()).as_dict()
     rows = []
-    for name, value in found.genes.items():
+    for name, value in genotype.genes.items():
         gene = GENES.get(name, Gene("wiring", 0, 0, f"σ_{name[6:]}: standard deviation of X_{name[6:]}"))
         unit = neutral[name] if gene.relative else 1
         symbol, _, effect = gene.about.partition(": ")
-        if name in found.searched or not math.isclose(value, neutral[name]):
+        if name in genotype.searched or not math.isclose(value, neutral[name]):
             row = {"symbol": symbol, "effect": effect, "winner": value, "neutral": neutral[name]}
-            shown = name in found.searched and gene.group != "wiring"
+            shown = name in genotype.searched and gene.group != "wiring"
             rows.append(row | {"range": (gene.low * unit, gene.high * unit) if shown else None})
     return rows
 
@@ -115,14 +123,14 @@ def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
-    """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``of`` (images),
+    """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``n_images``,
     and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
     counts = confusion_counts(confusion, class_names)
-    of, right = counts.sum(axis=1), counts.diagonal().copy()
+    n_images, right = counts.sum(axis=1), counts.diagonal().copy()
     np.fill_diagonal(counts, 0)
-    wrong = [class_names[row.argmax()] if row.any() else None for row in counts]
-    rows = [
-        {"name": class_names[k], "share": right[k] / of[k], "of": int(of[k]), "mistake": wrong[k]}
-        for k in map(int, np.flatnonzero(of))
-    ]
+    rows = []
+    for k in map(int, np.flatnonzero(n_images)):
+        mistake = class_names[counts[k].argmax()] if counts[k].any() else None
+        row = {"name": class_names[k], "share": right[k] / n_images[k], "n_images": int(n_images[k]), "mistake": mistake}
+        rows.append(row)
     return sorted(rows, key=lambda row: row["share"])

@@ -8,7 +8,7 @@ import pytest
 
 from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
-from pipelines.figures import shown
+from pipelines.figures import search
 from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
 from tests.pipelines.figures.svg_checks import NS, XLINK, assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import HARDWARE_ROWS
@@ -38,8 +38,8 @@ DRAWN = {
     "confusion": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
     "confusion, 100 classes": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", *map(str, range(98))]),
     "hardware": lambda: accuracy_under_defects(defect_table(ALL)),
-    "raster": lambda: shown.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
-    "genes": lambda: shown.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
+    "raster": lambda: figures.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
+    "genes": lambda: search.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
 }
 
 
