@@ -118,16 +118,15 @@ def test_energies_of_an_operation_and_the_number_of_images_are_the_given_ones(ge
     assert found["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
 
 
-def test_a_class_that_takes_t_makes_its_steps_itself(gee):
-    out, err = gee("energy_ones:Folded", "--steps", 4, "--shape", "1,3,3", "--n", 5, "--json")
+@pytest.mark.parametrize(
+    ("name", "shape", "counted"),
+    [("Folded", "1,3,3", (27, 1)), ("multi", "4", (8, 4))],  # the layer of Folded runs before the image is repeated
+)
+def test_a_class_that_takes_t_makes_its_steps_itself_and_an_instance_in_step_mode_m_gets_all_at_once(gee, name, shape, counted):
+    out, err = gee(f"energy_ones:{name}", "--steps", 4, "--shape", shape, "--n", 5, "--json")
     (fc,) = json.loads(out)["layers"]
-    assert (fc["macs"], fc["steps"]) == (27, 4 * 1 / 4)  # the layer runs before the image is repeated
+    assert (fc["macs"], fc["steps"]) == counted
     assert "random input" in err and "every layer" not in err
-
-
-def test_an_instance_in_step_mode_m_gets_all_steps_at_once(gee):
-    (fc,) = json.loads(gee("energy_ones:multi", "--steps", 4, "--shape", 4, "--json")[0])["layers"]
-    assert (fc["macs"], fc["steps"]) == (8, 4)
 
 
 def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsewhere(gee):
@@ -168,16 +167,20 @@ def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_sa
     assert "values 0 to 1" in gee("genes.safetensors", "--images", "photos", "--json")[0]
 
 
-@pytest.mark.parametrize("images", [[], ["--prepared"]], ids=["default", "named"])
-def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, trained, make_params, tmp_path):
+@pytest.fixture
+def prepared(digits, tmp_path):
+    """The digits as the prepared images of the project."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data/prepared").symlink_to(digits)
-    data = load_prepared(digits)
-    net = load_trained(make_params(), data.meta, trained)
-    expected = measure_energy(net, data.meta.normalise(spaced(data.test, 10).images))
-    out, err = gee(trained, *images, "--n", 10, "--batch-size", 4, "--json")
+    return load_prepared(digits)
+
+
+def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params):
+    net = load_trained(make_params(), prepared.meta, trained)
+    expected = measure_energy(net, prepared.meta.normalise(spaced(prepared.test, 10).images))
+    out, err = gee(trained, "--n", 10, "--batch-size", 4, "--json")
     found = json.loads(out)
-    assert "10 test images" in found["input"]
+    assert "10 test images" in found["input"] and err == ""
     assert found["energy_mj"] == pytest.approx(expected.energy_mj(4.6, 0.9))
     assert found["energy_with_decoding_mj"] == pytest.approx(expected.energy_with_decoding_mj(4.6, 0.9))
     terms = expected.neurobench()
@@ -185,7 +188,7 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, t
     assert found["neurobench"] == pytest.approx(terms)
     assert found["footprint_decoded"] == expected.footprint_decoded > expected.footprint
     assert found["spikingjelly"] == pytest.approx(found["same_by_us"])
-    assert err == ""
+    assert gee(trained, "--prepared", "--n", 10, "--batch-size", 4, "--json")[0] == out
     text = gee(trained)[0]
     assert "more with building W" in text and "with W built" in text
 
@@ -193,25 +196,21 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, images, digits, t
 DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}
 
 
-def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, digits, trained, tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/prepared").symlink_to(digits)
-    data, net = load_prepared(digits), load(trained)
+def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, prepared, trained):
+    net = load(trained)
     save_genes("other.safetensors", net, "fp32", DIGITS)
     found = json.loads(gee("other.safetensors", "--n", 10, "--json")[0])
     assert found["input"] == "10 test images of scikit-learn digits, 1 × 8 × 8, normalised as its file says"
-    expected = measure_energy(net, Normalise((0.1,), (0.5,))(spaced(data.test, 10).images))
+    expected = measure_energy(net, Normalise((0.1,), (0.5,))(spaced(prepared.test, 10).images))
     assert found["energy_mj"] == pytest.approx(expected.energy_mj())
     assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate)
 
 
 @pytest.mark.parametrize("card", [None, DIGITS | {"class_names": list("abcdefghij")}], ids=["checkpoint", "genes"])
-def test_prepared_images_of_other_classes_are_taken_only_where_they_are_named(gee, card, digits, tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/prepared").symlink_to(digits)
+@pytest.mark.usefixtures("prepared")
+def test_prepared_images_of_other_classes_are_taken_only_where_they_are_named(gee, card):
     net = build_network("vgg16", 10 if card else 3, 1, 8, n_genes=2, width=1 / 32)
     save_genes("other.safetensors", net, card=card) if card else save("other.safetensors", net)
     out, err = gee("other.safetensors", "--n", 2, "--json")
-    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8"
-    assert "random input" in err
+    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
     assert "2 test images" in json.loads(gee("other.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]

@@ -1,3 +1,5 @@
+"""`gee predict`: answers, the files that it reads, and the messages about files, models and networks that come with GEE."""
+
 import json
 import os
 import shutil
@@ -5,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,16 +16,18 @@ from PIL import Image
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import InputError
 from gee_core.evaluation.early_exit import exits
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
+from gee_core.pretrained.files import list_pretrained
 from pipelines.commands import predict as cli
 from pipelines.commands import prediction
-from pipelines.commands.images import find_images, unlike
+from pipelines.commands.images import find_images
 from pipelines.commands.prediction import open_model, predict
+from tests.recordings import recording, save
 
 ROOT = Path(__file__).resolve().parents[3]
+NAME = "cifarnet.digits"
 
 
 @pytest.fixture
@@ -37,70 +40,50 @@ def images(digits, tmp_path) -> list[Path]:
     return paths
 
 
-def test_classes_and_probabilities_are_the_networks_own(net, exported, images, digits):
-    data = load_prepared(digits)
-    with torch.no_grad():
-        p = net(data.meta.normalise(data.test.images)).mean(0).softmax(1)
-    found = predict(Path(), images, open_model(exported), top=3)
-    assert [prediction.file for prediction in found] == images
-    expected, order = p.topk(3)
-    assert [[name for name, _ in prediction.top] for prediction in found] == [[str(k) for k in row] for row in order.tolist()]
-    np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-4)
-    assert len({prediction.top[0] for prediction in found}) > 2
-
-
-def test_a_file_of_genes_answers_by_itself_as_the_network_that_it_holds(net, exported, images, digits, tmp_path):
+def test_classes_and_probabilities_are_the_networks_own_from_onnx_and_from_genes(net, exported, images, digits, tmp_path):
     data, card = load_prepared(digits), json.loads(exported.with_name("meta.json").read_text())
     path = tmp_path / "export/genes.safetensors"
     save_genes(path, net, "int8", card)
-    assert [file.name for file in path.parent.iterdir()] == ["genes.safetensors"]
-    with torch.no_grad():
-        expected, order = load(path).eval()(data.meta.normalise(data.test.images)).mean(0).softmax(1).topk(3)
-    for source in (path, path.parent):
-        found = predict(Path(), images, open_model(source), top=3)
-        names = [[name for name, _ in prediction.top] for prediction in found]
-        assert names == [[str(k) for k in row] for row in order.tolist()]
-        np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in found], expected, atol=1e-5)
+    for source, same in ((exported, net), (path, load(path).eval()), (path.parent, load(path).eval())):
+        with torch.no_grad():
+            expected, order = same(data.meta.normalise(data.test.images)).mean(0).softmax(1).topk(3)
+        answers = predict(Path(), images, open_model(source), top=3)
+        assert [prediction.file for prediction in answers] == images
+        names = [[name for name, _ in prediction.top] for prediction in answers]
+        assert names == [[str(k) for k in row] for row in order.tolist()] and len({row[0] for row in names}) > 2
+        np.testing.assert_allclose([[p for _, p in prediction.top] for prediction in answers], expected, atol=1e-4)
     shutil.copy(exported, path.parent)
     assert open_model(path.parent).place == str(path.parent / "network.onnx")  # ONNX first: it needs no torch
 
 
 def test_with_a_confidence_it_stops_at_the_step_at_which_it_is_so_sure(
-    net, exported, images, digits, tmp_path, monkeypatch, capsys
+    net, exported, images, digits, tmp_path, main, monkeypatch
 ):
     data, card = load_prepared(digits), json.loads(exported.with_name("meta.json").read_text())
     save_genes(tmp_path / "genes.safetensors", net, "fp32", card)
     with torch.no_grad():
         logits, steps = exits(net(data.meta.normalise(data.test.images)), 0.5)
     monkeypatch.setattr(prediction, "BATCH", 7)
-    found = predict(Path(), images, open_model(tmp_path, 0.5))
-    assert [prediction.steps for prediction in found] == steps.tolist()
+    answers = predict(Path(), images, open_model(tmp_path, 0.5))
+    assert [prediction.steps for prediction in answers] == steps.tolist()
     assert 1 < steps.double().mean() < net.T
-    np.testing.assert_allclose([prediction.top[0][1] for prediction in found], logits.softmax(1).amax(1), atol=1e-5)
-    here = SimpleNamespace(obj=tmp_path)
-    cli.predict(here, images[:1], model="genes.safetensors", exit=0.0)
-    assert capsys.readouterr().out.endswith(", 1 step)\n")
-    cli.predict(here, images[:1], model="genes.safetensors", exit=1.0, as_json=True)
-    assert json.loads(capsys.readouterr().out)[0]["steps"] == net.T
-    with pytest.raises(InputError, match=r"--exit 0.9: .*runs all steps at once: give --model a genes\.safetensors"):
-        open_model(exported, 0.9)
+    np.testing.assert_allclose([prediction.top[0][1] for prediction in answers], logits.softmax(1).amax(1), atol=1e-5)
+    genes = ("--model", tmp_path / "genes.safetensors", "--exit")
+    assert main("predict", images[0], *genes, 0)[1].endswith(", 1 step)\n")
+    assert json.loads(main("predict", images[0], *genes, 1, "--json")[1])[0]["steps"] == net.T
+    err = main("predict", images[0], "--model", exported, "--exit", 0.9)[2]
+    assert "--exit 0.9: " in err and "runs all steps at once: give --model a genes.safetensors" in err
 
 
-def test_the_answer_does_not_depend_on_the_batches(exported, images, monkeypatch):
-    model = open_model(exported)
+def test_the_answer_does_not_depend_on_the_batches_which_are_small_for_large_images(exported, images, monkeypatch):
+    model, sizes = open_model(exported), []
     together = predict(Path(), images, model)
-    monkeypatch.setattr(prediction, "BATCH", 3)
+    monkeypatch.setattr(prediction, "BATCH_VALUES", 3 * 64 + 1)  # three images of 8 x 8
+    monkeypatch.setattr(prediction.Model, "answers", lambda _, x: sizes.append(len(x)) or model.classify(x))
     for one, other in zip(together, predict(Path(), images, model), strict=True):
         ((name, p),) = one.top
         assert other.file == one.file and other.top == [(name, pytest.approx(p, abs=1e-5))]
-
-
-def test_large_images_are_read_few_at_a_time(exported, images, monkeypatch):
-    model, sizes = open_model(exported), []
-    monkeypatch.setattr(prediction, "BATCH_VALUES", 2 * 64 + 1)  # two images of 8 x 8
-    monkeypatch.setattr(prediction.Model, "answers", lambda _, x: sizes.append(len(x)) or model.classify(x))
-    assert len(predict(Path(), images[:5], model)) == 5
-    assert sizes == [2, 2, 1]
+    assert sizes == [3] * 8
 
 
 def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_names(images, tmp_path):
@@ -109,30 +92,23 @@ def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_nam
         shutil.copy(images[0], tmp_path / "set" / name)
     (tmp_path / "set/again").symlink_to(tmp_path / "set")  # followed, it would never end
     (tmp_path / "set/lost.png").symlink_to("nowhere")
-    found = find_images(tmp_path, [Path("set"), Path("set/notes.txt")])
-    assert [str(path) for path in found] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
+    files = find_images(tmp_path, [Path("set"), Path("set/notes.txt")])
+    assert [str(path) for path in files] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
 
 
-def test_of_many_files_that_cannot_be_read_twenty_are_named_and_the_others_counted(exported, tmp_path):
-    for i in range(29):
-        (tmp_path / f"{i:03}.png").touch()
-    with pytest.raises(InputError) as caught:
-        predict(tmp_path, [Path(f"{i:03}.png") for i in range(29)], open_model(exported))
-    lines = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in lines[:20]] == [f"{i:03}.png" for i in range(20)]
-    assert lines[20:] == ["… and 9 more like these"]
-
-
-def test_a_damaged_file_in_a_folder_is_named_and_the_others_get_their_answers(exported, images, tmp_path, main):
+def test_damaged_files_are_named_and_the_others_get_their_answers(exported, images, tmp_path, main):
+    (folder := tmp_path / "set").mkdir()
     for name, content in (("a.png", images[0].read_bytes()), ("b.png", b"no image"), ("c.png", images[1].read_bytes())):
-        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "set" / name).write_bytes(content)
-    code, out, err = main("predict", tmp_path / "set", "--model", exported)
+        (folder / name).write_bytes(content)
+    code, out, err = main("predict", folder, "--model", exported)
     assert code == 1 and [Path(line.partition(":")[0]).name for line in out.splitlines()] == ["a.png", "c.png"]
-    assert err.startswith(f"gee: error: {tmp_path / 'set/b.png'}: ") and len(err.splitlines()) == 1
-    (tmp_path / "set/a.png").unlink()
-    (tmp_path / "set/c.png").unlink()
-    assert main("predict", tmp_path / "set", "--model", exported)[:2] == (2, "")
+    assert err.startswith(f"gee: error: {folder / 'b.png'}: ") and len(err.splitlines()) == 1
+    for path in ("a.png", "c.png"):
+        (folder / path).unlink()
+    for i in range(28):
+        (folder / f"{i:03}.png").touch()
+    code, out, err = main("predict", folder, "--model", exported)
+    assert (code, out, len(err.splitlines())) == (2, "", 21) and err.endswith("… and 9 more like these\n")
 
 
 def test_pictures_unlike_those_of_the_training_get_a_note(exported, images, tmp_path, main):
@@ -141,28 +117,17 @@ def test_pictures_unlike_those_of_the_training_get_a_note(exported, images, tmp_
     others = {"b": ("RGB", (8, 8)), "c": ("L", (80, 80)), "d": ("L", (12, 20)), "e": ("L", (7, 7)), "f": ("L", (64, 64))}
     for name, (mode, size) in others.items():
         Image.new(mode, size).save(folder / f"{name}.png")
-    assert [line[:1] for line in unlike(folder, [Path(f"{name}.png") for name in others], 1, 8)] == ["b", "c", "d", "e"]
     _, out, err = main("predict", folder, "--model", exported)
     note = f"trained on grey images of 8 pixels a side, unlike {folder}/b.png (in colour, 8 × 8 pixels) and 3 more files"
     assert (len(out.splitlines()), err) == (6, f"gee: note: the network was {note}\n")
-    assert main("predict", folder / "like.png", "--model", exported)[2] == ""
+    assert main("predict", folder / "like.png", folder / "f.png", "--model", exported)[2] == ""
 
 
-def test_a_pipe_for_a_model_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.onnx")
-    with pytest.raises(InputError, match=r"pipe\.onnx: not a file: name an ONNX file of an export, "):
-        open_model(tmp_path / "pipe.onnx")
-
-
-def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(exported, images, monkeypatch, capsys):
+def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(exported, images, monkeypatch, main):
     middle = statistics.median(prediction.top[0][1] for prediction in predict(Path(), images, open_model(exported)))
     monkeypatch.setattr(cli, "SURE", middle)
-    context = SimpleNamespace(obj=images[0].parent)
-    names = [Path(path.name) for path in images]
-    cli.predict(context, names, str(exported))
-    cli.predict(context, names, str(exported.parent), top=2, as_json=True)
-    out = capsys.readouterr().out
-    lines, rows = out.splitlines()[: len(images)], json.loads("\n".join(out.splitlines()[len(images) :]))
+    lines = main("predict", *images, "--model", exported)[1].splitlines()
+    rows = json.loads(main("predict", *images, "--model", exported.parent, "--top", 2, "--json")[1])
     assert any("not sure" in line for line in lines) and not all("not sure" in line for line in lines)
     for line, row in zip(lines, rows, strict=True):
         doubt = ", not sure" if row["probability"] < middle else ""
@@ -171,16 +136,50 @@ def test_the_command_answers_in_lines_or_json_and_says_when_it_is_not_sure(expor
         assert len(row["top"]) == 2
 
 
-def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(exported, images, tmp_path, capsys):
+def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(exported, images, tmp_path, main):
     model = onnx.load(exported)
     (entry,) = [entry for entry in model.metadata_props if entry.key == CARD_ENTRY]
     about = json.loads(entry.value)
     entry.value = json.dumps(about | {"class_names": [f"\x1b[31m{name}\n" for name in about["class_names"]]})
     onnx.save(model, tmp_path / "coloured.onnx")
     file = images[0].rename(images[0].with_name("a\nb.png"))
-    cli.predict(SimpleNamespace(obj=Path()), [file], str(tmp_path / "coloured.onnx"))
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = main("predict", file, "--model", tmp_path / "coloured.onnx")[1].splitlines()
     assert line.isprintable() and "a\\nb.png" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model", "pipe.onnx"], "pipe.onnx: not a file: name an ONNX file of an export, "),
+        (
+            ["--model", "https://u:word@host/m"],
+            "--model https://***@host/m: neither a file nor a model of MLflow",
+        ),
+        (["--pretrained", "cifarnet.digit"], "did you mean cifarnet.digits?"),
+        (["--pretrained", NAME, "--model", "https://u:word@x"], "these are two networks: leave out one of the two"),
+    ],
+)
+def test_a_model_that_is_none_is_refused_and_no_password_is_printed(options, says, images, main, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.onnx")  # not waited for
+    code, _, err = main("predict", images[0], *options)
+    assert code == 2 and says in err and "word@" not in err
+
+
+def test_networks_that_come_with_gee_are_listed_and_classify_without_torch(main, images, digits, tmp_path, monkeypatch):
+    labels = load_prepared(digits).test.labels[:8].tolist()
+    monkeypatch.chdir(tmp_path)  # no project
+    code, out, _ = main("pretrained")
+    assert code == 0 and all(name in out for name in list_pretrained())
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch", None)  # an import of it would fail
+        code, out, err = main("predict", *images[:8], "--pretrained", NAME, "--top", 2)
+    assert (code, err) == (0, "")
+    lines = zip(images[:8], labels, out.splitlines(), strict=True)
+    assert sum(line.startswith(f"{image}: {label} (") for image, label, line in lines) >= 7
+    assert ", 1 step)" in main("predict", images[0], "--pretrained", NAME, "--exit", 0)[1]
+    save(tmp_path / "saw.npy", recording(0))
+    assert main("predict", tmp_path / "saw.npy", "--pretrained", "cifarnet.nmnist")[0] == 0
 
 
 HEAVY = {"torch", "torchvision", "mlflow", "pandas", "matplotlib", "sklearn", "onnx", "dvc", "prefect"}

@@ -1,52 +1,15 @@
-"""The networks that come with GEE, at the command line and as the start of training."""
-
-import sys
+"""The networks that come with GEE as the start of training."""
 
 import pytest
 import torch
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.pretrained.files import list_pretrained, pretrained_card
+from gee_core.pretrained.files import pretrained_card
 from gee_core.pretrained.shipped import load_pretrained
 from pipelines.inputs.init_from import encoded_network
-from tests.pipelines.commands.test_predict import images as images  # a fixture
-from tests.recordings import recording, save
 
 NAME = "cifarnet.digits"
-
-
-def test_they_are_listed_and_classify_in_a_folder_that_is_no_project_without_torch(main, images, digits, tmp_path, monkeypatch):
-    labels = load_prepared(digits).test.labels[:8].tolist()
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = main("pretrained")
-    assert code == 0 and all(name in out for name in list_pretrained())
-    monkeypatch.chdir(tmp_path)  # `gee` goes to the project folder
-    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it would fail
-    code, out, err = main("predict", *images[:8], "--pretrained", NAME, "--top", 2)
-    assert (code, err) == (0, "")
-    lines = zip(images[:8], labels, out.splitlines(), strict=True)
-    assert sum(line.startswith(f"{image}: {label} (") for image, label, line in lines) >= 7
-
-
-def test_early_exit_and_recordings(main, images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert ", 1 step)" in main("predict", images[0], "--pretrained", NAME, "--exit", 0)[1]
-    monkeypatch.chdir(tmp_path)  # `gee` goes to the project folder
-    save(tmp_path / "saw.npy", recording(0))
-    assert main("predict", "saw.npy", "--pretrained", "cifarnet.nmnist")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--pretrained", "cifarnet.digit"], "did you mean cifarnet.digits?"),
-        (["--pretrained", NAME, "--model", "x.onnx"], "these are two networks: leave out one of the two"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(arguments, says, main, images):
-    code, _, err = main("predict", images[0], *arguments)
-    assert code == 2 and says in err
 
 
 def shipped(make_params, **network):

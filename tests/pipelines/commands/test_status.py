@@ -3,51 +3,35 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from dvc.lock import LockError
 
-from pipelines.commands import status
 from pipelines.project.presets import describe_presets
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Repository:
-    """DVC's, with what `dvc status` says of it."""
-
-    def __init__(self, says: dict | Exception):
-        self.says = says
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def status(self):
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
-
-
 def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project, monkeypatch):
-    says = {"train": [{"changed deps": {"a": "modified", "params.yaml": {"train.lr": "modified"}, "b": "deleted", "c": "new"}}]}
-    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository(says))
+    changed = {"a": "modified", "params.yaml": {"train.lr": "modified"}, "b": "deleted", "c": "new"}
+    says = {"train": [{"changed deps": changed}], "report": ["always changed"]}
+    repo = MagicMock()
+    repo.return_value.__exit__.return_value = None  # no error is suppressed
+    repo.return_value.__enter__.return_value.status.side_effect = [says, says, {}, LockError("busy"), LockError("busy")]
+    monkeypatch.setattr("dvc.repo.Repo", repo)
     monkeypatch.setattr("pipelines.commands.gc.at_work", lambda *_: ["17 python -m pipelines.train"])
     code, out, _ = main("status")
     assert code == 0
     assert out.splitlines() == [
         "stale    train: modified a, changed params.yaml, deleted b and 1 more",
+        "stale    report: always changed",
         "running  17 python -m pipelines.train",
         "MLflow   has everything",
         "Next     `gee run` runs what is stale",
     ]
     assert json.loads(main("status", "--json")[1])["stale"]["train"][:2] == ["modified a", "changed params.yaml"]
-    assert status._changed(["always changed"]) == ["always changed"]
-    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository({}))
     assert main("status")[1].endswith("All stages are up to date\n")
-    monkeypatch.setattr("dvc.repo.Repo", lambda: Repository(LockError("busy")))
     assert main("status")[1].startswith("stale    not known while DVC compares the files itself: ask again\n")
     assert json.loads(main("status", "--json")[1])["stale"] is None
 
