@@ -63,20 +63,16 @@ def test_what_cannot_run_is_not_queued(params, dvc_calls):
     assert dvc_calls == []
 
 
-def test_why_dvc_refuses_is_said_in_one_line(params):
-    write_preset(load_preset("digits"))
-    make_commit()  # no DVC
-    Path("data/raw").mkdir(parents=True)
-    with pytest.raises(InputError) as caught:
-        queue_preset("digits", load_preset("digits"))
-    assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
-    assert "\n" not in str(caught.value)
-
-
-def test_without_git_the_remedy_is_git_and_not_a_setting_of_dvc(params):
+def test_why_dvc_refuses_is_said_in_one_line_and_without_git_the_remedy_is_git(params):
     write_preset(load_preset("digits"))
     with pytest.raises(InputError) as caught:
         queue_preset("digits", load_preset("digits"))
     problem = f"{Path.cwd()}: no git commit of the project, which DVC's experiments need"
     remedy = "`git init`, `dvc config core.no_scm false`, then commit the project; or write params.yaml itself"
     assert str(caught.value) == f"{problem}: {remedy}"
+    make_commit()  # no DVC
+    Path("data/raw").mkdir(parents=True)
+    with pytest.raises(InputError) as caught:
+        queue_preset("digits", load_preset("digits"))
+    assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
+    assert "\n" not in str(caught.value)
