@@ -69,7 +69,7 @@ def _table(path: Path, numbers: list[str], others: Sequence[str] = (), rows: boo
         if rows and table.empty:
             raise ValueError("it has no rows")
         if text := [column for column in numbers if len(table) and not is_numeric_dtype(table[column])]:
-            raise ValueError(f"its column {text[0]} is no numbers")
+            raise ValueError(f"its column {text[0]} holds text")
         for column in others:
             table[column] = [unescaped(cell) if isinstance(cell, str) else cell for cell in table[column]]
         return table

@@ -12,12 +12,24 @@ import pandas as pd
 from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.config.genes import GENES
+from gee_core.storage.csv_rows import csv_text
 from pipelines.project.params import load_params
 from pipelines.report import run
 
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
 L = 17
-HOSTILE = ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "NA", "1", "1.0", "$x$", "", "a\nb", "null"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "NA",
+    "1",
+    "1.0",
+    "$x$",
+    "",
+    "a\nb",
+    "null",
+    "=cmd|x",
+]
 
 
 HARDWARE_ROWS = [
@@ -123,7 +135,8 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     body = [layer | built | {"layer": f"body.{i}"} for i in range(L - 1)]
     put("reports/evaluate/layers.csv", pd.DataFrame([layer | stem, *body]))
     wrong = classes[1:2] + classes[1:]
-    put("reports/evaluate/confusion.csv", pd.DataFrame({"actual": classes * 2, "predicted": classes + wrong}))
+    pairs = [{"actual": actual, "predicted": name} for actual, name in zip(classes * 2, classes + wrong, strict=True)]
+    (root / "reports/evaluate/confusion.csv").write_bytes(csv_text(pairs).encode())
     left = {"confidence": [0.9], "accuracy": [0.9654], "mean_steps": [1.37], "energy_mj": [0.0019]}
     put("reports/evaluate/exit.csv", pd.DataFrame(left))
     answer = {"picture": "iVBORw0KGgo=", "actual": classes[0], "predicted": classes[1], "probability": 0.6}

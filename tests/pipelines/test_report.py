@@ -115,12 +115,9 @@ def test_headings_are_in_order_and_tables_have_scopes(default):
     assert len(ids) == len(set(ids))
 
 
-def test_a_variant_that_does_not_search_has_no_figures_of_the_search(tmp_path):
-    _, html = make(tmp_path, changed(evolve={"variant": "random"}), n_generations=1, population=1, epochs=1)
+def test_a_plain_network_and_a_variant_without_a_search_show_no_search(tmp_path, no_figures):
+    html = make(tmp_path, changed(evolve={"variant": "random"}), n_generations=1, population=1, epochs=1)[1]
     assert "does not search" in html and "Best fitness" not in html
-
-
-def test_a_plain_network_has_nothing_to_evolve(tmp_path, no_figures):
     summary, html = make(tmp_path, PLAIN, plain=True)
     text = text_of(html)
     assert summary.best_fitness is None and summary.n_genes is None
@@ -204,28 +201,40 @@ def refused(root: Path, message: str, params=PARAMS) -> None:
     assert not (root / "reports/summary.json").exists() and not (root / "reports/index.html").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path, content):
-    files = ("prepared/meta.json", "models/evolve/genotype.json", "reports/evolve/candidates.csv", "reports/train/history.csv")
-    files += tuple(f"reports/evaluate/{name}" for name in ("layers.csv", "confusion.csv", "exit.csv", "shown.json"))
-    files += tuple(f"reports/{stage}/metrics.json" for stage in ("evolve", "evaluate", "robustness", "export"))
+def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path):
+    files = ["prepared/meta.json", "models/evolve/genotype.json", "reports/evolve/candidates.csv", "reports/train/history.csv"]
+    files += [f"reports/evaluate/{name}" for name in ("layers.csv", "confusion.csv", "exit.csv", "shown.json")]
+    files += [f"reports/{stage}/metrics.json" for stage in ("evolve", "evaluate", "robustness", "export")]
     write_inputs(tmp_path)
     for name in (*files, "reports/robustness/noise.csv", "reports/robustness/hardware.csv"):
         path = tmp_path / name
         before = path.read_bytes()
-        path.unlink() if content is None else path.write_bytes(content)
-        refused(tmp_path, rf"^[^\n]*{re.escape(name)}: [^\n]*dvc repro")
+        for damage in (path.unlink, lambda path=path: path.write_bytes(b"\xff\xfe\x00")):
+            damage()
+            refused(tmp_path, rf"^[^\n]*{re.escape(name)}: [^\n]*dvc repro")
         path.write_bytes(before)
 
 
-def test_a_genotype_layers_or_a_table_that_do_not_fit_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("models/evolve/genotype.json", lambda text: text.replace("0.123", '"wide"', 1), r"damaged \(genes[^\n]*dvc repro"),
+        ("reports/robustness/noise.csv", lambda text: text.replace("accuracy", "x"), r"damaged \(it lacks accuracy\)"),
+        (
+            "reports/evaluate/layers.csv",
+            lambda text: text.replace("9000", "many"),
+            r"damaged \(its column macs holds text\)",
+        ),
+        ("reports/train/history.csv", lambda text: text.partition("\n")[0], r"damaged \(it has no rows\)"),
+    ],
+)
+def test_a_file_of_other_content_is_refused(tmp_path, name, change, message):
+    write_inputs(tmp_path)
+    (tmp_path / name).write_text(change((tmp_path / name).read_text()))
+    refused(tmp_path, rf"{re.escape(name)}: {message}")
+
+
+def test_a_genotype_of_another_network_is_refused(tmp_path):
     write_inputs(tmp_path)
     other = changed(network={"name": "cifarnet", "block": None})
     refused(tmp_path, r"genotype.json: a genotype of another network [^\n]*dvc repro evolve", other)
-    path = tmp_path / "models/evolve/genotype.json"
-    before = path.read_text()
-    path.write_text(before.replace("0.123", '"wide"', 1))
-    refused(tmp_path, r"genotype\.json: damaged \(genes[^\n]*dvc repro")
-    path.write_text(before)
-    (tmp_path / "reports/robustness/noise.csv").write_text("domain,r,seed\nimage,0.5,1\n")
-    refused(tmp_path, r"noise\.csv: damaged \(it lacks accuracy\)")

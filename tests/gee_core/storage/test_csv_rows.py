@@ -1,9 +1,10 @@
+import csv
 import math
 
 import pandas as pd
 import pytest
 
-from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.csv_rows import csv_text, unescaped
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,10 @@ def test_a_table_is_written_as_pandas_writes_it(rows, text):
 
 def test_whole_numbers_next_to_an_empty_cell_stay_whole():
     assert csv_text([{"a": 1}, {"a": None}]) == 'a\n1\n""\n'
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "@SUM(A1)", "-1", "'=x", "''+", "'quoted'", "plain", ""])
+def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_read_back_as_it_was(text):
+    (cell,) = csv.reader([csv_text([{"a": text}]).splitlines()[1]])
+    assert unescaped((cell or [""])[0]) == text and not (cell or [""])[0].startswith(("=", "+", "-", "@"))
+    assert csv_text([{"a": -1.5}]) == "a\n-1.5\n"

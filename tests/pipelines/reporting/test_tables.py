@@ -14,9 +14,9 @@ def test_the_images_are_counted_by_actual_and_predicted_class():
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
     assert recognised(TABLE, ["a", "b", "none", "c"]) == [
-        {"name": "b", "share": 0.0, "of": 3, "mistake": "c"},
-        {"name": "a", "share": 0.5, "of": 2, "mistake": "b"},
-        {"name": "c", "share": 1.0, "of": 1, "mistake": None},
+        {"name": "b", "share": 0.0, "n_images": 3, "mistake": "c"},
+        {"name": "a", "share": 0.5, "n_images": 2, "mistake": "b"},
+        {"name": "c", "share": 1.0, "n_images": 1, "mistake": None},
     ]
 
 
@@ -27,6 +27,8 @@ def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standa
         return next(row for row in rescored_table(table) if row["start"])
 
     clear, noisy = again([0.7, 0.5, 0.6], [0.6, 0.41, 0.5]), again([0.7, 0.5, 0.6], [0.4, 0.6, 0.5])
+    between, beyond = again([0.7, 0.7], [0.7, 0.4]), again([0.7, 0.7], [0.6, 0.4])
+    assert [(round(each["gain"] / each["error"], 2), each["certain"]) for each in (between, beyond)] == [(1, False), (2, True)]
     assert (round(clear["gain"], 4), round(clear["error"], 4), clear["certain"]) == (0.0967, 0.0033, True)
     assert (round(noisy["gain"], 4), round(noisy["error"], 4), noisy["certain"]) == (0.1, 0.1155, False)
     assert not again([0.7], [0.6])["certain"]  # one draw tells no error
