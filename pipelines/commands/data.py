@@ -69,7 +69,7 @@ def show(survey: "Survey") -> None:
     console = Console(markup=False, highlight=False)
     console.print(_table(survey.counts))
     for name, text in {**survey.splits, **_facts(survey)}.items():
-        console.print(f"{name:<11} {text}", soft_wrap=True)
+        console.print(f"{name:<11} {printable(text)}", soft_wrap=True)
     if survey.params:
         yaml: Any = YAML(typ="safe", pure=True)
         yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6
@@ -91,7 +91,6 @@ def _table(by_split: dict[str, dict[str, int]]) -> Table:
 
 def _facts(survey: "Survey") -> dict[str, str]:
     from gee_core.data.meta import UNEVEN
-    from pipelines.commands.images import shown
 
     facts = dict(survey.recordings)
     if survey.sizes:
@@ -101,7 +100,7 @@ def _facts(survey: "Survey") -> dict[str, str]:
         modes = ", ".join(f"{mode} {count:,}" for mode, count in survey.modes.items())
         facts["mode"] = f"{modes}; read as {'grey' if survey.in_channels == 1 else 'RGB'}"
     if survey.ignored:
-        facts["ignored"] = ", ".join(f"{count:,} {shown(suffix)}" for suffix, count in list(survey.ignored.items())[:8])
+        facts["ignored"] = ", ".join(f"{count:,} {suffix}" for suffix, count in list(survey.ignored.items())[:8])
     if survey.unread:
         facts["not read"] = ", ".join(survey.unread[:8]) + (", …" if len(survey.unread) > 8 else "")
     held_out = survey.counts.get("hold-out", {})
@@ -117,5 +116,5 @@ def _facts(survey: "Survey") -> dict[str, str]:
     ):
         if images:
             more = ", …" if len(images) > EXAMPLES else ""
-            facts[name] = f"{len(images):,} {meaning}: {', '.join(map(shown, images[:EXAMPLES]))}{more}"
+            facts[name] = f"{len(images):,} {meaning}: {', '.join(images[:EXAMPLES])}{more}"
     return facts

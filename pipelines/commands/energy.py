@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, printable
 from gee_core.evaluation.activity import E_AC, E_MAC, Activity, energy_text
 from pipelines.commands import json_alone
 
@@ -110,7 +110,7 @@ def energy(
         }
         print(json.dumps(result, allow_nan=False))
         return
-    print(f"{network}, {title}", activity.table(e_mac, e_ac), "", sep="\n")
+    print(printable(f"{network}, {title}"), activity.table(e_mac, e_ac), "", sep="\n")
     facts = _facts(activity, jelly, ours) | {"with memory": _memory_text(memory, left_out)}
     for name, text in {**activity.totals(e_mac, e_ac), **facts}.items():
         print(f"{name:<13} {text}")

@@ -11,7 +11,7 @@ from gee_core.config import Events
 from gee_core.data.folders import KINDS, walk
 from gee_core.data.opening import opened
 from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
-from gee_core.errors import InputError
+from gee_core.errors import InputError, printable
 
 NAME = "name image files, or folders that hold some"
 
@@ -26,23 +26,24 @@ def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EX
     files: list[Path] = []
     problems: list[InputError] = []
     for path in paths:
+        name = printable(str(path))
         if (here / path).is_file():
             files.append(path)
-        elif (here / path).is_dir():
-            images = _below(here, path, endings)
-            if not images:
-                problems.append(InputError(f"{shown(path)}: holds no {KINDS[endings][0]} ({', '.join(endings)})", NAME))
+        elif not (here / path).is_dir():  # reading a pipe or a device could wait forever
+            problems.append(
+                InputError(f"{name}: {'neither a file nor a folder' if (here / path).exists() else 'not found'}", NAME)
+            )
+        elif images := _below(here, path, endings):
             files += images
-        else:  # reading a pipe or a device could wait forever
-            problem = "neither a file nor a folder" if (here / path).exists() else "not found"
-            problems.append(InputError(f"{shown(path)}: {problem}", NAME))
+        else:
+            problems.append(InputError(f"{name}: holds no {KINDS[endings][0]} ({', '.join(endings)})", NAME))
     raise_all(problems)
     return files
 
 
 def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
     def fail(error: OSError) -> None:
-        raise InputError(f"{shown(folder)}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
+        raise InputError(f"{printable(str(folder))}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
 
     files: list[Path] = []
     for parent, _, names in walk(here / folder, fail):
@@ -62,7 +63,7 @@ def read_image(
         from gee_core.data.recordings import decode_recording  # loads torch
 
         return decode_recording(here / path, in_channels, size, events), None
-    with opened(here / path, shown(path)) as image:
+    with opened(here / path, printable(str(path))) as image:
         return to_pixels(image, in_channels, size), _difference(image, in_channels, size)
 
 
@@ -83,8 +84,3 @@ def in_lines(problems: Sequence[InputError]) -> str:
     """A line for each of the ``problems``; of many, the first twenty."""
     more = [f"… and {len(problems) - 20:,} more like these"] if len(problems) > 20 else []
     return "\n".join([*map(str, problems[:20]), *more])
-
-
-def shown(name: Path | str) -> str:
-    """The name of a file or a class as one line of text, without control characters."""
-    return str(name) if str(name).isprintable() else ascii(str(name))

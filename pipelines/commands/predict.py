@@ -48,8 +48,8 @@ def predict(
     gee predict photos --model models:/gee-digits-cifarnet-g28@champion
     """
     from gee_core.data.folders import endings_of
-    from gee_core.errors import InputError
-    from pipelines.commands.images import find_images, in_lines, shown
+    from gee_core.errors import InputError, printable
+    from pipelines.commands.images import find_images, in_lines
     from pipelines.commands.prediction import ANOTHER, IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
@@ -75,9 +75,9 @@ def predict(
     for file, top_classes, steps, _ in () if as_json else predictions:
         doubt = ", not sure" if top_classes[0][1] < SURE else ""
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
-        best, *others = [(shown(name), f"{100 * p:.1f} %") for name, p in top_classes]
-        print(f"{shown(file)}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
-    if unlike := [f"{shown(each.file)} ({each.difference})" for each in predictions if each.difference]:
+        best, *others = [(printable(name), f"{100 * p:.1f} %") for name, p in top_classes]
+        print(f"{printable(str(file))}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
+    if unlike := [f"{printable(str(each.file))} ({each.difference})" for each in predictions if each.difference]:
         learnt = f"{'grey images' if card.in_channels == 1 else 'images in colour'} of {card.image_size} pixels a side"
         more = f" and {len(unlike) - 1} more files" if unlike[1:] else ""
         print(f"gee: note: the network was trained on {learnt}, unlike {unlike[0]}{more}", file=sys.stderr)

@@ -69,7 +69,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "hold-out val/ test test/",
         "2 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
-        "ignored 1 '.\\x1b[31m', 1 .gif",
+        "ignored 1 .\\x1b[31m, 1 .gif",
         "uneven dog has 80 training images, cat has 20",
         "not read 2 images in eval/, 1 .gif",
         "1 test images are also training images: test/dog/07.png = train/dog/03.png",
