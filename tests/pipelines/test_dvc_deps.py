@@ -45,8 +45,8 @@ ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "select", 
 FIGURES = ("pipelines/figures/", "pipelines/reporting/")
 """Figures and tables that other stages give to the tracker; report's results are made of them."""
 
-README = "pipelines/reporting/model_readme.py"
-"""The README of the exported model, which export writes."""
+README, TEMPLATE = "pipelines/reporting/model_readme.py", "pipelines/reporting/templates/model_readme.md"
+"""The README of the exported model, which export writes, and its template."""
 
 
 def module_file(name: str) -> Path | None:
@@ -96,7 +96,8 @@ def closure(stage: str) -> set[str]:
             if name == README or not name.startswith(excluded):
                 found.add(file)
                 new.append(file)
-    return {file.relative_to(ROOT).as_posix() for file in found}
+    code = {file.relative_to(ROOT).as_posix() for file in found}
+    return code | ({TEMPLATE} if README in code else set())
 
 
 def listed_code(stage: str) -> set[str]:
