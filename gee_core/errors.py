@@ -60,7 +60,8 @@ def in_short(error: object, length: int = 200) -> str:
 
 def printable(text: str) -> str:
     """``text`` with escapes for control characters and line breaks, so that no name of a file or class can forge a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    kept = (c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(kept)
 
 
 def raises(error: BaseException) -> str:

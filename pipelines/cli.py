@@ -33,7 +33,7 @@ console = Console(markup=False)  # names of files and classes may contain bracke
 
 
 class Commands(TyperGroup):
-    """The commands of `gee`; their help shows no type of a flag, which typer calls `<bool>`."""
+    """The commands of `gee`. Their help shows no type of a flag, which typer calls `<bool>`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         params = super().get_params(ctx)
@@ -192,7 +192,7 @@ app.command("gc", rich_help_panel=MAINTAIN)(gc)
 
 
 def main() -> None:
-    """Run a command in the project folder; bad input results in one message and exit code 2."""
+    """Run a command in the project folder. Bad input results in one message and exit code 2."""
     from pipelines.runtime.input_errors import print_anything, report_input_errors
 
     print_anything()
@@ -221,7 +221,7 @@ def _check_code(project: Path) -> None:
 
 
 def _say_where(here: Path, project: Path, command: str) -> None:
-    """Say which project a command works in, given in the folder ``here`` outside of any; `gee run` and the like stop."""
+    """Say which project a command works in that was given in ``here``, a folder of no project. `gee run` and the like stop."""
     from gee_core.errors import InputError
 
     works_anywhere = {"count", "data", "encode", "energy", "pretrained"}

@@ -1,4 +1,4 @@
-"""How a process ends. The package imports this module before all others, since importing torch takes seconds."""
+"""The message of a Ctrl-C. The package imports this module before all others, since importing torch takes seconds."""
 
 import atexit
 import os
@@ -22,7 +22,7 @@ def _end_at_once() -> None:
 
 
 def interrupted(name: str) -> None:
-    """Print what follows a Ctrl-C in the stage ``name``, or in a command of `gee`, which is named as it was typed."""
+    """Print the message of a Ctrl-C in the stage ``name``, or in a command of `gee`, which is named as it was typed."""
     words = sys.argv[1:] if name == "gee" else []
     resumes = name != "gee" or "run" in words[:4]  # after -C DIR and study
     same = f"the same command{' without --force' if {'--force', '-f'} & set(words) else ''}"
@@ -48,7 +48,7 @@ def end_imports_in_one_line() -> None:
 
 
 def _command(words: list[str]) -> str | None:
-    """The stage, or `gee`, that a command line starts; None for any other."""
+    """The stage that a command line starts, or `gee`. None for any other command line."""
     for option, word in pairwise(words):
         package, _, stage = word.partition(".")
         if option == "-m" and package == "pipelines" and stage.isidentifier():

@@ -1,4 +1,4 @@
-"""What the stages that measure the trained network, evaluate and robustness, do before they measure."""
+"""The first steps of evaluate and robustness, the stages that measure the trained network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from pipelines.stage import Stage, stage
 
 @contextmanager
 def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Compute]]:
-    """Run the body as the stage ``name``; yields also the trained network, the images, and this process's device and part.
+    """Run the body as the stage ``name``. Yields the stage, the trained network, the images and this process's device.
 
     All processes of the stage are checked to measure the same network alike.
     """

@@ -1,4 +1,4 @@
-"""Stage report: presents what the other stages measured → reports/index.html, a self-contained page, and summary.json."""
+"""Stage report: the measurements of the other stages → reports/index.html, a self-contained page, and summary.json."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipelines.stage import stage
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Summary, str, Meta]:
     """Write the summary and the page under ``reports``, from the files in the three folders.
 
-    Returns the summary, its `result_id`, and what the images are.
+    Returns the summary, its `result_id`, and the description of the images.
     """
     measured = read_measured(reports)
     genotype = load_genotype(params, models / "evolve/genotype.json")

@@ -1,4 +1,4 @@
-"""What evaluate writes for the report to show: answers on twelve test images, the spikes of one image, and genes as maps.
+"""Examples that evaluate writes for the report: answers on twelve test images, the spikes of an image, and genes as maps.
 
 Shapes: T steps, B batch, C channels, H W space, N neurons of a layer, K classes.
 """
@@ -21,14 +21,14 @@ from pipelines.inputs.loading import evenly, png
 from pipelines.inputs.measured import Answer, Shown
 
 IMAGES, MISTAKES = 12, 6
-"""How many test images are shown, and at most how many of these are mistakes."""
+"""How many test images are shown, and at most how many mistakes are among them."""
 NEURONS, SIDE, PIXELS, FRAMES = 24, 64, 96, 1024
 """At most: neurons of a layer, rows and columns of a map, and the sides of a picture and of a recording's frames in pixels."""
 
 
 @torch.no_grad()
 def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str]], compute: Compute) -> Shown:
-    """What ``net`` answers on test images, evenly spaced among its mistakes and among the rest, and how it does so.
+    """Answers of ``net`` on test images, evenly spaced among its mistakes and among the rest, its spikes and its maps.
 
     ``answers`` has the ``actual`` and the ``predicted`` class of every test image.
     """
@@ -80,7 +80,7 @@ def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
 
 
 def _maps(net: SpikingNetwork) -> dict[str, list[list[float]]]:
-    """O, X and W of the middle of the encoded convolutions at the kernel's middle; of a plain network W alone."""
+    """O, X and W of the middle of the encoded convolutions at the kernel's middle. A plain network has W alone."""
     chain, genome = net.conv_chain(), genome_of(net)
     number = len(chain) // 2
     conv = chain[number]

@@ -1,4 +1,4 @@
-"""The command `gee gc`: lists what is no longer needed, and deletes it. Heavy imports wait until it runs."""
+"""The command `gee gc`: lists files that are no longer needed, and deletes them. Heavy imports wait until it runs."""
 
 import contextlib
 import json
@@ -147,5 +147,5 @@ def _is_free(folder: Path, before: float) -> bool:
 
 
 def tree_size(path: Path) -> int:
-    """Bytes of all files below ``path``; links are not followed."""
+    """Bytes of all files below ``path``. Links are not followed."""
     return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())

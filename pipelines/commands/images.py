@@ -17,7 +17,7 @@ NAME = "name image files, or folders that hold some"
 
 
 def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
-    """The files among ``paths``, and the images at any depth of the folders among them, sorted; relative to ``here``.
+    """The files among ``paths``, and the images at any depth of the folders among them, sorted. They are relative to ``here``.
 
     Hidden files and folders and linked folders are left out.
 
@@ -55,7 +55,7 @@ def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
 def read_image(
     here: Path, path: Path, in_channels: int, size: int, events: Events | None = None
 ) -> tuple[np.ndarray, str | None]:
-    """The image as uint8 (C, H, W), H and W being ``size``, a recording as (T, P, H, W); InputError where it is damaged.
+    """The image as uint8 (C, H, W), H and W being ``size``, or a recording as (T, P, H, W). InputError where it is damaged.
 
     Next to it stands how an image differs from training images in colour, by far in size, or in shape, None if it does not.
     """
@@ -81,6 +81,6 @@ def raise_all(problems: Sequence[InputError]) -> None:
 
 
 def in_lines(problems: Sequence[InputError]) -> str:
-    """A line for each of the ``problems``; of many, the first twenty."""
+    """A line for each of the ``problems``, of many for the first twenty."""
     more = [f"… and {len(problems) - 20:,} more like these"] if len(problems) > 20 else []
     return "\n".join([*map(str, problems[:20]), *more])

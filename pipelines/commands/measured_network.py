@@ -53,7 +53,7 @@ class Target:
     net: nn.Module
     shape: Shape
     steps: int | None
-    """How often every image is presented; None for a network that makes its steps itself."""
+    """How often every image is presented. None for a network that makes its steps itself."""
     num_classes: int | None = None
     """K of a checkpoint."""
     card: ModelCard | None = None
@@ -70,7 +70,7 @@ def open_target(here: Path, target: str, shape: Shape | None, steps: int | None,
     """The network that ``target`` names: MODULE:NETWORK, or the path of a checkpoint below ``here``.
 
     A class or function is called with those of ``num_classes``, ``in_channels``, ``image_size`` and ``T`` that its signature
-    names, as the pipeline calls `network.name`; ``T`` only if there are ``steps``, which such a network then makes itself.
+    names, as the pipeline calls `network.name`. ``T`` is among them if there are ``steps``, which it then makes itself.
 
     Raises:
         InputError: nothing of this name can be loaded or called, or a checkpoint takes no such ``steps`` or ``shape``.
@@ -174,7 +174,7 @@ def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
 
 
 def prepared_meta(required: bool) -> Meta | None:
-    """The description of the prepared images, None where there are none; InputError where they are ``required``."""
+    """The description of the prepared images. Where there are none, None, or InputError if they are ``required``."""
     with remedy(PREPARE):
         return load_meta(PREPARED) if required or (PREPARED / "meta.json").is_file() else None
 

@@ -1,4 +1,4 @@
-"""The command `gee predict`. Heavy imports wait until it runs; for an ONNX file it loads no torch, and answers in a second."""
+"""The command `gee predict`. Heavy imports wait until it runs. For an ONNX file it loads no torch, and answers in a second."""
 
 import json
 import sys

@@ -23,10 +23,10 @@ IN_MLFLOW = ("models:/", "runs:/")
 """How the addresses of MLflow's models begin."""
 
 EXPORTED = f"name {ONNX.parent}, or the {ONNX.name} or {GENES.name} in it; `dvc repro export` makes them"
-"""What to do about a file of another kind."""
+"""The remedy for a file of another kind."""
 
 ANOTHER = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
-"""What to do where there is no file."""
+"""The remedy where there is no file."""
 
 BATCH = 64
 """Most images that the network sees at once."""
@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
     steps: int | None = None
     """How many steps the network ran, with early exit."""
     difference: str | None = None
-    """How the image differs from those of the training."""
+    """How the image differs from the training images."""
 
     def as_json(self) -> dict[str, object]:
         """As `gee predict --json` prints it."""
@@ -53,12 +53,12 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A network and what it says about itself."""
+    """A network and its card."""
 
     place: str
     """Its file or its address in MLflow, for messages."""
     remedy: str
-    """What to do about a damaged one."""
+    """The remedy for damage."""
     card: ModelCard
     classify: Callable[[np.ndarray], tuple[np.ndarray, Sequence[int | None]]]
     """uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K), and steps of each, if it may exit."""
@@ -116,7 +116,7 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
 
     With ``confidence``, it is a file of genes, whose network stops early on images of which it is so sure.
 
-    Of a model of MLflow only the network and its description are read; none of the code that it carries runs.
+    Of a model of MLflow only the network and its card are read. None of the code that it carries runs.
     """
     if confidence is not None and Path(source).is_dir():
         source = Path(source) / GENES.name
@@ -143,7 +143,7 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
 
 
 def _network(path: Path) -> Path:
-    """The ONNX file, or else the file of genes, that is ``path`` or lies in it; MLflow keeps a model's among its artifacts."""
+    """The ONNX file, or else the file of genes, that is ``path`` or lies in it. MLflow keeps a model's among its artifacts."""
     files = (path / ONNX.name, path / "artifacts" / ONNX.name, path / GENES.name)
     return next((file for file in files if file.is_file()), files[0]) if path.is_dir() else path
 

@@ -85,7 +85,7 @@ def queue_command(
 
 
 def _load(name: str, data: str | None) -> "Preset":
-    """The preset ``name`` with its images in the folder ``data``; warns if they will be downloaded to it."""
+    """The preset ``name`` with its images in the folder ``data``. Warns if they will be downloaded to it."""
     from gee_core.errors import InputError
     from pipelines.project.presets import load_preset
 
@@ -99,7 +99,7 @@ def _load(name: str, data: str | None) -> "Preset":
 
 
 def queue_preset(name: str, preset: "Preset") -> list[str]:
-    """Queue ``preset`` as the DVC experiment ``name``; its changes to params.yaml as ``key=value``, which DVC makes in a copy.
+    """Queue ``preset`` as the DVC experiment ``name``. Returns its changes to params.yaml, as ``key=value``.
 
     Raises:
         InputError: params.yaml is not valid, the folder of the images is missing, or DVC cannot queue it.

@@ -92,7 +92,7 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
 
 def _machine() -> str | None:
-    """The machine of the last run, or of the one that came with the clone."""
+    """The machine of the last run, or of the run that came with the clone."""
     from pipelines.reporting.summary import read_summary
 
     try:

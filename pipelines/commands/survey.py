@@ -1,4 +1,4 @@
-"""What prepare would read from a folder of images, and what would stop it: read by prepare's own functions, file by file."""
+"""A dry run of prepare on a folder of images: its functions list, split and read the files, and each problem is kept."""
 
 import os
 from collections import Counter
@@ -44,7 +44,7 @@ class Survey:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Images by split and class: as prepare would split them, or as they lie there if it could not."""
     sizes: dict[str, str] = field(default_factory=dict)
-    """`smallest, median, largest`: such as 32x24; the median of the shorter sides."""
+    """`smallest` and `largest`, such as 32x24, and the `median` of the shorter sides."""
     n_sizes: int = 0
     modes: dict[str, int] = field(default_factory=dict)
     """Images by Pillow's name of how a pixel is stored."""
@@ -119,7 +119,7 @@ def _origins(listing: Listing, cfg: PrepareConfig) -> dict[str, str]:
 
 
 def _parts(listing: Listing, cfg: PrepareConfig) -> dict[str, FileList]:
-    """The files of each split, as prepare splits them; InputError where it could not."""
+    """The files of each split, as prepare splits them. InputError where it could not."""
     train, holdout, test = split_files(listing, cfg)
     if holdout is None:
         holdout = split_off(torch.tensor(train.labels), cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
@@ -135,7 +135,7 @@ def _by_class(part: FileList, class_names: Sequence[str]) -> dict[str, int]:
 def _read_all(
     look: Callable[[Path], Seen], root: Path, files: Sequence[str], note: str, problems: list[InputError], steps: Steps
 ) -> dict[str, Seen]:
-    """What ``look`` sees in each of the ``files``. Those that cannot be read are left out, and ``problems`` says why."""
+    """The result of ``look`` for each of the ``files`` that can be read. The others add their errors to ``problems``."""
     looks: dict[str, Seen] = {}
     for done, (name, seen) in enumerate(each_file(look, root, files), 1):
         if isinstance(seen, InputError):
@@ -172,7 +172,7 @@ def _describe_images(
     looks: dict[str, tuple[Header, bytes | None]],
     train: Sequence[str],
 ) -> list[InputError]:
-    """Fill in what the images show, and the params that fit them. Returns the problems that they have together."""
+    """Fill in sizes, modes and colours of the images, and the params that fit. Returns the problems of all images together."""
     result.one_colour = [name for name, (_, colour) in looks.items() if colour is not None]
     headers = {name: head for name, (head, _) in looks.items()}
     problems = []
@@ -202,7 +202,7 @@ def _describe_images(
 
 
 def _describe_recordings(result: Survey, cfg: PrepareConfig, looks: dict[str, tuple[int, float, int, int, int]]) -> None:
-    """Fill in what the recordings hold, and the params that fit them."""
+    """Fill in events, durations and sensor of the recordings, and the params that fit."""
     if not looks:
         return
     n, durations, widths, heights, frames = ([*values] for values in zip(*looks.values(), strict=True))
@@ -218,7 +218,7 @@ def _describe_recordings(result: Survey, cfg: PrepareConfig, looks: dict[str, tu
 def _duplicates(
     root: Path, train: Sequence[str], test: Sequence[str], problems: list[InputError], steps: Steps
 ) -> list[tuple[str, str]]:
-    """Pairs of a test image and a training image with the same bytes; only files of equal length are read."""
+    """Pairs of a test image and a training image with the same bytes. Only files of equal length are read."""
     length = {name: (root / name).stat().st_size for name in [*train, *test]}
     lengths = {length[name] for name in train} & {length[name] for name in test}
     files = [name for name in length if length[name] in lengths]

@@ -15,7 +15,7 @@ from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headli
 
 SILENT_OR_SPIKE = ListedColormap(["#e8eef3", INK])
 WITH_NUMBERS = 20
-"""The confusion matrix of as many classes has a number in every square; that of more is as wide as the page."""
+"""The confusion matrix of as many classes has a number in every square. With more classes it is as wide as the page."""
 DEFECTS = {
     "weights": ("Noise on weights", "σ over the weights’ RMS"),
     "genes": ("Noise on genes", "σ over the genes’ RMS"),
@@ -57,7 +57,7 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 
 @svg
 def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[Figure, str]:
-    """Some neurons of every layer as rows and the steps as columns, a spike dark; on the right the layers' firing rates."""
+    """Neurons of every layer as rows and the steps as columns, a spike dark. On the right are the layers' firing rates."""
     n, T = len(spikes), len(next(iter(spikes.values()))[0])
     figure = Figure(figsize=(5.4, 1.2 + 0.42 * n), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -79,7 +79,7 @@ def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[F
 def energy_per_layer(layers: pd.DataFrame) -> tuple[Figure, str]:
     """Energy of computing and of building W of every layer, in order of execution.
 
-    Computing and building have separate axes: with small images one would be invisible next to the other.
+    Computing and building have separate axes: with small images computing would be invisible next to building.
     """
     computing, building = layers["energy_mj"], layers["decode_energy_mj"].fillna(0.0)
     energies = [("Computing", computing, GENETIC)] + [("Building W", building, OTHER)] * bool(building.any())
@@ -129,7 +129,7 @@ def confusion_counts(confusion: pd.DataFrame, class_names: Sequence[str]) -> np.
 
 @svg
 def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tuple[Figure, str]:
-    """Share of every actual class (row) that was predicted as each class (column); columns ``actual``, ``predicted``."""
+    """Share of every actual class (row) that was predicted as each class (column). Columns ``actual``, ``predicted``."""
     counts = confusion_counts(confusion, class_names)
     share, n = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), len(counts)
     rare_visible, large, many = PowerNorm(0.5, vmin=0, vmax=100), n > WITH_NUMBERS, n > 40
@@ -158,7 +158,7 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
 
 @svg
 def accuracy_under_defects(defects: pd.DataFrame) -> tuple[Figure, str]:
-    """Mean accuracy over the strength, a panel per domain, the range over the draws as a band; rows of `defect_table`."""
+    """Mean accuracy over the strength, a panel per domain, the range over the draws as a band. Rows of `defect_table`."""
     curves: dict[str, list[Curve]] = {}
     for domain, rows in defects.groupby("domain", sort=False):
         curve = 100 * rows.set_index("strength")[["mean", "low", "high"]]

@@ -16,7 +16,7 @@ MANY = 1500
 
 
 def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The candidates of the search, without those that were scored again after it."""
+    """The candidates of the search, without the wirings that were scored again after it."""
     return candidates[candidates["rescored"].isin(["", np.nan])]
 
 
@@ -24,7 +24,7 @@ def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
 def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: int) -> tuple[Figure, str]:
     """Loss over the second objective: the candidates of the search, and the members of ``front`` with their numbers.
 
-    ``front`` has a column per objective and the start of the search as its last row; ``trained`` is the number of a member.
+    ``front`` has a column per objective and the start of the search as its last row. ``trained`` is the number of a member.
     """
     figure, ax = panel(3.4)
     name = front.columns[1]
@@ -39,7 +39,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
     for number, at in enumerate(points, 1):
         if number % step == 0 or number == trained:
             ax.annotate(str(number), at, (4, 4), textcoords="offset points", fontsize=8, color=INK)
-    log_axis(ax, "x", pd.Series([*x, *front[name]]).dropna())
+    log_axis(ax, pd.Series([*x, *front[name]]).dropna())
     ax.set(xlabel=f"{name}{' per image (µJ)' if name == 'energy' else ''} (log)", ylabel="loss on the hold-out")
     headline(figure, ax, f"{len(points)} members of the front")
     return figure, f"Loss over {name} of {len(search)} candidates, with the {len(points)} members of the front."
@@ -47,7 +47,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
 
 @svg
 def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
-    """Final fitness of all candidates as dots; best and median of each generation as lines; what was scored again on the right.
+    """Fitness of all candidates as dots, best and median of each generation as lines, and on the right fitness scored again.
 
     Candidates outside of the budget are dots, and do not count for the lines.
     """
@@ -71,7 +71,7 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
-    """Every draw of what was scored again as a dot, mean ± standard deviation as a bar; the one that is trained says so."""
+    """Every draw of the wirings scored again as a dot, mean ± standard deviation as a bar. The trained wiring says so."""
     groups, names = again.groupby("rescored", sort=False), []
     for x, (name, rows) in enumerate(groups):
         F = rows["final_fitness"]
@@ -84,7 +84,7 @@ def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
 
 
 def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
-    """Draw ``values`` by generation, NaN as a failure; returns the limit above which a dot is drawn at the upper edge."""
+    """Draw ``values`` by generation, NaN as a failure. Returns the limit above which a dot is drawn at the upper edge."""
     last = search.groupby("generation")["index"].transform("max").clip(lower=1)
     x = search["generation"] + 0.4 * (search["index"] / last - 0.5).where(last > 1, 0.0)  # equal values do not overlap
     ok, top = values.dropna(), np.inf
@@ -109,7 +109,7 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
 
 @svg
 def genes(maps: Mapping[str, Sequence[Sequence[float]]], kilobytes: Mapping[str, float]) -> tuple[Figure, str]:
-    """Matrices as pictures, purple where positive and orange where negative, each with its own scale; below, sizes of files."""
+    """Matrices as pictures, purple where positive and orange where negative, each with its own scale. Below are sizes of files."""
     heights = [2.6, 0.7 + 0.32 * len(kilobytes)]
     figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False).flat

@@ -83,7 +83,7 @@ def scatter(cells: pd.DataFrame, x: Axis, y: Axis, group: list[str], labels: lis
         form = {"fmt": look["marker"], "color": look["color"], "ms": 6, "lw": 1.2}
         ax.errorbar(across, up["mean"], up["std"].fillna(0.0), **form, label=name)
     if logarithmic := bool(seen) and min(seen) > 0:
-        log_axis(ax, "x", pd.Series(seen))
+        log_axis(ax, pd.Series(seen))
     ax.set(xlabel=f"{x.title} (log)" if logarithmic else x.title, ylabel=y.title)
     headline(figure, ax, f"{_capital(y.title)} over {x.title}: mean ± sd")
     return figure, f"{y.title} over {x.title} for {len(groups)} groups."

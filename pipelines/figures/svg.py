@@ -12,7 +12,6 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -71,11 +70,11 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
 
 
 def _embeddable(svg: str, name: str, description: str) -> str:
-    """The SVG without prolog, comments and unused ids; other ids get the prefix ``name``, since they share the page."""
+    """The SVG without prolog, comments and unused ids. Other ids get the prefix ``name``, since they share the page."""
     svg = re.sub(r"<!--.*?-->\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
 
-    def fix(tag: re.Match) -> str:
+    def fix(tag: re.Match[str]) -> str:
         kept = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag[0])
         return re.sub(r'(url\(#|href="#)', rf"\1{name}-", kept)
 
@@ -102,13 +101,11 @@ def label(name: str, most: int = 18) -> str:
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
-def log_axis(ax: Axes, which: str, values: pd.Series) -> None:
-    """A logarithmic axis with plain numbers, also where the values span less than a decade."""
+def log_axis(ax: Axes, values: pd.Series) -> None:
+    """Give ``ax`` a logarithmic x axis with plain numbers, also where the values span less than a decade."""
     low, high = np.log(values.min()), np.log(values.max())
     pad = max(0.1 * (high - low), 0.05)
-    getattr(ax, f"set_{which}scale")("log")
-    getattr(ax, f"set_{which}lim")(np.exp(low - pad), np.exp(high + pad))
-    axis: Axis = getattr(ax, f"{which}axis")
-    axis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))
+    ax.set(xscale="log", xlim=(np.exp(low - pad), np.exp(high + pad)))
+    ax.xaxis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))

@@ -1,4 +1,4 @@
-"""The README of an exported model: what it was trained on and how, what was measured, how to use it, and its limits."""
+"""The README of an exported model: its data, recipe, measurements, use and limits."""
 
 import json
 import re
@@ -30,8 +30,8 @@ def describe(
 ) -> str:
     """The README as Markdown.
 
-    ``example`` is the class of the image in example.png; ``others`` are those of network.nir and network.safetensors that lie
-    next to network.onnx; ``registered``: whether MLflow has the model under ``name``.
+    ``example`` is the class of the image in example.png. ``others`` are network.nir and network.safetensors, as far as they
+    lie next to network.onnx. ``registered`` says whether MLflow has the model under ``name``.
     """
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

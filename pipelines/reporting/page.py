@@ -25,7 +25,7 @@ from pipelines.reporting.tables import Tables, front_table, gene_table, recognis
 
 TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
-"""The runs of the first experiment of the project's own mlflow.db, in its view for trained models; a quoted filter follows."""
+"""The runs of the first experiment of the project's own mlflow.db, in its view for trained models. A quoted filter follows."""
 TITLES = {name: known.title for name, known in DATASETS.items()}
 
 
@@ -76,7 +76,7 @@ def render(
 
 
 def fill_in(template: str, svgs: Mapping[str, str], **values: Any) -> str:
-    """The page that ``template`` makes of figures and ``values``; it needs no other file."""
+    """The page that ``template`` makes of figures and ``values``. It needs no other file."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

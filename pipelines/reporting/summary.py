@@ -21,7 +21,7 @@ RESULT = "gee.result"
 
 
 class Summary(BaseModel):
-    """The content of reports/summary.json: settings and numbers of a run, without times, so that equal runs have equal ones.
+    """The content of reports/summary.json: settings and numbers of a run, without times, so that equal runs have equal files.
 
     Accuracies, rates and the ratio are fractions, energies are in mJ per image. A value that does not exist, such as the
     fitness of a plain network, is None.
@@ -69,7 +69,7 @@ class Summary(BaseModel):
         return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
 
     def numbers(self) -> dict[str, float]:
-        """The results among the values, without settings, and without the energy of what there is not, such as sums."""
+        """The results among the values, without settings, and without energies of 0, such as that of no residual sums."""
         values = self.model_dump(exclude={"width", "n_genes", "seed"})
         return {
             key: value for key, value in values.items() if isinstance(value, int | float) and (value or "energy" not in key)
@@ -77,7 +77,7 @@ class Summary(BaseModel):
 
 
 def read_summary(path: Path) -> Summary:
-    """A summary.json; raises ``OSError`` or ``ValueError``."""
+    """The content of a summary.json. Raises ``OSError`` or ``ValueError``."""
     return read_json_model(path, Summary)
 
 
@@ -87,7 +87,7 @@ def result_id(summary: bytes) -> str:
 
 
 def build_summary(params: Params, measured: Measured, commit: str | None) -> Summary:
-    """The summary of what the stages of a run measured, rounded."""
+    """The summary of the measurements of a run, rounded."""
     shown = {
         name: _rounded(value, name not in MEASURES or MEASURES[name].unit == "fraction")
         for part in measured
@@ -113,7 +113,7 @@ def build_summary(params: Params, measured: Measured, commit: str | None) -> Sum
 
 
 def _rounded(value: Any, decimals: bool = True) -> Any:
-    """Six decimals, or six significant digits; whole numbers, texts and None as they are."""
+    """Six decimals, or six significant digits. Whole numbers, texts and None are returned as they are."""
     if not isinstance(value, float):
         return value
     return round(value, 6) if decimals else float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""The tables that the stages wrote, and those of the page: the search, the wiring that won, mistakes, and the paper."""
+"""The tables that the stages wrote, and the tables of the page: genes, wirings scored again, the front, and mistakes."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 class Tables(NamedTuple):
-    """The tables of a run; in the confusion table every cell is a string, even "NA", "1" and ""."""
+    """The tables of a run. In the confusion table every cell is a string, even "NA", "1" and ""."""
 
     candidates: pd.DataFrame
     history: pd.DataFrame
@@ -44,7 +44,7 @@ class Tables(NamedTuple):
 
 
 def read_tables(reports: Path, models: Path) -> Tables:
-    """The tables of the run whose files lie under ``reports`` and ``models``; raises ``InputError``."""
+    """The tables of the run whose files lie under ``reports`` and ``models``. Raises ``InputError``."""
     energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
     with reading(path := models / "evolve" / FRONT.name):
         front = read_json_model(path, FrontFile) if path.exists() else None
@@ -76,9 +76,9 @@ def _table(path: Path, numbers: list[str], others: Sequence[str] = (), rows: boo
 
 
 def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
-    """The genes that were searched or are not neutral: ``symbol, effect, winner, neutral, range``; none of a plain network.
+    """The genes that were searched or are not neutral: ``symbol, effect, winner, neutral, range``. A plain network has none.
 
-    Neutral is the analytic σ, 0 for genes of shape, and of others the setting. ``range`` is that of the search, None for σ's.
+    Neutral is the analytic σ, 0 for genes of shape, and of others the setting. The ``range`` of the search is None for σ's.
     """
     if not genotype.genes:
         return []
@@ -97,8 +97,11 @@ def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
 
 
 def rescored_table(candidates: pd.DataFrame) -> list[Row]:
-    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won``; ``gain``, how much the winner's
-    mean is less on the same draws, its standard ``error``, each or NaN, and ``certain``: whether it is two of these or more."""
+    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won, gain, error, certain``.
+
+    The ``gain`` is how much lower the winner's mean is on the same draws, and ``error`` its standard error. Both may be NaN.
+    It is ``certain`` from two standard errors on.
+    """
     search = searched_rows(candidates)
     again = candidates.drop(search.index)
     if again.empty:

@@ -143,8 +143,7 @@ def conv(i, o, k=3, groups=1):
     return layer.Conv2d(i, o, k, groups=groups)
 
 
-@pytest.mark.parametrize("message", ENCODE_REFUSES)
-def test_every_message_of_the_table_is_one_that_encode_raises(message):
+def test_every_message_of_the_table_is_one_that_encode_raises():
     good, good_convs = network(conv(3, 4), conv(4, 4))
     encoded = gee_core.encode(good, 2, convs=good_convs)
     norses = type("SequentialState", (nn.Sequential,), {})(conv(3, 4), conv(4, 4))
@@ -165,7 +164,8 @@ def test_every_message_of_the_table_is_one_that_encode_raises(message):
         with pytest.raises(ValueError) as caught:
             gee_core.encode(net, n_genes, convs=convs, **dict(zip(("wiring", "seed"), others, strict=False)))
         raised.append(str(caught.value))
-    assert sum(message in text for text in raised) == 1
+    assert len(ENCODE_REFUSES) > 5
+    assert [message for message in ENCODE_REFUSES if sum(message in text for text in raised) != 1] == []
 
 
 def test_the_example_is_copied_and_counted_as_the_page_says(tmp_path, monkeypatch, forgotten):  # noqa: F811
