@@ -109,7 +109,7 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
 
 @svg
 def genes(maps: Mapping[str, Sequence[Sequence[float]]], kilobytes: Mapping[str, float]) -> tuple[Figure, str]:
-    """Matrices as pictures, purple where positive and orange where negative, each with its own scale. Below are sizes of files."""
+    """Matrices as pictures, purple where positive, orange where negative, each with its own scale. Below are sizes of files."""
     heights = [2.6, 0.7 + 0.32 * len(kilobytes)]
     figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False).flat

@@ -111,8 +111,8 @@ def deepen(pets: Path) -> None:
 
 
 def thin(pets: Path) -> None:
-    for path in (pets / "cat").iterdir():
-        path.unlink() if path.stem != "00" else None
+    for path in (pets / "cat").glob("0[1-9].png"):
+        path.unlink()
 
 
 @pytest.mark.parametrize(

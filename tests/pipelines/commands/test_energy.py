@@ -210,7 +210,10 @@ def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee
 @pytest.mark.usefixtures("prepared")
 def test_prepared_images_of_other_classes_are_taken_only_where_they_are_named(gee, card):
     net = build_network("vgg16", 10 if card else 3, 1, 8, n_genes=2, width=1 / 32)
-    save_genes("other.safetensors", net, card=card) if card else save("other.safetensors", net)
+    if card:
+        save_genes("other.safetensors", net, card=card)
+    else:
+        save("other.safetensors", net)
     out, err = gee("other.safetensors", "--n", 2, "--json")
     assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
     assert "2 test images" in json.loads(gee("other.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]
