@@ -97,6 +97,7 @@ def test_hostile_names_and_titles_are_text_and_the_page_loads_nothing(tmp_path):
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "object", "embed", "b"})
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert title in page.text and HOSTILE[1] in page.text
+    assert "=cmd|x 100.0 % 2 –" in text_of(html) and "'=cmd" not in page.text
     for tag, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
             target = attributes.get(name, "#")
