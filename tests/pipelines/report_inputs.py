@@ -22,13 +22,13 @@ HOSTILE = [
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
     "NA",
+    "=cmd|x",
     "1",
     "1.0",
     "$x$",
     "",
     "a\nb",
     "null",
-    "=cmd|x",
 ]
 
 
