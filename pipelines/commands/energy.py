@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from gee_core.errors import InputError, printable
 from gee_core.evaluation.activity import E_AC, E_MAC, Activity, energy_text
 from pipelines.commands import json_alone
+
+Number = TypeVar("Number", int, float)
 
 
 def energy(
@@ -116,7 +118,7 @@ def energy(
         print(f"{name:<13} {text}")
 
 
-def _numbers(option: str, text: str, kind: Callable[[str], float], above: float = -math.inf) -> tuple:
+def _numbers(option: str, text: str, kind: Callable[[str], Number], above: float = -math.inf) -> tuple[Number, ...]:
     """Numbers with commas between them, as ``3,32,32``."""
     try:
         values = tuple(map(kind, text.split(",")))
