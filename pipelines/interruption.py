@@ -1,4 +1,4 @@
-"""The message of a Ctrl-C. The package imports this module before all others, since importing torch takes seconds."""
+"""How a process ends. The package imports this module before all others, since importing torch takes seconds."""
 
 import atexit
 import os
