@@ -228,7 +228,7 @@ def test_one_process_synchronises_batch_norms_too():
 def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
     several = replace(FP32, rank=Rank(0, 2))
-    told = r"^`sync_batch_norm`: the batch norm 1\.0 is a BatchNorm2d, which .*: set it to false, or"
+    told = r"^sync_batch_norm: the batch norm 1\.0 is a BatchNorm2d, which .*: set it to false, or"
     with pytest.raises(InputError, match=told):
         parallel(net, several, sync_batch_norm=True)
     assert type(net[0]) is nn.BatchNorm2d
@@ -280,5 +280,5 @@ def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_ste
 
 
 def test_a_batch_norm_of_another_class_cannot_be_synchronised():
-    with pytest.raises(InputError, match=r"^`sync_batch_norm`: the batch norm 0 is a BatchNorm3d, .*: set it to false"):
+    with pytest.raises(InputError, match=r"^sync_batch_norm: the batch norm 0 is a BatchNorm3d, .*: set it to false"):
         parallel(nn.Sequential(nn.BatchNorm3d(2)), FP32, sync_batch_norm=True)
