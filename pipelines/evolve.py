@@ -1,5 +1,6 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
+import json
 import math
 import sys
 import time
@@ -20,6 +21,7 @@ from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winne
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.own_network import network_files
@@ -32,7 +34,7 @@ from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.evolution import track_candidate, track_generation, track_winner
+from pipelines.tracking.evolution import track_candidate, track_generation, track_search, track_winner
 
 OUT = REPORTS / "evolve"
 CHECKPOINTS = "checkpoints"
@@ -181,11 +183,11 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
     return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members)
 
 
-def table(evolved: Evolved, params: Params) -> list[dict[str, object]]:
-    """One row per candidate, by generation and index, without times, so that equal seeds give equal files."""
+def table(records: list[Record], best: Record | None, params: Params) -> list[dict[str, object]]:
+    """One row per candidate, without times, so that equal seeds give equal files; no ``best`` while the search is at work."""
     rows: list[dict[str, object]] = []
-    for r, final in zip(evolved.records, final_fitness(evolved.records, params.evolve), strict=True):
-        first = {"winner": r is evolved.best, "fitness": r.fitness, "final_fitness": final}
+    for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
+        first = {"winner": r is best, "fitness": r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
         state = r.search_state(params.searched_genes())
         rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | state)
@@ -238,8 +240,9 @@ def _evolve(s: Stage) -> None:
         print(f"evolve: warning: {warning}", file=sys.stderr)
     s.track.dataset(meta, "training")
     scratch = scores_folder(params)
-    with at_work_in(scratch, params.evolve.model_dump_json(include=set(EXTENDABLE))):
-        s.track.continues(scratch)
+    values = params.evolve.model_dump(include=set(EXTENDABLE))
+    track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
+    with at_work_in(scratch, json.dumps(values)):
         with s.progress("evolve", total) as steps, remedy(PREPARE):
             jobs, seen, begin = Jobs(steps), list[Record](), time.time()
 
@@ -247,8 +250,10 @@ def _evolve(s: Stage) -> None:
                 seen.append(record)
                 c = record.candidate
                 track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
-                resumed = ended[c.key] < begin  # their note would be written over at once
+                resumed = ended[c.key] < begin  # the next ones would overwrite their note and their table at once
                 jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
+                if not resumed:
+                    write_table(seen, None, params)
 
             def on_generation(records: list[Record]) -> None:
                 track_generation(s.track, records, scratch / CHECKPOINTS, params)
@@ -279,15 +284,19 @@ def note_of_progress(records: list[Record], params: Params) -> str:
     return f"generation {last.generation}, its best F {best:.3f}, {passes:,} image passes"
 
 
+def write_table(records: list[Record], best: Record | None, params: Params) -> None:
+    """Write candidates.csv, also of a search that is at work, so that plots show it."""
+    write_atomically(OUT / "candidates.csv", csv_text(table(records, best, params), COLUMNS))
+
+
 def write_outputs(evolved: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
-    rows = table(evolved, params)
     write_json(GENOTYPE, evolved.genotype.model_dump())
     if evolved.front is None:
         FRONT.unlink(missing_ok=True)
     else:
         write_json(FRONT, evolved.front.model_dump())
-    write_atomically(OUT / "candidates.csv", csv_text(rows, COLUMNS))
+    write_table(evolved.records, evolved.best, params)
     write_json(OUT / "metrics.json", evolved.metrics)
 
 

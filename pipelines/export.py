@@ -33,7 +33,7 @@ from pipelines.runtime.input_errors import with_keys
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
-from pipelines.tracking.entries import ExportedModel
+from pipelines.tracking.folder import ExportedModel
 
 OUT = REPORTS / "export"
 

@@ -16,6 +16,7 @@ from pipelines.reporting.summary import RESULT, Summary, build_summary, result_i
 from pipelines.reporting.tables import read_tables
 from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
+from pipelines.tracking.tags import NOTE
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Summary, str, Meta]:
@@ -43,7 +44,10 @@ def main() -> None:
         for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
             s.track.dataset(meta, context)
         note = f"{summary_markdown(summary)}\n\nThe report with all figures is among the artifacts: `index.html`."
-        s.track.result(summary.numbers(), {RESULT: result}, note, [PAGE, SUMMARY])
+        s.track.metrics(summary.numbers(), shared=True)
+        s.track.tags({RESULT: result, NOTE: note}, shared=True)
+        for path in (PAGE, SUMMARY):
+            s.track.artifact(path, shared=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, sta
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.ranks import this_rank
 from pipelines.runtime.settings import Settings
-from pipelines.tracking.entries import End
+from pipelines.tracking.folder import End
 from pipelines.tracking.tracker import Tracker, open_tracker
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,6 +37,7 @@ from pipelines.runtime.ranks import at_work_together, check_reach, check_same, j
 from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
+from pipelines.tracking.tags import WORK
 
 OUT = REPORTS / "train"
 
@@ -169,15 +170,17 @@ def _train(s: Stage, compute: Compute) -> None:
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
-    encoding: dict[str, float] = {}
+    encoding, history = dict[str, float](), list[dict[str, Any]]()
     with at_work_together(compute.rank, scratch):
         compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, compute.rank)[0])
-        s.track.continues(scratch)
-        s.track.tags({"number_format": compute.number_format})
+        s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
         with s.progress("train", params.train.epochs) as steps:
 
             def on_epoch(row: dict) -> None:
                 s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
+                history.append(row)
+                if not s.follows:
+                    write_atomically(OUT / "history.csv", csv_text(history))
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
             def on_encoded(errors: dict[str, float]) -> None:

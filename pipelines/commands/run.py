@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
+
+if TYPE_CHECKING:
+    from pipelines.tracking.tracker import Tracker
 
 console = Console(markup=False)
 
@@ -47,7 +50,7 @@ def run(
     before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
-    with flow_lock(Path(), say), tracked_execution(params) as addresses:
+    with flow_lock(Path(), say), tracked_execution(params) as trackers:
         check_for_dvc(Path())
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
@@ -57,10 +60,10 @@ def run(
             console.print(format_summary(found))
         print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
     elif reported:
-        _print_results(before, addresses)
+        _print_results(before, trackers)
 
 
-def _print_results(machine: str | None, addresses: list[str]) -> None:
+def _print_results(machine: str | None, trackers: "list[Tracker]") -> None:
     from pipelines.orchestration.ending import print_runs
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
@@ -68,10 +71,13 @@ def _print_results(machine: str | None, addresses: list[str]) -> None:
     if machine and machine != (now := _machine()):
         print(f"\nNumbers may differ from the last ones, made on {machine}: this is {now}")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    if addresses and not is_local(tracking_uri()):
-        print(f"Runs     {addresses[0]}")
+    for line in (line for tracker in trackers for line in tracker.models):
+        print(f"Model    {line}")
+    address = next((tracker.address for tracker in trackers), None)
+    if address and not is_local(tracking_uri()):
+        print(f"Runs     {address}")
     else:
-        print_runs(*addresses)
+        print_runs(address)
     print("Next     gee run --set evolve.n_generations=5\n         gee preset use cifar10-small\n         gee --help")
 
 

@@ -39,6 +39,7 @@ from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
 from pipelines.engines.engine import MAX_TRIES, Engine, WorkerDied, ignore
 from pipelines.project.paths import original_project
+from pipelines.runtime.redact import redact
 from pipelines.runtime.worker_process import Function, Job, Result, Tell
 
 TICK = 0.2
@@ -124,7 +125,9 @@ class Dask(Engine):
         client = self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
         with self._lost():
             if self._address and not self._workers():
-                print(f"GEE_DASK = {self._address}: waiting for the scheduler's first worker", file=sys.stderr, flush=True)
+                print(
+                    f"GEE_DASK = {redact(self._address)}: waiting for the scheduler's first worker", file=sys.stderr, flush=True
+                )
             while not self._workers():
                 time.sleep(TICK)
                 self._pass_on(ignore)

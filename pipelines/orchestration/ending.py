@@ -8,8 +8,8 @@ from rich.console import Console
 from gee_core.evaluation.activity import energy_text
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import Summary, format_summary, percent, read_summary, summary_markdown
+from pipelines.runtime.redact import bare
 from pipelines.tracking.experiment_page import page_address
-from pipelines.tracking.redact import bare
 
 
 def page(run_id: UUID) -> str | None:

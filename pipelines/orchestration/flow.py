@@ -28,7 +28,7 @@ from pipelines.studies.definition import load_study
 from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
-from pipelines.tracking.entries import End
+from pipelines.tracking.folder import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
 
@@ -123,6 +123,8 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
             tracker.tags({f"stage.{stage}": outcome for stage, outcome in outcomes.items()})
             tracker.close(status)
             address = tracker.address
+            for line in tracker.models:
+                get_run_logger().info("MLflow: %s", line)
     if failures:
         failure = "\n".join(failures)
         publish(results_markdown(outcomes, None), address, failure)

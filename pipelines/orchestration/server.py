@@ -24,9 +24,9 @@ from prefect.states import Crashed
 from gee_core.errors import InputError
 from pipelines.orchestration.ending import page
 from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.runtime.redact import redact
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.pipeline_run import FLOW_RUN
-from pipelines.tracking.redact import redact
 
 log = logging.getLogger(__name__)
 

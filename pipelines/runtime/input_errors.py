@@ -15,6 +15,7 @@ from gee_core.errors import InputError, in_short, printable
 from gee_core.memory import out_of_memory
 from gee_core.storage.atomic_files import REMEDIES as WRITING
 from pipelines.interruption import interrupted
+from pipelines.runtime.redact import redact
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
 REMEDIES = WRITING | {
@@ -75,6 +76,6 @@ def _settings() -> dict[str, str]:
 
 
 def print_errors(name: str, message: str) -> None:
-    """Print every line of ``message``, control characters escaped, as an error of the command ``name``."""
+    """Print every line of ``message``, without secrets and control characters, as an error of ``name``."""
     for line in message.split("\n"):
-        print(f"{name}: error: {printable(line)}", file=sys.stderr)
+        print(f"{name}: error: {redact(printable(line))}", file=sys.stderr)

@@ -30,9 +30,6 @@ DONE = "done"
 HELD = "lock"
 """File in a folder, locked by the process that is at work in it."""
 
-TRACKERS = "tracked"
-"""File in a folder from which work is resumed: the name under which trackers know this work."""
-
 VALUES = "values"
 """File in a folder that several runs have: the values, not in its key, of the one that was at work in it last."""
 
@@ -95,8 +92,7 @@ def at_work_in(folder: Path, values: str = "") -> Iterator[None]:
                     delete_folder(other)
         note = folder / VALUES
         if values != (note.read_text(encoding="utf-8") if note.is_file() else ""):
-            for name in (DONE, TRACKERS):
-                (folder / name).unlink(missing_ok=True)
+            (folder / DONE).unlink(missing_ok=True)
         elif is_recorded(folder, LOCK):
             for path in set(folder.iterdir()) - {folder / HELD}:
                 delete_folder(path) if path.is_dir() else path.unlink()

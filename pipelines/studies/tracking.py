@@ -5,7 +5,7 @@ import time
 from gee_core.storage.json_object import json_digest
 from pipelines.runtime.settings import Settings
 from pipelines.studies.cell import Cell, CellResult
-from pipelines.tracking.entries import Child, finite_metrics, flattened, texts
+from pipelines.tracking.folder import Run, finite_metrics, flattened, texts
 from pipelines.tracking.pipeline_run import filter_keys
 from pipelines.tracking.tags import COMMIT, ERROR
 from pipelines.tracking.tracker import Tracker
@@ -35,16 +35,15 @@ class StudyTracker(Tracker):
         label = json_digest({"key": cell.key, "columns": cell.columns, "commit": result["commit"]})
         now, status, commit = round(1000 * time.time()), result["status"][:500], result["commit"]
         tags |= {"status": status, "commit": commit or ""} | ({COMMIT: commit} if commit else {})
-        self._add(
-            Child(
-                level="cell",
-                key=f"{self._work}/{label}",
-                name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
-                params=texts(params | labels),
-                metrics=metrics,
-                tags=tags if status == "ok" else tags | {ERROR: status},
-                start=now - round(1000 * seconds),
-                ended=now,
-                end="FINISHED" if status == "ok" else "FAILED",
-            )
+        run = Run(
+            key="",
+            level="cell",
+            name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
+            params=texts(params | labels),
+            tags=tags if status == "ok" else tags | {ERROR: status},
+            metrics=metrics,
+            start=now - round(1000 * seconds),
+            ended=now,
+            status="FINISHED" if status == "ok" else "FAILED",
         )
+        self.child(label, run)

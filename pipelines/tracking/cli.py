@@ -14,21 +14,27 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
 
     gee track status
     """
-    from pipelines.tracking.drain import Drain
-    from pipelines.tracking.outbox import outbox_root
+    from pipelines.tracking.folder import all_told, tracking_root, waiting
+    from pipelines.tracking.publish import Publisher, why_not
 
-    found = Drain(outbox_root()).find()
+    publisher = Publisher(tracking_root())
+    rows = [
+        {
+            "run": told.own.name,
+            "entries": waiting(folder),
+            "outbox": folder.name,
+            "hindrance": publisher.hindrance(told, folder) or why_not(folder),
+        }
+        for folder, told in all_told(tracking_root()).items()
+    ]
     if as_json:
-        rows = [
-            {"run": w.title, "entries": w.outbox.waiting(), "outbox": w.outbox.name, "hindrance": w.hindrance} for w in found
-        ]
         print(json.dumps(rows))
         return
-    wide, named = (max(map(len, texts), default=0) for texts in ([w.title for w in found], [w.outbox.name for w in found]))
-    for left in found:
-        how = left.hindrance or "`gee track replay` writes them"
-        print(f"{left.title:<{wide}} {left.outbox.waiting():>6} entries   {left.outbox.name:<{named}}   {how}")
-    if not found:
+    wide, named = (max((len(str(row[key])) for row in rows), default=0) for key in ("run", "outbox"))
+    for row in rows:
+        how = row["hindrance"] or "`gee track replay` writes them"
+        print(f"{row['run']:<{wide}} {row['entries']:>6} files   {row['outbox']:<{named}}   {how}")
+    if not rows:
         print("MLflow has everything")
 
 
@@ -41,22 +47,22 @@ def replay_command() -> None:
     gee track replay
     """
     from pipelines.runtime.progress import progress
-    from pipelines.tracking.drain import Drain, alone
-    from pipelines.tracking.outbox import outbox_root
+    from pipelines.tracking.folder import all_told, tracking_root, waiting
+    from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone
 
-    with alone(root := outbox_root()):
-        drain = Drain(root)
-        n = sum(left.outbox.waiting() for left in drain.find() if not left.hindrance)
-        with progress("replay", n) as drain.on_entry:
-            found = drain.run(follows=False)
-    wide = max((len(left.title) for left in found), default=0)
-    n_left = 0
-    for left in found:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in left.written.items()) or "nothing"
-        n = left.outbox.waiting()
-        print(f"{left.title:<{wide}} {kinds}" + (f"; {n} left: {left.hindrance}" if n else ""))
-        n_left += n
-    said = f"; {n_left} are left, for the reasons above" if n_left else ""
-    print(f"{sum(left.written.total() for left in found)} entries written to {drain.store}{said}")
+    with alone(root := tracking_root(), PATIENCE_OF_REPLAY):
+        before = {folder: (told.own.name, waiting(folder)) for folder, told in all_told(root).items()}
+        with progress("replay", sum(n for _, n in before.values())) as steps:
+            publisher = Publisher(root, steps)
+            hindrances = publisher.update()
+        publisher.end_abandoned_runs()
+    wide = max((len(name) for name, _ in before.values()), default=0)
+    after = {folder: waiting(folder) for folder in before}
+    for folder, (name, n) in before.items():
+        left = f"; {after[folder]} left: {hindrances.get(folder)}" if after[folder] else ""
+        print(f"{name:<{wide}} {max(0, n - after[folder])} files{left}")
+    n_left = sum(after.values())
+    n = sum(n for _, n in before.values()) - n_left
+    print(f"{n} files written to {publisher.store}" + (f"; {n_left} are left, for the reasons above" if n_left else ""))
     if n_left:
         raise typer.Exit(1)

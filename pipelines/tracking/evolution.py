@@ -12,8 +12,10 @@ from gee_core.evolution.front import MEASURED_AS, crowding, hypervolumes, point
 from gee_core.evolution.front import ranks as fronts
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
+from gee_core.storage.json_object import json_digest
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.tracking.tags import BEST
+from pipelines.tracking.folder import Run, finite_metrics, texts
+from pipelines.tracking.tags import BEST, WINNER
 from pipelines.tracking.tracker import Tracker
 
 
@@ -24,22 +26,37 @@ def candidate_name(candidate: Candidate) -> str:
     return f"gen{candidate.generation}-cand{candidate.index}"
 
 
+def track_search(track: Tracker, key: str, params: Params) -> None:
+    """Begin to track the search with this ``key``, which all its settings are part of."""
+    objectives = [MEASURED_AS.get(name, name) for name in params.evolve.objectives]
+    track.search(key, [f"gene.{name}" for name in params.searched_genes()], objectives)
+
+
 def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ended: float) -> None:
-    """Track a candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970."""
-    c, names = record.candidate, record.identity()
+    """Track a candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
+
+    A repeated search may score a candidate of the same name with other genes or other numbers, which is another run.
+    """
+    c, identity, status = record.candidate, record.identity(), record.score.status
     genes = c.genotype.as_dict()
-    names["wiring_seed"] = names.pop("seed")  # `seed` is the run's
-    track.candidate(
-        names | genes,
-        record.metrics()
-        | (record.price() if record.score.price else {})
-        | {"seconds": record.seconds, "generation": c.generation}
-        | {f"gene.{name}": value for name, value in genes.items()},  # parameters are texts, which do not compare as numbers
-        candidate_name(c),
-        record.score.status,
-        {"genotype.json": genotype.model_dump_json(indent=2)},
-        (ended - record.seconds, ended),
+    identity["wiring_seed"] = identity.pop("seed")  # `seed` is the run's
+    params = texts(identity | genes | {"status": status})
+    gene_metrics = {f"gene.{name}": value for name, value in genes.items()}  # parameters are texts, which do not compare
+    price = record.price() if record.score.price else {}
+    measured, lost = finite_metrics(record.metrics() | price | {"generation": c.generation} | gene_metrics)
+    run = Run(
+        key="",
+        level="rescore" if c.rescored else "candidate",
+        name=candidate_name(c),
+        params=params,
+        tags=lost | {"status": status},
+        metrics=measured | {"seconds": record.seconds},
+        texts={"genotype.json": genotype.model_dump_json(indent=2)},
+        start=round(1000 * (ended - record.seconds)),
+        ended=round(1000 * ended),
+        status="FINISHED" if record.ok or status.startswith("outside: ") else "FAILED",
     )
+    track.child(f"{run.name}-{json_digest({'params': params, 'metrics': measured})}", run)
 
 
 def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
@@ -54,7 +71,9 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
         ranks = _on_fronts(records, params, ranks)
         for generation, volume in enumerate(hypervolumes(records, params.evolve)):
             track.metrics({"hypervolume": volume}, step=generation)
-    track.winner([*repeated, candidate_name(best)], ranks)
+    won = {*repeated, candidate_name(best)}
+    marks = {name: (ranks.get(name, {}), dict[str, str]()) for name in {*ranks, *won}}
+    track.mark(marks | {name: (marks[name][0] | {"winner": 1.0}, {WINNER: "true"}) for name in won})
     track.tags({BEST: candidate_name(best)})
     of_search = [(c.generation, F) for c, F in scored if not c.rescored]
     for generation in sorted({generation for generation, _ in of_search}):
@@ -63,12 +82,12 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
 
 def _on_fronts(records: list[Record], params: Params, ranks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """``ranks`` with the candidates of the search, and them alone, ranked by front, and how far apart each is on its own."""
-    ranks = {name: {key: value for key, value in found.items() if key != "rank"} for name, found in ranks.items()}
+    ranks = {name: {key: value for key, value in values.items() if key != "rank"} for name, values in ranks.items()}
     points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
-    of = dict(zip(points, fronts(list(points.values())), strict=True))
-    for front in set(of.values()):
-        own = [name for name, rank in of.items() if rank == front]
-        for name, apart in zip(own, crowding([points[name] for name in own]), strict=True):
+    front_of = dict(zip(points, fronts(list(points.values())), strict=True))
+    for front in set(front_of.values()):
+        members = [name for name, rank in front_of.items() if rank == front]
+        for name, apart in zip(members, crowding([points[name] for name in members]), strict=True):
             ranks[name] = ranks.get(name, {}) | {"rank": front, "crowding": apart}
     return ranks
 
@@ -81,16 +100,16 @@ def _ranks(
     Those that were scored again are ranked by the mean over their ``draws``, which the candidate that they repeat has too, and
     the others of ``scored``, none of which failed, by `final_fitness`. ``names``: those of `Candidate.rescored`.
     """
-    fresh = {"": math.inf} | {what: fmean(values) for what, values in draws.items()}
-    found = sorted([(fresh[c.rescored], F, c) for c, F in scored if c.rescored in fresh], key=lambda x: x[:2])
+    fresh = {"": math.inf} | {label: fmean(values) for label, values in draws.items()}
+    ordered = sorted([(fresh[c.rescored], F, c) for c, F in scored if c.rescored in fresh], key=lambda x: x[:2])
     ranks: dict[str, dict[str, float]] = {}
     counts = count(1), count(1)
-    for mean, F, c in found:
+    for mean, F, c in ordered:
         by = {"fresh_fitness": mean} if c.rescored else {"final_fitness": F}
         ranks[candidate_name(c)] = by | {"rank": next(counts[bool(c.rescored)])}
-    for what, name in names.items():
-        if what in fresh:
-            ranks.setdefault(name, {})["fresh_fitness"] = fresh[what]
+    for label, name in names.items():
+        if label in fresh:
+            ranks.setdefault(name, {})["fresh_fitness"] = fresh[label]
     return ranks
 
 
@@ -101,9 +120,6 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     """
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:
-        if generation == 0:
-            objectives = [MEASURED_AS.get(name, name) for name in params.evolve.objectives]
-            track.search([f"gene.{name}" for name in params.searched_genes()], objectives)
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
         of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}

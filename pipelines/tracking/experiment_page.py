@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from pipelines.tracking.redact import bare
+from pipelines.runtime.redact import bare
 from pipelines.tracking.tags import LEVEL, NOTE, PARENT, STAGE, WINNER
 
 MODEL_TRAINING = "workflowType=machine_learning"

@@ -7,10 +7,8 @@ import logging
 import os
 import re
 import shutil
-import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,9 +16,9 @@ from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
-from pipelines.tracking.entries import in_microjoules
+from pipelines.runtime.redact import URI, bare, redact
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
-from pipelines.tracking.redact import URI, bare, redact
+from pipelines.tracking.folder import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +37,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Set unless the user has set them: no telemetry, no retries (the drain retries), no bars and lines for what is written."""
+"""Set unless the user has set them: no telemetry, no retries (the publisher retries), no bars and lines for each file."""
 
 REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 """Error codes of a store for which a retry would fail again."""
@@ -69,25 +67,20 @@ def _home() -> Path:
     return original_project(find_project())
 
 
-def check_place() -> None:
-    """Check that the files of the project's own mlflow.db lie in this folder.
+def _check_place(client: Client) -> None:
+    """Refuse the project's own mlflow.db where MLflow's absolute addresses lead to a former folder of the project."""
+    from mlflow.entities import ViewType
 
-    Raises:
-        InputError: the project was moved or copied, and MLflow's absolute addresses still lead to its former folder.
-    """
     here = _home()
-    database = here / "mlflow.db"
-    if os.environ.get(URI) or not database.is_file():
-        return
-    query = f"select artifact_location from experiments where artifact_location like 'file:///%/{ARTIFACTS}'"
-    try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            places = [Path(unquote(urlparse(address).path)).parent for (address,) in connection.execute(query)]
-    except sqlite3.Error:  # MLflow says what is wrong with it
-        return
-    for place in places:
-        if not place.exists() or ((place / database.name).exists() and not place.samefile(here)):
-            problem = f"{database}: this project was moved or copied from {place}, where MLflow's addresses of files still lead"
+    for experiment in [] if os.environ.get(URI) else client.search_experiments(ViewType.ALL):
+        place = Path(unquote(urlparse(experiment.artifact_location).path))
+        if not experiment.artifact_location.startswith("file:///") or place.name != ARTIFACTS:
+            continue
+        former, database = place.parent, here / "mlflow.db"
+        if not former.exists() or ((former / database.name).exists() and not former.samefile(here)):
+            problem = (
+                f"{database}: this project was moved or copied from {former}, where MLflow's addresses of files still lead"
+            )
             raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
 
 
@@ -107,11 +100,14 @@ def load() -> None:
 
 
 def connect(uri: str) -> Client:
-    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once. See `check_place`."""
+    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once.
+
+    Raises:
+        InputError: the project was moved or copied, so that its own mlflow.db is of another folder.
+    """
     load()
     from mlflow import MlflowClient
 
-    check_place()
     if uri.startswith(SQLITE) and "?" not in uri and not (path := Path(uri.removeprefix(SQLITE))).exists():
         folder = path.with_name(f"{path.name}.new")  # made there first: a file that a kill leaves half made cannot be repaired
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +116,9 @@ def connect(uri: str) -> Client:
         MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
         os.replace(new, path)
         shutil.rmtree(folder, ignore_errors=True)
-    return MlflowClient(uri, registry_uri=uri)
+    client = MlflowClient(uri, registry_uri=uri)
+    _check_place(client)
+    return client
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -129,7 +127,7 @@ def _redact_record(record: logging.LogRecord) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the store refuses an entry for good; otherwise it was not reachable, and the entry is retried."""
+    """Whether the store refuses a call for good; otherwise it was not reachable, and the call is retried."""
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -162,12 +160,12 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
         remedy = f"{restore}, or set MLFLOW_EXPERIMENT_NAME to another for later runs"
         raise InputError(f"the experiment {name} is deleted in MLflow", remedy)
     place = None if uri.startswith("http") else (_home() / ARTIFACTS).as_uri()  # a server decides by itself
-    found: str = experiment.experiment_id if experiment else client.create_experiment(name, place)
+    experiment_id: str = experiment.experiment_id if experiment else client.create_experiment(name, place)
     known = experiment.tags if experiment else {}
     for tag, value in EXPERIMENT_TAGS.items():
         if tag not in known or (tag.startswith(VIEW) and known[tag] != value):
-            client.set_experiment_tag(found, tag, value.replace(EXPERIMENT_ID, found))
-    return found
+            client.set_experiment_tag(experiment_id, tag, value.replace(EXPERIMENT_ID, experiment_id))
+    return experiment_id
 
 
 def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
@@ -191,20 +189,25 @@ def log_batch(
     client: Client,
     run_id: str,
     params: Mapping[str, str] | None = None,
-    metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
-    step: int = 0,
-    timestamp: int = 0,
+    point: Point | None = None,
 ) -> None:
-    """Log any number of each, energies in µJ; ``timestamp`` in ms. Characters that MLflow refuses are replaced, texts cut."""
+    """Log any number of each, energies in µJ. Characters that MLflow refuses are replaced, and texts cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    of_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
-    of_metrics = [Metric(_allowed(key), value, timestamp, step) for key, value in in_microjoules(metrics or {}).items()]
-    of_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
-    for start in range(0, max(len(of_params), len(of_metrics), len(of_tags)), 100):  # the store accepts at most 100 at once
+    all_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
+    all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
+    values = in_microjoules(point.metrics) if point else {}
+    metrics = [Metric(_allowed(key), value, point.time, point.step) for key, value in values.items() if point]
+    for start in range(0, max(len(all_params), len(metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
-        client.log_batch(run_id, of_metrics[part], of_params[part], of_tags[part])
+        client.log_batch(run_id, metrics[part], all_params[part], all_tags[part])
+
+
+def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``metrics``, those in mJ as MLflow's pages show them in few digits, in µJ: ``energy_mj`` as ``energy_uj``."""
+    in_uj = {f"{name[:-3]}_uj": float(f"{1000 * mJ:.5g}") for name, mJ in metrics.items() if name.endswith("_mj")}
+    return {name: value for name, value in metrics.items() if not name.endswith("_mj")} | in_uj
 
 
 def _allowed(name: str) -> str:

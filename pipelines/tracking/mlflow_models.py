@@ -17,39 +17,33 @@ import numpy as np
 
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
+from pipelines.runtime.redact import bare, redact
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.entries import OTHERS, TEST, ExportedModel, LogModel, in_microjoules
-from pipelines.tracking.mlflow_client import Client
-from pipelines.tracking.redact import bare, redact
+from pipelines.tracking.folder import OTHERS, ExportedModel
+from pipelines.tracking.mlflow_client import Client, in_microjoules
+from pipelines.tracking.pipeline_run import TEST
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
 
 def write_model(
-    client: Client,
-    experiment_id: str,
-    run_id: str,
-    pipeline_id: str,
-    entry: LogModel,
-    files: dict[str, Path],
-    key: str,
-) -> None:
-    """Log the entry's model, whose ``files`` have these names, with its metrics, and register it if the entry says so.
+    client: Client, experiment_id: str, run_id: str, pipeline_id: str, exported: ExportedModel, key: str
+) -> str | None:
+    """Log a model with its metrics, and register it if it says so; returns what became of it.
 
     It is an output of the stage's run ``run_id`` and of the pipeline's, in whose row MLflow shows it.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
-    of = entry.model
-    found = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
-    if found:
-        model: Any = found[0]
+    files, models = exported.files(), client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
+    if models:
+        model: Any = models[0]
     else:
         note = files["README.md"].read_text(encoding="utf-8")[:5000]  # what MLflow's databases other than SQLite take
-        tags = {ENTRY: key, DIGEST: of.digest, NOTE: note}
-        params = {name: str(value) for name, value in of.params.items()}
-        model = client.create_logged_model(experiment_id, of.name, pipeline_id, tags, params, model_type="classifier")
+        tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
+        params = {name: str(value) for name, value in exported.params.items()}
+        model = client.create_logged_model(experiment_id, exported.name, pipeline_id, tags, params, model_type="classifier")
     if str(model.status) != "READY":
         with tempfile.TemporaryDirectory() as folder:
             save_served_model(files, f"{folder}/model", pipeline_id, model.model_id)
@@ -59,22 +53,21 @@ def write_model(
         outputs = client.get_run(output_of).outputs
         if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
-    images = model.model_id, of.dataset, of.digest + TEST  # so that searches can rank models
-    metrics = in_microjoules(of.metrics).items()
-    client.log_batch(run_id, [Metric(name, value, entry.time, 0, *images) for name, value in metrics])
-    if of.register:
-        _register(client, pipeline_id, model, of, entry.time, key)
+    images = model.model_id, exported.dataset, exported.digest + TEST  # so that searches can rank models
+    metrics = in_microjoules(exported.metrics).items()
+    client.log_batch(run_id, [Metric(name, value, exported.time, 0, *images) for name, value in metrics])
+    return _register(client, pipeline_id, model, exported, key) if exported.register else None
 
 
-def _register(client: Client, run_id: str, model: Any, of: ExportedModel, time: int, key: str) -> None:
-    name, holders = of.name, _holders(client, of.name)
+def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, key: str) -> str:
+    name, holders = exported.name, _holders(client, exported.name)
     versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(ENTRY) == key]
     if versions:
         version: Any = versions[0]
     else:
-        alias, reason = rank(of, time, holders.get("champion"))
-        tags = {ALIAS: alias, REASON: reason, DIGEST: of.digest, METRICS: json.dumps(of.metrics)}
-        tags |= {TRACKED: str(time), ENTRY: key}
+        alias, reason = rank(exported, holders.get("champion"))
+        tags = {ALIAS: alias, REASON: reason, DIGEST: exported.digest, METRICS: json.dumps(exported.metrics)}
+        tags |= {TRACKED: str(exported.time), ENTRY: key}
         # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
         version = client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
     # the README was written before the version had a number, and the champion may be another network
@@ -84,24 +77,24 @@ def _register(client: Client, run_id: str, model: Any, of: ExportedModel, time: 
     shown = json.dumps([{"name": name, "version": int(version.version)}])
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": shown})
     alias, holder = version.tags[ALIAS], holders.get(version.tags[ALIAS])
-    if holder is None or int(holder.tags.get(TRACKED, 0)) <= time:
+    if holder is None or int(holder.tags.get(TRACKED, 0)) <= exported.time:
         client.set_registered_model_alias(name, alias, version.version)
-    print(f"MLflow: {name} version {version.version} is {alias}: {version.tags[REASON]}", flush=True)
+    return f"{name} version {version.version} is {alias}: {version.tags[REASON]}"
 
 
-def rank(of: ExportedModel, time: int, champion: Any) -> tuple[str, str]:
-    """The alias that a model, exported at ``time``, gets beside the present ``champion`` (a version or None), and why."""
-    metric = of.promote_metric
-    value = of.metrics.get(metric)
+def rank(exported: ExportedModel, champion: Any) -> tuple[str, str]:
+    """The alias that a model gets next to the present ``champion`` (a version or None), and why."""
+    metric = exported.promote_metric
+    value = exported.metrics.get(metric)
     if champion is None:
         return "champion", f"the first of its name, {metric} {_shown(value)}"
     its = f"the champion, version {champion.version},"
-    if int(champion.tags.get(TRACKED, 0)) > time:
+    if int(champion.tags.get(TRACKED, 0)) > exported.time:
         return "challenger", f"{its} is of a later run"
-    if champion.tags.get(DIGEST) != of.digest:
+    if champion.tags.get(DIGEST) != exported.digest:
         return "challenger", f"{its} was measured on other images"
     other = json.loads(champion.tags[METRICS]).get(metric)
-    better = value is not None and (other is None or (value > other if of.higher_is_better else value < other))
+    better = value is not None and (other is None or (value > other if exported.higher_is_better else value < other))
     alias, how = ("champion", "better") if better else ("challenger", "not better")
     return alias, f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
 
@@ -173,8 +166,7 @@ def download_model(address: str, folder: str) -> Path:
     uri = mlflow_client.tracking_uri()
     if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
         raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
-    mlflow_client.check_place()
-    mlflow_client.load()
+    mlflow_client.connect(uri)
     from mlflow.artifacts import download_artifacts
 
     try:

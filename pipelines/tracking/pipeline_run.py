@@ -10,17 +10,24 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from gee_core.config import Params
 from pipelines.project.git import git_commit, head
+from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.project.presets import OF_MACHINE, changes_from_preset
 from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
-from pipelines.tracking.entries import flattened, texts
+from pipelines.tracking.folder import flattened, texts
 from pipelines.tracking.mlflow_client import Client, search_runs
 from pipelines.tracking.tags import COMMIT, PARENT, PROCESS
+
+if TYPE_CHECKING:  # loads torch
+    from gee_core.data.meta import Meta
+
+TEST = "-test"
+"""Ends the digest of the images as those of a test: MLflow ignores a second input of the same name and digest."""
 
 EXECUTION = "GEE_EXECUTION"
 """Environment variable: the `execution_key` of the flow that a stage belongs to."""
@@ -96,11 +103,35 @@ def _command() -> str | None:
     return " ".join([Path(words[0]).name, *words[1:]])[:500] if words else None
 
 
+def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
+    """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
+    frames = () if meta.events is None else (meta.events.frames,)
+    features = (-1, *frames, meta.in_channels, meta.image_size, meta.image_size)
+    shapes = {"features": ("uint8", features), "targets": ("int64", (-1,))}
+    tensors = {
+        name: json.dumps([{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}])
+        for name, (dtype, shape) in shapes.items()
+    }
+    shown = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream", "events"}
+    profile = meta.model_dump(include=shown | ({"class_counts"} if context == "training" else set()))
+    return {
+        "name": meta.dataset,
+        "digest": meta.digest + (TEST if context == "testing" else ""),
+        "source_type": "local",
+        "source": json.dumps({"uri": meta.source}),
+        "schema": json.dumps({"mlflow_tensorspec": tensors}),
+        "profile": json.dumps(profile),
+    }
+
+
+def versions() -> list[Path]:
+    """The files that say which settings and which results a run has."""
+    return [path for path in (find_project() / PARAMS, find_project() / LOCK) if path.is_file()]
+
+
 def leave_out(stage: str, lock: Path) -> None:
     """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run."""
-    content = lock.read_bytes()
-    with contextlib.suppress(OSError):  # no space: there is no copy
-        lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", content, flags=re.MULTILINE))
+    lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", lock.read_bytes(), flags=re.MULTILINE))
 
 
 def end_pipeline_run(client: Client, run_id: str, end_time: int) -> None:

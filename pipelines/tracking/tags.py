@@ -11,10 +11,10 @@ WORK = "gee.work"  # of a stage: the work that a resumed run goes on with; the l
 PROCESS = "gee.process"  # the process that a run belongs to; once that is gone, the run is abandoned
 SEARCH = "gee.search"  # of a pipeline's run: the id of the evolve run whose candidates its description links to
 STUDY = "gee.study"  # a key of the study, so that a restarted study continues in its own run
-ENTRY = "gee.entry"  # also of models: the key that it was made for, by which a drain finds it again
+ENTRY = "gee.entry"  # also of models: the key that it was made for, by which it is found again
 
 # of registered versions
-TRACKED = "gee.tracked"  # time of the export in ms, so that a late drain does not replace a newer champion
+TRACKED = "gee.tracked"  # time of the export in ms, so that a late publication does not replace a newer champion
 DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"  # what it was measured on, and the numbers as JSON
 ALIAS, REASON = "gee.first_alias", "gee.reason"  # the alias that it got when it was registered, and why
 

@@ -1,49 +1,50 @@
 """Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
-Every call writes to disk and returns. Another process, the `drain`, writes to MLflow. No error of MLflow or of the disk reaches
-the stage, and only at its end does the stage wait for MLflow.
+Every call writes small files and returns (`pipelines.tracking.folder`). Another process publishes these files
+(`pipelines.tracking.publish`). No error of MLflow or of the disk reaches the stage. Only the process that runs the pipeline
+waits at its end.
 """
 
 import contextlib
 import itertools
+import json
 import logging
 import os
+import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from pydantic import BaseModel
 
 from gee_core.config import Params
 from gee_core.errors import InputError
-from gee_core.storage.json_object import json_digest
-from pipelines.project.paths import LOCK, PARAMS, find_project
+from gee_core.storage.atomic_files import write_atomically
+from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime.process_tree import process_key
-from pipelines.runtime.resume_folder import DONE, TRACKERS
+from pipelines.runtime.redact import bare, redact, redacted
 from pipelines.runtime.settings import Settings
-from pipelines.tracking import drain, entries, pipeline_run
-from pipelines.tracking.entries import OWN, SHARED, End, Entry, ExportedModel, Log
+from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
+from pipelines.tracking.folder import End, ExportedModel, Point, Run, Told, finite_metrics, flattened, texts, tracking_root
 from pipelines.tracking.mlflow_client import tracking_uri
-from pipelines.tracking.outbox import Outbox, outbox_root
-from pipelines.tracking.redact import bare, redact
-from pipelines.tracking.tags import NOTE, WINNER, WORK
+from pipelines.tracking.tags import NAME, PROCESS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
 
 log = logging.getLogger("pipelines.tracking")
 
-Values = Mapping[str, object]
-Metrics = Mapping[str, float | None]
-
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
 
 LAST = "last_execution"
-"""File beside the outboxes: the `execution_key` of the last stage that was tracked."""
+"""File beside the folders: the `execution_key` of the last stage that was tracked."""
 
 
 class Tracker:
@@ -54,139 +55,127 @@ class Tracker:
         keys: parameters of every run, to filter by, also of candidates. None: nothing is tracked.
         files: are uploaded to the pipeline's run; by default params.yaml and dvc.lock.
         params: further parameters of the pipeline's run.
-        study: the key of a study. ``name``: what the run of the pipeline or study is called.
+        study: the key of a study.
+        name: what the run of the pipeline or study is called.
     """
 
     def __init__(
         self,
         stage: str | None = None,
-        keys: Values | None = None,
+        keys: Mapping[str, object] | None = None,
         files: list[Path] | None = None,
         params: dict[str, str] | None = None,
         study: str = "",
         name: str = "",
     ):
-        self._stage, self._warned = stage, False
-        self._ended = threading.Event()
-        self._sampler: threading.Thread | None = None
         self.address: str | None = None
         """The page in MLflow of the run of the pipeline or study; None before `close`, in a stage, and while MLflow is away."""
-        self._in_flow = pipeline_run.EXECUTION in os.environ
-        self._lock = threading.Lock()  # the load of the machine is logged by a thread
-        self._candidates: dict[str, str] = {}
-        self._work, self._outbox = study, None
+        self.models: list[str] = []
+        """What became of the models that the pipeline has registered."""
+        self._warned, self._closed = False, threading.Event()
+        self._sampler: threading.Thread | None = None
+        self._names, self._children = itertools.count(), dict[str, str]()
+        self._told: Told | None = None
         if keys is None:
             return
-        self._outbox = Outbox.new(outbox_root(), stage or ("study" if study else "pipeline"))
-        self._work = study or self._outbox.name
-        opening = entries.Open(
+        root, execution, begin = tracking_root(), pipeline_run.execution_key(), _now()
+        level, work = ("study", study) if study else ("pipeline", execution)
+        self.folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{stage or level}-{uuid.uuid4().hex[:8]}"
+        self._keys, self._process = texts(keys), process_key(psutil.Process())
+        shared = Run(key=f"{work}/{level}", level=level, name=name, params=self._keys | (params or {}), start=begin)
+        own = shared.model_copy(deep=True)
+        if stage:
+            own = Run(key=f"{self.folder.name}/stage", level="stage", name=f"{stage} · {name}", params=self._keys, start=begin)
+            own.tags = {STAGE: stage, NAME: name, PROCESS: self._process}
+        self._told = Told(
             stage=stage or "",
-            name=name,
-            keys=entries.texts(keys),
-            params=dict(params or {}),
+            own=own,
+            shared=shared,
+            origin=pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {}),
             store=bare(tracking_uri()),
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
-            process=process_key(psutil.Process()),
-            execution=pipeline_run.execution_key(),
-            in_flow=self._in_flow,
-            tags=pipeline_run.origin_tags(find_project()),
-            files=self._versions() if files is None else self._kept(files),
-            study=study,
+            process=self._process,
+            execution=execution,
+            in_flow=pipeline_run.EXECUTION in os.environ,
+            search=study,
         )
-        if not self._add(opening):  # the disk is full: nothing of this run is tracked
-            self._outbox.remove()
-            self._outbox = None
+        if not self._save():  # the disk is full: nothing of this run is tracked
+            self._told = None
             return
+        for path in pipeline_run.versions() if files is None else files:
+            self._keep(path, "begin")
         with contextlib.suppress(OSError):
-            (self._outbox.folder.parent / LAST).write_text(pipeline_run.execution_key())
-        drain.start(self._outbox.folder.parent)
+            (root / LAST).write_text(execution)
+        publish.start(root, execution)
 
-    def params(self, values: Values) -> None:
+    def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; each key once per run."""
-        self._add(Log(params=entries.texts(values)))
+        if self._told:
+            self._told.own.params |= texts(values)
+            self._save()
 
-    def metrics(self, values: Metrics, step: int | None = None) -> None:
-        """Log metrics, with ``step`` as points of curves, some also on the pipeline's run. A tag names those not finite."""
-        finite, tags = entries.finite_metrics(values)
-        self._add(Log(metrics=finite, tags=tags, step=step or 0))
-        if step is not None and (shared := finite.keys() & pipeline_run.CURVES):
-            self._add(Log(of=SHARED, metrics={f"curves/{name}": finite[name] for name in shared}, step=step))
+    def metrics(self, values: Mapping[str, float | None], step: int | None = None, shared: bool = False) -> None:
+        """Log metrics, with ``step`` as points of curves, some also on the pipeline's run. A tag names those not finite.
 
-    def tags(self, values: Values) -> None:
-        """Set tags."""
-        self._add(Log(tags=entries.texts(values)))
-
-    def artifact(self, path: Path, folder: str = "", of: str = OWN) -> None:
-        """Upload a file, as it is now, into ``folder``."""
-        if kept := self._kept([path]):
-            self._add(Log(of=of, files=kept, folder=folder))
-
-    def search(self, genes: list[str], objectives: list[str]) -> None:
-        """Let MLflow have views of the candidates, by ``genes`` and, if there are several, ``objectives``: names of metrics."""
-        self._add(Log(views=search_views(genes, objectives)))
-
-    def candidate(
-        self, params: Values, metrics: Metrics, name: str, status: str, artifacts: dict[str, str], times: tuple[float, float]
-    ) -> None:
-        """Log a finished run; it failed unless ``status`` is ``ok`` or "outside: …". ``artifacts``: texts; ``times``: in s."""
-        known = entries.texts({**params, "status": status})
-        # A resumed search may score a candidate of the same name with other genes, which is another one.
-        self._candidates[name] = f"{self._work}/{name}-{json_digest(known)}"
-        finite, tags = entries.finite_metrics(metrics)
-        start, ended = (round(1000 * seconds) for seconds in times)
-        self._add(
-            entries.Child(
-                level="rescore" if params.get("rescored") else "candidate",
-                key=self._candidates[name],
-                name=name,
-                params=known,
-                metrics=finite,
-                tags=tags | {"status": status},
-                texts=artifacts,
-                start=start,
-                ended=ended,
-                end="FINISHED" if status == "ok" or status.startswith("outside: ") else "FAILED",
-            )
-        )
-
-    def winner(self, names: Iterable[str], ranks: Mapping[str, dict[str, float]]) -> None:
-        """Mark candidates that were logged before, under these names, as those that won; log metrics that rank all, by name."""
-        won = set(names)
-        for name in dict.fromkeys([*ranks, *won]):
-            values, tags = ({"winner": 1.0}, {WINNER: "true"}) if name in won else ({}, {})
-            self._add(Log(of=self._candidates[name], metrics=ranks.get(name, {}) | values, tags=tags))
-
-    def continues(self, folder: Path) -> None:
-        """Note in ``folder``, from which this work is resumed, its name: candidates of an interrupted run move to this one."""
-        if self._outbox is None:
+        ``shared``: all of them on the pipeline's run alone.
+        """
+        if self._told is None:
             return
-        note = folder / TRACKERS
-        with contextlib.suppress(OSError):  # no space: the next run does not know this one
-            if note.is_file() and not (folder / DONE).is_file():
-                self._work = note.read_text(encoding="utf-8")
-            else:
-                note.write_text(self._work, encoding="utf-8")
-        self.tags({WORK: self._work})
+        finite, lost = finite_metrics(values)
+        run = self._told.shared if shared else self._told.own
+        self._write("points", Point(key=run.key, time=_now(), step=step or 0, metrics=finite))
+        if step is not None and (names := finite.keys() & pipeline_run.CURVES):
+            curves = {f"curves/{name}": finite[name] for name in names}
+            self._write("points", Point(key=self._told.shared.key, time=_now(), step=step, metrics=curves))
+        if lost:
+            self.tags(lost, shared)
+
+    def tags(self, values: Mapping[str, object], shared: bool = False) -> None:
+        """Set tags, with ``shared`` on the pipeline's run."""
+        if self._told:
+            (self._told.shared if shared else self._told.own).tags |= texts(values)
+            self._save()
+
+    def artifact(self, path: Path, folder: str = "", shared: bool = False) -> None:
+        """Upload a file, as it is now, into ``folder``, with ``shared`` to the pipeline's run."""
+        self._keep(path, f"{'shared' if shared else 'own'}/{folder}")
+
+    def search(self, key: str, genes: list[str], objectives: list[str]) -> None:
+        """Begin the search with this ``key``, and let MLflow have views of its candidates, by ``genes`` and ``objectives``.
+
+        Candidates of one key are the same runs however often the search is repeated: they move below the last stage.
+        """
+        if self._told:
+            self._told.search, self._told.views = key, search_views(genes, objectives)
+            self.tags({WORK: key})
+
+    def child(self, label: str, run: Run) -> None:
+        """Log a finished run below this one; those of one search or study with one ``label`` are one run."""
+        if self._told:
+            tags = run.tags | {PROCESS: self._process} | ({NAME: self._told.shared.name} if self._told.stage else {})
+            key = self._children[run.name] = f"{self._told.search}/{label}"
+            self._write("children", run.model_copy(update={"key": key, "tags": tags, "params": self._keys | run.params}))
+
+    def mark(self, marks: Mapping[str, tuple[dict[str, float], dict[str, str]]]) -> None:
+        """Add metrics and tags to children that were logged before, by their names."""
+        if self._told:
+            for name, (metrics, tags) in marks.items():
+                point = Point(key=self._children[name], time=_now(), step=0, metrics=metrics)
+                self._told.marks.append((point, tags))
+            self._save()
 
     def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
-        self._add(entries.Dataset(dataset=entries.describe_dataset(meta, context), context=context))
-
-    def result(self, metrics: Metrics, tags: Values, note: str, files: Iterable[Path]) -> None:
-        """Log the result of a pipeline on its run. ``note``: Markdown."""
-        finite, lost = entries.finite_metrics(metrics)
-        self._add(Log(of=SHARED, metrics=finite, tags=entries.texts(tags) | lost | {NOTE: note}))
-        for path in files:
-            self.artifact(path, of=SHARED)
+        if self._told:
+            self._told.datasets[context] = pipeline_run.describe_dataset(meta, context)
+            self._save()
 
     def model(self, model: ExportedModel) -> None:
         """Log an exported model, and its metrics on the run too; register it if it says so, as champion or challenger."""
-        kept = self._kept(files := model.files())
-        if len(kept) == len(files):
-            finite, lost = entries.finite_metrics(model.metrics)
-            self._add(entries.LogModel(files=kept, model=replace(model, metrics=finite)))
-            if lost:
-                self.tags(lost)
+        if self._told and all([self._keep(path, "model") for path in model.files().values()]):
+            finite, lost = finite_metrics(model.metrics)
+            self._told.model = replace(model, metrics=finite, folder=self.folder / "model", time=_now())
+            self.tags(lost)
 
     def watch(self) -> None:
         """Log the load of CPUs and memory, in percent and MB, under MLflow's names of system metrics, until it is closed."""
@@ -196,65 +185,78 @@ class Tracker:
     def _sample(self) -> None:
         psutil.cpu_percent()  # the next call measures from here
         for step in itertools.count():
-            if self._ended.wait(LOAD_INTERVAL):
+            if self._closed.wait(LOAD_INTERVAL):
                 return
-            memory, system = psutil.virtual_memory(), "system/system_memory_usage"
-            load = {"system/cpu_utilization_percentage": psutil.cpu_percent(), f"{system}_percentage": memory.percent}
-            self.metrics(load | {f"{system}_megabytes": memory.used / 1e6}, step)
+            memory, load = psutil.virtual_memory(), {"system/cpu_utilization_percentage": psutil.cpu_percent()}
+            load["system/system_memory_usage_percentage"] = memory.percent
+            load["system/system_memory_usage_megabytes"] = memory.used / 1e6
+            self.metrics(load, step)
 
     def close(self, status: End = "FINISHED", error: str = "") -> None:
-        """End the run, with a tag ``error``, and wait until MLflow has everything, but not for a server that is away.
+        """End the run, with a tag ``error``.
 
-        A stage of `gee run` or of a flow ends at once, since these wait at their own end.
+        The process that runs the pipeline waits until MLflow has everything, but not for a server that is away.
         """
-        self._ended.set()
+        self._closed.set()
         if self._sampler:
             self._sampler.join()
-        files = self._versions() if self._stage else []
-        if not self._add(entries.Close(status=status, error=error[:500], files=files)) or self._outbox is None:
+        if self._told is None:
             return
-        if self._in_flow and self._stage:
-            drain.start(self._outbox.folder.parent)
-        else:
-            self.address = drain.wait(self._outbox, status)
+        for path in pipeline_run.versions() if self._told.stage else []:
+            self._keep(path, "end")
+        self._told.own.status, self._told.error = status, error[:500]
+        self._save()
+        publish.start(self.folder.parent, self._told.execution)
+        if self._told.execution == self._process:
+            self.address, self.models = publish.wait(self.folder, self._told)
 
-    def _add(self, entry: Entry) -> bool:
-        """Write ``entry`` to disk; returns whether it is there. What does not fit is lost, with one warning."""
-        if self._outbox is None:
+    def _save(self) -> bool:
+        """Write run.json; returns whether it is there."""
+        assert self._told
+        self._told.own.ended = _now()
+        with self._one_warning():
+            write_atomically(self.folder / "run.json", _json(self._told))
+        return (self.folder / "run.json").is_file()
+
+    def _write(self, place: str, part: BaseModel) -> None:
+        """Write a file that a kill leaves whole or not at all; after a power loss it may be empty."""
+        file = self.folder / place / f"{next(self._names):06}.json"
+        with self._one_warning():
+            file.parent.mkdir(exist_ok=True)
+            (hidden := file.with_name(f".{file.name}")).write_text(_json(part), encoding="utf-8")
+            hidden.replace(file)
+            os.utime(self.folder / "run.json")  # the last sign of a stage that is killed
+
+    def _keep(self, path: Path, place: str) -> bool:
+        """Copy a file to a folder below this one, whole or not at all; returns whether it is there."""
+        if self._told is None:
             return False
+        copy = self.folder / place / path.name
+        with self._one_warning(f"{path} is not uploaded"):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, hidden := copy.with_name(f".{path.name}"))
+            if path.name == LOCK.name and self._told.stage:  # DVC adds the stage at work only after its end
+                pipeline_run.leave_out(self._told.stage, hidden)
+            hidden.replace(copy)
+        return copy.is_file()
+
+    @contextlib.contextmanager
+    def _one_warning(self, consequence: str = "what cannot be written to disk is not tracked") -> Iterator[None]:
+        """Turn an error of the disk into a warning, the first of this tracker."""
         try:
-            with self._lock:
-                self._outbox.append(entry)
+            yield
         except (InputError, OSError) as error:
-            self._warn(f"{error}; what cannot be written to disk is not tracked")
-            return False
-        return True
+            if not self._warned:
+                log.warning("tracking: %s", redact(f"{error}; {consequence}"))
+            self._warned = True
 
-    def _versions(self) -> list[str]:
-        """Copies of params.yaml and of dvc.lock, to which DVC adds the stage at work only after its end."""
-        project = find_project()
-        kept = self._kept([path for path in (project / PARAMS, project / LOCK) if path.is_file()])
-        for file in kept:
-            if self._outbox and self._stage and file.endswith(LOCK.name):
-                pipeline_run.leave_out(self._stage, self._outbox.folder / file)
-        return kept
 
-    def _kept(self, paths: list[Path]) -> list[str]:
-        """Paths of copies in the outbox; a file that is missing, or for which there is no space, is not uploaded."""
-        kept: list[str] = []
-        if self._outbox is None:
-            return kept
-        for path in paths:
-            try:
-                kept.append(self._outbox.keep(path))
-            except OSError as error:
-                self._warn(f"{error}; {path} is not uploaded")
-        return kept
+def _now() -> int:
+    return round(1000 * time.time())
 
-    def _warn(self, message: str) -> None:
-        if not self._warned:
-            log.warning("tracking: %s", redact(message))
-        self._warned = True
+
+def _json(part: BaseModel) -> str:
+    return json.dumps(redacted(part.model_dump(mode="json")))
 
 
 def open_tracker(stage: str | None, params: Params, files: list[Path] | None = None) -> Tracker:
@@ -264,35 +266,34 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
     name, settings = pipeline_run.described(params)
     tracker = Tracker(stage, pipeline_run.filter_keys(params), files, settings, name=name)
     if stage not in (None, "prepare", "report"):  # the others read these sections
-        tracker.params(entries.flattened(params.model_dump(include={"base", "network"})))
+        tracker.params(flattened(params.model_dump(include={"base", "network"})))
     if stage in ("evolve", "train"):  # which last
         tracker.watch()
     return tracker
 
 
 @contextlib.contextmanager
-def tracked_execution(params: Params) -> Iterator[list[str]]:
+def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
     """Let the stages that the body starts be tracked as one execution, that of this process, whose run ends as the body does.
 
-    The list that is yielded then holds the address of its page, if a stage ran and MLflow has answered.
+    The list that is yielded then holds the tracker of the execution, if a stage was tracked.
     """
-    addresses: list[str] = []
+    trackers: list[Tracker] = []
     if Settings.read().tracking == "off":
-        yield addresses
+        yield trackers
         return
     tracking_uri()  # one that cannot be used is refused before anything runs
     os.environ[pipeline_run.EXECUTION] = key = process_key(psutil.Process())
     status: End = "KILLED"
     try:
-        yield addresses
+        yield trackers
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
         del os.environ[pipeline_run.EXECUTION]
-        last = outbox_root() / LAST
+        last = tracking_root() / LAST
         if last.is_file() and last.read_text() == key:
-            tracker = open_tracker(None, params)
-            tracker.close(status)
-            addresses.extend(filter(None, [tracker.address]))
+            trackers.append(open_tracker(None, params))
+            trackers[0].close(status)

@@ -45,13 +45,21 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
 @pytest.mark.parametrize(
     ("store", "lines"),
     [
-        ("", ["Runs     mlflow server --backend-store-uri sqlite:///mlflow.db", "         then http://host/#/runs/1"]),
-        ("http://host", ["Runs     http://host/#/runs/1"]),
+        (
+            "",
+            [
+                "Model    m",
+                "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db",
+                "         then http://host/#/runs/1",
+            ],
+        ),
+        ("http://host", ["Model    m", "Runs     http://host/#/runs/1"]),
     ],
 )
-def test_run_ends_with_the_address_of_its_own_run_where_that_is_known(main, ready, monkeypatch, store, lines):
+def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(main, ready, monkeypatch, store, lines):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext(["http://host/#/runs/1"]))
+    tracker = SimpleNamespace(address="http://host/#/runs/1", models=["m"])
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext([tracker]))
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", lambda _: 0)
     monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address

@@ -24,7 +24,7 @@ from gee_core.training.resume import Resumable
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.showing import show
-from pipelines.tracking.entries import describe_dataset
+from pipelines.tracking.pipeline_run import describe_dataset
 from tests.gee_core.lively import awake
 from tests.gee_core.processes import in_processes
 from tests.pipelines.conftest import MEASURED, HereAndNow

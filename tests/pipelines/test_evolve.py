@@ -92,7 +92,7 @@ def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_
     built = architecture_of(net).network
     assert (built.T, built.width, built.v_threshold) == (3, 1 / 8, 0.3)
     assert built.n_genes == best.genes["n_genes"]
-    columns = list(evolve.table(found, params)[0])
+    columns = list(evolve.table(found.records, found.best, params)[0])
     assert [f"mean_{name}" for name in params.searched_genes()] == [name for name in columns if name.startswith("mean_")]
 
 
@@ -125,7 +125,9 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
     here_and_now.scored.clear()
     again = evolve.run(params, digits, tmp_path / "hit")
     assert here_and_now.scored == [(1, 1)]
-    assert csv_text(evolve.table(again, params)) == csv_text(evolve.table(whole, params))
+    assert csv_text(evolve.table(again.records, again.best, params)) == csv_text(
+        evolve.table(whole.records, whole.best, params)
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
         record(0, 2, 0.1, "outside: steps = 4 of 2"),
     ]
     records += [record(1, i, L, rescored="0-0", draw=i) for i, L in enumerate((2.0, 1.5))]
-    rows = evolve.table(evolve.Evolved(records, records[-1], evolve.genotype_file(params, records[-1]), {}), params)
+    rows = evolve.table(records, records[-1], params)
     assert list(rows[0]) == COLUMNS
     first = [0, 0, "", 17, "ok", False, 0.75, 0.75, 1.0, 1.5, 1.0, 3.0, 0.9, 0.5, 0.4, 3, 90, 0.5, 0.1, 0.2]
     neutral = [*Shape().model_dump().values()]

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ class Tracked:
 
     def __init__(self):
         self.candidates, self.times, self.curves, self.files, self.won = [], [], [], [], None
-        self.ranked, self.tagged = {}, {}
+        self.ranked, self.tagged, self.searches, self.rows = {}, {}, [], []
 
     def params(self, values):
         pass
@@ -48,18 +49,18 @@ class Tracked:
         assert self.candidates == []
         self.data = meta.digest, context
 
-    def search(self, genes, objectives):
-        pass
+    def search(self, key, genes, objectives):
+        self.searches.append(key)
 
-    def candidate(self, params, metrics, name, status, artifacts, times):
-        self.candidates.append((name, status, params, metrics, artifacts))
-        self.times.append(times)
+    def child(self, label, run):
+        self.candidates.append((run.name, run.tags["status"], run.params, run.metrics, run.texts))
+        self.times.append((run.start, run.ended))
+        table = Path("reports/evolve/candidates.csv")
+        self.rows.append(len(table.read_text().splitlines()) - 1 if table.is_file() else 0)
 
-    def continues(self, folder):
-        pass
-
-    def winner(self, names, ranks):
-        self.won, self.ranked = list(names), ranks
+    def mark(self, marks):
+        self.won = sorted(name for name, (_, tags) in marks.items() if tags == {"gee.winner": "true"})
+        self.ranked = {name: metrics for name, (metrics, _) in marks.items()}
 
     def artifact(self, path, folder=""):
         self.files.append((folder, path.name, path.read_bytes()))
@@ -105,7 +106,8 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     here_and_now.scored.clear()
     again = run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
     assert again.times == tracked.times
-    assert (here_and_now.scored, contents(folder)) == ([], before)
+    assert (here_and_now.scored, contents(folder), again.searches) == ([], before, tracked.searches)
+    assert tracked.rows == list(range(6))  # the table grows with each candidate
     run_known_to_dvc(folder, monkeypatch)
     here_and_now.scored.clear()
     run_main(monkeypatch)  # DVC knows of the result: somebody wants it recomputed
@@ -125,9 +127,9 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     assert [tracked.ranked[name]["rank"] for name in names] == list(rows.final_fitness.rank())
     assert tracked.ranked[tracked.won[0]]["rank"] == 1
     records = journal.read(next((folder / ".scratch/evolve").glob("*/records.jsonl")))
-    assert tracked.times == [(record["ended"] - 0.25, record["ended"]) for record in records]
+    assert tracked.times == [tuple(round(1000 * (record["ended"] - x)) for x in (0.25, 0)) for record in records]
     for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
-        assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", row.seed, row.sigma_3)
+        assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", str(row.seed), str(row.sigma_3))
         assert {gene: metrics[f"gene.{gene}"] for gene in (*GENES, "beta")} == dict(row[[*GENES, "beta"]])
         assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
         write_atomically(folder / "inputs/saved.json", artifacts["genotype.json"])
@@ -207,7 +209,7 @@ def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores_and_end
     second = run_main(monkeypatch)
     extended = contents(folder)
     assert {generation for generation, _ in here_and_now.scored} == scored_anew
-    assert second.times[:6] == first.times[:6]
+    assert second.times[:6] == first.times[:6] and second.searches != first.searches
     shutil.rmtree(folder / ".scratch")
     run_main(monkeypatch)
     assert contents(folder) == extended

@@ -224,6 +224,7 @@ def test_the_model_of_an_experiment_in_a_temporary_copy_is_registered_with_its_f
     run(folder, sys.executable, "-m", "dvc", "init", "-q")
     commit(folder, "project")
     run(folder, sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", "export.verify_images=9", GEE_TRACKING="on")
+    run(folder, sys.executable, "-m", "pipelines.cli", "track", "replay")  # DVC does not wait for MLflow
     (version,) = connect(f"sqlite:///{folder}/mlflow.db").search_model_versions("name = 'gee-digits-vgg16-g6'")
     assert version.tags["gee.first_alias"] == "champion"
     source = Path(version.source.removeprefix("file://"))

@@ -79,6 +79,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(pr
     _, before = kill_evolve_after(project, 2, *again)
     assert 2 <= len(before) < 6
     dvc(project, *again, GEE_TRACKING="on")
+    run(project, sys.executable, "-m", "pipelines.cli", "track", "replay")  # DVC does not wait for MLflow
     assert (project / "reports/evolve/candidates.csv").read_bytes() == first["reports/evolve/candidates.csv"]
     assert UP_TO_DATE in dvc(project, "repro")  # the same genotype as well
 

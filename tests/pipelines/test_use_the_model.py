@@ -22,7 +22,7 @@ from pipelines.export import build_model_card
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.entries import FILES
+from pipelines.tracking.folder import FILES
 from tests.pipelines.conftest import EVALUATION
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -106,7 +106,7 @@ def pipeline(flow, monkeypatch, short_stages, published):
 
         monkeypatch.setattr(flow, "follow_stages", lambda process, results: follow(results))
         monkeypatch.setattr(flow, "followed", followed)
-        tracker = SimpleNamespace(tags=tracked.append, close=tracked.append, address=None)
+        tracker = SimpleNamespace(tags=tracked.append, close=tracked.append, address=None, models=[])
         monkeypatch.setattr(flow, "open_tracker", lambda stage, params, files: tracker)
         try:
             state = flow.run_pipeline(Request(), run)

@@ -86,3 +86,9 @@ def test_a_full_disk_is_one_message_and_the_old_files_stay(in_project, monkeypat
     assert line.startswith("train: error: ")
     assert os.strerror(errno.ENOSPC).lower() in line
     assert CHECKPOINT.read_bytes() == b"the one before"
+
+
+def test_no_password_of_an_address_is_printed(capsys):
+    with pytest.raises(SystemExit), report_input_errors("gee"):
+        raise InputError("GEE_DASK = tls://ada:sesame@host:1: no scheduler answers", "start one")
+    assert capsys.readouterr().err == "gee: error: GEE_DASK = tls://***@host:1: no scheduler answers: start one\n"

@@ -8,7 +8,6 @@ import pytest
 from pipelines.runtime import resume_folder
 from pipelines.runtime.resume_folder import (
     HELD,
-    TRACKERS,
     VALUES,
     at_work_in,
     finish_run,
@@ -87,8 +86,7 @@ def test_a_run_with_other_values_in_the_same_folder_begins_with_what_the_last_on
         """The names of the files that a run finds; it leaves its own."""
         with at_work_in(folder, values):
             found = {path.name for path in folder.iterdir()} - {HELD, VALUES}
-            for name in ("scores", TRACKERS):
-                (folder / name).touch()
+            (folder / "scores").touch()
         return found
 
     Path("metrics.json").write_text("{}")
@@ -96,7 +94,7 @@ def test_a_run_with_other_values_in_the_same_folder_begins_with_what_the_last_on
     assert run("3 generations") == set()
     finish_run(folder, Path("metrics.json"))
     assert run("4 generations") == {"scores"}  # DVC knows of the other one, which it does not continue
-    assert run("4 generations") == {"scores", TRACKERS}  # it was interrupted
+    assert run("4 generations") == {"scores"}  # it was interrupted
     finish_run(folder, Path("metrics.json"))
     assert run("4 generations") == set()  # it is to be recomputed
     assert run("3 generations") == {"scores"}

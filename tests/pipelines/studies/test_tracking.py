@@ -4,9 +4,9 @@ import pytest
 
 from pipelines.studies.cell import Cell
 from pipelines.studies.tracking import open_study_tracker
-from pipelines.tracking import drain as drains
-from pipelines.tracking.drain import Drain
-from pipelines.tracking.outbox import outbox_root
+from pipelines.tracking import publish
+from pipelines.tracking.folder import tracking_root
+from pipelines.tracking.publish import Publisher
 from pipelines.tracking.tags import NOTE
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
@@ -31,9 +31,9 @@ def client(cells, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
-        patch.setattr(drains, "start", lambda root: None)
-        wait = drains.wait
-        patch.setattr(drains, "wait", lambda *about: (Drain(outbox_root()).run(follows=False), wait(*about))[1])
+        patch.setattr(publish, "start", lambda *_: None)
+        wait = publish.wait
+        patch.setattr(publish, "wait", lambda *about: (Publisher(tracking_root()).update(), wait(*about))[1])
         first = open_study_tracker("tiny", "digits", cells)
         first.cell(cells[0], RESULT)
         first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})

@@ -1,26 +1,26 @@
-"""A store in memory with the part of MlflowClient that the writer uses, and a network that can fail between the two."""
+"""A store in memory with the part of MlflowClient that publishing uses, and a network that can fail between the two."""
 
 import os
 import re
 import shutil
 import socket
-import time
 from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
 
 from gee_core.data.meta import Meta
-from pipelines.tracking import drain as drains
-from pipelines.tracking.drain import Drain
-from pipelines.tracking.outbox import outbox_root
+from pipelines.tracking import publish
+from pipelines.tracking.folder import Run, tracking_root
+from pipelines.tracking.publish import Publisher
+from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits · g=6"
 GONE = f"{socket.gethostname()}/4194303/1"
-ENTRIES = 14
-"""Number of entries of the small stage that `stage` tracks."""
+FILES = 13
+"""Number of files that the small stage of `stage` leaves."""
 
 META = Meta(
     dataset="digits",
@@ -148,20 +148,13 @@ class FakeClient:
     def state(self) -> list:
         """All that people see of it, without what a run is called inside."""
         names = {run_id: run.info.run_name for run_id, run in self.runs.items()}
-        inside = {
-            "gee.entry",
-            "gee.process",
-            "gee.work",
-            "mlflow.source.name",
-        }  # the last is not known of a process that is gone
+        inside = {"gee.entry", "gee.process", "mlflow.source.name"}  # the last is not known of a process that is gone
         return sorted(
             [
                 run.info.run_name,
                 run.info.status,
                 sorted(run.data.params.items()),
-                sorted(
-                    (k, names.get(v, v.replace(run.info.run_id, "id"))) for k, v in run.data.tags.items() if k not in inside
-                ),
+                sorted((k, re.sub(r"run\d+", lambda m: names[m[0]], v)) for k, v in run.data.tags.items() if k not in inside),
                 sorted((name, step, value) for name, step, _, value in run.points),
                 sorted(run.files.items()),
                 sorted(run.inputs),
@@ -176,35 +169,28 @@ class Page(list):
     token = None
 
 
-def drain() -> None:
-    """Run drains for what is there until everything is written, or nothing more can be."""
+def publish_all() -> None:
+    """Publish what is there until MLflow has everything, or can have no more."""
     for _ in range(9):
-        Drain(outbox_root()).run()
-        if not outboxes():
+        publisher = Publisher(tracking_root())
+        publisher.update()
+        publisher.end_abandoned_runs()
+        if not folders():
             break
 
 
 @pytest.fixture
 def client(monkeypatch) -> FakeClient:
-    """What a drain connects to in place of a server. It works in the process of the test, at the end of each tracker."""
+    """What a publisher connects to in place of a server. It works in the process of the test, at the end of each execution."""
     import mlflow.entities  # noqa: F401 - seconds, which a fake server does not have
 
     client = FakeClient()
     monkeypatch.setattr("pipelines.tracking.mlflow_client.connect", lambda uri: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    monkeypatch.setattr(drains, "start", lambda root: None)
-    monkeypatch.setattr("pipelines.tracking.drain.INTERVAL", 0.001)
-    monkeypatch.setattr("pipelines.tracking.drain.PAUSE", 0.001)
-    monkeypatch.setattr("pipelines.tracking.drain.LINGER", 0.0)
-    wait = drains.wait
-    monkeypatch.setattr(drains, "wait", lambda *about: (drain(), wait(*about))[1])
+    monkeypatch.setattr(publish, "start", lambda *_: None)
+    wait = publish.wait
+    monkeypatch.setattr(publish, "wait", lambda *about: (publish_all(), wait(*about))[1])
     return client
-
-
-@pytest.fixture
-def nobody_waits(client, monkeypatch) -> None:
-    """Trackers leave to the test what they track."""
-    monkeypatch.setattr(drains, "wait", lambda *_: None)
 
 
 @pytest.fixture
@@ -218,22 +204,32 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def candidate(name: str, fitness: float | None = 0.5, sigma_O: float = 0.1, level: str = "candidate") -> Run:
+    """A candidate that was scored for 9.25 s, or has failed."""
+    status, metrics = ("FAILED", {}) if fitness is None else ("FINISHED", {"fitness": fitness})
+    params, times = {"index": name, "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "ended": 1_700_000_009_500}
+    texts = {"genotype.json": "{}"}
+    return Run(key="", level=level, name=name, params=params, metrics=metrics, texts=texts, status=status, **times)
+
+
 @pytest.fixture
 def stage(folder):
     """Tracks a small stage: opens a tracker, tells it a bit of everything but a model, closes it."""
 
     def track(status: str = "FINISHED") -> Tracker:
         tracker = Tracker("evolve", KEYS, name=PIPELINE, params={f"section.key{i}": str(i) for i in range(110)})
+        tracker.search("search", ["gene.sigma_O"], ["L_ce"])
         tracker.dataset(META, "training")
         tracker.params({"variant": "ste"})
         for step in range(2):
-            times = (time.time(),) * 2
-            tracker.candidate({"index": step}, {"fitness": 0.5 / (step + 1)}, f"cand{step}", "ok", {"g.json": "{}"}, times)
-            tracker.metrics({"best": 1.0 - step}, step=step)
-        tracker.candidate({"index": 2}, {"fitness": float("nan")}, "cand2", "diverged", {"plot.svg": "<svg/>"}, times)
-        tracker.winner(["cand0", "cand1"], {"cand0": {"final_fitness": 0.4, "rank": 1}})
+            tracker.child(f"cand{step}", candidate(f"cand{step}", 0.5 / (step + 1)))
+            tracker.metrics({"best": 1.0 - step, "final_fitness": 0.5}, step=step)
+        tracker.child("cand2", candidate("cand2", None))
+        tracker.mark({"cand0": ({"final_fitness": 0.4, "rank": 1}, {"gee.winner": "true"})})
         tracker.artifact(folder / "plot.svg", "plots")
-        tracker.result({"test_accuracy": 0.9}, {"gee.result": "abc"}, "the table", [folder / "plot.svg"])
+        tracker.metrics({"test_accuracy": 0.9}, shared=True)
+        tracker.tags({"gee.result": "abc", NOTE: "the table"}, shared=True)
+        tracker.artifact(folder / "plot.svg", shared=True)
         tracker.close(status)
         return tracker
 
@@ -244,6 +240,7 @@ def stage(folder):
 def expected(client, stage):
     """What the store holds after the stage, undisturbed; the store is empty again."""
     stage()
+    publish_all()
     state = client.state()
     client.runs.clear(), client.experiments.clear(), client.calls.clear()
     return state
@@ -251,21 +248,20 @@ def expected(client, stage):
 
 @pytest.fixture
 def left(client, stage, monkeypatch):
-    """Tracks that stage in a process that then is gone, without a drain; the outbox's folder."""
+    """Tracks that stage in a process that then is gone; its folder, which nobody has published."""
 
     def track(status: str = "FINISHED") -> Path:
         with monkeypatch.context() as patch:
-            patch.setattr(drains, "wait", lambda *_: None)
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE)
-            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-            return stage(status)._outbox.folder
+            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: f"{GONE}1")
+            return stage(status).folder
 
     return track
 
 
-def outboxes() -> list[Path]:
-    """The folders of what is not written yet."""
-    return list(outbox_root().glob("*/"))
+def folders() -> list[Path]:
+    """The folders of which MLflow does not have everything."""
+    return [path.parent for path in tracking_root().glob("2*/run.json")]
 
 
 def by_level(client: FakeClient, level: str) -> list[Values]:

@@ -1,6 +1,4 @@
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +6,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.project.paths import COPIES
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.mlflow_client import check_place, tracking_uri
+from pipelines.tracking.mlflow_client import connect, tracking_uri
 
 
 def make_project(folder: Path) -> Path:
@@ -44,34 +42,25 @@ def test_a_folder_is_refused_where_mlflow_refuses_it(folder, monkeypatch):
     assert tracking_uri() == folder
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
-    """A project whose mlflow.db has an experiment in its folder and one that the user put elsewhere."""
-    folder = make_project(tmp_path / "a project")
-    places = [
-        (folder / "mlartifacts").as_uri(),
-        (tmp_path / "large/mlartifacts").as_uri(),
-        "s3://bucket/mlartifacts",
-        "./mlruns/0",
-    ]
-    (tmp_path / "large").mkdir()
-    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
-        database.execute("create table experiments (artifact_location)")
-        database.executemany("insert into experiments values (?)", [(place,) for place in places])
-        database.commit()
-    monkeypatch.chdir(folder)
-    return folder
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [shutil.move, shutil.copytree], ids=["moved", "copied"])
-def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(project, tmp_path, monkeypatch, how):
-    check_place()
+def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path, monkeypatch, how):
+    """Experiments that the user put elsewhere are no sign of that, nor is a server."""
+    project = make_project(tmp_path / "a project")
+    monkeypatch.chdir(project)
+    client = connect(tracking_uri())
+    (tmp_path / "large").mkdir()
+    places = [f"{project.as_uri()}/mlartifacts", f"{tmp_path.as_uri()}/large/mlartifacts", "s3://bucket/mlartifacts"]
+    for i, place in enumerate(places):
+        client.create_experiment(str(i), place)
+    client.delete_experiment("1")
+    connect(tracking_uri())
     how(project, tmp_path / "b")
     monkeypatch.chdir(tmp_path / "b")
     with pytest.raises(InputError, match=rf"this project was moved or copied from {project}.*move mlflow.db away"):
-        check_place()
+        connect(tracking_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    check_place()
+    connect(tracking_uri())
 
 
 @pytest.mark.slow

@@ -9,13 +9,11 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking import drain as drains
-from pipelines.tracking import mlflow_models
-from pipelines.tracking.entries import LogModel
+from pipelines.tracking import mlflow_models, publish
 from pipelines.tracking.mlflow_client import connect
 from pipelines.tracking.mlflow_models import rank, write_model
 from pipelines.tracking.tracker import Tracker
-from tests.pipelines.tracking.conftest import KEYS, FakeClient, Page, drain
+from tests.pipelines.tracking.conftest import KEYS, FakeClient, Page, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 
 NAME = "gee-digits-vgg16-g6"
@@ -24,8 +22,8 @@ ALIASES = ("champion", "challenger")
 
 def model(metrics, time=100, digest="a", metric="test_accuracy"):
     higher = metric == "test_accuracy"
-    of = exported_model(Path(), metrics=metrics, digest=digest, promote_metric=metric, higher_is_better=higher)
-    return of, time
+    changes = {"digest": digest, "promote_metric": metric, "higher_is_better": higher, "time": time}
+    return exported_model(Path(), metrics=metrics, **changes)
 
 
 def champion(metrics, time=50, digest="a"):
@@ -52,7 +50,7 @@ IMAGES, LATER = "the champion, version 7, was measured on other images", "the ch
     ],
 )
 def test_only_a_model_that_is_better_on_the_same_images_becomes_champion(new, old, alias, reason):
-    found, why = rank(*new, old)
+    found, why = rank(new, old)
     assert found == alias
     assert reason in why
 
@@ -150,12 +148,11 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_models, "save_served_model", lambda *_: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
 
-    def write(registry: FakeRegistry, accuracy: float, time: int) -> None:
-        run_id, of = f"run{time}", exported_model(tmp_path / "exported", accuracy)
+    def write(registry: FakeRegistry, accuracy: float, time: int) -> str:
+        run_id, exported = f"run{time}", exported_model(tmp_path / "exported", accuracy, time=time)
         for name in (run_id, "pipeline"):
             registry.runs.setdefault(name, Values(outputs=Values(model_outputs=[])))
-        files = {path.name: path for path in of.files()}
-        write_model(registry, "0", run_id, "pipeline", LogModel(time=time, model=of), files, f"one/{time}")
+        return write_model(registry, "0", run_id, "pipeline", exported, f"one/{time}")
 
     return write
 
@@ -194,26 +191,23 @@ def test_a_description_is_as_long_as_every_database_takes(write, tmp_path):
     assert version.description.startswith(f"models:/{NAME}/1 long") and len(version.description) <= 5000
 
 
-def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, capsys):
+def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write):
     registry = FakeRegistry()
-    for time in (2, 3, 4):
-        write(registry, ACCURACIES[time], time)
+    said = [write(registry, ACCURACIES[time], time) for time in (2, 3, 4)]
     before = dict(registry.aliases)
-    write(registry, 0.99, 1)
+    said.append(write(registry, 0.99, 1))
     assert registry.aliases == before == {"champion": 2, "challenger": 3}
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"MLflow: {NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
-    assert said[-1] == f"MLflow: {NAME} version 4 is challenger: the champion, version 2, is of a later run"
+    assert said[0] == f"{NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
+    assert said[-1] == f"{NAME} version 4 is challenger: the champion, version 2, is of a later run"
 
 
 @pytest.mark.slow
-def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch, capsys):
+def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch):
     """Written in a temporary copy of DVC's, where MLflow by itself would take another mlflow.db."""
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(drains, "start", lambda root: None)
-    monkeypatch.setattr(drains, "wait", lambda *_: None)
+    monkeypatch.setattr(publish, "start", lambda *_: None)
     copy = folder / ".dvc/tmp/exps/tmp1"
     write_exported(copy / "models/export")
     for name in ("dvc.yaml", "params.yaml"):
@@ -223,17 +217,15 @@ def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch,
         tracker = Tracker("export", KEYS)
         tracker.model(exported_model(copy / "models/export", accuracy))
         tracker.close()
-        outbox = tracker._outbox
-        shutil.copytree(outbox.folder, folder / "kept")
-        drain()
-        shutil.move(folder / "kept", outbox.folder)
-        drain()  # as after a power failure by which the notes of the first were lost
+        shutil.copytree(tracker.folder, folder / "kept")
+        publish_all()
+        shutil.move(folder / "kept", tracker.folder)
+        publish_all()  # as after a power failure by which the deletion of the first was lost
     assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
     uri = f"sqlite:///{folder}/mlflow.db"
     client = connect(uri)
     aliases = {alias: int(client.get_model_version_by_alias(NAME, alias).version) for alias in (*ALIASES, "latest")}
     assert aliases == {"champion": 1, "challenger": 2, "latest": 2}
-    assert "version 2 is challenger: test_accuracy 0.5 is not better than 0.75 of version 1" in capsys.readouterr().out
     (experiment,) = client.search_experiments(filter_string="name = 'gee'")
     order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
     first, second = client.search_logged_models([experiment.experiment_id], order_by=order)

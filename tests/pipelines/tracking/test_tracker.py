@@ -3,23 +3,28 @@
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from gee_core.evolution.candidate import Candidate, Score
+from gee_core.evolution.loop import Record
+from gee_core.genome.genotype import configured_genotype
 from pipelines.project import presets
 from pipelines.project.params import load_params
 from pipelines.project.presets import load_preset
-from pipelines.tracking import drain as drains
-from pipelines.tracking import pipeline_run
+from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking import tracker as tracker_module
-from pipelines.tracking.entries import describe_dataset
+from pipelines.tracking.evolution import track_candidate
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
-from pipelines.tracking.outbox import Outbox
-from pipelines.tracking.pipeline_run import origin_tags, pipeline_name
+from pipelines.tracking.pipeline_run import describe_dataset, origin_tags, pipeline_name
+from pipelines.tracking.publication import Publication
+from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker, open_tracker, tracked_execution
-from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, drain, outboxes
+from tests.pipelines.conftest import analytic_file
+from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, candidate, folders, publish_all
 from tests.wait_until import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,6 +52,7 @@ def test_the_run_of_a_pipeline_has_the_changes_to_its_preset_by_key(client, fold
     params = load_preset("digits").params
     network = params.network.model_copy(update={"n_genes": 16})
     open_tracker("prepare", params.model_copy(update={"network": network})).close()
+    publish_all()
     (run,) = by_level(client, "pipeline")
     assert (run.info.run_name, run.data.params["changed"]) == ("digits · g=16", "network.n_genes=16")
 
@@ -57,6 +63,7 @@ def test_the_curves_of_the_loss_and_the_fitness_are_on_the_pipelines_run_too_and
         tracker.metrics({"train_loss": 1 / epoch, "lr": 0.1}, epoch)
     tracker.metrics({"train_loss": 9.0, "energy_mj": 0.002})
     tracker.close()
+    publish_all()
     (pipeline,), (stage,) = (by_level(client, level) for level in ("pipeline", "stage"))
     assert {(name, step, value) for name, step, _, value in pipeline.points} == {
         ("curves/train_loss", 1, 1.0),
@@ -67,15 +74,17 @@ def test_the_curves_of_the_loss_and_the_fitness_are_on_the_pipelines_run_too_and
 
 def test_a_search_has_a_view_of_its_candidates_and_one_of_its_draws_to_which_its_runs_link(client, folder):
     tracker = Tracker("evolve", KEYS)
-    tracker.search(["gene.sigma_O"], ["L_ce", "energy_uj"])
-    tracker.candidate({"rescored": ""}, {"rank": 1.0}, "gen0-cand0", "ok", {}, (1.0, 2.0))
-    tracker.candidate({"rescored": "0-0"}, {"rank": 1.0}, "rescore-0-0-draw0", "ok", {}, (1.0, 2.0))
-    tracker.result({}, {}, "the table", [])
-    tracker.close()
-    ((evolve,), (pipeline,), (candidate,), (draw,)) = (
+    tracker.search("search", ["gene.sigma_O"], ["L_ce", "energy_uj"])
+    tracker.child("a", candidate("gen0-cand0"))
+    tracker.child("b", candidate("rescore-0-0-draw0", level="rescore"))
+    tracker.close("FINISHED")
+    report = Tracker("report", KEYS)
+    report.tags({NOTE: "the table"}, shared=True)
+    report.close()
+    (evolve, _), (pipeline,), (scored,), (draw,) = (
         by_level(client, level) for level in ("stage", "pipeline", "candidate", "rescore")
     )
-    assert (candidate.info.run_name, draw.info.run_name) == ("gen0-cand0", "rescore-0-0-draw0")
+    assert (scored.info.run_name, draw.info.run_name) == ("gen0-cand0", "rescore-0-0-draw0")
     tags, run_id = client.experiments["gee"].tags, evolve.info.run_id
     for level in ("candidate", "rescore"):
         view = json.loads(tags[f"mlflow.sharedViewState.{level}s-{run_id}"])
@@ -86,26 +95,21 @@ def test_a_search_has_a_view_of_its_candidates_and_one_of_its_draws_to_which_its
         for run in (evolve, pipeline):
             assert f"viewStateShareKey={level}s-{run_id}&" in run.data.tags["mlflow.note.content"]
     assert pipeline.data.tags["mlflow.note.content"].endswith("\n\nthe table")
+    Publication(client, "", tracker.folder, tracker._told)._write_views(tracker._told.views)  # again, as after a kill
+    assert pipeline.data.tags["mlflow.note.content"].endswith("\n\nthe table")
 
 
-def test_a_candidate_lasts_as_long_as_its_scoring_did(client, folder):
-    tracker = Tracker("evolve", KEYS)
-    tracker.candidate({}, {"fitness": 1.0}, "cand0", "ok", {}, (1_700_000_000.25, 1_700_000_009.5))
-    tracker.close()
-    (run,) = by_level(client, "candidate")
-    assert (run.info.start_time, run.info.end_time) == (1_700_000_000_250, 1_700_000_009_500)
-
-
-def track_search(folder, status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> None:
+def track_search(status: str, names: list[str], failed: tuple[str, ...] = (), gene: float = 0.5) -> None:
     """Track a search that knows or scores the candidates ``names`` and then ends; all but the first have the ``gene``."""
     tracker = Tracker("evolve", KEYS)
-    tracker.continues(folder)
+    tracker.search("search", [], [])
     for name in names:
         sigma_O = 0.1 if name == names[0] else gene
-        metrics, end = ({}, "failed: it died") if name in failed else ({"fitness": sigma_O}, "ok")
-        tracker.candidate({"index": name, "sigma_O": sigma_O}, metrics, name, end, {}, (1_700_000_000, 1_700_000_009))
+        label = f"{name}-{sigma_O}{' failed' if name in failed else ''}"
+        tracker.child(label, candidate(name, None if name in failed else sigma_O, sigma_O))
     if status == "FINISHED":
-        tracker.winner(names[:1], {name: {"final_fitness": 0.5} for name in names})
+        point = {"final_fitness": 0.5}
+        tracker.mark({name: (point, {"gee.winner": "true"} if name == names[0] else {}) for name in names})
     tracker.close(status)
 
 
@@ -117,59 +121,71 @@ def parents(client) -> dict[str, list[str]]:
     return {run_id: sorted(names) for run_id, names in found.items()}
 
 
-@pytest.mark.parametrize("written", ["at once", "at the end"])
-def test_a_search_that_is_resumed_has_the_candidates_of_the_killed_ones_and_each_is_there_once(
-    client, folder, monkeypatch, written
-):
-    with monkeypatch.context() as patch:
-        if written == "at the end":  # MLflow was away
-            patch.setattr(drains, "wait", lambda *_: None)
-        for status, names in {"KILLED": ["a", "b"], "FAILED": ["a", "b", "c"], "FINISHED": ["a", "b", "c", "d"]}.items():
-            track_search(folder, status, names)
-    drain()
-    assert list(parents(client).values()) == [[], [], ["a", "b", "c", "d"]]
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_search_that_is_resumed_or_repeated_has_all_candidates_and_each_is_there_once(client, folder, is_away, monkeypatch):
+    if is_away:
+        monkeypatch.setattr(publish, "wait", lambda *_: (None, []))
+    for status, names in [("KILLED", "ab"), ("FAILED", "abc"), ("FINISHED", "abcd"), ("FINISHED", "abcd")]:
+        track_search(status, list(names))
+    publish_all()
+    assert list(parents(client).values()) == [[], [], [], ["a", "b", "c", "d"]]
     candidates = by_level(client, "candidate")
     assert {value for run in candidates for name, _, _, value in run.points if name == "final_fitness"} == {0.5}
     assert [run.data.tags.get("gee.winner") for run in candidates] == ["true", None, None, None]
-    assert len({run.data.tags["gee.work"] for run in by_level(client, "stage")}) == 1
+    assert {run.data.tags["gee.work"] for run in by_level(client, "stage")} == {"search"}
 
 
 def test_a_candidate_that_a_kill_left_half_written_is_completed(client, folder):
-    track_search(folder, "KILLED", ["a"])
+    track_search("KILLED", ["a"])
+    publish_all()
     (half,) = by_level(client, "candidate")
     half.info.status = "KILLED"  # as one whose process is gone
     half.data.params.clear(), half.points.clear()
-    track_search(folder, "FINISHED", ["a"])
+    track_search("FINISHED", ["a"])
+    publish_all()
     (run,) = by_level(client, "candidate")
-    assert (run.info.status, run.data.params["sigma_O"]) == ("FINISHED", "0.1")
-    assert {"fitness", "winner"} < {name for name, *_ in run.points}
+    assert (run.info.status, run.data.params["sigma_O"], run.files) == ("FINISHED", "0.1", {"genotype.json": "{}"})
+    assert {"fitness", "final_fitness"} <= {name for name, *_ in run.points}
 
 
 def test_a_resumed_search_takes_over_no_candidate_that_has_other_genes_or_another_end_by_now(client, folder):
-    track_search(folder, "KILLED", ["a", "b", "c"], failed=("b",))
-    track_search(folder, "FINISHED", ["a", "b", "c"], gene=0.25)  # b did not fail again, so that c has other genes
+    track_search("KILLED", ["a", "b", "c"], failed=("b",))
+    track_search("FINISHED", ["a", "b", "c"], gene=0.25)  # b did not fail again, so that c has other genes
+    publish_all()
     assert list(parents(client).values()) == [["b", "c"], ["a", "b", "c"]]
-    ends = [(run.info.run_name, run.data.params["status"], run.data.params["sigma_O"]) for run in by_level(client, "candidate")]
-    expected = [
-        ("a", "ok", "0.1"),
-        ("b", "failed: it died", "0.5"),
-        ("b", "ok", "0.25"),
-        ("c", "ok", "0.25"),
-        ("c", "ok", "0.5"),
-    ]
-    assert sorted(ends) == expected
 
 
-def test_a_search_that_reads_what_a_finished_one_found_takes_no_candidate_from_it(client, folder):
-    track_search(folder, "FINISHED", ["a"])
-    (folder / "done").touch()
-    track_search(folder, "FINISHED", ["a"])
-    assert list(parents(client).values()) == [["a"], ["a"]]
+def record(candidate: Candidate, genes: float = 0.1, **score: object) -> Record:
+    values = {"L_ce": 1.0, "TSE": 1.0, "R_T": 0.0, "var_o": 0.0, "R_S": 0.0, "proxy_accuracy": 0.5}
+    return Record(candidate, Score(**(values | score)), 9.25, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("score", "status"),
+    [({}, "FINISHED"), ({"status": "failed: no"}, "FAILED"), ({"status": "outside: energy_uj"}, "FINISHED")],
+)
+def test_a_candidate_is_known_by_its_genes_and_numbers_and_lasts_as_its_scoring(client, make_params, folder, score, status):
+    params = make_params()
+    for genotype_seed, seconds, loss in ((7, 9.25, 1.0), (7, 1.0, 1.0), (8, 9.25, 1.0), (7, 9.25, 2.0)):
+        tracker = Tracker("evolve", KEYS)
+        tracker.search("search", [], [])
+        seen = record(Candidate(0, 1, genotype_seed, configured_genotype(params.network)), **(score | {"L_ce": loss}))
+        track_candidate(tracker, replace(seen, seconds=seconds), analytic_file(params), 1_700_000_009.5)
+        tracker.close()
+        publish_all()
+    first, other, _ = by_level(client, "candidate")
+    assert (first.info.start_time, first.info.end_time) == (1_700_000_000_250, 1_700_000_009_500)
+    assert (first.info.run_name, first.info.status) == ("gen0-cand1", status)
+    assert (first.data.params["wiring_seed"], other.data.params["wiring_seed"]) == ("7", "8")
+    assert (first.data.params["seed"], first.data.tags["status"]) == ("0", score.get("status", "ok"))
+    assert {"L_ce", "seconds", "gene.sigma_O", "generation"} < {name for name, *_ in first.points}
+    assert '"genes"' in first.files["genotype.json"]
 
 
 def test_a_stage_that_failed_says_why_on_its_run_and_on_that_of_its_pipeline(client, folder):
     tracker = Tracker("train", KEYS)
     tracker.close("FAILED", "data/prepared: missing; " + 600 * "x")
+    publish_all()
     tags = [run.data.tags["gee.error"] for level in ("stage", "pipeline") for run in by_level(client, level)]
     assert tags == ["data/prepared: missing; " + 476 * "x"] * 2
 
@@ -179,6 +195,7 @@ def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(cli
     tracker.dataset(META, "training")
     tracker.dataset(META, "testing")
     tracker.close()
+    publish_all()
     (run,) = by_level(client, "pipeline")
     assert run.inputs == {("digits", META.digest), ("digits", f"{META.digest}-test")}
     profiles = [json.loads(describe_dataset(META, context)["profile"]) for context in ("training", "testing")]
@@ -188,7 +205,7 @@ def test_the_images_of_training_and_test_are_two_inputs_of_the_pipelines_run(cli
 def test_a_flow_that_opens_its_tracker_at_its_end_ends_the_run_that_its_stages_made(client, stage, monkeypatch):
     monkeypatch.setenv("GEE_EXECUTION", pipeline_run.execution_key())
     stage()
-    drain()
+    publish_all()
     (run,) = by_level(client, "pipeline")
     assert run.info.status == "RUNNING"
     monkeypatch.delenv("GEE_EXECUTION")
@@ -205,7 +222,7 @@ def test_the_run_of_a_flow_that_was_killed_before_it_opened_its_tracker_is_ended
 ):
     monkeypatch.setenv("GEE_EXECUTION", GONE)
     stage()
-    drain()
+    publish_all()
     (run,) = by_level(client, "pipeline")
     assert run.info.status == "KILLED"
     below = [child.info for child in client.runs.values() if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
@@ -216,6 +233,7 @@ def test_the_lock_of_a_run_has_no_entry_of_a_stage_that_is_at_work(client, folde
     lock = "stages:\n  prepare:\n    cmd: a\n  train:\n    cmd: b\n    outs:\n    - path: c\n"
     (folder / "dvc.lock").write_text(lock)
     Tracker("train", KEYS).close()
+    publish_all()
     (pipeline,) = by_level(client, "pipeline")
     assert pipeline.files["/dvc.lock"] == "stages:\n  prepare:\n    cmd: a\n"
     assert (folder / "dvc.lock").read_text() == lock
@@ -226,7 +244,7 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     client, folder, monkeypatch, error, status
 ):
     monkeypatch.setenv("GEE_TRACKING", "on")
-    with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as addresses:
+    with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as trackers:
         for name in ("evolve", "train"):
             Tracker(name, KEYS).close()
         (folder / "dvc.lock").write_text("what DVC wrote after the last stage")
@@ -236,8 +254,8 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     assert pipeline.info.status == status and pipeline.data.tags["stage.train"] == "ran"
     assert pipeline.files["/dvc.lock"] == "what DVC wrote after the last stage"
     page = f"experiments/0/runs/{pipeline.info.run_id}?workflowType=machine_learning"
-    assert addresses == [f"http://tracking.example:5000/#/{page}"]
-    assert "GEE_EXECUTION" not in os.environ and outboxes() == []
+    assert [tracker.address for tracker in trackers] == [f"http://tracking.example:5000/#/{page}"]
+    assert "GEE_EXECUTION" not in os.environ and folders() == []
 
 
 def test_a_gee_run_in_which_no_stage_ran_is_no_row(client, folder, stage, monkeypatch):
@@ -246,9 +264,9 @@ def test_a_gee_run_in_which_no_stage_ran_is_no_row(client, folder, stage, monkey
         stage()
     client.calls.clear()
     monkeypatch.setenv("GEE_TRACKING", "on")
-    with tracked_execution(load_params()) as addresses:
+    with tracked_execution(load_params()) as trackers:
         pass
-    assert (addresses, client.calls) == ([], [])
+    assert (trackers, client.calls) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -262,15 +280,15 @@ def test_an_address_holds_no_secret_and_that_of_a_file_is_where_mlflow_server_sh
     assert run_address(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc?workflowType=machine_learning"
 
 
-def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, stage):
+def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(client, folder):
     known = client.do_create_experiment("gee", None)
     for tag, value in {"mlflow.note.content": "ours", "mlflow.sharedViewState.results": "{}"}.items():
         client.do_set_experiment_tag(known, tag, value)  # the view is that of an earlier version
-    stage()
+    Tracker(None, KEYS).close()
     tags = client.experiments["gee"].tags
     assert tags == EXPERIMENT_TAGS | {"mlflow.note.content": "ours"}
     client.calls.clear()
-    stage()
+    Tracker(None, KEYS).close()
     assert "set_experiment_tag" not in client.calls
 
 
@@ -290,34 +308,13 @@ def test_a_run_tells_its_user_its_command_and_whether_other_files_than_its_own_d
     }
 
 
-def test_a_full_disk_costs_one_warning_and_what_does_not_fit(client, folder, caplog, monkeypatch):
-    tracker = Tracker("train", KEYS)
-    with monkeypatch.context() as patch:
-        patch.setattr(Outbox, "append", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
-        tracker.metrics({"loss": 1.0})
-        tracker.metrics({"loss": 1.0})
-    tracker.metrics({"accuracy": 1.0})
-    tracker.close()
-    assert len(caplog.records) == 1 and "No space left on device" in caplog.text
-    (run,) = by_level(client, "stage")
-    assert ({name for name, *_ in run.points}, run.info.status) == ({"accuracy"}, "FINISHED")
-
-
-def test_a_disk_that_stays_full_stops_no_stage(folder, caplog, monkeypatch):
-    (folder / ".scratch").write_text("no folder")
-    monkeypatch.setattr(drains, "start", lambda root: None)
-    tracker = Tracker("train", KEYS)
-    tracker.metrics({"loss": 1.0})
-    tracker.close()
-    assert len(caplog.records) == 1
-
-
 def test_a_file_that_is_missing_is_told_and_one_that_changes_is_uploaded_as_it_was(client, folder, caplog):
     tracker = Tracker("train", KEYS)
     tracker.artifact(folder / "missing.csv")
     tracker.artifact(folder / "plot.svg", "plots")
     (folder / "plot.svg").write_text("later")
     tracker.close()
+    publish_all()
     (run,) = by_level(client, "stage")
     assert run.files == {"plots/plot.svg": "<svg/>"}
     assert "missing.csv" in caplog.text
@@ -332,9 +329,9 @@ def test_tracking_can_be_turned_off(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEE_TRACKING", "off")
     tracker = open_tracker("train", load_params(ROOT / "params.yaml"))
-    tracker.candidate({}, {}, "a", "ok", {}, (1.0, 2.0))
-    tracker.winner(["a"], {"a": {"rank": 1}})
-    tracker.continues(tmp_path)
+    tracker.child("a", candidate("a"))
+    tracker.mark({"a": ({"rank": 1}, {})})
+    tracker.metrics({"a": 1.0})
     tracker.artifact(ROOT / "params.yaml")
     tracker.close()
     assert tracker.address is None and list(tmp_path.iterdir()) == []
@@ -344,9 +341,9 @@ def test_the_load_of_a_stage_is_a_numbered_curve_of_its_run_that_ends_with_it(cl
     monkeypatch.setattr(tracker_module, "LOAD_INTERVAL", 0.01)
     tracker = Tracker("train", KEYS)
     tracker.watch()
-    entries = folder / ".scratch/tracking" / tracker._outbox.name / "entries.jsonl"
-    wait_until(lambda: entries.read_text().count("cpu_utilization") >= 3)
+    wait_until(lambda: len(list((tracker.folder / "points").glob("0*"))) >= 3)
     tracker.close()
+    publish_all()
     (run,) = by_level(client, "stage")
     for name, most in {"cpu_utilization_percentage": 100, "system_memory_usage_percentage": 100}.items():
         curve = sorted((step, value) for metric, step, _, value in run.points if metric == f"system/{name}")

@@ -1,11 +1,6 @@
-import logging
-
 import pytest
 
-from pipelines.tracking import drain as drains
-from pipelines.tracking.redact import bare, redact, redacted
-from pipelines.tracking.tracker import Tracker
-from tests.pipelines.tracking.conftest import drain
+from pipelines.runtime.redact import bare, redact, redacted
 
 PASSWORD = "pä5s/w%rd"
 
@@ -25,6 +20,8 @@ def secrets(monkeypatch) -> None:
         ("GET /api?api_key=12345&x=1", "GET /api?api_key=***&x=1"),
         (f"login failed for {PASSWORD}", "login failed for ***"),
         ("header t0k3n-abc refused", "header *** refused"),
+        ("https:/user:sesame@host/x: not found", "https:/***@host/x: not found"),
+        ("models:/gee-digits@champion: not there", "models:/gee-digits@champion: not there"),
         ("hunter22", "***"),
         ("mail ada@example.org about loss 0.5", "mail ada@example.org about loss 0.5"),
         ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
@@ -34,7 +31,7 @@ def test_no_secret_is_shown_and_nothing_else_is_hidden(secrets, text, shown):
     assert redact(text) == shown
 
 
-def test_the_secrets_of_prefect_and_the_address_of_a_webhook_are_hidden_but_not_the_name_of_a_command(monkeypatch):
+def test_the_secrets_of_prefect_and_dask_and_the_address_of_a_webhook_are_hidden_but_not_the_name_of_a_command(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "https://ada:hunter22@prefect.example/api")
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_12345")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:open sesame")
@@ -42,6 +39,10 @@ def test_the_secrets_of_prefect_and_the_address_of_a_webhook_are_hidden_but_not_
     assert redact("hunter22, pnu_12345, admin:open sesame, https://hooks.example/T0/B0") == "***, ***, ***, ***"
     monkeypatch.setenv("GEE_NOTIFY", "true")
     assert redact("flip is true") == "flip is true"
+    monkeypatch.setenv("GEE_DASK", "tls://ada:sesame@127.0.0.1:8786")
+    assert (
+        redact("tls://ada:sesame@127.0.0.1, invalid address 'ada:sesame@'") == "tls://***@127.0.0.1, invalid address 'ada:***@'"
+    )
 
 
 def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
@@ -82,36 +83,3 @@ def test_every_string_in_nested_values_is_redacted(secrets):
 )
 def test_an_address_has_neither_user_nor_token(uri, address):
     assert bare(uri) == address
-
-
-def test_neither_the_outbox_nor_a_warning_nor_mlflow_holds_the_password(client, secrets, folder, caplog, capfd, monkeypatch):
-    uri = "https://ada:hunter22@tracking.example:5000/mlflow?token=t0k3n-abc"
-    with monkeypatch.context() as patch:
-        patch.setattr(drains, "wait", lambda *_: None)
-        tracker = Tracker("evolve", {"dataset": uri, "network": "vgg16", "n_genes": 6})
-        tracker.params({"path": uri, uri: 1})
-        tracker.tags({"note": f"logged in with {PASSWORD}"})
-        tracker.candidate({"at": uri}, {"loss": 1.0}, uri, f"failed: {uri}", {"log.txt": f"{PASSWORD} {uri}"}, (0, 1))
-        tracker.artifact(folder / "missing hunter22.csv")
-        tracker.close()
-    client.is_down = True
-    with caplog.at_level(logging.INFO):
-        drain()
-    stored = b"".join(path.read_bytes() for path in (folder / ".scratch").rglob("*") if path.is_file())
-    client.is_down = False
-    drain()
-    held = str([(run.info, run.data, run.files) for run in client.runs.values()])
-    assert b"tracking.example" in stored and "tracking.example" in held
-    for secret in ("hunter22", "t0k3n-abc", PASSWORD, "ada:"):
-        assert secret.encode() not in stored
-        assert secret not in held + caplog.text + "".join(capfd.readouterr())
-
-
-def test_what_mlflow_itself_warns_of_is_redacted(secrets, monkeypatch, folder):
-    from pipelines.tracking import mlflow_client
-
-    mlflow_client.load()
-    (handler, *_) = logging.getLogger("mlflow").handlers
-    record = logging.LogRecord("mlflow.x", logging.WARNING, "", 1, "cannot reach %s", ("https://ada:hunter22@host",), None)
-    assert handler.filter(record)
-    assert record.getMessage() == "cannot reach https://***@host"

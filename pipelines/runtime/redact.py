@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 URI = "MLFLOW_TRACKING_URI"
-ADDRESSES = (URI, "PREFECT_API_URL", "GEE_NOTIFY")
+ADDRESSES = ("GEE_NOTIFY", URI, "PREFECT_API_URL", "GEE_DASK")
 """Environment variables that may hold an address, of which password and query are secret; of a webhook all is."""
 
 SECRETS = (
@@ -23,8 +23,9 @@ SECRETS = (
 """Environment variables whose whole values are secret."""
 
 _IN_ADDRESS = re.compile(
-    r"(://)[^\s'\"]*@|([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE
+    r"(://|:/(?=[^\s'\"@]*:))[^\s'\"]*@|([?&][\w.-]*(?:token|key|password|secret|signature)[\w.-]*=)[^&\s'\"]+", re.IGNORECASE
 )
+"""A path of an address has one slash where the address has two."""
 _USER = re.compile(r"://([^:/@]*)(?::(.*))?@")
 """User and password of an address, of which the password may have any sign."""
 
@@ -51,10 +52,10 @@ def bare(uri: str) -> str:
 
 
 @functools.cache
-def _secrets(store: str, prefect: str, notify: str, *secrets: str) -> list[str]:
+def _secrets(notify: str, store: str, prefect: str, dask: str, *secrets: str) -> list[str]:
     """The secrets among the values of ADDRESSES and SECRETS, the longest first."""
     found = {*secrets, notify if "://" in notify else ""}
-    for uri in (store, prefect):
+    for uri in (store, prefect, dask):
         password = (user[2] or user[1]) if (user := _USER.search(uri)) else ""
         query = parse_qsl(_USER.sub("", uri).partition("?")[2])
         found |= {password, unquote(password), *(value for _, value in query)}

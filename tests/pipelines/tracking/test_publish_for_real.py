@@ -1,0 +1,260 @@
+"""Against real stores: what a run looks like in one, and that no kill of whatever process loses or doubles anything."""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.project.params import load_params
+from pipelines.tracking import mlflow_client, publish
+from pipelines.tracking.tags import NOTE
+from pipelines.tracking.tracker import Tracker, open_tracker
+from tests.pipelines.tracking.conftest import GONE, KEYS, META, candidate, publish_all
+from tests.wait_until import wait_until
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project folder in which the stages evolve and export have run, by hand, after a run that was left behind."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "dvc.yaml").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GEE_TRACKING", "on")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(publish, "start", lambda *_: None)
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
+            Tracker("train", dict.fromkeys(KEYS, "left behind"), name="left behind").close()
+        params = load_params(folder / "params.yaml")
+        evolve = open_tracker("evolve", params)
+        evolve.search("search", [], [])
+        evolve.dataset(META, "training")
+        evolve.params({f"p{i}": i for i in range(250)})
+        for step in range(3):
+            evolve.metrics({"fitness@best": 1.0 - step}, step=step)
+        evolve.child("a", candidate("gen0-cand0").model_copy(update={"params": {"width": "0.2"}}))
+        evolve.child("b", candidate("gen0-cand1", None))
+        evolve.mark({"gen0-cand0": ({"final_fitness": 0.4}, {"gee.winner": "true"})})
+        evolve.metrics({"test_accuracy": 0.9, "test_loss": math.nan}, shared=True)
+        evolve.tags({"gee.result": "abc", NOTE: "the table"}, shared=True)
+        evolve.artifact(folder / "params.yaml", shared=True)
+        evolve.close()
+        open_tracker("export", params).close("FAILED")
+        publish_all()
+        yield folder
+
+
+@pytest.fixture
+def store(project):
+    return mlflow_client.connect(f"sqlite:///{project}/mlflow.db")
+
+
+def runs_of(store, query: str = "") -> dict:
+    """Stages by their name, other runs by that of the run."""
+    found = store.search_runs([store.get_experiment_by_name("gee").experiment_id], query)
+    return {run.data.tags.get("gee.stage") or run.info.run_name: run for run in found}
+
+
+def test_runs_lie_below_each_other_and_every_one_can_be_found_by_the_keys(store, project):
+    params = load_params(project / "params.yaml")
+    keys = {"dataset": params.prepare.dataset, "n_genes": params.network.n_genes, "seed": params.base.seed}
+    runs = runs_of(store, " and ".join(f"params.{key} = '{value}'" for key, value in keys.items()))
+    assert all(set(run.data.params) >= set(KEYS) for run in runs.values())
+    ids = {run.info.run_id: name for name, run in runs.items()}
+    above = {name: ids.get(run.data.tags.get("mlflow.parentRunId")) for name, run in runs.items()}
+    stages = {"digits": None, "evolve": "digits", "export": "digits"}  # called by the preset
+    assert above == stages | {"gen0-cand0": "evolve", "gen0-cand1": "evolve"}
+
+
+def test_what_was_tracked_is_in_the_run_of_the_stage_and_of_its_candidates(store, project):
+    runs = runs_of(store)
+    evolve, best, failed = (runs[name] for name in ("evolve", "gen0-cand0", "gen0-cand1"))
+    assert {f"p{i}" for i in range(250)} <= set(evolve.data.params)
+    assert evolve.data.params["network.T"] == str(load_params(project / "params.yaml").network.T)
+    history = store.get_metric_history(evolve.info.run_id, "fitness-best")  # MLflow refuses the @
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
+    assert [file.path for file in store.list_artifacts(best.info.run_id)] == ["genotype.json"]
+    assert best.data.params["width"] == "0.2"  # a gene's own value in place of the setting
+    assert (best.data.tags["gee.winner"], best.data.metrics["final_fitness"]) == ("true", 0.4)
+    assert failed.info.status == "FAILED"
+    assert store.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
+
+
+def test_the_run_of_a_pipeline_has_all_parameters_the_data_set_the_result_and_what_became_of_its_stages(store, project):
+    (run,) = runs_of(store, "tags.`gee.level` = 'pipeline' and tags.`gee.result` = 'abc'").values()
+    params = load_params(project / "params.yaml")
+    assert run.data.params["train.lr"] == str(params.train.lr)
+    assert run.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
+    assert (run.data.metrics, run.data.tags["not_finite"]) == ({"test_accuracy": 0.9}, "test_loss")
+    assert run.data.tags["mlflow.note.content"].endswith("the table")
+    assert (run.info.status, run.data.tags["stage.evolve"], run.data.tags["stage.export"]) == ("FAILED", "ran", "failed")
+    assert [file.path for file in store.list_artifacts(run.info.run_id)] == ["params.yaml"]
+    for level in (run, runs_of(store)["evolve"]):
+        (data,) = level.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)
+        assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
+
+
+def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_path, capsys):
+    from mlflow.exceptions import MlflowException
+
+    shutil.copy(project / "mlflow.db", tmp_path)
+    store = mlflow_client.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    run = store.create_run(store.create_experiment("another"))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE metrics")
+    with pytest.raises(MlflowException) as raised:
+        store.log_metric(run.info.run_id, "accuracy", 0.5)
+    assert mlflow_client.reason(raised.value) == "OperationalError: no such table: metrics"
+    assert "Traceback" not in capsys.readouterr().err  # where MLflow's own logger writes
+
+
+SEARCH = """
+import sys, time
+from pathlib import Path
+from pipelines.project.params import load_params
+from pipelines.tracking.tracker import Tracker, tracked_execution
+from pipelines.tracking.folder import tracking_root
+from tests.pipelines.tracking.conftest import KEYS, candidate
+n, pause, done = int(sys.argv[1]), float(sys.argv[2]), Path("scored")
+with tracked_execution(load_params()):
+    tracker = Tracker("evolve", KEYS, name="real")
+    tracker.search("search", [], [])
+    for i in range(n):
+        known = done.exists() and i < len(done.read_text())
+        tracker.child(f"c{i}", candidate(f"c{i}", 1.0 / (i + 1)))
+        tracker.metrics({"final_fitness": 1.0 / (i + 1)}, step=i)
+        if not known:
+            time.sleep(pause)
+            done.write_text("." * (i + 1))
+    tracker.mark({"c3": ({"rank": 1.0}, {"gee.winner": "true"})})
+    tracker.artifact(Path("params.yaml"), "shown")
+    tracker.close()
+"""
+"""A stage that searches, as `gee run` starts it: candidates are pauses, and those known are not scored again."""
+
+
+def search(folder: Path, n: int, pause: float) -> subprocess.Popen:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "GEE_TRACKING": "on"}
+    command = [sys.executable, "-c", SEARCH, str(n), str(pause)]
+    return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def publishers(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "pipelines.tracking.publish" in process.cmdline() and process.cwd() == str(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
+    """Publish all that is left; the runs of the search that came to its end, with all that is in them but ids and times."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    wait_until(lambda: not publishers(folder))
+    publish_all()
+    client = mlflow_client.connect(uri or f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
+    ids = {run.info.run_id: run.data.tags["gee.level"] for run in runs}
+    inside = ("gee.entry", "gee.process", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
+    told = []
+    for run in runs:
+        if run.info.status == "KILLED":
+            continue
+        curves = [client.get_metric_history(run.info.run_id, name) for name in run.data.metrics]
+        points = [(point.key, point.step, point.value) for curve in curves for point in curve]
+        tags = json.dumps({key: value for key, value in run.data.tags.items() if key not in inside}, sort_keys=True)
+        for run_id, level in ids.items():
+            tags = tags.replace(run_id, level)
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        told.append([run.info.run_name, run.info.status, run.data.params, tags, sorted(points), files])
+    return sorted(told, key=str)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes a project folder."""
+
+    def make(name: str) -> Path:
+        (folder := tmp_path / name).mkdir()
+        shutil.copy(ROOT / "params.yaml", folder)
+        (folder / "dvc.yaml").touch()
+        return folder
+
+    return make
+
+
+def test_whatever_is_killed_at_random_moments_the_store_equals_that_of_an_undisturbed_run(make, monkeypatch):
+    """The stage is killed and started again, the publisher is killed, and both at once."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    quiet, folder, draw = make("quiet"), make("killed"), random.Random(0)
+    assert search(quiet, 20, 0.0).wait() == 0
+    expected = replayed(quiet, monkeypatch)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    for kind in ("stage", "publisher", "both", "stage"):
+        process = search(folder, 20, 0.3)
+        wait_until(lambda: publishers(folder))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(0.5, 3))
+        victims = publishers(folder) if kind != "stage" else []
+        for victim in victims + ([psutil.Process(process.pid)] if kind != "publisher" else []):
+            victim.kill()
+        if kind == "publisher":
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert search(folder, 20, 0.0).wait() == 0
+    found = replayed(folder, monkeypatch)
+    assert [run for run in found if run not in expected] == [] and len(found) == len(expected)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_that_is_away_at_first_costs_no_candidate_and_no_second_point(make, monkeypatch):
+    """What it then gets over HTTP is published twice, as if a power failure had taken the deletion of the files."""
+    folder = make("away")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert search(folder, 5, 0.0).wait() == 0
+    shutil.copytree(folder / ".scratch/tracking", folder / "kept")
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": ""}
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, env=env, cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        wait_until(lambda: answers(port))
+        first = replayed(folder, monkeypatch, uri)
+        shutil.copytree(folder / "kept", folder / ".scratch/tracking", dirs_exist_ok=True)
+        assert replayed(folder, monkeypatch, uri) == first and len(first) == 7
+        ((*_, points, files),) = [run[3:] for run in first if run[0].startswith("evolve")]
+        assert [step for _, step, _ in points] == [0, 1, 2, 3, 4] and files == ["shown"]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
