@@ -53,7 +53,7 @@ def predict(
     from pipelines.commands.prediction import ANOTHER, IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
-    from pipelines.tracking.redact import redact
+    from pipelines.runtime.redact import redact
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     source: Path | str = ONNX.parent
