@@ -239,8 +239,7 @@ def _evolve(s: Stage) -> None:
     if warning := warning_of_size(params.network):
         print(f"evolve: warning: {warning}", file=sys.stderr)
     s.track.dataset(meta, "training")
-    scratch = scores_folder(params)
-    values = params.evolve.model_dump(include=set(EXTENDABLE))
+    scratch, values = scores_folder(params), params.evolve.model_dump(include=set(EXTENDABLE))
     track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
     with at_work_in(scratch, json.dumps(values)):
         with s.progress("evolve", total) as steps, remedy(PREPARE):
@@ -253,7 +252,7 @@ def _evolve(s: Stage) -> None:
                 resumed = ended[c.key] < begin  # the next ones would overwrite their note and their table at once
                 jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
                 if not resumed:
-                    write_table(seen, None, params)
+                    write_atomically(OUT / "candidates.csv", csv_text(table(seen, None, params), COLUMNS))
 
             def on_generation(records: list[Record]) -> None:
                 track_generation(s.track, records, scratch / CHECKPOINTS, params)
@@ -284,19 +283,13 @@ def note_of_progress(records: list[Record], params: Params) -> str:
     return f"generation {last.generation}, its best F {best:.3f}, {passes:,} image passes"
 
 
-def write_table(records: list[Record], best: Record | None, params: Params) -> None:
-    """Write candidates.csv, also of a search that is at work, so that plots show it."""
-    write_atomically(OUT / "candidates.csv", csv_text(table(records, best, params), COLUMNS))
-
-
 def write_outputs(evolved: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     write_json(GENOTYPE, evolved.genotype.model_dump())
-    if evolved.front is None:
-        FRONT.unlink(missing_ok=True)
-    else:
+    FRONT.unlink(missing_ok=True)
+    if evolved.front:
         write_json(FRONT, evolved.front.model_dump())
-    write_table(evolved.records, evolved.best, params)
+    write_atomically(OUT / "candidates.csv", csv_text(table(evolved.records, evolved.best, params), COLUMNS))
     write_json(OUT / "metrics.json", evolved.metrics)
 
 
