@@ -7,7 +7,7 @@ calls on (B, …).
 import math
 from collections import defaultdict
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ from gee_core.genome.copying import without_autocast
 from gee_core.model.base import is_neuron
 from gee_core.model.layers import BasicBlock, PreActivationBlock
 
-Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-Layer = Conv | Transposed | nn.Linear
+Conv: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Layer: TypeAlias = Conv | Transposed | nn.Linear
 
 
 class Counts(NamedTuple):

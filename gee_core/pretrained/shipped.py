@@ -65,7 +65,8 @@ def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
         if images.ndim != (4 if card.events is None else 5) or images.shape[-3] != card.in_channels:
             kind = "images (B, C, H, W)" if card.events is None else "recordings (B, T, P, H, W)"
             raise ValueError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
-        side, height, width = min(images.shape[-2:]), *images.shape[-2:]
+        height, width = images.shape[-2:]
+        side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         square = images[..., top : top + side, left : left + side]
         return resized(Normalise(card.mean, card.std)(square), card.image_size)

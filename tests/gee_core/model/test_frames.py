@@ -8,6 +8,7 @@ from gee_core.genome.encoding import decode
 from gee_core.model.base import with_steps
 from gee_core.model.network import build_network
 from gee_core.snn import kernels
+from tests.gee_core.lively import awake
 
 NETWORKS = {"vgg16": None, "resnet18": "pre", "resnet19": "post", "resnet34": "pre"}
 
@@ -40,11 +41,8 @@ def test_equal_frames_are_the_still_image_and_gradients_too(name, compiled, monk
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_step_does_not_see_the_frames_after_it(name):
-    net, x = decode(network(name)), frames(B=16)
-    with torch.no_grad():
-        for _ in range(20):
-            net(x)  # or no neuron of an untrained network fires
-    net.eval()
+    x = frames(B=16)
+    net = awake(decode(network(name)), x)
     changed = x.clone()
     changed[2] = frames(B=16, seed=1)[2]
     with torch.no_grad():
