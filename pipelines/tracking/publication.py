@@ -136,7 +136,11 @@ class Publication:
         log_batch(self._client, self._runs[point.key].info.run_id, point=point)
 
     def _write_mark(self, point: Point, tags: dict[str, str]) -> None:
-        log_batch(self._client, self._runs[point.key].info.run_id, tags=tags, point=point)
+        """Add what the candidate lacks: a stage that is repeated marks it again, at another time."""
+        run_id = self._runs[point.key].info.run_id
+        known = self._client.get_run(run_id).data.metrics
+        metrics = {name: value for name, value in point.metrics.items() if known.get(name) != value}
+        log_batch(self._client, run_id, tags=tags, point=point.model_copy(update={"metrics": metrics}))
 
     def _write_child(self, told: Told, path: Path) -> None:
         """Write a candidate or cell; a complete one of an interrupted or repeated run moves below this run."""

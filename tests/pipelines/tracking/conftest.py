@@ -97,7 +97,7 @@ class FakeClient:
         info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start_time=start_time, end_time=None)
         points: set = set()
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
-        data = Values(params={}, tags=dict(tags), to_proto=proto)
+        data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
         self.runs[run_id] = Values(info=info, data=data, points=points, files={}, inputs=set())
         return self.runs[run_id]
 
@@ -135,6 +135,7 @@ class FakeClient:
         run.data.params.update({param.key: param.value for param in params})
         run.data.tags.update({tag.key: tag.value for tag in tags})
         run.points |= {(metric.key, metric.step, metric.timestamp, metric.value) for metric in metrics}
+        run.data.metrics.update({metric.key: metric.value for metric in metrics})
 
     def do_log_inputs(self, run_id, datasets):
         self.runs[run_id].inputs |= {(found.dataset.name, found.dataset.digest) for found in datasets}
