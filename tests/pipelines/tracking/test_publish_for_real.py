@@ -142,13 +142,16 @@ with tracked_execution(load_params()):
         tracker.child(f"c{i}", candidate(f"c{i}", 1.0 / (i + 1)))
         tracker.metrics({"final_fitness": 1.0 / (i + 1)}, step=i)
         if not known:
-            time.sleep(pause)
+            time.sleep(600 if pause and i == n - 1 else pause)
             done.write_text("." * (i + 1))
     tracker.mark({"c3": ({"rank": 1.0}, {"gee.winner": "true"})})
     tracker.artifact(Path("params.yaml"), "shown")
     tracker.close()
 """
-"""A stage that searches, as `gee run` starts it: candidates are pauses, and those known are not scored again."""
+"""A stage that searches, as `gee run` starts it: candidates are pauses, and those known are not scored again.
+
+With a pause between candidates, it does not come to its end before it is killed.
+"""
 
 
 def search(folder: Path, n: int, pause: float) -> subprocess.Popen:
