@@ -1,4 +1,4 @@
-"""Loops over time of LIF neurons, in one pass over memory in each direction, and how loops are compiled.
+"""Loops over time of neurons, in one pass over memory in each direction, and how loops are compiled.
 
 The loops are plain functions of tensors, which `run_loop` compiles where that pays. Compiled and eager loops do the same
 arithmetic on a CPU, because the compiler does not contract multiplications and additions there: LIF's loops give the same bits,
@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,27 +45,41 @@ MAX_FORMS = 256
 """At most this many variants of one loop are compiled in a process."""
 
 
-def spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
+class Dynamics(NamedTuple):
+    """What a neuron does with its currents over the steps, in float32 or float64."""
+
+    fire: Callable[..., list[Tensor]]
+    """(currents of every step, *constants) → spikes of every step."""
+    back: Callable[..., list[Tensor]]
+    """(currents of every step, dL/ds (T, …), *constants) → dL/dx of every step."""
+    constants: tuple[Any, ...]
+
+
+def spikes_TN(x: Tensor, dynamics: Dynamics) -> Tensor:
     """Spikes (T, N), of the type of the currents ``x`` (T, N)."""
-    membrane = charge_and_fire([wide(x_t) for x_t in x.unbind(0)], tau, decay_input, v_threshold)
-    return torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane])
+    fire, _, constants = dynamics
+    return torch.stack([s.to(x.dtype) for s in fire([wide(x_t) for x_t in x.unbind(0)], *constants)])
 
 
-def current_gradient_TN(x: Tensor, grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
+def current_gradient_TN(x: Tensor, grad_s: Tensor, dynamics: Dynamics) -> Tensor:
     """dL/dx (T, N) from dL/ds (T, N): recomputes the membrane of the currents ``x``, then goes back through time."""
-    membrane = charge_and_fire([wide(x_t) for x_t in x.unbind(0)], tau, decay_input, v_threshold)
-    return torch.stack([g.to(x.dtype) for g in back_through_time(membrane, grad_s, tau, decay_input, v_threshold, alpha)])
+    _, back, constants = dynamics
+    return torch.stack([g.to(x.dtype) for g in back([wide(x_t) for x_t in x.unbind(0)], grad_s, *constants)])
 
 
-def eager_spikes_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """`spikes_TN` in few operations: the same bits, and faster where it is not compiled."""
+def eager_spikes_TN(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """`spikes_TN`, of LIF in few operations: the same bits, and faster where it is not compiled."""
+    if dynamics.fire is not lif_spikes:
+        return spikes_TN(x, dynamics)
+    tau, decay_input, v_threshold, _ = dynamics.constants
     return _membrane_TN(x, tau, decay_input, v_threshold).ge_(v_threshold).to(x.dtype)
 
 
-def eager_current_gradient_TN(
-    x: Tensor, grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float
-) -> Tensor:
-    """`current_gradient_TN` in few operations: the same bits, and faster where it is not compiled."""
+def eager_current_gradient_TN(x: Tensor, grad_s: Tensor, dynamics: Dynamics) -> Tensor:
+    """`current_gradient_TN`, of LIF in few operations: the same bits, and faster where it is not compiled."""
+    if dynamics.fire is not lif_spikes:
+        return current_gradient_TN(x, grad_s, dynamics)
+    tau, decay_input, v_threshold, alpha = dynamics.constants
     u = _membrane_TN(x, tau, decay_input, v_threshold).sub_(v_threshold)
     silent = torch.lt(u, 0.0, out=torch.empty_like(u))
     grad_h = u.abs_().mul_(alpha * alpha).neg_().add_(alpha).clamp_min_(0.0).mul_(wide(grad_s))
@@ -90,6 +104,11 @@ def _membrane_TN(x: Tensor, tau: float, decay_input: bool, v_threshold: float) -
     return h
 
 
+def lif_spikes(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float, alpha: float) -> list[Tensor]:
+    """Spikes of every step: 1 where the membrane reaches ``v_threshold``, else 0."""
+    return [(h >= v_threshold).to(h.dtype) for h in charge_and_fire(currents, tau, decay_input, v_threshold)]
+
+
 def charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v_threshold: float) -> list[Tensor]:
     """The membrane h_t at every step, before it fires. It is at rest before the first step."""
     membrane, v = [], None
@@ -105,10 +124,11 @@ def charge_and_fire(currents: Sequence[Tensor], tau: float, decay_input: bool, v
     return membrane
 
 
-def back_through_time(
-    membrane: Sequence[Tensor], grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float
+def lif_gradients(
+    currents: Sequence[Tensor], grad_s: Tensor, tau: float, decay_input: bool, v_threshold: float, alpha: float
 ) -> list[Tensor]:
     """dL/dx_t of every step, with the triangular surrogate and a detached reset."""
+    membrane = charge_and_fire(currents, tau, decay_input, v_threshold)
     gradients, grad_v = [], None
     for h, grad_s_t in zip(reversed(membrane), reversed(grad_s.unbind(0)), strict=True):
         u = h - v_threshold
@@ -116,6 +136,40 @@ def back_through_time(
         if grad_v is not None:
             grad_h = grad_h + grad_v * (1.0 - (u >= 0).to(h.dtype))
         gradients.append(grad_h / tau if decay_input else grad_h)
+        grad_v = grad_h * (1.0 - 1.0 / tau)
+    return gradients[::-1]
+
+
+def ilif_membrane(currents: Sequence[Tensor], tau: float, v_threshold: float, levels: int) -> list[tuple[Tensor, Tensor]]:
+    """(h_t / V_th, the integer that it fires) of every step. The membrane is at rest before the first step."""
+    steps, v = [], None
+    for x_t in currents:
+        h = x_t if v is None else (1.0 - 1.0 / tau) * v + x_t
+        scaled = h / v_threshold
+        fired = scaled.clamp(0.0, levels).round()
+        steps.append((scaled, fired))
+        v = h - fired * v_threshold
+    return steps
+
+
+def ilif_spikes(currents: Sequence[Tensor], tau: float, v_threshold: float, levels: int, detach_reset: bool) -> list[Tensor]:
+    """The integers 0 … ``levels`` that are fired at every step."""
+    return [fired for _, fired in ilif_membrane(currents, tau, v_threshold, levels)]
+
+
+def ilif_gradients(
+    currents: Sequence[Tensor], grad_s: Tensor, tau: float, v_threshold: float, levels: int, detach_reset: bool
+) -> list[Tensor]:
+    """dL/dx_t of every step, straight through where 0 ≤ h / V_th ≤ ``levels``."""
+    gradients, grad_v = [], None
+    for (scaled, _), grad_s_t in zip(
+        reversed(ilif_membrane(currents, tau, v_threshold, levels)), reversed(grad_s.unbind(0)), strict=True
+    ):
+        passes = ((scaled >= 0.0) & (scaled <= levels)).to(scaled.dtype)
+        grad_h = wide(grad_s_t) * passes / v_threshold
+        if grad_v is not None:
+            grad_h = grad_h + (grad_v if detach_reset else grad_v * (1.0 - passes))
+        gradients.append(grad_h)
         grad_v = grad_h * (1.0 - 1.0 / tau)
     return gradients[::-1]
 

@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron (Lapicque), computed for several time steps at once.
+"""Leaky integrate-and-fire neurons, LIF (Lapicque) and I-LIF (integers), computed for several time steps at once.
 
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 
@@ -25,28 +25,27 @@ RANGES = {"v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6), "surrogate_alpha":
 """Bounds of the arguments of ``LIF``, as in the section `network`."""
 
 
-def lif_steps(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type. Membrane in float32, at rest before the first step."""
-    return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), tau, decay_input, v_threshold), x)
-
-
-class LIFSteps(torch.autograd.Function):
-    """``lif_steps`` with the triangular surrogate. Saves only its input and recomputes the membrane in backward."""
+class Steps(torch.autograd.Function):
+    """``fire`` with the gradient of the neuron. Saves only its input and recomputes the membrane in backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, alpha: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, T: int, dynamics: kernels.Dynamics) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.constants = T, (tau, decay_input, v_threshold, alpha)
-        return lif_steps(x, T, tau, decay_input, v_threshold)
+        ctx.constants = T, dynamics
+        return fire(x, T, dynamics)
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        T, constants = ctx.constants
+        T, dynamics = ctx.constants
         layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
         grad_s = grad_s.to(x.dtype).contiguous(memory_format=layout)
-        grad_x = kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), *constants)
-        return _unfold(grad_x, x), None, None, None, None, None
+        return _unfold(kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), dynamics), x), None, None
+
+
+def fire(x: Tensor, T: int, dynamics: kernels.Dynamics) -> Tensor:
+    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type. Membrane in float32, at rest before the first step."""
+    return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), dynamics), x)
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -69,11 +68,53 @@ def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
     return y_TN.reshape(like.shape)
 
 
-class LIF(neuron.LIFNode):
+def check_constants(tau: float, numbers: dict[str, float | None], flags: dict[str, bool]) -> None:
+    """Raise ValueError where ``tau``, one of the ``numbers`` with ``RANGES``, or one of the ``flags`` is out of range."""
+    if not is_number(tau, 1, 1e6) or tau == 1:
+        raise ValueError(f"tau must be > 1 and at most 1e6, got {tau!r}")
+    for name, value in numbers.items():
+        low, high = RANGES[name]
+        if value is not None and not is_number(value, low, high):
+            raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be True or False, got {flag!r}")
+
+
+class FoldedSteps:
+    """A neuron of SpikingJelly for T steps folded into the batch, without a state between two calls."""
+
+    T: int
+    is_standard: bool
+    """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
+
+    def dynamics(self) -> kernels.Dynamics:
+        """The loops that `kernels` runs."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T*B, ...) of currents ``x`` (T*B, ...). In step mode ``s``, those of the next step, (B, ...)."""
+        if self.step_mode == "s":
+            spikes: Tensor = self.single_step_forward(x)
+            return spikes
+        if x.shape[0] % self.T:
+            kind = type(self).__name__
+            raise ValueError(f"{kind}(T={self.T}) takes T*B rows, all samples of one step after another, got {x.shape[0]} rows")
+        if not self.is_standard:
+            self.reset()
+            spikes = self.multi_step_forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
+            self.reset()
+            return spikes
+        if torch.is_grad_enabled() and x.requires_grad:
+            return Steps.apply(x, self.T, self.dynamics())
+        return fire(x, self.T, self.dynamics())
+
+
+class LIF(FoldedSteps, neuron.LIFNode):
     """SpikingJelly's ``LIFNode`` for T steps folded into the batch: (T*B, ...) currents in, (T*B, ...) spikes out.
 
     Every call starts with the membrane at rest and keeps no state, so nothing has to be reset between batches.
-    With the hard reset to 0, detached, and the triangular surrogate (the defaults) it runs ``LIFSteps``, which equals
+    With the hard reset to 0, detached, and the triangular surrogate (the defaults) it runs the loops of `kernels`, which equal
     SpikingJelly spike for spike and in its gradient. Any other setting runs SpikingJelly's own multi-step path.
 
     Args:
@@ -106,15 +147,8 @@ class LIF(neuron.LIFNode):
         surrogate_alpha: float = 2.0,
     ):
         T = whole_number("T", T)
-        if not is_number(tau, 1, 1e6) or tau == 1:
-            raise ValueError(f"tau must be > 1 and at most 1e6, got {tau!r}")
-        for name, value in {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}.items():
-            low, high = RANGES[name]
-            if value is not None and not is_number(value, low, high):
-                raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
-        for name, flag in {"decay_input": decay_input, "detach_reset": detach_reset}.items():
-            if not isinstance(flag, bool):
-                raise ValueError(f"{name} must be True or False, got {flag!r}")
+        numbers = {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}
+        check_constants(tau, numbers, {"decay_input": decay_input, "detach_reset": detach_reset})
         if surrogate_name not in SURROGATES:
             raise ValueError(f"surrogate_name must be one of {', '.join(SURROGATES)}, got {surrogate_name!r}")
         super().__init__(
@@ -130,7 +164,7 @@ class LIF(neuron.LIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it runs ``LIFSteps``, whose settings it has then."""
+        """Whether it has the settings of `kernels.lif_spikes` and its gradient."""
         function = self.surrogate_function
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and hard and type(function) is surrogate.PiecewiseQuadratic
@@ -141,22 +175,73 @@ class LIF(neuron.LIFNode):
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes (T*B, ...) of currents ``x`` (T*B, ...). In step mode ``s``, those of the next step, (B, ...)."""
-        if self.step_mode == "s":
-            spikes: Tensor = self.single_step_forward(x)
-            return spikes
-        if x.shape[0] % self.T:
-            raise ValueError(f"LIF(T={self.T}) takes T*B rows, all samples of one step after another, got {x.shape[0]} rows")
-        if not self.is_standard:
-            self.reset()
-            spikes = self.multi_step_forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
-            self.reset()
-            return spikes
-        if torch.is_grad_enabled() and x.requires_grad:
-            alpha = self.surrogate_function.alpha
-            return LIFSteps.apply(x, self.T, self.tau, self.decay_input, self.v_threshold, alpha)
-        return lif_steps(x, self.T, self.tau, self.decay_input, self.v_threshold)
+    def dynamics(self) -> kernels.Dynamics:
+        """LIF's loops, for ``is_standard`` settings."""
+        constants = self.tau, self.decay_input, self.v_threshold, self.surrogate_function.alpha
+        return kernels.Dynamics(kernels.lif_spikes, kernels.lif_gradients, constants)
 
     def extra_repr(self) -> str:
         return f"T={self.T}, {super().extra_repr()}"
+
+
+class ILIF(FoldedSteps, neuron.ILIFNode):
+    """SpikingJelly's ``ILIFNode`` for T steps folded into the batch: (T*B, ...) currents in, integers 0 … ``levels`` out.
+
+    An integer n stands for n binary spikes in ``levels`` slots of its step, as ``gee_core.to_binary`` runs them. At T = 1 the
+    neuron is a quantiser with ``levels`` + 1 levels. Every call starts with the membrane at rest and keeps no state.
+
+        charge  h_t = (1 - 1/τ)·v_{t-1} + x_t
+        fire    s_t = round(clip(h_t / V_th, 0, D))    backward: 1 / V_th where 0 ≤ h_t / V_th ≤ D, else 0
+        reset   v_t = h_t - s_t·V_th
+
+    Source: Luo et al., ECCV 2024, arXiv:2407.20708.
+
+    Args:
+        T: number of time steps.
+        levels: D, the largest integer that it fires.
+        tau: membrane time constant τ, in steps, > 1.
+        v_threshold: V_th, the current per spike.
+        detach_reset: no gradient through the reset.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Examples:
+        >>> gee_core.ILIF(T=1, levels=4)(torch.tensor([[-1.0], [0.8], [2.2], [9.0]])).flatten()
+        tensor([0., 1., 2., 4.])
+    """
+
+    def __init__(
+        self, T: int = 1, levels: int = 4, tau: float = 4 / 3, v_threshold: float = 1.0, detach_reset: bool = False
+    ):
+        T, levels = whole_number("T", T), whole_number("levels", levels)
+        check_constants(tau, {"v_threshold": v_threshold}, {"detach_reset": detach_reset})
+        count = surrogate.MultiLevelSpikeCount(levels)
+        super().__init__(float(tau), float(v_threshold), count, detach_reset, step_mode="m")
+        self.T, self.levels = T, levels
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it has the settings of `kernels.ilif_spikes` and its gradient."""
+        return self.step_mode == "m"
+
+    def settings(self) -> tuple[Any, ...]:
+        """T, and the neuron's constants."""
+        return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
+
+    def dynamics(self) -> kernels.Dynamics:
+        """I-LIF's loops."""
+        constants = self.tau, self.v_threshold, self.levels, self.detach_reset
+        return kernels.Dynamics(kernels.ilif_spikes, kernels.ilif_gradients, constants)
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, levels={self.levels}, {super().extra_repr()}"
+
+
+NEURONS = {"lif": LIF, "ilif": ILIF}
+"""The neurons of the table's networks, by the setting `network.neuron`."""
+
+
+def neurons(neuron: str = "lif", **settings: Any) -> LIF | ILIF:
+    """A layer of the neurons ``neuron``, a key of ``NEURONS``, with their own arguments ``settings``."""
+    return NEURONS[neuron](**settings)

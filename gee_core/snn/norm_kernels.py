@@ -1,4 +1,4 @@
-"""Batch norm and the loops over time of the LIF neurons after it, two passes over memory in each direction. See ``kernels``.
+"""Batch norm and the loops over time of the neurons after it, two passes over memory in each direction. See ``kernels``.
 
 Shapes: T steps, B batch, C channels, H W space, channels-last in memory, which the loops view as (T, B, S, C) with S = H*W.
 They compute in float32, and sum over images in float64.
@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gee_core.snn.kernels import Loop, back_through_time, charge_and_fire, wide
+from gee_core.snn.kernels import Dynamics, Loop, wide
 
 
-def norm_spikes(x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, *lif: Any) -> Tensor:
+def norm_spikes(
+    x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, T: int, rows: int, dynamics: Dynamics
+) -> Tensor:
     """Spikes (T*B, C, H, W) of currents ``scale·x + shift (+ residual)``.
 
     ``x`` is (rows*B, C, H, W): rows is T, or 1 where the same row drives every step. ``residual`` is (T*B, C, H, W).
     """
-    tau, decay_input, v_threshold = lif
-    membrane = charge_and_fire(_currents(_split(x, rows), scale, shift, residual, T), tau, decay_input, v_threshold)
-    return _join(torch.stack([(h >= v_threshold).to(x.dtype) for h in membrane]), x)
+    fire, _, constants = dynamics
+    spikes = fire(_currents(_split(x, rows), scale, shift, residual, T), *constants)
+    return _join(torch.stack([s.to(x.dtype) for s in spikes]), x)
 
 
 def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
@@ -46,12 +48,12 @@ def batch_norm_spikes(
     residual: Tensor | None,
     T: int,
     rows: int,
-    *lif: Any,
+    dynamics: Dynamics,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of ``sums``, of `channel_sums`."""
     mean, var = statistics(sums, near)
     scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
-    return norm_spikes(x, scale, shift, residual, T, rows, *lif), mean, var
+    return norm_spikes(x, scale, shift, residual, T, rows, dynamics), mean, var
 
 
 def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
@@ -62,16 +64,22 @@ def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[T
 
 
 def normed_gradient(
-    x: Tensor, norm: tuple[Tensor, ...], eps: float, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, *lif: Any
+    x: Tensor,
+    norm: tuple[Tensor, ...],
+    eps: float,
+    residual: Tensor | None,
+    grad_s: Tensor,
+    T: int,
+    rows: int,
+    dynamics: Dynamics,
 ) -> tuple[Tensor, Tensor]:
     """(dL/dy (rows*B, C, H, W) of the batch norm's output, dL/dweight and dL/dbias (2, C) in float64) of its spikes."""
     weight, bias, mean, var = norm
-    tau, decay_input, v_threshold, alpha = lif
+    _, back, constants = dynamics
     y = _split(x, rows)
     inv_std = (var + eps).rsqrt()
     scale, shift = _affine(weight, bias, mean, inv_std)
-    membrane = charge_and_fire(_currents(y, scale, shift, residual, T), tau, decay_input, v_threshold)
-    gradients = back_through_time(membrane, _split(grad_s, T), tau, decay_input, v_threshold, alpha)
+    gradients = back(_currents(y, scale, shift, residual, T), _split(grad_s, T), *constants)
     if rows < T:
         gradients = [functools.reduce(torch.add, gradients)]
     g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it

@@ -1,8 +1,8 @@
-"""Batch norm, an optional residual sum and LIF in one module, which follows every convolution.
+"""Batch norm, an optional residual sum and neurons in one module, which follows every convolution.
 
 Where the loops compile (see ``kernels``) and the tensors are channels-last, the module takes two passes over memory forward
 and two backward, and saves only the convolution's output: backward recomputes the membrane. Elsewhere it runs
-``nn.BatchNorm2d``, a sum and ``LIF``, which are the reference as well.
+``nn.BatchNorm2d``, a sum and the neurons, which are the reference as well.
 
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
-from gee_core.snn.lif import LIF, is_channels_last
+from gee_core.snn.lif import is_channels_last, neurons
 from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 
 
 class NormLIF(nn.Module):
-    """Batch norm of ``channels`` channels, residual sum, LIF with the arguments ``lif``."""
+    """Batch norm of ``channels`` channels, residual sum, `neurons` with the arguments ``lif``."""
 
     def __init__(self, channels: int, lif: dict[str, Any]):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
-        self.lif = LIF(**lif)
+        self.lif = neurons(**lif)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T*B, C, H, W) of a convolution's output of the same shape."""
@@ -67,15 +67,14 @@ class NormLIF(nn.Module):
         norm, lif = self.norm, self.lif
         running_mean, running_var = norm.running_mean, norm.running_var
         assert running_mean is not None and running_var is not None and norm.momentum is not None  # _fuses checks it
-        constants = lif.T, rows, lif.tau, lif.decay_input, lif.v_threshold
+        loop = lif.T, rows, lif.dynamics()
         if not norm.training:
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
             shift = norm.bias - running_mean * scale
-            return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *constants)
-        eps_to_alpha = norm.eps, *constants, lif.surrogate_function.alpha
+            return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *loop)
         synced = isinstance(norm, SyncedBatchNorm2d)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
-        total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, eps_to_alpha, synced)
+        total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, (norm.eps, *loop), synced)
         update_running(norm, mean, var, n)
         return total, spikes
 
@@ -94,7 +93,7 @@ def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: An
 
 
 class NormLIFSteps(torch.autograd.Function):
-    """`norm_kernels.batch_norm_spikes`, with the triangular surrogate. Saves its inputs, or their sum if there is a stream."""
+    """`norm_kernels.batch_norm_spikes` and its gradient. Saves its inputs, or their sum if there is a stream."""
 
     @staticmethod
     def forward(
@@ -109,12 +108,12 @@ class NormLIFSteps(torch.autograd.Function):
         synced: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         weight, bias = weight.detach(), bias.detach()  # for the compiler, parameters have a fixed size, other tensors any
-        eps, T, rows, *others, _ = ctx.constants = constants
+        eps, T, rows, dynamics = ctx.constants = constants
         total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
         if synced:
             sums = SumOfAll.apply(sums)
         of_norm = sums, near, weight, bias, eps
-        spikes, mean, var = kernels.run_loop(norm_kernels.batch_norm_spikes, total, *of_norm, residual, T, rows, *others)
+        spikes, mean, var = kernels.run_loop(norm_kernels.batch_norm_spikes, total, *of_norm, residual, T, rows, dynamics)
         n = sums[-1]
         ctx.save_for_backward(total, residual, weight, bias, mean, var, n)
         ctx.mark_non_differentiable(mean, var, n)

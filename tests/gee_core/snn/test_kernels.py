@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from gee_core.snn import kernels
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 
-CONSTANTS = [(2.0, True, 0.5), (1.5, False, 1.0)]
+NEURONS = [LIF(tau=2.0), LIF(tau=1.5, decay_input=False, v_threshold=1.0), ILIF(levels=2, v_threshold=0.5)]
+DYNAMICS = [neurons.dynamics() for neurons in NEURONS]
 has_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 
 
@@ -26,30 +27,31 @@ def everything_compiles(monkeypatch):
 @has_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("constants", "dtype"), [(CONSTANTS[0], torch.float32), (CONSTANTS[0], torch.bfloat16), (CONSTANTS[1], torch.float32)]
+    ("dynamics", "dtype"), [(DYNAMICS[0], torch.float32), (DYNAMICS[0], torch.bfloat16), (DYNAMICS[2], torch.float32)]
 )
-def test_compiled_loops_give_the_bits_of_the_eager_ones(everything_compiles, constants, dtype):
+def test_compiled_loops_give_the_bits_of_the_eager_ones(everything_compiles, dynamics, dtype):
     generator = torch.Generator().manual_seed(0)
     for N in (37, 5_001):  # any size by the same code
         x = torch.randn(4, N, generator=generator).to(dtype) * 2
         grad_s = torch.randn(4, N, generator=generator).to(dtype)
-        spikes = kernels.run_loop(kernels.spikes_TN, x, *constants)
-        assert torch.equal(spikes, kernels.spikes_TN(x, *constants))
-        assert 0 < spikes.mean() < 1
-        gradient = kernels.run_loop(kernels.current_gradient_TN, x, grad_s, *constants, 2.0)
-        assert torch.equal(gradient, kernels.current_gradient_TN(x, grad_s, *constants, 2.0))
+        spikes = kernels.run_loop(kernels.spikes_TN, x, dynamics)
+        assert torch.equal(spikes, kernels.spikes_TN(x, dynamics))
+        assert 0 < spikes.mean() < spikes.max()
+        gradient = kernels.run_loop(kernels.current_gradient_TN, x, grad_s, dynamics)
+        assert torch.equal(gradient, kernels.current_gradient_TN(x, grad_s, dynamics))
     assert kernels._compiles == [True]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("constants", CONSTANTS)
+@pytest.mark.parametrize("dynamics", DYNAMICS[:2])
 @pytest.mark.parametrize("T", [1, 4])
-def test_the_eager_forms_give_the_bits_of_the_loops_that_compile(constants, dtype, T):
+def test_the_eager_forms_give_the_bits_of_the_loops_that_compile(dynamics, dtype, T):
     generator = torch.Generator().manual_seed(0)
     x = (torch.randint(-8, 8, (T, 1000), generator=generator) / 4).to(dtype)  # many neurons stand exactly at the threshold
     grad_s = torch.randn(T, 1000, generator=generator).to(dtype)
-    assert (kernels._membrane_TN(x, *constants) == constants[-1]).any()
-    for loop, args in ((kernels.spikes_TN, (x, *constants)), (kernels.current_gradient_TN, (x, grad_s, *constants, 2.0))):
+    *membrane, v_threshold, _ = dynamics.constants
+    assert (kernels._membrane_TN(x, *membrane, v_threshold) == v_threshold).any()
+    for loop, args in ((kernels.spikes_TN, (x, dynamics)), (kernels.current_gradient_TN, (x, grad_s, dynamics))):
         kept = [a.clone() for a in args if isinstance(a, torch.Tensor)]
         found = kernels.EAGER[loop](*args)
         assert found.dtype == dtype
@@ -64,9 +66,9 @@ def test_where_compiling_fails_neurons_run_eagerly_and_say_so_once(everything_co
     monkeypatch.setattr(kernels, "_compiled", no_compiler)
     x = torch.randn(4, 100)
     with caplog.at_level(logging.WARNING):
-        first = kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
-        second = kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
-    assert torch.equal(first, kernels.spikes_TN(x, *CONSTANTS[0]))
+        first = kernels.run_loop(kernels.spikes_TN, x, DYNAMICS[0])
+        second = kernels.run_loop(kernels.spikes_TN, x, DYNAMICS[0])
+    assert torch.equal(first, kernels.spikes_TN(x, DYNAMICS[0]))
     assert torch.equal(first, second)
     assert [record.getMessage() for record in caplog.records] == [
         "torch.compile is not available (no C++ compiler found): neurons run eagerly, equal up to rounding"
@@ -96,7 +98,7 @@ def test_full_memory_is_no_reason_to_run_eagerly_from_then_on(everything_compile
     x = torch.randn(4, 100)
     with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
         patch.setattr(kernels, "_compiled", full)
-        kernels.run_loop(kernels.spikes_TN, x, *CONSTANTS[0])
+        kernels.run_loop(kernels.spikes_TN, x, DYNAMICS[0])
     assert kernels.compiles(x)
 
 

@@ -7,7 +7,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 
 from gee_core.config import NetworkStructure
-from gee_core.snn.lif import LIF, RANGES, lif_steps
+from gee_core.snn.lif import ILIF, LIF, RANGES
 
 SPIKINGJELLY_SURROGATES = {
     "piecewise_quadratic": surrogate.PiecewiseQuadratic,
@@ -42,14 +42,17 @@ TRACES = [
 
 @pytest.mark.parametrize(("decay_input", "x", "h", "expected"), TRACES, ids=["decay_input", "no_decay_input"])
 def test_five_steps_equal_the_trace_worked_by_hand(decay_input, x, h, expected):
-    spikes = lif_steps(torch.tensor(x), 5, 2.0, decay_input, 0.5)
+    def spikes_at(v_threshold):
+        return LIF(T=5, decay_input=decay_input, v_threshold=v_threshold)(torch.tensor(x))
+
+    spikes = spikes_at(0.5)
     assert spikes.tolist() == expected  # step 4 lies exactly at the threshold and fires; step 3's reset is to 0
     for step, value in enumerate(h):  # h itself, read through the threshold at which the last spike is lost
         just_above, just_below = value + 1e-4, value - 1e-4
         first_high = [s for s in range(5) if h[s] >= just_below]
         if first_high[0] == step:
-            assert lif_steps(torch.tensor(x), 5, 2.0, decay_input, just_below)[step] == 1
-            assert lif_steps(torch.tensor(x), 5, 2.0, decay_input, just_above)[step] == 0
+            assert spikes_at(just_below)[step] == 1
+            assert spikes_at(just_above)[step] == 0
 
 
 @pytest.mark.parametrize(("decay_input", "x", "h", "spikes"), TRACES, ids=["decay_input", "no_decay_input"])
@@ -75,6 +78,21 @@ def test_lif_equals_spikingjelly_spike_for_spike_and_in_its_gradient(T, tau, dec
     gradient, expected = (torch.autograd.grad(spikes, x, grad_s)[0] for spikes in (ours, theirs))
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
     assert gradient.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("detach_reset", [True, False])
+@pytest.mark.parametrize(("tau", "v_threshold"), [(4 / 3, 1.0), (5.0, 0.47)])
+@pytest.mark.parametrize("levels", [1, 2, 4, 8])
+@pytest.mark.parametrize("T", [1, 2, 4])
+def test_ilif_equals_spikingjelly_in_its_integers_and_its_gradient(T, levels, tau, v_threshold, detach_reset):
+    x, grad_s = (currents((T * 5, 3, 6, 6)) * v_threshold * levels).requires_grad_(), currents((T * 5, 3, 6, 6), seed=2)
+    node = neuron.ILIFNode(tau, v_threshold, surrogate.MultiLevelSpikeCount(levels), detach_reset, step_mode="m")
+    ours = ILIF(T, levels, tau, v_threshold, detach_reset)(x)
+    theirs = node(x.unflatten(0, (T, -1))).flatten(0, 1)
+    assert torch.equal(ours, theirs)
+    assert set(ours.unique().tolist()) == set(range(levels + 1))
+    gradient, expected = (torch.autograd.grad(spikes, x, grad_s)[0] for spikes in (ours, theirs))
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
@@ -129,7 +147,7 @@ def test_bf16_currents_give_bf16_spikes_of_a_float32_membrane():
     x = currents((7 * 20_000,), seed=5).bfloat16()
     spikes = LIF(T=7, tau=1.5)(x)
     assert spikes.dtype == torch.bfloat16
-    assert torch.equal(spikes, lif_steps(x.float(), 7, 1.5, True, 0.5).bfloat16())
+    assert torch.equal(spikes, LIF(T=7, tau=1.5)(x.float()).bfloat16())
 
 
 FAST_AND_SLOW = pytest.mark.parametrize("settings", [{}, {"v_reset": None}], ids=["fast", "spikingjelly"])
@@ -168,6 +186,7 @@ def test_a_batch_that_is_no_multiple_of_the_steps_is_refused():
     ("setting", "message"),
     [
         ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
+        ({"levels": 0}, "levels must be >= 1, got 0"),
         ({"tau": 1}, "tau must be > 1 and at most 1e6, got 1"),
         ({"tau": "a"}, "tau must be > 1 and at most 1e6, got 'a'"),
         ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),
@@ -178,7 +197,7 @@ def test_a_batch_that_is_no_multiple_of_the_steps_is_refused():
 )
 def test_a_setting_out_of_range_is_refused_with_its_value(setting, message):
     with pytest.raises(ValueError, match=message):
-        LIF(**setting)
+        (ILIF if "levels" in setting else LIF)(**setting)
 
 
 def test_the_ranges_are_those_of_params_yaml():

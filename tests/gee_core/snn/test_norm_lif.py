@@ -21,9 +21,12 @@ def draw(rows, seed=0, dtype=torch.float32, mean=0.3, channels=C):
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-def lively(seed=0):
+NEURONS = {"lif": {"T": T}, "ilif": {"neuron": "ilif", "T": T, "levels": 3, "v_threshold": 0.7}}
+
+
+def lively(seed=0, neuron="lif"):
     """A layer whose norm does something in every one of its numbers."""
-    module = NormLIF(C, {"T": T})
+    module = NormLIF(C, NEURONS[neuron])
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
@@ -44,13 +47,13 @@ def fused(monkeypatch):
     return switch_on
 
 
-def both(monkeypatch, call, dtype=torch.float32):
+def both(monkeypatch, call, dtype=torch.float32, neuron="lif"):
     """(results, gradients, norm's buffers) of an entry of ``CALLS``, fused and as separate modules."""
     function, *rows = CALLS[call]
     results = []
     for compiles in (True, False):
         monkeypatch.setattr(kernels, "_compiles", [compiles])
-        m = lively().train()
+        m = lively(neuron=neuron).train()
         inputs = [draw(n, seed, dtype).requires_grad_() for seed, n in enumerate(rows, 1)]
         outputs = function(m, *inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # (sum, spikes), or spikes
@@ -76,13 +79,14 @@ CALLS = {
         pytest.param("summed, first", False, marks=[needs_compiler, pytest.mark.slow]),
     ],
 )
-def test_fused_equals_the_separate_modules(call, eager, fused, monkeypatch):
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_fused_equals_the_separate_modules(call, eager, neuron, fused, monkeypatch):
     fused(eager)
-    ours, reference = both(monkeypatch, call)
+    ours, reference = both(monkeypatch, call, neuron=neuron)
     for a, b in zip(ours[0], reference[0], strict=True):
         assert torch.equal(a, b)
         assert a.is_contiguous(memory_format=torch.channels_last)
-    assert 0.1 < ours[0][-1].mean() < 0.9
+    assert 0.1 < ours[0][-1].mean() < (0.9 if neuron == "lif" else 2)
     for a, b in zip(ours[1] + ours[2], reference[1] + reference[2], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
 
@@ -151,7 +155,7 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
     norm, n = (weight, bias, mean, var), torch.tensor(x[:, 0].numel()).double()
-    g, sums = norm_kernels.normed_gradient(x, norm, 1e-5, residual, grad_s, steps, steps, *lif)
+    g, sums = norm_kernels.normed_gradient(x, norm, 1e-5, residual, grad_s, steps, steps, kernels.Dynamics(kernels.lif_spikes, kernels.lif_gradients, lif))
     grad_x = norm_kernels.gradient_through_norm(x, g, norm, 1e-5, sums / n, None, steps)
     for position, gradient in enumerate([grad_x, *sums, g]):  # g reaches a residual as it is
         for seed in range(4):
