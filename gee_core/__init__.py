@@ -30,21 +30,22 @@ if TYPE_CHECKING:
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, decode, encode
     from gee_core.genome.genotype import Genotype
+    from gee_core.model.binary import to_binary
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
     from gee_core.pretrained.files import list_pretrained
     from gee_core.pretrained.shipped import load_pretrained, transforms
-    from gee_core.snn.lif import LIF
+    from gee_core.snn.lif import ILIF, LIF
     from gee_core.zoo import NETWORKS
 
 __version__ = "0.2.0"
 
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
-__all__ += ["LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
+__all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["EvolveConfig", "Score", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
-__all__ += ["list_pretrained", "load_genes", "load_pretrained", "transforms"]
+__all__ += ["list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
 _MODULES = {
     "checkpoint": "load save",
@@ -63,11 +64,12 @@ _MODULES = {
     "genome.compress": "compress",
     "genome.encoding": "Genome decode encode",
     "genome.genotype": "Genotype",
+    "model.binary": "to_binary",
     "model.network": "build_network",
     "model.own": "register_network",
     "pretrained.files": "list_pretrained",
     "pretrained.shipped": "load_pretrained transforms",
-    "snn.lif": "LIF",
+    "snn.lif": "ILIF LIF",
     "zoo": "NETWORKS",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -1,8 +1,8 @@
 """The section `network`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gee_core.config.genes import Shape
 from gee_core.config.known_networks import default_block, is_own
@@ -23,22 +23,26 @@ class NetworkStructure(Section):
     """Multiplies every channel count of the paper's table."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
     """g, number of genes of an encoding. null: the plain network."""
+    neuron: Literal["lif", "ilif"] = "lif"
+    """`lif`: spikes are 0 or 1. `ilif`: a neuron fires an integer 0 … D, which stands for as many spikes (`gee_core.ILIF`)."""
+    levels: Annotated[int, Field(ge=1, le=64)] | None = None
+    """D, the largest integer that a neuron `ilif` fires in a step. null with `lif`."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps. Your own network must answer with as many."""
     tau: Annotated[float, Field(gt=1, le=1e6)]
     """τ, membrane time constant in steps."""
     decay_input: bool
-    """Whether the input current is divided by τ, as the leak is."""
+    """Of `lif`: whether the input current is divided by τ, as the leak is."""
     v_threshold: Scale
-    """V_th, firing threshold."""
+    """V_th, firing threshold, and of `ilif` the current per spike."""
     v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
-    """Membrane potential after a spike. null: V_th is subtracted (soft reset)."""
+    """Of `lif`: membrane potential after a spike. null: V_th is subtracted (soft reset)."""
     detach_reset: bool
     """Whether the gradient ignores the reset."""
     surrogate: Annotated[Literal["piecewise_quadratic", "atan", "sigmoid"], Field(serialization_alias="surrogate_name")]
-    """Surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
+    """Of `lif`: surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
     surrogate_alpha: Scale
-    """α, slope of the surrogate gradient."""
+    """Of `lif`: α, slope of the surrogate gradient."""
 
     @field_validator("name")
     @classmethod
@@ -59,8 +63,16 @@ class NetworkStructure(Section):
             raise ValueError(f"{name} {reason}: set it to null")
         return value or default
 
+    @model_validator(mode="after")
+    def _levels_of_the_neuron(self) -> Self:
+        if self.neuron == "lif" and self.levels is not None:
+            raise ValueError(f"levels = {self.levels} is for neuron = ilif: set it to null")
+        if self.neuron == "ilif" and self.levels is None:
+            raise ValueError("neuron = ilif needs levels: set it to D, for instance 4")
+        return self
+
     def lif(self) -> dict[str, Any]:
-        """The arguments of `gee_core.snn.lif.LIF`."""
+        """The neurons' arguments of `gee_core.build_network`."""
         return self.model_dump(exclude={"name", "block", "pool", "width", "n_genes", "init"}, by_alias=True)
 
 

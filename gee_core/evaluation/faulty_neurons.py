@@ -14,9 +14,9 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
-from gee_core.snn.lif import LIF, is_channels_last
+from gee_core.snn.lif import ILIF, LIF, FoldedSteps, is_channels_last
 
-LINEAR = (LIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
+LINEAR = (LIF, ILIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""
 LEAST_THRESHOLD = 0.01
 """The lowest threshold, as a fraction of V_th."""
@@ -86,7 +86,7 @@ def lose_steps(net: SpikingNetwork, n: int, generator: torch.Generator) -> None:
     calls: dict[nn.Module, int] = {}
 
     def silence(node: nn.Module, args: tuple[Tensor, ...], s: Tensor) -> Tensor:
-        if isinstance(node, LIF):
+        if isinstance(node, FoldedSteps):
             kept = kept_T.repeat_interleave(len(s) // net.T)
         elif _steps_apart(node):
             kept = kept_T
@@ -105,4 +105,4 @@ def _nodes(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _steps_apart(node: nn.Module) -> bool:
-    return takes_all_steps(node) and not isinstance(node, LIF)
+    return takes_all_steps(node) and not isinstance(node, FoldedSteps)

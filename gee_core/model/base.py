@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.errors import InputError, whole_number
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import FoldedSteps
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -65,7 +65,7 @@ def settings_of(net: nn.Module) -> dict[str, tuple]:
     settings: dict[str, tuple] = {}
     for name, module in net.named_modules():
         kind = parametrize.type_before_parametrizations(module).__name__
-        if isinstance(module, LIF):
+        if isinstance(module, FoldedSteps):
             settings[name] = kind, module.settings()
         elif name != "genome" and "parametrizations" not in name.split("."):
             settings[name] = kind, re.sub(r"\b(backend|momentum)=[\w.]+", "", module.extra_repr())

@@ -16,9 +16,9 @@ from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.base import settings_of, to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
-from gee_core.model.own import LIF_DEFAULTS, own_network
+from gee_core.model.own import own_network
 from gee_core.seeding import checked_seed, private_torch_rng
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import DEFAULTS, neurons
 from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P
 
 
@@ -70,7 +70,7 @@ class TableNetwork(SpikingNetwork):
         head: list[nn.Module] = []
         if spec.hidden is not None:
             hidden = nn.Linear(features, scaled(spec.hidden, width))
-            head += [hidden, LIF(**lif)]
+            head += [hidden, neurons(**lif)]
             features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
         drawn = [module.weight for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -124,7 +124,8 @@ def build_network(
         seed: of every weight. The global generator of torch is left as it was.
         block: form of the residual blocks, ``pre`` or ``post``, or None for the network's default.
         pool: kind of the 2x2 pools, ``max`` or ``avg``.
-        lif: arguments of ``LIF``: T, tau, … A registered network answers with T steps if T is named, else with any number.
+        lif: arguments of ``LIF``: T, tau, …; or ``neuron="ilif"`` and arguments of ``ILIF``. A registered network answers with
+            T steps if T is named, else with any number.
 
     Returns:
         The network, in training mode: (B, C, H, W) in, outputs (T, B, K), whose mean over the steps are logits.
@@ -146,7 +147,10 @@ def build_network(
     if n_genes is not None:
         n_genes = whole_number("n_genes", n_genes)
     seed, T = checked_seed(seed), whole_number("T", lif["T"]) if "T" in lif else None
-    lif = LIF_DEFAULTS | lif | ({} if T is None else {"T": T})
+    neuron = lif.get("neuron", "lif")
+    if neuron not in DEFAULTS:
+        raise ValueError(f"neuron must be one of {', '.join(DEFAULTS)}, got {neuron!r}")
+    lif = DEFAULTS[neuron] | lif | ({} if T is None else {"T": T})
     if not isinstance(width, numbers.Real) or not 0 < width < math.inf:
         raise ValueError(f"width must be > 0 and finite, got {width!r}")
     width = float(width)

@@ -2,7 +2,8 @@
 
 The class is called with ``num_classes``, ``in_channels`` and ``image_size``, by name, and with those settings of the section
 `network` that its signature names: ``width``, ``T``, ``tau``, ``decay_input``, ``v_threshold``, ``v_reset``,
-``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``pool``. All others are the module's own business.
+``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``neuron``, ``levels``,
+``pool``. All others are the module's own business.
 
 The contract: the module takes images (B, C, H, W), or frames of events (T, B, C, H, W), and answers with the output of every
 step, o (T, B, K) in float32 and finite. ``build_network`` runs it once when it is first built with its arguments, and refuses
@@ -30,9 +31,7 @@ from gee_core.genome.copying import copied
 from gee_core.model.base import SpikingNetwork, takes_all_steps
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
-from gee_core.snn.lif import LIF
-
-LIF_DEFAULTS = {key: parameter.default for key, parameter in inspect.signature(LIF).parameters.items()}
+from gee_core.snn.lif import DEFAULTS
 
 
 def register_network(name: str, build: Callable[..., nn.Module]) -> None:
@@ -179,6 +178,6 @@ def _chain(name: str, width: float | None) -> tuple[list[int], int]:
         if width in (None, tried_width):
             return list(trial.channels), trial.kernel_positions
     sizes = {"num_classes": 10, "in_channels": 3, "image_size": 32}
-    _, sizes_then, pool, lif = next(iter(trials), (1.0, sizes, "max", LIF_DEFAULTS))
+    _, sizes_then, pool, lif = next(iter(trials), (1.0, sizes, "max", DEFAULTS["lif"]))
     own_network(name, dict(sizes_then), 1.0 if width is None else width, pool, dict(lif))
     return _chain(name, width)

@@ -10,6 +10,7 @@ Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch
 Paper: says "LIF" and cites Lapicque. Here: the defaults of the authors' own framework, see ``LIF``.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -81,12 +82,19 @@ def check_constants(tau: float, numbers: dict[str, float | None], flags: dict[st
             raise ValueError(f"{name} must be True or False, got {flag!r}")
 
 
-class FoldedSteps:
+class FoldedSteps(neuron.BaseNode):
     """A neuron of SpikingJelly for T steps folded into the batch, without a state between two calls."""
 
     T: int
-    is_standard: bool
-    """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
+        raise NotImplementedError
+
+    def settings(self) -> tuple[Any, ...]:
+        """T, and all settings that change its output or its gradient."""
+        raise NotImplementedError
 
     def dynamics(self) -> kernels.Dynamics:
         """The loops that `kernels` runs."""
@@ -211,9 +219,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         tensor([0., 1., 2., 4.])
     """
 
-    def __init__(
-        self, T: int = 1, levels: int = 4, tau: float = 4 / 3, v_threshold: float = 1.0, detach_reset: bool = False
-    ):
+    def __init__(self, T: int = 1, levels: int = 4, tau: float = 4 / 3, v_threshold: float = 1.0, detach_reset: bool = False):
         T, levels = whole_number("T", T), whole_number("levels", levels)
         check_constants(tau, {"v_threshold": v_threshold}, {"detach_reset": detach_reset})
         count = surrogate.MultiLevelSpikeCount(levels)
@@ -238,10 +244,16 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         return f"T={self.T}, levels={self.levels}, {super().extra_repr()}"
 
 
-NEURONS = {"lif": LIF, "ilif": ILIF}
-"""The neurons of the table's networks, by the setting `network.neuron`."""
+def neurons(neuron: str = "lif", levels: int | None = None, **settings: Any) -> LIF | ILIF:
+    """The neurons of the section `network`: ``LIF`` with its ``settings``, or for `ilif` ``ILIF`` with those that it has."""
+    if neuron == "lif":
+        return LIF(**settings)
+    return ILIF(**{name: value for name, value in (settings | {"levels": levels}).items() if name in ILIF_DEFAULTS})
 
 
-def neurons(neuron: str = "lif", **settings: Any) -> LIF | ILIF:
-    """A layer of the neurons ``neuron``, a key of ``NEURONS``, with their own arguments ``settings``."""
-    return NEURONS[neuron](**settings)
+LIF_DEFAULTS, ILIF_DEFAULTS = (
+    {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()} for kind in (LIF, ILIF)
+)
+DEFAULTS = {"lif": LIF_DEFAULTS | {"neuron": "lif", "levels": None}}
+DEFAULTS["ilif"] = DEFAULTS["lif"] | ILIF_DEFAULTS | {"neuron": "ilif"}
+"""The arguments of ``neurons``, by the neuron."""

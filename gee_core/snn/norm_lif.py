@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
-from gee_core.snn.lif import is_channels_last, neurons
+from gee_core.snn.lif import ILIF, LIF, is_channels_last, neurons
 from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 
 
@@ -49,7 +49,9 @@ class NormLIF(nn.Module):
         norm, lif = self.norm, self.lif
         if not (x.is_cpu or x.is_cuda):
             return False  # Apple's GPUs have no float64
-        if not (kernels.compiles(x) and lif.is_standard and is_channels_last(x) and x.dtype is not torch.float64):
+        if type(lif) not in (LIF, ILIF) or not lif.is_standard:
+            return False
+        if not (kernels.compiles(x) and is_channels_last(x) and x.dtype is not torch.float64):
             return False
         if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
             return False
