@@ -12,7 +12,7 @@ from gee_core.hardware import Compute
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import wired_network
 from gee_core.seeding import derive_seed
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 from pipelines.project.params import check_params
@@ -106,11 +106,19 @@ class SpikingJellyLIF(LIF):
     is_standard = False
 
 
+class SpikingJellyILIF(ILIF):
+    """``ILIF`` by SpikingJelly's own multi-step path."""
+
+    is_standard = False
+
+
 def use_spikingjelly(net: nn.Module, contiguous: bool) -> None:
-    """Let every LIF of ``net`` run SpikingJelly's own multi-step path; ``contiguous``: network and input in that layout."""
+    """Let all neurons of ``net`` run SpikingJelly's own multi-step path; ``contiguous``: network and input in that layout."""
     for module in net.modules():
         if isinstance(module, LIF):
             module.__class__ = SpikingJellyLIF
+        elif isinstance(module, ILIF):
+            module.__class__ = SpikingJellyILIF
     if contiguous:
         for tensor in [*net.parameters(), *net.buffers()]:
             tensor.data = tensor.data.contiguous()

@@ -38,6 +38,13 @@ CASES: dict[str, dict] = {
     "full": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32},
     "small_post": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64, "block": "post"},
     "full_post": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32, "block": "post"},
+    "ilif": {
+        "name": "cifarnet",
+        "width": 0.25,
+        "n_genes": 50,
+        "batch": 128,
+        "neurons": {"neuron": "ilif", "levels": 4, "T": 1},
+    },
     "cifarnet": {"name": "cifarnet", "width": 0.25, "n_genes": 32, "batch": 64},
 }
 CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
@@ -69,7 +76,11 @@ def synchronised(step: Callable[[], object], device: str) -> Callable[[], object
 def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
     n_genes = case["n_genes"] if contender.startswith("genetic") else None
-    net = build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block")).train().to(device)
+    net = (
+        build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block"), **case.get("neurons", {}))
+        .train()
+        .to(device)
+    )
     default = contender == "spikingjelly_default"
     if contender.startswith("spikingjelly"):
         use_spikingjelly(net, contiguous=default)
@@ -89,7 +100,11 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
 
 def convolutions(case: dict, device: str = "cpu") -> list[tuple[nn.Conv2d, torch.Size]]:
     """Every convolution of a case's network and the shape of what goes into it, in order."""
-    net = build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block")).train().to(device)
+    net = (
+        build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block"), **case.get("neurons", {}))
+        .train()
+        .to(device)
+    )
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

@@ -25,7 +25,7 @@ from gee_core.genome.copying import as_written, check_values, running_on, withou
 from gee_core.genome.encoding import decode
 from gee_core.model.base import image_shape
 from gee_core.seeding import private_torch_rng
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 
 OLDEST = 18
 """The first opset that torch's exporter writes."""
@@ -64,25 +64,54 @@ def lif_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: floa
     return op.Concat(*spikes, axis=0)  # type: ignore[type-var]
 
 
-class OneNodeLIF(nn.Module):
-    """Takes the place of a ``LIF`` with the standard settings while its network is exported."""
+@torch.library.custom_op("gee::ilif", mutates_args=())
+def ilif(x: Tensor, T: int, tau: float, v_threshold: float, levels: int) -> Tensor:
+    """Integers (T*B, ...) of currents ``x`` (T*B, ...)."""
+    raise NotImplementedError("gee::ilif is for export only")
 
-    def __init__(self, neurons: LIF):
+
+@ilif.register_fake
+def _integers_like_the_currents(x: Tensor, T: int, tau: float, v_threshold: float, levels: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+def ilif_in_onnx(x: Any, T: int, tau: float, v_threshold: float, levels: int) -> Any:
+    """The operators of ``ilif``, in the arithmetic of ``gee_core.snn.kernels``."""
+    decay, threshold_1, zero, largest = (
+        op.Constant(value_float=value) for value in (1.0 - 1.0 / tau, v_threshold, 0.0, float(levels))
+    )
+    integers, v = [], None
+    for x_t in op.Split(x, axis=0, num_outputs=T) if T > 1 else [x]:
+        h = x_t if v is None else op.Add(op.Mul(decay, v), x_t)
+        integers.append(op.Round(op.Clip(op.Div(h, threshold_1), zero, largest)))
+        v = op.Sub(h, op.Mul(integers[-1], threshold_1))
+    return op.Concat(*integers, axis=0)  # type: ignore[type-var]
+
+
+class OneNode(nn.Module):
+    """Takes the place of neurons with the standard settings while their network is exported."""
+
+    def __init__(self, neurons: LIF | ILIF):
         super().__init__()
         self.T = neurons.T
-        self._constants = neurons.T, neurons.tau, neurons.decay_input, neurons.v_threshold
+        self._tau, self._v_threshold = neurons.tau, neurons.v_threshold
+        self._decay_input, self._levels = neurons.decay_input, getattr(neurons, "levels", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
-        return torch.ops.gee.lif(x, *self._constants)
+        if self._levels is not None:
+            return torch.ops.gee.ilif(x, self.T, self._tau, self._v_threshold, self._levels)
+        return torch.ops.gee.lif(x, self.T, self._tau, self._decay_input, self._v_threshold)
 
 
-def with_one_node_lif(net: nn.Module) -> nn.Module:
-    """``net``, with every standard ``LIF`` replaced in place, but for subclasses and those with hooks: they are traced."""
+def with_one_node(net: nn.Module) -> nn.Module:
+    """``net``, with all standard neurons replaced in place, but for subclasses and those with hooks: they are traced."""
     for module in list(net.modules()):
         for name, child in module.named_children():
-            if type(child) is LIF and child.is_standard and not (child._forward_hooks or child._forward_pre_hooks):
-                setattr(module, name, OneNodeLIF(child))
+            if not isinstance(child, LIF | ILIF) or type(child) not in (LIF, ILIF) or not child.is_standard:
+                continue
+            if not (child._forward_hooks or child._forward_pre_hooks):
+                setattr(module, name, OneNode(child))
     return net
 
 
@@ -91,7 +120,7 @@ class Logits(nn.Module):
 
     def __init__(self, plain: nn.Module):
         super().__init__()
-        self.net = with_one_node_lif(plain)
+        self.net = with_one_node(plain)
         functional.reset_net(self.net)  # else the exporter writes down what the neurons hold from their last run
 
     def forward(self, images: Tensor) -> Tensor:
@@ -155,7 +184,7 @@ def to_onnx(
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
-                custom_translation_table={torch.ops.gee.lif.default: lif_in_onnx},
+                custom_translation_table={torch.ops.gee.lif.default: lif_in_onnx, torch.ops.gee.ilif.default: ilif_in_onnx},
                 verbose=False,
             )
     except Exception as error:
