@@ -189,8 +189,7 @@ def table(records: list[Record], best: Record | None, params: Params) -> list[di
     for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
         first = {"winner": r is best, "fitness": r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
-        state = r.search_state(params.searched_genes())
-        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | state)
+        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.state)
     return rows
 
 

@@ -21,15 +21,23 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.errors import InputError, is_number, whole_number
-from gee_core.genome.chain import check_chain, explored, genes_within, larger, listed
+from gee_core.genome.chain import check_chain, explored, genes_within, listed
 from gee_core.genome.copying import check_module, copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed
 
 MOST_GENES = 10**6
 """O of more genes fits no memory."""
+
+
+def decode_conv(X_in_KIG: Tensor, O_GG: Tensor, X_out_KJG: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+    """The convolution weight W (J, I, k_h, k_w) decoded from its genes: W[p] = X_out[p] · O · X_in[p]ᵀ, Eq. 1 and 3.
+
+    Its memory layout is (J, k_h, k_w, I), channels-last.
+    """
+    W_KJI = torch.matmul(torch.matmul(X_out_KJG, O_GG), X_in_KIG.transpose(1, 2))
+    return W_KJI.transpose(0, 1).contiguous().unflatten(1, kernel_size).permute(0, 3, 1, 2)
 
 
 class GeneticWeight(nn.Module):
@@ -114,8 +122,9 @@ class Genome(nn.Module):
             tensor.copy_(drawn)
 
     def decode_macs(self) -> list[int]:
-        """Multiply-accumulates of decoding each W_l once, for l = 1 … L."""
-        return [decode_macs(self.kernel_positions, I, J, self.n_genes) for I, J in itertools.pairwise(self.channels)]
+        """Multiply-accumulates of decoding each W_l once, k²·(J·g² + J·g·I), for l = 1 … L."""
+        K, G = self.kernel_positions, self.n_genes
+        return [K * (J * G**2 + J * G * I) for I, J in itertools.pairwise(self.channels)]
 
     def encoded_convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions whose weights are decoded from genes, l = 1 … L."""
@@ -166,7 +175,7 @@ def encode(
 
     Args:
         net: any network. It is not changed.
-        n_genes: g. A warning says from which g on the copy is larger than ``net``.
+        n_genes: g. A warning says where the copy is larger than ``net``.
         ratio: in place of ``n_genes``, the part of the parameters of ``net`` that the copy may have, such as 0.4; g is the
             greatest that keeps within it.
         example: an input of ``net``, to find the chain with ``conv_chain``.
@@ -200,8 +209,10 @@ def encode(
     encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
     if ratio is not None:
         encoded, genome, chain = encoded_copy(net, genes_within(net, chain, ratio), None, chain)
-    elif said := larger(net, chain, genome.n_genes):
-        warnings.warn(said, stacklevel=2)
+    before, after = (sum(p.numel() for p in each.parameters()) for each in (net, encoded))
+    if after > before:
+        most = "ratio=1.0 takes the most genes that add none"
+        warnings.warn(f"encode: {after:,} parameters in place of {before:,}: {most}", stacklevel=2)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
     return encoded

@@ -122,10 +122,9 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     if not records[0].candidate.rescored:
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
-        of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}
         measured = best.metrics() if best else {}
         measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search
-        track.metrics(of_search | measured, step=generation)
+        track.metrics({**records[0].state, **measured}, step=generation)
     for record in records:
         path = checkpoints / checkpoint_name(record.candidate)
         for file in (path, path.with_suffix(".json")):
