@@ -14,7 +14,6 @@ from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
 from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.search import Nsga2
 from gee_core.evolution.winner import winner
 from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
 
@@ -88,18 +87,6 @@ def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_an
     scorer = Scorer(trade, order=lambda c: c[::-1])
     assert repr(evolve(cfg, SPACE, 1, scorer, known)) == repr(records)  # NaN equals nothing
     assert len(scorer.scored) == len(records) - 20
-
-
-def test_nsga2_ranks_failed_candidates_after_those_outside_of_the_budget():
-    def asked_after(*last):
-        searches = [Nsga2(np.full(2, 0.25), 2, (np.zeros(2), np.ones(2)), 4, seed) for seed in range(8)]
-        for search in searches:
-            search.ask()
-            search.tell([(1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (3.0, 3.0, 0.5), last])
-        return np.array([search.ask() for search in searches])
-
-    np.testing.assert_array_equal(asked_after(math.nan, math.nan, 0.0), asked_after(4.0, 4.0, 1.5))
-    assert not np.array_equal(asked_after(math.nan, math.nan, 0.0), asked_after(4.0, 4.0, 0.0))
 
 
 def members_of(*points):
