@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from gee_core.config import Shape
-from gee_core.genome.encoding import encode
+from gee_core.genome.encoding import decode_conv, encode
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.weight import decode_conv
 from gee_core.genome.wiring import draw_genes, shaped_weight, squared_distances
 
 CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before

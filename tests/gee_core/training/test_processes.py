@@ -21,7 +21,6 @@ from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
 from gee_core.training.loop import MidEpochState, train_epoch
-from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
@@ -82,14 +81,8 @@ def trained(
     the first other spike on, two runs of one process with their batches in another order differ as well.
     """
     augment = Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5, noise=0.5)
-    settings = {
-        "epochs": EPOCHS,
-        "batch_size": BATCH,
-        "lr": 4e-3,
-        "label_smoothing": 0.1,
-        "norm_images": 2 * BATCH,
-        "spike_penalty": 0.5,
-    }
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 4e-3, "label_smoothing": 0.1}
+    settings |= {"norm_images": 2 * BATCH, "spike_penalty": 0.5}
     how = recipe(augment, Normalise((0.5,) * 3, (0.5,) * 3), compute, warmup_steps=3, **settings)
     pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
@@ -139,22 +132,6 @@ def with_unused(compute: Compute) -> list[torch.Tensor]:
     return gradients
 
 
-def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tensor]:
-    """The statistics of a network, or of one ``norm``, taken anew over four images a batch: a share is one or two.
-
-    In training, its batch norms would see the images of their own process. Every image has a brightness of its own.
-    """
-    generator = torch.Generator().manual_seed(0)
-    brightness = 255 * torch.rand(12, 1, 1, 1, generator=generator)
-    images = (torch.rand(12, 3, 16, 16, generator=generator) * brightness).to(torch.uint8)
-    how = recipe(None, Normalise((0.5,) * 3, (0.5,) * 3), compute, epochs=1, batch_size=4, norm_images=4 if norm else 12)
-    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2) if norm is None else nn.Sequential(norm(3))
-    net.double().register_forward_pre_hook(lambda _, args: (args[0].double(),))
-    renew_statistics(net, PackedImages(images, torch.zeros(12).long()), how)
-    assert all(type(module) is not SyncedBatchNorm2d for module in net.modules())
-    return dict(net.named_buffers())
-
-
 def everything(compute: Compute, folder: Path) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
     return {
@@ -164,8 +141,6 @@ def everything(compute: Compute, folder: Path) -> dict:
         "stopped": trained(compute, sync=False, folder=folder, stop=(2, 3)),
         "resumed": trained(compute, sync=False, folder=folder),
         "unused": with_unused(compute),
-        "renewed": renewed(compute),
-        "renewed others": renewed(compute, layer.BatchNorm2d),
     }
 
 
@@ -217,37 +192,22 @@ def test_one_process_synchronises_batch_norms_too():
     assert type(net) is SyncedBatchNorm2d
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     reference = x.detach().clone().requires_grad_()
-    for y in (net(x), nn.functional.batch_norm(reference, None, None, training=True)):
+    ys = net(x), nn.functional.batch_norm(reference, None, None, training=True)
+    torch.testing.assert_close(*ys)
+    for y in ys:
         y.pow(3).sum().backward()
-    torch.testing.assert_close(net(x), nn.functional.batch_norm(reference, None, None, training=True))
     torch.testing.assert_close(x.grad, reference.grad, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="more than 1 value per channel"):  # which train_epoch explains
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
         net(x[:1, :, :1, :1])
 
 
-def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
-    net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
-    several = replace(FP32, rank=Rank(0, 2))
-    told = r"^sync_batch_norm: the batch norm 1\.0 is a BatchNorm2d, which .*: set it to false, or"
+@pytest.mark.parametrize(("norm", "name"), [(layer.BatchNorm2d(1), "BatchNorm2d"), (nn.BatchNorm3d(1), "BatchNorm3d")])
+def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it(norm, name):
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(norm))
+    told = rf"^sync_batch_norm: the batch norm 1\.0 is a {name}, which .*: set it to false, or"
     with pytest.raises(InputError, match=told):
-        parallel(net, several, sync_batch_norm=True)
+        parallel(net, replace(FP32, rank=Rank(0, 2)), sync_batch_norm=True)
     assert type(net[0]) is nn.BatchNorm2d
-
-
-@pytest.mark.slow
-def test_statistics_that_are_taken_anew_are_those_of_one_process(three):
-    whole = renewed(FP32)
-    for process in three:
-        torch.testing.assert_close(process["renewed"], whole, atol=1e-7, rtol=1e-7)
-
-
-@pytest.mark.slow
-def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(three):
-    whole = renewed(FP32, layer.BatchNorm2d)
-    for process in three:
-        found = process["renewed others"]
-        torch.testing.assert_close(found["0.running_mean"], whole["0.running_mean"], atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(found["0.running_var"], whole["0.running_var"], atol=0, rtol=1e-2)  # of 256 values, unbiased
 
 
 @pytest.mark.slow
@@ -277,8 +237,3 @@ def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_ste
     net = WithUnused()
     with pytest.raises(InputError, match=told):
         train_epoch(net, torch.optim.SGD(net.parameters()), images, how, 0)
-
-
-def test_a_batch_norm_of_another_class_cannot_be_synchronised():
-    with pytest.raises(InputError, match=r"^sync_batch_norm: the batch norm 0 is a BatchNorm3d, .*: set it to false"):
-        parallel(nn.Sequential(nn.BatchNorm3d(2)), FP32, sync_batch_norm=True)
