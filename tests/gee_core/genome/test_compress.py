@@ -84,8 +84,8 @@ def test_no_layer_is_nearer_than_truncated_svd_alone_could_bring_it_and_more_gen
 
 
 def test_sweeps_bring_the_weights_nearer(low_rank):
-    squares = [sum(e**2 for e in compress(low_rank, 8, convs=list(low_rank), sweeps=n)[1]) for n in (0, 2, 20)]
-    assert squares == sorted(squares, reverse=True) and squares[2] < 0.9 * squares[0]
+    squares = [sum(e**2 for e in compress(low_rank, 8, convs=list(low_rank), sweeps=n)[1]) for n in (1, 4, 20)]
+    assert squares == sorted(squares, reverse=True) and squares[2] < 0.8 * squares[0]
 
 
 def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):
@@ -108,7 +108,10 @@ def test_the_two_free_scales_are_those_nearest_to_the_spread_of_drawn_genes(low_
 
 
 def test_the_even_and_the_odd_encodings_are_balanced_in_every_direction(low_rank):
-    genome = genome_of(compress(low_rank, 8, convs=list(low_rank))[0])
+    net = copy.deepcopy(low_rank)
+    for conv in net[1:]:
+        conv.weight.data /= conv.weight.square().mean().sqrt()  # else every layer has a scale of its own
+    genome = genome_of(compress(net, 8, convs=list(net))[0])
     O = genome.O.detach().double()
     O = O / torch.linalg.svdvals(O)[0]  # orthogonal but for its scale
     X = [X_l.detach().double() @ torch.linalg.matrix_power(O, l) for l, X_l in enumerate(genome.encodings())]
