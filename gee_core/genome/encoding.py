@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from gee_core.config import Shape
 from gee_core.errors import InputError, is_number, whole_number
 from gee_core.genome.chain import check_chain, explored, genes_within, listed
-from gee_core.genome.copying import check_module, copied, without_autocast
+from gee_core.genome.copying import copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed
@@ -252,7 +252,7 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
 def decode(net: nn.Module) -> nn.Module:
     """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
-    A network without genes is copied as it is.
+    A network without genes is copied as it is. A part of an encoded network is decoded with the genes of the whole.
 
     Args:
         net: the network. It is not changed.
@@ -270,28 +270,27 @@ def decode(net: nn.Module) -> nn.Module:
         >>> torch.allclose(gee_core.decode(net)(x), net(x))
         True
     """
-    check_module(net)
-    held = set(genomes(net))
-    for name, module in net.named_modules():
-        if isinstance(module, GeneticWeight) and module.genome not in held:
-            conv = name.removesuffix(".parametrizations.weight.0")
-            raise InputError(f"the genes of {conv} belong to a larger network", "decode that one, then take its part")
     plain = copied(net)
+    encoded: list[Any] = [module for module in plain.modules() if _is_encoded(module)]
+    weights = []
+    for conv in encoded:
+        if others := set(conv.parametrizations) - {"weight"}:
+            which = f"the {min(others)} of an encoded convolution has a parametrization"
+            raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
+        part = conv.parametrizations.weight
+        with without_autocast(part.original.device):  # not conv.weight: parametrize.cached() keeps one for all copies
+            weights.append(nn.Parameter(part().detach().clone(), part.original.requires_grad))
+    for conv, weight in zip(encoded, weights, strict=True):
+        # remove_parametrizations would change the original too, because the copy shares its class.
+        conv.__class__ = parametrize.type_before_parametrizations(conv)
+        del conv.parametrizations
+        conv.weight = weight
     for module in list(plain.modules()):
-        if (genome := genome_of(module)) is not None:
-            genome.encodings()  # all of them are there
-            others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
-            if others:
-                which = f"the {min(others)} of an encoded convolution has a parametrization"
-                raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
-            parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
-            # not conv.weight: parametrize.cached() keeps one for a network and all its copies
-            with without_autocast(genome.O.device):
-                weights = [part().detach().clone() for part in parts]
-            for conv, part, W in zip(genome.encoded_convs(), parts, weights, strict=True):
-                # remove_parametrizations would change the original too, because the copy shares its class.
-                conv.__class__ = parametrize.type_before_parametrizations(conv)
-                del conv.parametrizations
-                conv.weight = nn.Parameter(W, requires_grad=part.original.requires_grad)
+        if genome_of(module) is not None:
             del module._modules["genome"]
     return plain
+
+
+def _is_encoded(module: Any) -> bool:
+    """Whether the weight of ``module`` is decoded from genes."""
+    return parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], GeneticWeight)

@@ -67,7 +67,7 @@ class StepDropout(nn.Module):
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, without bias. On a CPU it strides first.
+    """A 1x1 convolution with a stride, without bias. It strides first.
 
     With AVX-512, oneDNN may else write past its memory in the weight gradient of few in-channels in channels-last layout:
     https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13.
@@ -78,9 +78,7 @@ class StridedPointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T*B, C_in, H, W) → (T*B, C, H/stride, W/stride)."""
-        if x.device.type == "cpu":
-            return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
-        return super().forward(x)
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
 
 
 class BasicBlock(nn.Module):

@@ -49,10 +49,10 @@ def test_the_genetic_network_equals_its_decoded_one_in_output_and_input_gradient
 
 
 def test_decode_leaves_the_original_genetic_and_trainable_and_shares_nothing_with_its_copy():
-    net, x = nn.Sequential(branches(), nn.Tanh()), images()  # a network inside another is decoded with it
-    keys, out = list(net.state_dict()), net(x)
+    net, x = nn.Sequential(branches(), nn.Tanh()), images()  # a network inside another is decoded with it, and a part of one
+    keys, out, part = list(net.state_dict()), net(x), net[0].trunk["b"](x[:, :1].repeat(1, 4, 1, 1))
     plain = decode(net)
-    assert torch.equal(plain(x), out)
+    assert torch.equal(plain(x), out) and torch.equal(decode(net[0].trunk["b"])(x[:, :1].repeat(1, 4, 1, 1)), part)
     assert not any(genome_of(module) or parametrize.is_parametrized(module) for module in plain.modules())
     assert all(type(conv) is nn.Conv2d for conv in plain[0].chain())
     with torch.no_grad():
