@@ -27,9 +27,6 @@ from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed
 
-MOST_GENES = 10**6
-"""O of more genes fits no memory."""
-
 
 def decode_conv(X_in_KIG: Tensor, O_GG: Tensor, X_out_KJG: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """The convolution weight W (J, I, k_h, k_w) decoded from its genes: W[p] = X_out[p] · O · X_in[p]ᵀ, Eq. 1 and 3.
@@ -50,11 +47,6 @@ class GeneticWeight(nn.Module):
         self.channels_last = not conv.weight.is_contiguous()
         self.registered = False
 
-    @property
-    def genome(self) -> "Genome":
-        """The genes that all layers share."""
-        return self._sources[0]
-
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
         genome, previous = self._sources
@@ -68,7 +60,7 @@ class GeneticWeight(nn.Module):
             raise TypeError(
                 "the weight of an encoded convolution is computed from its genes: change those, or decode the network"
             )
-        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
+        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self._sources[0].n_genes)
 
 
 class Genome(nn.Module):
@@ -225,8 +217,6 @@ def encoded_copy(
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     n_genes = whole_number("n_genes", n_genes)
-    if n_genes > MOST_GENES:
-        raise ValueError(f"n_genes must be at most {MOST_GENES:,}, got {n_genes}")
     chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}

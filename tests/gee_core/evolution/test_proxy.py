@@ -22,6 +22,7 @@ from gee_core.evolution.proxy_task import checkpoint_name, forget_generation
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
+from gee_core.seeding import derive_seed
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 
 
@@ -94,9 +95,10 @@ def test_test_images_never_reach_a_candidate(task, first, make_prepared):
 def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_on_whole_images_at_all_steps(task, first, monkeypatch):
     seen, losses, measured, real, measure = [], [], [], proxy.train_epoch, proxy.measure
 
-    def noted(net, optimizer, images, *arguments):
+    def noted(net, optimizer, images, recipe, *arguments):
         seen.append(images)
-        losses.append((record := real(net, optimizer, images, *arguments)).train_loss)
+        assert recipe.seed == derive_seed(candidate(0).seed, "proxy")  # of the order of the images
+        losses.append((record := real(net, optimizer, images, recipe, *arguments)).train_loss)
         return record
 
     def noting(net, holdout, *arguments):

@@ -4,7 +4,7 @@ Three, because unlike that of two, the sum of their gradients depends on its ord
 """
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,14 @@ from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
-from gee_core.training.loop import MidEpochState, train_epoch
+from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
 from gee_core.training.resume import Resumable, training_tensors
 from gee_core.training.whitening import whiten_stem
 from tests.gee_core.processes import in_processes
-from tests.gee_core.recipes import FP32, recipe
+from tests.gee_core.recipes import FP32, recipe, train
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
 
 EPOCHS, BATCH, IMAGES = 4, 7, 33
@@ -74,8 +74,8 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
 
 def trained(
     compute: Compute, sync: bool, folder: Path | None = None, stop: tuple[int, int] | None = None
-) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """All that training changed, and its records; after all epochs, or the step (epoch, step) of ``stop``.
+) -> tuple[dict[str, torch.Tensor], list[dict], int]:
+    """All that training changed, its records, and its number of steps but for the last of each epoch; or until ``stop``.
 
     In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
     the first other spike on, two runs of one process with their batches in another order differ as well.
@@ -92,22 +92,10 @@ def trained(
     optimizer = make_optimizer("adamw", net, 0.01, 0.9)
     net = parallel(net, compute, sync)
     states = Resumable(folder, "step", bare(net), optimizer, 5, save_seconds=0.0, rank=compute.rank)
-    first, rows, mid_epoch = states.restore()
-    for epoch in range(first, EPOCHS):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(state: MidEpochState, epoch: int = epoch, keep=keep) -> None:
-            keep(state)
-            if (epoch, state.step) == stop:
-                raise KeyboardInterrupt
-
-        with contextlib.suppress(KeyboardInterrupt):
-            rows.append(asdict(train_epoch(net, optimizer, images, how, epoch, mid_epoch, on_step)))
-        if len(rows) == epoch:  # stopped
-            break
-        mid_epoch = None
-        states.keep(len(rows), rows)
-    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows
+    rows, taken = [], []
+    with contextlib.suppress(KeyboardInterrupt):
+        rows, taken = train(net, optimizer, images, how, states, stop)
+    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows, len(taken)
 
 
 class WithUnused(nn.Module):
@@ -167,8 +155,8 @@ def test_synced_batch_norm_sees_the_images_of_all(three):
 
 @pytest.mark.slow
 def test_twenty_steps_end_at_the_weights_of_one_process(three):
-    weights, rows = trained(FP32, sync=True)
-    for found, found_rows in (process["synced"] for process in three):
+    weights, rows, _ = trained(FP32, sync=True)
+    for found, found_rows, _ in (process["synced"] for process in three):
         assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
         torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
         assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
@@ -176,10 +164,10 @@ def test_twenty_steps_end_at_the_weights_of_one_process(three):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes_in_as_many_processes_alone(three, folder):
-    whole, rows = three[0]["local"]
+    whole, rows, taken = three[0]["local"]
     assert not torch.equal(whole["net.genome.O"], three[0]["synced"][0]["net.genome.O"])
-    assert len(three[0]["stopped"][1]) == 2
-    for found, again in (process[name] for process in three for name in ("local", "resumed")):
+    assert (taken, three[0]["resumed"][2]) == (EPOCHS * 4, 1 + 4)  # it stopped after the third step of the third epoch
+    for found, again, _ in (process[name] for process in three for name in ("local", "resumed")):
         assert again == rows
         assert [name for name, tensor in whole.items() if not torch.equal(found[name], tensor)] == []
     with pytest.raises(InputError, match=r"3 processes began this training run, which 1 cannot.*: start 3, or delete"):

@@ -1,7 +1,5 @@
 """A training that was stopped anywhere equals one that never stopped, bit for bit."""
 
-from dataclasses import asdict
-
 import pytest
 import torch
 from torch import nn
@@ -10,10 +8,9 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
-from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.resume import Resumable, begun, training_tensors
-from tests.gee_core.recipes import recipe
+from tests.gee_core.recipes import recipe, train
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
@@ -31,34 +28,21 @@ def built(optimizer):
     return net, make_optimizer(optimizer if optimizer in ("sgd", "muon") else "adamw", net, 0.1, 0.9, 0.5, 2.0)
 
 
-def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
-    """Two epochs; ``stop`` (epoch, step) breaks off after a step. Network, optimiser, rows, and the steps taken."""
+def run(folder, optimizer="adamw", stop=None, save_seconds=0.0):
+    """What training changed, and what ``train`` returns."""
     net, optimizer = built(optimizer)
     states = Resumable(folder, "step", net, optimizer, N_STEPS, save_seconds)
-    first, rows, mid_epoch = states.restore()
-    taken = []
-    for epoch in range(first, RECIPE.cfg.epochs):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(mid_epoch, epoch=epoch, keep=keep):
-            taken.append((epoch, mid_epoch.step))
-            keep(mid_epoch)
-            if (epoch, mid_epoch.step) == stop:
-                raise KeyboardInterrupt
-
-        rows.append(asdict(train_epoch(net, optimizer, IMAGES, RECIPE, epoch, mid_epoch, on_step)))
-        mid_epoch = None
-        states.keep(len(rows), rows)
+    rows, taken = train(net, optimizer, IMAGES, RECIPE, states, stop)
     return training_tensors(net, optimizer), rows, taken
 
 
 @pytest.mark.parametrize(("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7)])
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, place, tmp_path):
-    tensors, rows, taken = train(None, optimizer)
+    tensors, rows, taken = run(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, optimizer, taken[place])
-    again, same_rows, rest = train(tmp_path, optimizer)
+        run(tmp_path, optimizer, taken[place])
+    again, same_rows, rest = run(tmp_path, optimizer)
     assert same_rows == rows
     assert again.keys() == tensors.keys() and all(torch.equal(again[name], tensors[name]) for name in again)
     assert rest == taken[place + 1 :]
@@ -73,7 +57,7 @@ def test_work_goes_on_in_the_number_format_in_which_it_began(tmp_path):
 def test_states_in_mid_epoch_are_kept_only_so_often_and_two_are_on_disk(tmp_path):
     for name, save_seconds, numbers in (("seldom", 1000.0, [N_STEPS]), ("always", 0.0, [N_STEPS + 2, N_STEPS + 3])):
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / name, stop=(1, 3), save_seconds=save_seconds)
+            run(tmp_path / name, stop=(1, 3), save_seconds=save_seconds)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
             f"step-{number:08}.{end}" for number in numbers for end in ("json", "safetensors")
         ]  # the end of an epoch always is
