@@ -147,12 +147,10 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
     except (AttributeError, ValueError) as error:
         raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
     state = encoded.state_dict()
-    wanted, held = ({name for name in names if not name.endswith(LEFT_OUT)} for names in (state, stored))
-    if odd := sorted(wanted ^ {name for name in held if name in wanted or not name.endswith(".scale")}):
-        lacks = "has no" if odd[0] in wanted else "has a"
-        raise InputError(f"{path}: does not fit this module: the file {lacks} {odd[0]}", SAME_CODE)
+    held = {name for name in state if name in stored or name.endswith(LEFT_OUT)}
+    more = {name: tensor for name, tensor in stored.items() if name not in state and not name.endswith(".scale")}
     try:
-        encoded.load_state_dict({name: _unpacked(name, like, stored, header.format) for name, like in state.items()})
+        encoded.load_state_dict(more | {name: _unpacked(name, state[name], stored, header.format) for name in held})
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
     return encoded
