@@ -54,6 +54,7 @@ def test_results_are_kept_and_not_mixed_with_those_of_another_device(tmp_path):
         Results(tmp_path, about)
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_with_the_training_run(tmp_path):
     params = parameters("cpu", TINY)
     data = prepared_images(tmp_path / "prepared", params, None, 40)
@@ -64,6 +65,7 @@ def test_a_second_call_goes_on_with_the_training_run(tmp_path):
     assert train(params, data, tmp_path / "states", 0.0)["images_per_second"] is None  # nothing is left
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_leaves_the_others_their_results(tmp_path, monkeypatch, capsys):
     def fail(*arguments):
         raise TypeError("a\nbug")

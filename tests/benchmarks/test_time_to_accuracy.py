@@ -66,6 +66,7 @@ def sections(name):
     return sections_of(recipe_values("digits", [*TINY, "base.precision=fp32"], 2, None), name)
 
 
+@pytest.mark.slow
 def test_a_stopped_curve_goes_on_to_the_rows_of_an_undisturbed_one_and_not_with_another_recipe(data, tmp_path):
     side = contender(sections("genetic"), "genetic")
     whole = train_curve(tmp_path / "whole.json", side, data.meta, data.train, data.test)
