@@ -59,6 +59,7 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     shutil.move(root / "test", tmp_path / "others")
     (root / "test").symlink_to(tmp_path / "others")
     (root / "train/dog/more").symlink_to(root / "train/cat")
+    assert len(list_images(tmp_path / "link").files("train").files) == 5  # a link below a class is not followed
     found = linked_folders(tmp_path / "link")
     assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
 

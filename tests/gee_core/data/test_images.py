@@ -5,6 +5,7 @@ import torch
 from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.sources import load_source
+from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
 
@@ -50,6 +51,15 @@ def test_streamed_batches_equal_packed_ones_and_all_follow_the_generator(
     order = torch.randperm(13, generator=generator()) if shuffled else torch.arange(13)
     wanted = [batch[rank.share(len(batch))] for batch in order.split(4)][first:]
     assert equal(left, [(both[0].images[indices], both[0].labels[indices]) for indices in wanted])
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_file_ends_a_stream_with_its_name(both, monkeypatch, workers):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
+    _, streamed = both
+    (streamed.root / streamed.files[9]).write_bytes(b"text")
+    with pytest.raises(InputError, match=rf"{streamed.files[9]}: not a readable image"):
+        list(streamed.batches(4))
 
 
 def test_a_subset_streams_what_it_packs(both):

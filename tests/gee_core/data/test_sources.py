@@ -120,3 +120,7 @@ def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_
     second = load_source(cfg).contents
     assert second[0] != first[0] and second[1] == first[1]
     assert load_source(config(root)).contents == ()
+    cat.write_bytes(pair[0][:-50])  # its header is whole
+    for stream in (True, False):
+        with pytest.raises(InputError, match=r"cat/001\.bmp: not a readable image"):
+            load_source(config(root, stream=stream, image_size=8))
