@@ -153,9 +153,10 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
         inside = f"; if its folders are the classes, set {{argument}} to {train / name}" if folders_in(train / name) else ""
         yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}", "path")
     for split, by_class in listing.by_class.items():
-        for name in sorted(by_class.keys() ^ classes.keys()):
+        for name in sorted(by_class.keys() ^ classes.keys(), key=lambda name: (name in classes, name)):
             folder, other = (listing.splits[split], train) if name in by_class else (train, listing.splits[split])
             yield InputError(f"{folder / name}: class {name!r} has no folder in {other}", "add its images there, or remove it")
+    for split, by_class in listing.by_class.items():
         for name in (name for name, files in by_class.items() if not files):
             folder = listing.splits[split] / name
             kind, other_endings, dataset = KINDS[endings]
