@@ -59,7 +59,7 @@ def check_downloaded(cfg: PrepareConfig) -> None:
 
         check_streamable(cfg)
     if not all(os.path.isfile(Path(cfg.path, cfg.known.folder, name)) for name in cfg.known.files):
-        from gee_core.data.torchvision_sets import provide  # loads torch
+        from gee_core.data.sources import provide  # loads torch
 
         with file_lock(project_scratch() / "download"):  # the second of two runs finds what the first one has downloaded
             provide(cfg.dataset, Path(cfg.path))

@@ -42,11 +42,8 @@ def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EX
 
 
 def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    def fail(error: OSError) -> None:
-        raise InputError(f"{printable(str(folder))}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
-
     files: list[Path] = []
-    for parent, _, names in walk(here / folder, fail):
+    for parent, _, names in walk(here / folder):
         inside = folder / os.path.relpath(parent, here / folder)
         files += [inside / name for name in names if name.lower().endswith(endings) and Path(parent, name).is_file()]
     return sorted(files)

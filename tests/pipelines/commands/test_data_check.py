@@ -122,7 +122,7 @@ def thin(pets: Path) -> None:
         (cut, True, "pets/dog/01.png: not a readable image"),
         (cut, False, None),  # which a header does not show
         (deepen, False, "1 of 50 images have 16 bits per pixel, such as cat/00.png, the others 8: save all"),
-        (thin, False, "pets: class 'cat' has 1 image, at least 3 are needed"),
+        (thin, False, "test_share = 0.2: leaves class 'cat' no image to train on: add images"),
     ],
 )
 def test_a_problem_is_named_and_the_rest_is_shown(check, tmp_path, change, decode, says):
