@@ -78,7 +78,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
     meta = data.meta
     try:
         frames = meta.events.frames if meta.events else None
-        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset, frames)
+        model = to_onnx(net, meta.in_channels, meta.image_size, T=frames)
     except ExportError as error:
         if not is_own(params.network.name):
             raise
@@ -124,7 +124,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
-        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset, meta.events.frames if meta.events else None)
+        plain = to_onnx(rounded, meta.in_channels, meta.image_size, T=meta.events.frames if meta.events else None)
         model = with_card(with_genes(plain, rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
         agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]

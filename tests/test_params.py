@@ -60,7 +60,7 @@ def test_every_number_has_a_least_and_a_greatest_value():
     unbounded = {place for place, number in numbers(schema) if not {"minimum", "exclusiveMinimum"} & number.keys()}
     assert unbounded == set()
     endless = {place for place, number in numbers(schema) if not {"maximum", "exclusiveMaximum"} & number.keys()}
-    assert endless == {".$defs.ExportConfig.properties.opset"}  # onnx knows it
+    assert endless == set()
 
 
 def test_every_gene_that_replaces_a_setting_stays_within_what_the_setting_may_be():
@@ -148,7 +148,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.choose": 0}, "evolve.choose = 0: must be knee, limits of parameters"),
     ({"evolve.rescore": {"top": 9, "draws": 2}}, "evolve.rescore.top = 9: a generation has 8 candidates: set it to 8 or less"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
-    ({"evolve.norm_images": 31}, "evolve: norm_images = 31 must be at least batch_size = 32"),
     ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
     (
@@ -217,7 +216,7 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32, "evolve.norm_images": 32},
+        {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32},
         {"train.quantise": {"format": "int4", "epochs": 30}, "evolve.rescore": {"top": 8, "draws": 1}, "base.device": "cuda:1"},
         FRONT | {"evolve.choose": 4},
         FRONT | {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0, "evolve.choose": {"energy_uj": 3.0}},

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.genes import check_genes
-from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
+from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
 from gee_core.errors import InputError
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
@@ -94,15 +94,10 @@ class EvolveConfig(Section):
     """E, epochs for which a candidate is trained before it is scored. The paper has 2 for STE."""
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
-    equal: Literal["passes", "operations"]
-    """What the proxy trainings of candidates of other structure have alike: image passes, or operations (multiply-accumulates
-    of all steps): a candidate of half the operations trains on twice the images, in more epochs where there are not so many."""
     sizes: Sizes | None
     """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
-    norm_images: Positive | None
-    """As `train.norm_images`, before a candidate is scored. null: running averages, also of smaller images or fewer steps."""
     whiten: bool
     """As `train.whiten`, of the proxy training."""
     batch_size: Positive
@@ -138,7 +133,6 @@ class EvolveConfig(Section):
         if self.start != "analytic" and not self.searches:
             no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
             raise ValueError(f"start = {self.start!r} {no_use}")
-        check_norm_images(self.norm_images, self.batch_size)
         names = self.objectives
         if names[0] != "loss" or len(set(names)) < len(names):
             raise ValueError(f"objectives = {names}: write loss first, and each once")

@@ -134,8 +134,6 @@ class RobustnessConfig(Section):
 class ExportConfig(Section):
     """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
 
-    opset: Annotated[int, Field(ge=18)]
-    """Version of the ONNX operator set."""
     verify_images: Positive
     """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
     genes: GeneFormat | None

@@ -23,7 +23,6 @@ STAGES = [
     *(row(run, "base.sede is not a known key", "did you mean seed?", SEDE) for run in ("check", "report", "gee run")),
     row("evolve", "params.yaml: base.seed = -1", "greater", params(base={"seed": -1}, train={"epochs": 0}), messages=2),
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
-    row("check", "export.opset = 999", "set it to 18", params(export={"opset": 999})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
     row("prepare", "GEE_WORKERS = all: ", "must be a whole number", env={"GEE_WORKERS": "all"}),
     *(

@@ -42,18 +42,6 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
         assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
 
 
-def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onnx(in_project, make_params, monkeypatch):
-    (in_project() / "data/raw").mkdir()
-    asked = []
-    monkeypatch.setattr("gee_core.export.to_onnx.check_opset", asked.append)
-    check_inputs(make_params())
-    check_inputs(make_params(export={"opset": 19}))
-    assert asked == [19]
-    monkeypatch.undo()
-    with pytest.raises(InputError, match=r"^opset = 99: the installed onnx knows none above \d+: set it to 18"):
-        check_inputs(make_params(export={"opset": 99}))
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the remedy has an option of GNU's cp")
 @pytest.mark.parametrize("dataset", ["folder", "cifar10"])
 def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_project, make_params, dataset):

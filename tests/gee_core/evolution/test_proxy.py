@@ -24,7 +24,6 @@ from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
-from gee_core.training.norm_statistics import renew_statistics
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 
 
@@ -62,19 +61,6 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     measured = [L_ce.item(), R_T.item(), o_TBK.var(correction=0).item(), spatial_entropy(genome_of(net).O.detach()).item()]
     assert measured == pytest.approx([scores[0].L_ce, scores[0].R_T, scores[0].var_o, scores[0].R_S], rel=1e-5)
     assert scores[0].proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
-
-
-def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(task, tmp_path):
-    c, few = candidate(0), changed(task, T_schedule=[1])
-    anew = changed(few, norm_images=16)
-    before, after = (score(replace(which, checkpoints=tmp_path / name), c) for name, which in (("few", few), ("anew", anew)))
-    expected, found = (load(tmp_path / name / checkpoint_name(c)) for name in ("few", "anew"))
-    images, normalise, compute = train_images(task), load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
-    recipe = proxy_recipe(anew.evolve, normalise, compute, len(images), c.seed)
-    renew_statistics(expected, images, recipe)
-    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
-    assert after.L_ce != before.L_ce
-    assert after.TSE == before.TSE
 
 
 def test_a_candidate_whose_statistics_overflow_is_a_failed_score(task):
