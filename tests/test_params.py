@@ -142,11 +142,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.objectives": ["loss"] * 2}, "evolve: objectives = ['loss', 'loss']: write loss first, and each once"),
     (FRONT | {"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
     (FRONT | {"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
-    (FRONT | {"evolve.choose": 5}, "evolve: choose = 5: a front has at most rescore.top + 1 members: choose 1 to 4"),
     ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be knee, limits of parameters, bytes, energy_uj, steps such a"),
     ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be knee, limits of parameters"),
     ({"evolve.choose": 0}, "evolve.choose = 0: must be knee, limits of parameters"),
-    ({"evolve.rescore": {"top": 9, "draws": 2}}, "evolve.rescore.top = 9: a generation has 8 candidates: set it to 8 or less"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
     ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
@@ -217,14 +215,13 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
     "changes",
     [
         {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32},
-        {"train.quantise": {"format": "int4", "epochs": 30}, "evolve.rescore": {"top": 8, "draws": 1}, "base.device": "cuda:1"},
+        {"train.quantise": {"format": "int4", "epochs": 30}, "base.device": "cuda:1"},
         FRONT | {"evolve.choose": 4},
         FRONT | {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0, "evolve.choose": {"energy_uj": 3.0}},
         {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
         {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},
         {"evolve.genes": ["neurons"], "train.init_from": "a", "train.T_schedule": [1]},
         {"robustness.hardware": DEFECTS | {"lost_step": [4]}, "prepare.path": "data"},  # digits read no folder
-        OWN | {"evolve.rescore": {"top": 99, "draws": 1}},  # stage check registers it, and checks the rest
     ],
 )
 def test_what_lies_at_the_edge_is_accepted(changes):

@@ -8,7 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.genes import check_genes
 from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
-from gee_core.errors import InputError
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 SWITCHES: dict[str, tuple[bool, bool]] = {
@@ -139,8 +138,6 @@ class EvolveConfig(Section):
         if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
             remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
             raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
-        if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 1):
-            raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 1 members: choose 1 to {most}")
         return self
 
     @field_validator("choose", mode="before")
@@ -175,10 +172,3 @@ class EvolveConfig(Section):
     def population(self, n_searched: int) -> int:
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
-
-    def check_top(self, n_searched: int) -> None:
-        """Raise ``InputError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
-        population = self.population(n_searched)
-        if self.rescore is not None and self.rescore.top > population:
-            problem = f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates"
-            raise InputError(problem, f"set it to {population} or less")

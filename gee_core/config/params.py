@@ -180,8 +180,6 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if conflicts := [*self._conflicts(), *self._conflicts_of_events()]:
             raise ValueError(conflicts[0])
-        if not is_own(self.network.name):
-            self.check_top()
         known = self.prepare.known
         if image_size := self.prepare.image_size or (known and known.side):
             self.check_sizes(image_size)
@@ -249,11 +247,6 @@ class Params(Section):
             if small := [size for size in sizes if size < least]:
                 problem = f"{key} = {sizes}: {self.network.name} does not run on images of {small[0]} pixels"
                 raise InputError(problem, f"leave out {small[0]}, or choose {least} or more")
-
-    def check_top(self) -> None:
-        """Raise InputError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""
-        if self.network.n_genes is not None and self.evolve.searches:
-            self.evolve.check_top(len(self.searched_genes()))
 
     def with_genes(self, values: Mapping[str, float]) -> Self:
         """The parameters in which genes by name replace settings, as the stages after evolve need them."""

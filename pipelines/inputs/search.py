@@ -1,13 +1,11 @@
 """What evolve searches, and the file that its search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 import inspect
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gee_core.config import NetworkConfig, NetworkStructure, Params
-from gee_core.config.evolve import Budget
-from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
+from gee_core.config.genes import SETTINGS
 from gee_core.config.known_networks import genes_and_weights, is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
@@ -16,15 +14,12 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.watched_files import check_in_inputs
 
-if TYPE_CHECKING:
-    from gee_core.model.wired import ImageShape
-
 
 def search_space(params: Params) -> SearchSpace:
     """The genes that evolve searches, around its start. An own network is registered before.
 
     Raises:
-        InputError: the start is unusable, or lacks a gene, or more candidates are to be scored again than there are.
+        InputError: the start is unusable, or an own network does not take a gene.
     """
     name, genes = params.network.name, params.searched_genes()
     if is_own(name):
@@ -33,7 +28,6 @@ def search_space(params: Params) -> SearchSpace:
         for gene in (gene for gene in genes if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    params.check_top()
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network)
 
 
@@ -43,27 +37,6 @@ def check_search(params: Params) -> None:
         load_start(params)
     elif params.evolve.searches:
         search_space(params)
-
-
-def check_limits(params: Params, images: "ImageShape") -> None:
-    """Check that the least network that is searched is within `evolve.budget` and `evolve.choose`."""
-    evolve, least = params.evolve, params.network
-    limits = {"budget": evolve.budget, "choose": evolve.choose if evolve.several else None}
-    given = {key: limit for key, limit in limits.items() if isinstance(limit, Budget)}
-    if not given:
-        return
-    if evolve.searches:
-        space = search_space(params)
-        low = dict(space.genotype(space.bounds()[0]).settings)
-        least = with_genes(least, {gene: low[gene] for gene in STRUCTURE if gene in space.genes})
-    from gee_core.evolution.price import configured_price  # loads torch
-
-    price = asdict(configured_price(least, images, params.evaluate.e_mac))
-    for key, budget in given.items():
-        for limit in budget.exceeded(price):
-            possible = f"the least that the searched genes allow is {price[limit]:,.6g}"
-            problem = f"evolve.{key}.{limit} = {getattr(budget, limit):,}: {possible}"
-            raise InputError(problem, "raise it to that or more, or search genes of structure")
 
 
 def warning_of_size(network: NetworkConfig) -> str | None:

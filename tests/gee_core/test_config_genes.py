@@ -75,13 +75,9 @@ OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": N
 
 
 def test_genes_of_an_own_network_are_counted_once_it_is_registered(request):
-    evolve = {"genes": ["wiring"], "population_size": None, "rescore": {"top": 12, "draws": 2}}
-    unknown = params(OWN_BASE, evolve)  # stage check registers it, and checks the rest
-    for ask in (unknown.searched_genes, unknown.check_top):
-        with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
-            ask()
+    unknown = params(OWN_BASE, {"genes": ["wiring"]})
+    with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
+        unknown.searched_genes()
     assert params(OWN_BASE, {"genes": ["sigma_O", "tau"]}).searched_genes() == ("sigma_O", "tau")
     request.getfixturevalue("own")
     assert unknown.searched_genes() == ("sigma_O", *(f"sigma_{layer}" for layer in range(5)))
-    with pytest.raises(ValueError, match=r"rescore.top = 12: .* set it to 9 or less"):
-        unknown.check_top()

@@ -31,7 +31,7 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole").records
 
-    def stop(record):
+    def stop(record, ended):
         if (record.candidate.generation, record.candidate.index) == (1, 0):
             raise KeyboardInterrupt
 
@@ -39,7 +39,7 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         evolve.run(params, digits, tmp_path / "stopped", stop)
     here_and_now.scored.clear()
     seen = []
-    assert same(evolve.run(params, digits, tmp_path / "stopped", seen.append).records, whole)
+    assert same(evolve.run(params, digits, tmp_path / "stopped", lambda record, ended: seen.append(record)).records, whole)
     assert here_and_now.scored == [(1, 1), (1, 2)]
     assert same(seen, whole)  # the tracker hears of the earlier ones again
     assert lines(tmp_path / "stopped/records.jsonl") == [(g, i) for g in range(2) for i in range(3)]
@@ -56,7 +56,7 @@ def test_a_record_that_was_cut_off_is_scored_again_and_spoils_no_later_one(digit
     here_and_now.scored.clear()
     assert same(evolve.run(params, digits, tmp_path).records, whole)
     assert here_and_now.scored == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
-    known, _ = evolve.read_known(log)  # what a second interruption would find
+    known = evolve.read_known(log)  # what a second interruption would find
     assert set(known) == {r.candidate.key for r in whole}
 
 
@@ -137,7 +137,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
         (Failure.MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
         (Failure.CODE, "correct what the error names", 3),
         (Failure.DIVERGED, "lower evolve.lr or narrow evolve.bound", 6),
-        (Failure.BUDGET, "raise evolve.budget, or the number of generations", 6),
+        (Failure.BUDGET, "raise evolve.budget, or search genes of structure", 6),
     ],
 )
 def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_search_at_once(

@@ -82,21 +82,3 @@ def test_the_best_fitness_is_the_mean_over_fresh_draws_with_their_spread(make_pa
     assert (found["best_fitness"], found["best_fitness_sd"]) == (pytest.approx(0.3), pytest.approx(0.2))
     assert (found["n_candidates"], found["n_rescored"], found["n_failed"], found["image_passes"]) == (2, 3, 1, 450)
     assert (found["best_L_ce"], found["best_generation"], found["best_index"]) == (0.1, 1, 2)
-
-
-def test_the_progress_tells_the_best_of_the_generation_at_work(make_params):
-    def scored(generation: int, loss: float, rescored: str = "", status: str = "ok") -> Record:
-        candidate = Candidate(generation, 0, 0, None, rescored=rescored)
-        measured = Score(loss, 0.0, 1.0, 0.0, 0.0, 0.5, status)
-        decay = [1.0, 0.5][min(generation, 1)]
-        return Record(candidate, measured, decay, loss - 0.2 * decay, 0.0)
-
-    params, bad = make_params(evolve={"a": 0.2}), scored(0, math.nan, status="failed: diverged")
-    records = [bad, scored(0, 0.7), scored(0, 0.8), scored(1, 0.95), scored(2, 0.1, "1-0")]
-    assert [evolve.note_of_progress(records[:n], params) for n in range(1, 6)] == [
-        "generation 0, its best F nan, 0 image passes",
-        "generation 0, its best F 0.500, 0 image passes",
-        "generation 0, its best F 0.500, 0 image passes",
-        "generation 1, its best F 0.850, 0 image passes",
-        "scoring again",
-    ]

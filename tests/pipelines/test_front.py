@@ -77,7 +77,7 @@ def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tm
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole")
 
-    def stop(record):
+    def stop(record, ended):
         if record.candidate.place == (1, 1):
             raise KeyboardInterrupt
 

@@ -60,7 +60,7 @@ def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_p
         train, "train_epoch", lambda net, o, images, *a: (sizes.append(len(images)), real(net, o, images, *a))[1]
     )
     params, data = make_params(**settings(include_holdout=include_holdout)), load_prepared(digits)
-    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
+    net, rows, *_ = train.run(params, SIGMAS, data, tmp_path)
     assert sizes == [n] * 4
     columns = ["epoch", "lr", "train_loss", "train_accuracy"] + ["val_accuracy", "val_loss"] * (not include_holdout)
     assert [[key for key in row if not key.startswith("firing_rate/")] for row in rows] == [columns] * 4
@@ -72,7 +72,7 @@ def test_the_holdout_is_trained_on_or_watched(include_holdout, n, digits, make_p
 
 def test_the_last_rows_firing_rates_are_those_of_the_trained_networks_neurons(digits, make_params, tmp_path):
     params, data = make_params(**settings()), load_prepared(digits)
-    net, rows, _ = train.run(params, SIGMAS, data, tmp_path)
+    net, rows, *_ = train.run(params, SIGMAS, data, tmp_path)
     spikes, net = {}, net.eval()
     for name, module in net.named_modules():
         if isinstance(module, LIF):
@@ -125,12 +125,12 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(
     params, data = make_params(**settings(n_genes, **changes)), load_prepared(digits)
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, genotype, data, tmp_path / "whole")
+    net, rows, *_ = train.run(params, genotype, data, tmp_path / "whole")
     for epoch in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             train.run(params, genotype, data, tmp_path / "stopped", stop_after(epoch))
     seen, epochs = [], []
-    resumed, again, _ = train.run(params, genotype, data, tmp_path / "stopped", seen.append, on_step=epochs.append)
+    resumed, again, *_ = train.run(params, genotype, data, tmp_path / "stopped", seen.append, on_step=epochs.append)
     assert again == rows == seen
     assert equal(net, resumed)
     states = [max((tmp_path / name).glob("step-*.safetensors")).read_bytes() for name in ("whole", "stopped")]

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
-from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.genome.genotype import Genotype, configured_genotype
-from gee_core.model.network import build_network, count_parameters
+from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.inputs.search import check_limits, load_start, start_genotype, warning_of_size
+from pipelines.inputs.search import load_start, start_genotype, warning_of_size
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -168,20 +167,3 @@ def test_genes_that_make_the_network_larger_are_worth_a_warning(make_params):
     weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
     assert f"= 200: {genes:,} numbers of genes take the place of only {weights:,} weights: lower" in warning_of_size(params)
     assert warning_of_size(make_params().network) is None
-
-
-def test_a_limit_that_no_network_of_the_search_keeps_is_refused_with_the_least_that_it_allows(make_params, digits):
-    images, limit = load_meta(digits), {"budget": {"parameters": 100}}
-    front = {"objectives": ["loss", "energy"], "variant": "baseline", "choose": {"parameters": 10}}
-    for evolve_section, says in (
-        (limit, r"evolve\.budget\.parameters = 100: the least that the searched genes allow is [\d,]+: raise it to that"),
-        ({"budget": {"steps": 1}, "genes": ["width"]}, r"evolve\.budget\.steps = 1: the least .* is 2"),
-        (front, r"evolve\.choose\.parameters = 10: the least .* or search genes of structure"),
-    ):
-        with pytest.raises(InputError, match=says):
-            check_limits(make_params(evolve=evolve_section), images)
-    whole = count_parameters(build_network("vgg16", 10, 1, 8, 6, 1 / 16))
-    check_limits(make_params(evolve={"budget": {"parameters": whole - 1}, "genes": ["width"]}), images)
-    check_limits(make_params(evolve={"budget": {"parameters": whole}}), images)
-    with pytest.raises(InputError, match=f"the least .* is {whole:,}"):
-        check_limits(make_params(evolve={"budget": {"parameters": whole - 1}}), images)
