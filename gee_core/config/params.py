@@ -1,5 +1,6 @@
 """All sections of params.yaml; `network`, `prepare`, `evolve` and `train` have files of their own."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -158,9 +159,14 @@ class ReportConfig(Section):
 
 def check_settings(genes: Mapping[str, float]) -> None:
     """Raise ``ValueError`` for a gene that the setting which it replaces could not be."""
+    _replaced(frozenset(genes)).model_validate(genes)
+
+
+@functools.cache  # a model takes a hundredth of a second
+def _replaced(names: frozenset[str]) -> type[Section]:
     fields = NetworkConfig.model_fields | TrainConfig.model_fields
-    replaced: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in genes}
-    create_model("Replaced", __base__=Section, **replaced).model_validate(genes)
+    replaced: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in names}
+    return create_model("Replaced", __base__=Section, **replaced)
 
 
 class Params(Section):

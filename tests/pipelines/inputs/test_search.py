@@ -43,9 +43,8 @@ def started(make_params, path, **evolve):
 
 
 def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bound_around_it(
-    start, digits, make_params, tmp_path, monkeypatch
+    start, digits, make_params, tmp_path, here_and_now
 ):
-    monkeypatch.setenv("GEE_WORKERS", "1")
     (tmp_path / "scratch").mkdir()
     params = started(make_params, start, n_generations=1, bound=1.2, sigma=2.0)
     records = evolve.run(params, digits, tmp_path / "scratch").records
@@ -129,8 +128,9 @@ def test_a_start_that_dvc_does_not_watch_is_refused(start, make_params):
         assert load_start(started(make_params, path)) == load_start(started(make_params, start))
 
 
-def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_search(in_project, start, monkeypatch):
-    monkeypatch.setenv("GEE_TRACKING", "off")
+def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_search(
+    in_project, start, monkeypatch, here_and_now
+):
     folder = in_project(evolve={"start": str(start), "n_generations": 1, "population_size": 2})
     seen = []
     monkeypatch.setattr(evolve, "finish_run", lambda folder, result: seen.append(folder))
