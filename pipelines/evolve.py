@@ -1,5 +1,6 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
+import itertools
 import json
 import sys
 import time
@@ -240,12 +241,11 @@ def _evolve(s: Stage) -> None:
     track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
     with at_work_in(scratch, json.dumps(values)):
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            jobs, begin = Jobs(steps), time.time()
-            (OUT / "candidates.csv").unlink(missing_ok=True)
+            jobs, begin, done = Jobs(steps), time.time(), itertools.count()
 
             def on_record(record: Record, ended: float) -> None:
                 track_candidate(s.track, record, genotype_file(params, record), ended)
-                append_row(OUT / "candidates.csv", table([record], None, params)[0])
+                append_row(OUT / "candidates.csv", table([record], None, params)[0], first=next(done) == 0)
                 c = record.candidate
                 note = "scoring again" if c.rescored else f"generation {c.generation}, F {record.fitness:.3f}"
                 jobs.at(c.place, 1.0, note, resumed=ended < begin)

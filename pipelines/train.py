@@ -167,13 +167,11 @@ def _train(s: Stage, compute: Compute) -> None:
         compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, compute.rank)[0])
         s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
         with s.progress("train", params.train.epochs) as steps:
-            if not s.follows:
-                (OUT / "history.csv").unlink(missing_ok=True)
 
             def on_epoch(row: dict[str, float]) -> None:
                 s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
                 if not s.follows:
-                    append_row(OUT / "history.csv", row)
+                    append_row(OUT / "history.csv", row, first=row["epoch"] == 1)
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
             net, rows, metrics, errors = run(params, genotype, data, scratch, on_epoch, steps.at, compute)

@@ -24,10 +24,10 @@ def csv_text(rows: Sequence[Mapping[str, object]], columns_of_none: Iterable[str
     return text.getvalue()
 
 
-def append_row(path: Path, row: Mapping[str, object]) -> None:
-    """Append ``row`` to the table in ``path``, whose rows all have the same keys, or begin the table with it."""
+def append_row(path: Path, row: Mapping[str, object], first: bool) -> None:
+    """Append ``row`` to the table in ``path``, whose rows all have the same keys. The ``first`` row begins it anew."""
     text = csv_text([row])
-    if not path.exists():
+    if first:
         write_atomically(path, text)
         return
     with writing(path), path.open("a", encoding="utf-8", newline="") as file:

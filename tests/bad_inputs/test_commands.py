@@ -17,7 +17,6 @@ CHECKPOINT = "models/train/network.safetensors"
 ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out out.safetensors"
 SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
 TOO_MANY = {"GEE_TRAIN_PROCESSES": "4000"}
-FRONT = {"objectives": ["loss", "energy"], "variant": "baseline"}
 
 STAGES = [
     *(row(run, "base.sede is not a known key", "did you mean seed?", SEDE) for run in ("check", "report", "gee run")),
@@ -45,9 +44,6 @@ RUN = [
     ),
     row("gee run", "genes: 'sigma_99' is none of a network with 8", "leave it out", params(evolve={"genes": ["sigma_99"]})),
     row("gee run", "genes: weight_decay is 0", "set it to 0.0", params(evolve={"weight_decay": 0.0, "genes": ["plasticity"]})),
-    row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
-    row("evolve", "evolve.budget.steps = 1: the", "raise", params(evolve={"budget": {"steps": 1}, "genes": ["width"]})),
-    row("evolve", "evolve.choose.parameters = 10: the", "raise", params(evolve=FRONT | {"choose": {"parameters": 10}})),
     row("gee run", "network.name = networks.o:A: networks/o.py: no such", "git add", params(network={"name": "networks.o:A"})),
     row(
         "gee run",

@@ -12,14 +12,14 @@ from pipelines.figures.search import front_of_candidates
 from pipelines.inputs.genotype_file import FrontFile, choose_member
 from pipelines.project.params import load_params
 from pipelines.reporting.tables import front_table
-from tests.pipelines.conftest import write_params
+from tests.pipelines.conftest import HereAndNow, write_params
 from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
 from tests.pipelines.report_inputs import changed, make
 from tests.pipelines.test_evolve_stage import run_main
 from tests.pipelines.test_report import text_of
 
 OF_TWO = {"variant": "baseline", "objectives": ["loss", "energy"], "genes": ["neurons", "structure"], "sigma": 0.5}
-OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 3, "draws": 2}}
+OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 2, "draws": 1}, "proxy_images": 16}
 
 
 def files(folder):
@@ -71,26 +71,10 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
         choose_member(1)
 
 
-def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tmp_path, here_and_now):
-    params = make_params(evolve=OF_TWO)
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole")
-
-    def stop(record, ended):
-        if record.candidate.place == (1, 1):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evolve.run(params, digits, tmp_path / "stopped", stop)
-    again = evolve.run(params, digits, tmp_path / "stopped")
-    assert (again.front, again.genotype, again.metrics) == (whole.front, whole.genotype, whole.metrics)
-    assert again.records == whole.records
-
-
-@pytest.fixture
-def front(digits, make_params, tmp_path_factory, here_and_now) -> FrontFile:
-    return evolve.run(make_params(evolve=OF_TWO), digits, tmp_path_factory.mktemp("scratch")).front
+@pytest.fixture(scope="module")
+def front(digits, make_params, tmp_path_factory) -> FrontFile:
+    scratch = tmp_path_factory.mktemp("scratch")
+    return evolve.run(make_params(evolve=OF_TWO), digits, scratch, open_scorer=HereAndNow).front
 
 
 def test_the_page_has_the_front_and_the_start_as_table(front, tmp_path, no_figures):
