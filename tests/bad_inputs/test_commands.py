@@ -23,7 +23,7 @@ STAGES = [
     row("evolve", "params.yaml: base.seed = -1", "greater", params(base={"seed": -1}, train={"epochs": 0}), messages=2),
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
-    row("prepare", "GEE_WORKERS = all: ", "must be a whole number", env={"GEE_WORKERS": "all"}),
+    row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
     *(
         row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to 8000 or more", env=TOO_MANY)
         for run in ("train", "evaluate", "robustness")

@@ -54,7 +54,7 @@ def test_onnx_runtime_agrees_with_the_network_with_its_genes_and_a_disagreement_
     net, exported, digits, make_params, monkeypatch
 ):
     data, plain = load_prepared(digits), export.for_inference
-    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())
+    monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())
     monkeypatch.setattr(export, "BATCH", 3)
     model, metrics = export.run(make_params(), net, data)
     x = data.meta.normalise(spaced(data.test, 8).images).contiguous()
@@ -80,7 +80,7 @@ def test_onnx_runtime_agrees_with_the_network_with_its_genes_and_a_disagreement_
 
 
 def test_the_stage_writes_the_model_what_a_user_must_know_and_its_metrics(project, told, exported, monkeypatch):
-    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())  # equal networks give equal bytes: see the core
+    monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())  # equal networks give equal bytes: see the core
     folder = project(export={"promote_metric": "energy_mj"})
     export.main()
     for path in exported.parent.iterdir():
@@ -134,7 +134,7 @@ def test_the_files_of_genes_are_measured_on_all_test_images_and_hold_the_card(wr
 
 def test_the_stage_writes_the_files_of_genes_and_the_readme_names_them(project, exported, written, monkeypatch):
     monkeypatch.setattr(export, "run", lambda *_: (exported.read_bytes(), {"agreement": 1.0, "onnx_bytes": 1}))
-    monkeypatch.setattr(export, "to_onnx", lambda *_: exported.read_bytes())
+    monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())
     folder = project(export={"genes": "int4"})
     export.main()
     assert (folder / "models/export/genes.safetensors").read_bytes() == (written[0] / "genes.safetensors").read_bytes()
@@ -151,7 +151,7 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and
     def give_up(reason):
         raise ExportError(reason)
 
-    monkeypatch.setattr(export, "to_onnx", lambda *_: give_up("torch cannot export it (because)"))
+    monkeypatch.setattr(export, "onnx_of", lambda *_: give_up("torch cannot export it (because)"))
     folder = project()
     with pytest.raises(SystemExit):  # the table's networks can be exported, so it is a fault
         export.main()

@@ -19,7 +19,7 @@ from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
 from pipelines.inputs.init_from import encoded_network, init_from_files
-from pipelines.inputs.loading import load_configured
+from pipelines.inputs.loading import load_trained
 from tests.pipelines.train_cases import SIGMAS
 
 
@@ -125,7 +125,7 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
     assert result.exit_code == 0
     assert "relative error" in result.output
     params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
-    net = load_configured(out, params.network, meta)
+    net = load_trained(params, meta, out)
     expected, _ = encoded_network(params, meta)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
