@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
-from pipelines.inputs.search import search_space, start_files, warning_of_size
+from pipelines.inputs.search import search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -234,8 +233,6 @@ def _evolve(s: Stage) -> None:
         meta = load_meta(PREPARED)  # refuses missing images
         params.check_sizes(meta.image_size)
         total = n_candidates(params)  # refuses an unusable `evolve.start`
-    if warning := warning_of_size(params.network):
-        print(f"evolve: warning: {warning}", file=sys.stderr)
     s.track.dataset(meta, "training")
     scratch, values = scores_folder(params), params.evolve.model_dump(include=set(EXTENDABLE))
     track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)

@@ -31,13 +31,6 @@ class BaseConfig(Section):
     """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU that measures it as faster.
     An interrupted run goes on in the format in which it began."""
 
-    @field_validator("device", mode="before")
-    @classmethod
-    def _no_mps(cls, device: object) -> object:
-        if device == "mps":
-            raise ValueError("mps is not supported (its fused optimiser is untested, and it has no float64): set it to cpu")
-        return device
-
 
 def rising(strengths: list[float]) -> list[float]:
     """Validator: ``strengths`` rise, without repeats."""
@@ -91,12 +84,6 @@ class Hardware(Section):
     """Probability of every bit of the int8 codes of those weights to flip; 0 is the int8 network without flips."""
     gene_bits: Shares | None = None
     """The same of every X_l and O in int8; a plain network has none."""
-
-    @model_validator(mode="after")
-    def _names_a_domain(self) -> Self:
-        if not self.strengths():
-            raise ValueError(f"names no domain: give strengths to one of {', '.join(DOMAINS)}, or set it to null")
-        return self
 
     def strengths(self) -> dict[str, list[float]]:
         """The strengths of the domains that are to be measured, by domain."""

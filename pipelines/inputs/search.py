@@ -4,9 +4,9 @@ import inspect
 from dataclasses import replace
 from pathlib import Path
 
-from gee_core.config import NetworkConfig, NetworkStructure, Params
+from gee_core.config import NetworkStructure, Params
 from gee_core.config.genes import SETTINGS
-from gee_core.config.known_networks import genes_and_weights, is_own, registered
+from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
@@ -37,19 +37,6 @@ def check_search(params: Params) -> None:
         load_start(params)
     elif params.evolve.searches:
         search_space(params)
-
-
-def warning_of_size(network: NetworkConfig) -> str | None:
-    """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
-    if network.n_genes is None:
-        return None
-    genes, weights = genes_and_weights(network.name, network.width, network.n_genes)
-    if genes <= weights:
-        return None
-    return (
-        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
-        "lower n_genes, or raise network.width"
-    )
 
 
 def start_genotype(params: Params) -> Genotype:

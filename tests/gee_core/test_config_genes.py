@@ -43,17 +43,6 @@ def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wirin
     assert network.lif() == network.structure().lif() == shaped.lif()
 
 
-@pytest.mark.parametrize(("population", "top", "fits"), [(4, 4, True), (4, 5, False), (None, 10, True), (None, 11, False)])
-def test_no_more_candidates_are_scored_again_than_a_generation_has(population, top, fits):
-    evolve = {"genes": ["wiring"], "population_size": population, "rescore": {"top": top, "draws": 2}}
-    network = {"name": "cifarnet"}  # σ_O and eight σ_l: CMA-ES has 4 + ⌊3 ln 9⌋ = 10 candidates
-    if fits:
-        assert params(network, evolve).evolve.rescore.top == top
-    else:
-        with pytest.raises(ValidationError, match=rf"evolve\.rescore\.top = {top}: .* set it to {population or 10} or less"):
-            params(network, evolve)
-
-
 def test_groups_stand_for_their_genes_and_wiring_for_one_sigma_per_matrix():
     assert searched_genes(["wiring"], 3) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
     assert searched_genes(["T", "neurons"], 0) == ("T", "v_threshold", "tau", "surrogate_alpha")

@@ -13,10 +13,9 @@ from gee_core.config import Shape
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Record, Score
 from gee_core.genome.genotype import Genotype, configured_genotype
-from gee_core.model.network import build_network
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.inputs.search import load_start, start_genotype, warning_of_size
+from pipelines.inputs.search import load_start, start_genotype
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -158,12 +157,3 @@ def test_a_size_that_the_network_or_the_images_do_not_have_is_refused_where_it_i
     with pytest.raises(InputError, match=says):
         later.check_sizes(8)
     make_params(**{section: {"sizes": [8]}}).check_sizes(8)
-
-
-def test_genes_that_make_the_network_larger_are_worth_a_warning(make_params):
-    params = make_params(network={"n_genes": 200}).network
-    encoded = build_network(params.name, 10, 1, 8, 200, params.width)
-    genes = sum(gene.numel() for gene in [encoded.genome.O, *encoded.genome.encodings()])
-    weights = sum(conv.weight.numel() for conv in encoded.genome.encoded_convs())
-    assert f"= 200: {genes:,} numbers of genes take the place of only {weights:,} weights: lower" in warning_of_size(params)
-    assert warning_of_size(make_params().network) is None
