@@ -13,17 +13,16 @@ from gee_core.errors import InputError
 from pipelines import check
 from pipelines.check import check_inputs
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
+from tests.pipelines.conftest import write_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project):
+def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project, make_params):
     (in_project() / "data/raw").mkdir()
     check.main()
     first = CHECKED.read_bytes()
-    params = Path("params.yaml").read_text()
-    assert "seed: 0" in params
-    Path("params.yaml").write_text(params.replace("seed: 0", "seed: 3", 1))
+    write_params(Path("params.yaml"), make_params(base={"seed": 3}))
     check.main()
     assert CHECKED.read_bytes() == first
 
