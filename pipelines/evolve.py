@@ -44,6 +44,7 @@ EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, with others scored again or another member chosen, goes on with the scores of the last one."""
 SCORE = TypeAdapter(Score)
+"""Reads a score of the journal."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """The columns of candidates.csv where there are no candidates."""
 
