@@ -41,11 +41,13 @@ def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
 
 
 def test_the_metrics_count_the_failed_and_name_the_best(make_params):
-    params = make_params(evolve={"a": 0.5, "b": 0.0})
+    params = make_params(evolve={"a": 0.5, "b": 0.0, "budget": {"steps": 2}})
+    outside = record(1, 1, math.nan, "outside: steps = 4 of 2")
     records = [record(0, 0, 0.5), record(0, 1, math.nan, "failed: x"), record(1, 0, 1.0)]
+    records += [replace(outside, score=replace(outside.score, excess=1.0))]
     best = records[0] = replace(records[0], decay=0.8, fitness=0.1)  # of its own λ; the last one is 0.5
-    expected = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.4, "n_candidates": 3, "n_rescored": 0}
-    expected |= {"n_failed": 1, "image_passes": 270, "best_generation": 0, "best_index": 0}
+    expected = {"best_fitness": 0.25, "best_L_ce": 0.5, "best_proxy_accuracy": 0.4, "n_candidates": 4, "n_rescored": 0}
+    expected |= {"n_failed": 1, "n_outside": 1, "image_passes": 360, "best_generation": 0, "best_index": 0}
     assert list(evolve.metrics(records, best, params).items()) == list(expected.items())
 
 
