@@ -11,8 +11,7 @@ import pytest
 
 from gee_core.config import Shape
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import Candidate, Record, Score
-from gee_core.genome.genotype import Genotype, configured_genotype
+from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.inputs.search import load_start, start_genotype
@@ -82,15 +81,6 @@ def test_unit_starts_where_all_sigmas_are_1(form, make_params):
     space = evolve.search_space(params)
     assert space.start == Genotype(1.0, (1.0,) * 8, Shape(beta=0.5))
     assert (space.start_vector() == 0).all()
-
-
-def test_what_an_evolve_writes_another_can_start_at(make_params, start):
-    params = make_params(evolve={"genes": ["sigma_O", "sigma_X"]})
-    record = Record(Candidate(0, 0, 1, configured_genotype(params.network)), Score(1, 1, 0, 0, 0, 0), 1, 1, 0)
-    start.write_text(json.dumps(evolve.genotype_file(params, record).model_dump()))
-    assert json.loads(start.read_text())["width"] == 1 / 16
-    again = started(make_params, start, genes=["sigma_O", "sigma_X"])
-    assert start_genotype(again) == record.candidate.genotype
 
 
 BAD = {
