@@ -50,10 +50,10 @@ def test_the_genotype_file_brings_back_the_very_genotype_that_was_scored(make_pa
     params = make_params()
     analytic = configured_genotype(params.network)
     scored = Candidate(1, 2, 12345, Genotype(0.1 + 0.2, tuple(s / 3 for s in analytic.sigma_X), Shape(omega_X=1 / 3)))
-    best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 1.0, 0.0)
+    best = Record(scored, Score(1.0, 1.0, 0.0, 0.0, 0.0, 0.5), 1.0, 0.75, 0.0)
     values = json.loads(json.dumps(evolve.genotype_file(params, best).model_dump()))
     assert GenotypeFile.model_validate_json(json.dumps(values)).genotype == scored.genotype
-    assert (values["seed"], values["generation"], values["index"], values["fitness"]) == (12345, 1, 2, 1.0)
+    assert (values["seed"], values["generation"], values["index"], values["fitness"]) == (12345, 1, 2, 0.75)
 
 
 def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_them(digits, make_params, tmp_path):
