@@ -73,8 +73,6 @@ class Price:
     """T."""
     energy_uj: float
     """Per image (Eq. 17). Before the training, only layers that multiply are counted."""
-    operations: float
-    """Multiply-accumulates per image if every neuron fired at every step."""
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,7 @@ def evolve(
 
     Returns:
         The records, of every candidate one.
-
-    Raises:
-        ValueError: `rescore.top` is more than the candidates of a generation.
     """
-    if cfg.searches:
-        cfg.check_top(len(space.genes))
     records: list[Record] = []
 
     def score(candidates: list[Candidate], decay: float, state: dict[str, float]) -> list[Record]:

@@ -195,7 +195,7 @@ def _searched(cell: Cell, notify: Notify) -> tuple[GenotypeFile, Numbers]:
     notify("evolve")
     total, done = evolve.n_candidates(params), itertools.count(1)
 
-    def on_record(record: Record) -> None:
+    def on_record(record: Record, ended: float) -> None:
         notify(f"evolve {next(done)}/{total}")
 
     with file_lock(folder / HELD):

@@ -17,15 +17,14 @@ CHECKPOINT = "models/train/network.safetensors"
 ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out out.safetensors"
 SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
 TOO_MANY = {"GEE_TRAIN_PROCESSES": "4000"}
-FRONT = {"objectives": ["loss", "energy"], "variant": "baseline"}
 
 STAGES = [
     *(row(run, "base.sede is not a known key", "did you mean seed?", SEDE) for run in ("check", "report", "gee run")),
     row("evolve", "params.yaml: base.seed = -1", "greater", params(base={"seed": -1}, train={"epochs": 0}), messages=2),
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
-    row("check", "export.opset = 999", "set it to 18", params(export={"opset": 999})),
+    row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
-    row("prepare", "GEE_WORKERS = all: ", "must be a whole number", env={"GEE_WORKERS": "all"}),
+    row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
     *(
         row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to 8000 or more", env=TOO_MANY)
         for run in ("train", "evaluate", "robustness")
@@ -46,9 +45,6 @@ RUN = [
     ),
     row("gee run", "genes: 'sigma_99' is none of a network with 8", "leave it out", params(evolve={"genes": ["sigma_99"]})),
     row("gee run", "genes: weight_decay is 0", "set it to 0.0", params(evolve={"weight_decay": 0.0, "genes": ["plasticity"]})),
-    row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
-    row("evolve", "evolve.budget.steps = 1: the", "raise", params(evolve={"budget": {"steps": 1}, "genes": ["width"]})),
-    row("evolve", "evolve.choose.parameters = 10: the", "raise", params(evolve=FRONT | {"choose": {"parameters": 10}})),
     row("gee run", "network.name = networks.o:A: networks/o.py: no such", "git add", params(network={"name": "networks.o:A"})),
     row(
         "gee run",

@@ -38,7 +38,7 @@ def test_a_front_holds_what_nobody_beats_among_those_that_are_left(points):
 @given(points=POINTS)
 def test_the_hypervolume_is_the_part_of_all_cells_that_a_point_beats(points):
     cfg = CFG.model_copy(update={"objectives": ["loss", "energy", "parameters"]})
-    scores = [measured(L_ce, price=Price(int(n), 9, 4, energy, 1.0)) for L_ce, energy, n in [(3.0, 3.0, 3.0), *points]]
+    scores = [measured(L_ce, price=Price(int(n), 9, 4, energy)) for L_ce, energy, n in [(3.0, 3.0, 3.0), *points]]
     records = [Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)]
 
     def beaten(cell):
@@ -68,7 +68,7 @@ def trade(c: Candidate):
     y = math.hypot(*others)
     if x > 0.9:
         return failed("it diverged")
-    return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2, 1.0))
+    return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2))
 
 
 @pytest.mark.parametrize("variant", ["baseline", "random_search"])
@@ -90,7 +90,7 @@ def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_an
 
 
 def members_of(*points):
-    scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy, 1.0)) for loss, energy in points]
+    scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy)) for loss, energy in points]
     return front([Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)], CFG)
 
 

@@ -116,16 +116,3 @@ def test_small_images_skip_the_pools_that_have_no_pixels_and_a_built_network_run
         if least > 1:
             with pytest.raises(RuntimeError):
                 net(torch.zeros(1, 3, least - 1, least - 1))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"body": (P, A)}, "has no convolution to encode"),
-        ({"body": (8, Block(8))}, "mixes residual blocks with other layers"),
-        ({"kernel": 4}, "kernel = 4: must be odd, and 3 or more"),
-    ],
-)
-def test_an_entry_that_cannot_be_built_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        NetworkSpec(**({"stem": 4, "body": (8,)} | changes))

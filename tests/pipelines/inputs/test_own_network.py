@@ -65,15 +65,11 @@ def test_it_is_imported_from_the_project_alone_and_again_when_it_changed_in_the_
         write(my_net=GOOD.replace("4, 6, 3", f"4, {channels}, 3").replace("(6, num", f"({channels}, num"))
         register_own_network(NAME)
         assert encoded_channels(NAME) == [4, channels]
+        first = OWN[NAME]
+        register_own_network(NAME)  # unchanged
+        assert OWN[NAME] is first
     assert not list(Path("networks").rglob("*.pyc"))
     assert "stranger" not in " ".join(sys.modules)
-
-
-def test_an_unchanged_one_is_imported_once(write):
-    register_own_network(NAME)
-    first = OWN[NAME]
-    register_own_network(NAME)
-    assert OWN[NAME] is first
 
 
 def test_a_worker_refuses_other_source_than_that_with_which_the_run_began(write):

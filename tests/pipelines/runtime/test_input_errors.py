@@ -44,7 +44,6 @@ def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
 @pytest.mark.parametrize(
     ("argument", "key"),
     [
-        ("opset", "export.opset"),
         ("events.sensor", "prepare.events.sensor"),
         ("whiten", "train.whiten"),  # evolve.whiten goes by it
         ("folder", "folder"),

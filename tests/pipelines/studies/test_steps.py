@@ -45,7 +45,7 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     metrics = run_cell(wanted)["metrics"]
     params, data = wanted.params, load_prepared(digits)
     evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
-    net, _, of_training = train.run(params, evolved.genotype, data, tmp_path / "train")
+    net, _, of_training, _ = train.run(params, evolved.genotype, data, tmp_path / "train")
     expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0].model_dump()
     expected |= robustness.metrics(robustness.run(params, net, data))
     expected |= {"evolve_passes": 3 * 1 * 48, "train_passes": 2 * 64}  # candidates, epochs, images without the hold-out

@@ -79,7 +79,7 @@ def test_every_cell_has_one_run_below_it_with_its_keys_and_numbers(client):
     assert (run.data.params["column.train.epochs"], run.data.params["column.network"]) == ("few", "small")
     assert run.data.params["network"] == run.data.params["network.name"]
     assert (run.data.params["dataset"], run.data.params["n_genes"]) == ("digits", "6")
-    assert "export.opset" in run.data.params
+    assert "export.genes" in run.data.params
     assert [found[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
     assert found["1"].data.tags["status"] == found["1"].data.tags["gee.error"] == "failed: the loss is nan"
     assert found["0"].data.tags["commit"] == found["0"].data.tags["gee.commit"] == "abc"
