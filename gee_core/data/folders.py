@@ -163,7 +163,7 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
         for name in (name for name, files in by_class.items() if not files):
             folder = listing.splits[split] / name
             kind, other_endings, dataset = KINDS[endings]
-            others_there = _files_below(folder, listing.root, other_endings)
+            others_there = files_below(folder, listing.root, other_endings)
             other_kind = f"but {KINDS[other_endings][0]}: set {{argument}} to {dataset}"
             remedy = other_kind if others_there else "add some, or remove the folder"
             yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy, "dataset")
@@ -173,7 +173,7 @@ def unread(root: Path) -> list[str]:
     """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
     splits, notes = find_splits(root).values(), []
     for folder in () if root in splits else (root / name for name in folders_in(root)):
-        if folder not in splits and (n := len(_files_below(folder, root, EXTENSIONS))):
+        if folder not in splits and (n := len(files_below(folder, root, EXTENSIONS))):
             notes.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
     ends = (Path(name).suffix.lower() for split in splits for _, _, names in walk(split) for name in names)
     formats = Counter(end for end in ends if end in OTHER_FORMATS)
@@ -206,10 +206,10 @@ def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClas
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return {name: _files_below(split / name, root, endings) for name in names}
+    return {name: files_below(split / name, root, endings) for name in names}
 
 
-def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
+def files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
     """Files below ``folder`` whose names end so. Hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     files: list[str] = []
 
