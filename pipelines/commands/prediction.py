@@ -125,7 +125,7 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
     ours = os.path.realpath(ONNX.parent) in map(os.path.realpath, (path, path.parent))
     remedy = MAKE if ours else NAME
     if not path.is_file():  # reading a pipe or a device could wait forever
-        raise InputError(f"{path}: no such file", remedy)
+        raise InputError(f"{path}: not found", remedy)
     return _read_genes(path, remedy, confidence) if path.suffix == GENES.suffix else _read(path, str(path), remedy)
 
 

@@ -135,7 +135,6 @@ def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsew
     assert "energy_ones:Attention, 2 random inputs of 3 × 4" in text
     assert " fires fc fc 48 1 real " in text
     assert "SpikingJelly MACs 120 (ours 48)" in text  # 3·4·4, and 3·3·4 twice for the products
-    assert "multiplies outside of its layers" in text
     assert "not counted norm (GroupNorm)" in text
     assert "estimate after Lemaire et al.): operations" in text and "; without GroupNorm" in text
     assert [line.split(":")[1] for line in err.splitlines()] == [" warning", " warning"]

@@ -16,6 +16,7 @@ from pipelines.project.presets import (
     write_preset,
 )
 from pipelines.project.safe_yaml import parse_yaml
+from pipelines.runtime.input_errors import known_message
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -126,12 +127,12 @@ def test_a_preset_is_not_kept_and_an_edited_one_is(params, caplog):
     assert params.with_name("params.yaml.bak").read_text() == edited
 
 
-@pytest.mark.parametrize(("make", "problem"), [(Path.mkdir, "is a directory"), (os.mkfifo, "not a file")])
-def test_what_is_no_file_in_place_of_params_is_refused_and_stays(make, problem, params):
+@pytest.mark.parametrize(("make", "says"), [(Path.mkdir, "a folder of this name lies"), (os.mkfifo, "a pipe or a device lies")])
+def test_what_is_no_file_in_place_of_params_is_refused_and_stays(make, says, params):
     make(params)
-    with pytest.raises(InputError, match=rf"params\.yaml: cannot be read \({problem}\): a .* lies there"):
+    with pytest.raises(OSError, match=r"params\.yaml") as caught:
         write("digits")
-    assert not params.is_file()
+    assert says in known_message(caught.value) and not params.is_file()
 
 
 def applied(changes: list[str], params: Path) -> dict:
