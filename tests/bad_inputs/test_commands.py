@@ -63,11 +63,7 @@ COMMANDS = [
     row(ENCODE, f"{CHECKPOINT}: exists, and would be overwritten", "name another file"),
     row("gee energy energy", "'energy': neither MODULE:NETWORK", "name a network as"),
     row("gee energy sad:X", "sad.py, line 2 raises", "fix it", write("sad.py", "\n1 / 0")),
-    row(
-        "gee energy absent:X",
-        "absent:X raises ModuleNotFoundError: No module named 'absent'",
-        "MODULE:NETWORK, of a module here",
-    ),
+    row("gee energy absent:X", "absent:X raises ModuleNotFoundError: No module named 'absent'", "of a module here"),
     row("gee energy one:X", "one:X returns a int, not a torch.nn.Module", "return", write("one.py", "def X():\n    return 1")),
     row(f"gee energy {CHECKPOINT} --steps 4", "makes its 2 steps itself", "leave out --steps"),
     row(f"gee energy {CHECKPOINT} --shape 3,8,8", "of images of 1 × 8 × 8 or another size", "of other images"),
