@@ -4,6 +4,8 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -85,17 +87,9 @@ def test_a_folder_that_a_process_holds_stays(make, tmp_path):
     assert (used.exists(), free.exists()) == (True, False)
 
 
-class Process:
-    def __init__(self, words: str, cwd: Path, pid: int):
-        self.words, self.folder, self.pid = words.split(), cwd, pid
-
-    def cmdline(self):
-        if self.words == ["denied"]:
-            raise psutil.AccessDenied(self.pid)
-        return self.words
-
-    def cwd(self):
-        return str(self.folder)
+def process(words: str, folder: Path, pid: int) -> SimpleNamespace:
+    """One that psutil tells of."""
+    return SimpleNamespace(cmdline=words.split, cwd=lambda: str(folder), pid=pid)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +103,12 @@ class Process:
         ("python /opt/bin/gee flow serve --cron x", False),
         ("python -m pipelines.cli gc --yes", False),
         ("vim pipelines/train.py", False),
-        ("denied", False),
     ],
 )
 def test_who_is_at_work_is_known_by_the_command_line_and_the_folder(words, works, tmp_path):
     places = [(tmp_path / "a", 7), (tmp_path / "a/.dvc/tmp/exps/x", 8), (tmp_path / "ab", 9), (tmp_path / "a", os.getpid())]
-    processes = [Process(words, folder, pid) for folder, pid in places]
+    processes = [process(words, folder, pid) for folder, pid in places]
+    processes.append(SimpleNamespace(cwd=Mock(side_effect=psutil.AccessDenied(10))))
     assert at_work(processes, tmp_path / "a") == ([f"7 {words}", f"8 {words}"] if works else [])
 
 
