@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 CLASSES, EXAMPLES = 30, 3
 """How many classes, and how many files of a kind, are shown."""
 
+MEANINGS = {
+    "duplicates": "test images are also training images",
+    "tiny": "images would be enlarged more than twofold",
+    "one colour": "images show nothing else",
+}
+"""What is the matter with images of a kind."""
+
 data = typer.Typer(help="Your own images: what a run would read.", no_args_is_help=True)
 
 
@@ -72,10 +79,10 @@ def show(survey: "Survey") -> None:
     console.print(_table(survey.counts))
     for name, text in survey.facts.items():
         console.print(f"{name:<11} {printable(text)}", soft_wrap=True)
-    for meaning, images in survey.images.items():
+    for name, images in survey.images.items():
         if images:
-            more = ", …" if len(images) > EXAMPLES else ""
-            console.print(printable(f"{len(images):,} {meaning}: {', '.join(images[:EXAMPLES])}{more}"), soft_wrap=True)
+            shown = f"{', '.join(images[:EXAMPLES])}{', …' if len(images) > EXAMPLES else ''}"
+            console.print(f"{name:<11} {len(images):,} {MEANINGS[name]}: {printable(shown)}", soft_wrap=True)
     if survey.params:
         yaml: Any = YAML(typ="safe", pure=True)
         yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6

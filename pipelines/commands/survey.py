@@ -84,7 +84,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
     }.items():
         if others:
             result.facts[name] = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
-    result.images["test images are also training images"] = _duplicates(root, train, test, result.problems, steps)
+    result.images["duplicates"] = _duplicates(root, train, test, result.problems, steps)
     if not result.problems:
         with _kept(result.problems):
             check_links(cfg)
@@ -194,8 +194,8 @@ def _describe_images(
     if image_size is None and not is_uniform:
         image_size = max((side for side in SIZES if side <= middle), default=max(middle, 4))
     side = image_size or middle
-    result.images["images would be enlarged more than twofold"] = [name for name, pixels in short.items() if 2 * pixels < side]
-    result.images["images show one colour"] = list(colours)
+    result.images["tiny"] = [name for name, pixels in short.items() if 2 * pixels < side]
+    result.images["one colour"] = list(colours)
     result.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if len(headers) * channels * side**2 > IN_MEMORY * memory:

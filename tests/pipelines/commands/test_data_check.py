@@ -74,7 +74,7 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "not read 2 images in eval/, 1 .gif",
         "1 test images are also training images: test/dog/07.png = train/dog/03.png",
         "1 images would be enlarged more than twofold: train/cat/00.png",
-        "1 images show one colour: train/cat/00.png",
+        "one colour 1 images show nothing else: train/cat/00.png",
         "prepare: dataset: folder path: pets name: pets image_size: 32",
     ):
         assert says in text
