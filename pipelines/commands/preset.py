@@ -78,15 +78,15 @@ def queue_command(
     """
     from gee_core.errors import InputError
     from pipelines.orchestration.request import experiment_arguments, experiment_changes
-    from pipelines.project.params import check_params, load_params
+    from pipelines.project.params import load_params
     from pipelines.project.watched_files import check_raw_folder
 
     load_params()
     changes: dict[str, list[str]] = {}
     for name in names:  # all are checked before the first is queued
         chosen = _load(name, in_project(data, context.obj))
-        values, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
-        check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
+        check_raw_folder(chosen.params.prepare)
+        _, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
     for name in names:
         command = [sys.executable, "-m", "dvc", *experiment_arguments("--queue", name, changes[name])]
         done = subprocess.run(command, capture_output=True, text=True)

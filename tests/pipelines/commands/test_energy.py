@@ -169,7 +169,7 @@ def prepared(digits, tmp_path):
     return load_prepared(digits)
 
 
-def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params):
+def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params, tmp_path):
     net = load_trained(make_params(), prepared.meta, trained)
     expected = measure_energy(net, prepared.meta.normalise(spaced(prepared.test, 10).images))
     out, err = gee(trained, "--n", 10, "--batch-size", 4, "--json")
@@ -185,6 +185,10 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained
     assert gee(trained, "--prepared", "--n", 10, "--batch-size", 4, "--json")[0] == out
     text = gee(trained)[0]
     assert "more with building W" in text and "with W built" in text
+    write_images(tmp_path / "photos", [0, 51])
+    for name, shape, way in ((trained, "1,8,8", "normalised as data/prepared"), ("energy_ones:Ones", "1,4,4", "values 0 to 1")):
+        found = json.loads(gee(name, "--images", "photos", "--shape", shape, "--json")[0])
+        assert found["input"] == f"2 images of photos, {shape.replace(',', ' × ')}, {way}"
 
 
 DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}

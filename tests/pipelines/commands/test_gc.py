@@ -72,7 +72,8 @@ def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hou
     young = [make("train/c", HOUR / 2, done=MD5), make("evolve/d", HOUR / 2)]
     assert leftovers(tmp_path, 30) == {}
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
-    assert remove(tmp_path, 30) == ["1 runs of stages in .scratch, finished"]
+    make("train/old", 31, done=MD5)  # which is not counted as interrupted too
+    assert remove(tmp_path, 30) == ["2 runs of stages in .scratch, finished"]
     assert (folder.exists(), other.exists()) == (False, True)
     assert remove(tmp_path, 0) == ["1 runs of stages in .scratch, interrupted"]
     assert all(folder.exists() for folder in young)
