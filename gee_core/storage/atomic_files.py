@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def regular(path: Path) -> Path:
-    """``path``. An ``OSError`` where a pipe or a device lies there: a reader could wait forever, a file would take its place."""
+    """``path``. An ``OSError`` where a pipe or a device lies there: readers could wait forever, a file would take its place."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.ENXIO, "not a file", str(path))
     return path
