@@ -57,7 +57,9 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     for split, seed in (("train", 0), ("val", 1), ("test", 2)):
         draw(tmp_path / "pets" / split, TWO, (40, 60), seed)
     shutil.copy(tmp_path / "pets/train/dog/03.png", tmp_path / "pets/test/dog/07.png")
+    shutil.copy(tmp_path / "pets/val/dog/05.png", tmp_path / "pets/test/dog/08.png")
     Image.new("L", (20, 12)).save(tmp_path / "pets/train/cat/00.png")
+    Image.new("RGB", (24, 24)).save(tmp_path / "pets/train/cat/01.png")
     (tmp_path / "pets/train/cat/a.gif").write_bytes(b"")
     draw(tmp_path / "pets/eval", {"cat": 2})
     (tmp_path / "pets/train/cat/.DS_Store").write_bytes(b"")
@@ -67,14 +69,14 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
     assert (code, errors) == (0, [])
     for says in (
         "hold-out val/ test test/",
-        "2 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
+        "3 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
         "ignored 1 .\\x1b[31m, 1 .gif",
         "uneven dog has 80 training images, cat has 20",
         "not read 2 images in eval/, 1 .gif",
-        "1 test images are also training images: test/dog/07.png = train/dog/03.png",
+        "2 test images are also training images: test/dog/07.png = train/dog/03.png, test/dog/08.png = val/dog/05.png",
         "1 images would be enlarged more than twofold: train/cat/00.png",
-        "one colour 1 images show nothing else: train/cat/00.png",
+        "one colour 2 images show nothing else: train/cat/00.png, train/cat/01.png",
         "prepare: dataset: folder path: pets name: pets image_size: 32",
     ):
         assert says in text

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
 from gee_core.evaluation.early_exit import exits
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
@@ -84,6 +85,9 @@ def test_the_answer_does_not_depend_on_the_batches_which_are_small_for_large_ima
         ((name, p),) = one.top
         assert other.file == one.file and other.top == [(name, pytest.approx(p, abs=1e-5))]
     assert sizes == [3] * 8
+    silent = model._replace(classify=lambda x: (np.full((len(x), 10), np.nan), [None] * len(x)))
+    with pytest.raises(InputError, match="does not answer with finite probabilities of 10 classes"):
+        predict(Path(), images, silent)
 
 
 def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_names(images, tmp_path):
