@@ -100,9 +100,9 @@ NAMES = "choose one of cifarnet, vgg16, "
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"base.sede": 1}, "base.sede is not a known key: did you mean seed?"),
     ({"base.zzz": 1}, "base.zzz is not a known key: remove it"),
-    ({"report": None}, "report is missing: add it (gee_core/config/params.py says what it is)"),
+    ({"report": None}, "report is missing: add it"),
     ({"1": 2}, "1 is not a known key: remove it"),
-    ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it (gee_core/config/evolve.py says what it is)"),
+    ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it"),
     ({"base.seed": True}, "base.seed = True: input should be a valid integer"),
     ({"base.seed": -1}, "base.seed = -1: input should be greater than or equal to 0"),
     ({"train.flip": "no"}, "train.flip = 'no': input should be a valid boolean"),

@@ -86,12 +86,6 @@ def test_every_simulator_answers_as_the_network_does(tmp_path, monkeypatch):
     assert expected.std(0).max() > 1e-3  # the images differ
 
 
-@pytest.mark.parametrize(("name", "settings"), [("cifarnet", {"v_reset": None}), ("resnet34", {})], ids=["reset", "stem"])
-def test_a_network_that_nir_cannot_describe_is_refused(name, settings):
-    with pytest.raises(gee_core.InputError, match="NIR has no"):
-        gee_core.to_nir(gee_core.build_network(name, 5, 1, 16, width=1 / 32, **settings), 1, 16)
-
-
 def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = run_page("tutorials/your-network.md", len(re.findall("^```python", TEXT, flags=re.MULTILINE)))

@@ -131,5 +131,5 @@ def test_each_file_is_looked_at_in_order_and_a_problem_stops_none_of_the_others(
     problems = {name: looked.pop(name) for name in ("3.png", "66.png")}
     assert all(isinstance(problem, InputError) for problem in problems.values())
     assert [seen.height for seen in looked.values()] == [1 + i % 8 for i in range(70) if i not in (3, 66)]
-    assert str(problems["3.png"]) == f"{tmp_path / '3.png'}: not a file: replace or remove it"
+    assert str(problems["3.png"]) == f"{tmp_path / '3.png'}: not a readable image (not a file): replace or remove it"
     assert list(each_file(header, tmp_path, [])) == []

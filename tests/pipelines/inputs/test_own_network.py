@@ -100,7 +100,7 @@ def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_c
     save_genes("genes.safetensors", net, card=card | {"class_names": ["a", "b"]})
     OWN.clear()
     images = np.zeros((1, 1, 8, 8), np.uint8)
-    assert open_model(Path("genes.safetensors")).answers(images)[0].shape == (1, 2)
+    assert open_model(Path("genes.safetensors")).classify(images)[0].shape == (1, 2)
     OWN.clear()
     (folder / "params.yaml").write_text((folder / "params.yaml").read_text().replace(NAME, "cifarnet"))
     (folder / FILE).write_text("raise SystemExit('imported')\n")

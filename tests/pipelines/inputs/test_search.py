@@ -104,7 +104,7 @@ def test_a_start_that_is_no_use_is_one_message(start, make_params):
         assert message.endswith("name a genotype.json of an earlier evolve, or `analytic`")
     start.unlink()
     os.mkfifo(start)
-    with pytest.raises(InputError, match="not a regular file"):
+    with pytest.raises(InputError, match="not a file"):
         start_genotype(started(make_params, start))
 
 

@@ -191,7 +191,7 @@ def test_gee_predict_reads_the_folder_of_a_model_of_mlflow_and_runs_none_of_its_
     for code in (scripts := list(folder.rglob("*.py"))):
         code.write_text("raise SystemExit('run')\n")
     assert len(scripts) == 3
-    (seen,) = predict(exported.parent, [Path("example.png")], open_model(folder))
+    (seen,) = predict(exported.parent, [Path("example.png")], open_model(folder / "artifacts"))
     assert seen.top[0][0] == seen_in_the_example(exported)
 
 
