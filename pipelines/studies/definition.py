@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gee_core.config import StrictModel
 from gee_core.errors import InputError
@@ -25,13 +25,7 @@ MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
 
 
-class Part(BaseModel):
-    """A part of a study file."""
-
-    model_config = StrictModel.model_config
-
-
-class Change(Part):
+class Change(StrictModel):
     """What a cell changes."""
 
     set: Overrides = {}
@@ -61,7 +55,7 @@ class ExplicitCell(Change):
     """Its labels, by column."""
 
 
-class Published(Part):
+class Published(StrictModel):
     """A row of published numbers, for comparison with ours."""
 
     columns: dict[str, Name]
@@ -74,7 +68,7 @@ class Published(Part):
     """Where it was published, and on which images it was measured."""
 
 
-class Plot(Part):
+class Plot(StrictModel):
     """A figure of the study's results."""
 
     kind: Literal["bars", "line", "scatter", "noise", "hardware", "layers"]
@@ -109,7 +103,7 @@ class Plot(Part):
         return {name: METRICS[name].stage for name in names}
 
 
-class Kendall(Part):
+class Kendall(StrictModel):
     """How well a candidate's fitness ranks it by its accuracy after full training (Kendall's τ)."""
 
     kind: Literal["kendall"]
@@ -126,7 +120,7 @@ class Kendall(Part):
     """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 
 
-class Study(Part):
+class Study(StrictModel):
     """A study file."""
 
     title: Annotated[str, Field(min_length=1)]
