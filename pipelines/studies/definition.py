@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from gee_core.config import StrictModel
 from gee_core.errors import InputError
@@ -25,7 +25,13 @@ MetricName = Annotated[str, AfterValidator(known_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
 
 
-class Change(StrictModel):
+class Part(BaseModel):
+    """A part of a study file."""
+
+    model_config = StrictModel.model_config
+
+
+class Change(Part):
     """What a cell changes."""
 
     set: Overrides = {}
@@ -55,7 +61,7 @@ class ExplicitCell(Change):
     """Its labels, by column."""
 
 
-class Published(StrictModel):
+class Published(Part):
     """A row of published numbers, for comparison with ours."""
 
     columns: dict[str, Name]
@@ -68,7 +74,7 @@ class Published(StrictModel):
     """Where it was published, and on which images it was measured."""
 
 
-class Plot(StrictModel):
+class Plot(Part):
     """A figure of the study's results."""
 
     kind: Literal["bars", "line", "scatter", "noise", "hardware", "layers"]
@@ -103,7 +109,7 @@ class Plot(StrictModel):
         return {name: METRICS[name].stage for name in names}
 
 
-class Kendall(StrictModel):
+class Kendall(Part):
     """How well a candidate's fitness ranks it by its accuracy after full training (Kendall's τ)."""
 
     kind: Literal["kendall"]
@@ -120,7 +126,7 @@ class Kendall(StrictModel):
     """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 
 
-class Study(StrictModel):
+class Study(Part):
     """A study file."""
 
     title: Annotated[str, Field(min_length=1)]

@@ -18,7 +18,7 @@ from pipelines.reporting.page import fill_in
 from pipelines.studies import kendall
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import MEASURED_ROWS, Plot, Study
-from pipelines.studies.metrics import METRICS, named
+from pipelines.studies.metrics import METRICS, RENAMED
 from pipelines.studies.plan import GRID
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def cells_frame(cells: list[Cell], results: Results) -> pd.DataFrame:
     rows = []
     for cell in cells:
         result = results[cell.key]
-        numbers = named(result["metrics"])
+        numbers = {RENAMED.get(name, name): number for name, number in result["metrics"].items()}
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
         row = {"part": cell.part} | cell.columns | {"seed": cell.params.base.seed, "status": result["status"]}

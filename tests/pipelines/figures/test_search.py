@@ -44,8 +44,3 @@ def test_the_title_gives_the_least_fitness_of_the_search_and_a_candidate_outside
     table.loc[outside, "fitness"], table.loc[outside, "final_fitness"] = 0.001, np.nan
     assert f"Best fitness {best:.3f}" in texts(fitness(table))
     assert "failed" not in texts(fitness(table)) and "scored again" in texts(fitness(table))
-
-
-def test_thousands_of_candidates_are_one_picture_in_a_small_file():
-    svg = fitness(candidates(2, 1000))
-    assert svg.count("<use") < 100 and len(svg) < 500_000
