@@ -1,5 +1,6 @@
 """The commands `gee study …`. Heavy imports are inside the commands, so that `gee --help` is quick."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -55,26 +56,32 @@ def run_command(
 
 
 @study.command("list")
-def list_command() -> None:
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object: titles.")] = False) -> None:
     """List the studies of this project, each with its title or with what is wrong in its file.
 
     gee study list
     """
     from pipelines.studies.definition import load_study, study_names
 
-    broken = False
+    broken, titles = False, {}
     for name in study_names():
         try:
-            shown = load_study(name).title
+            titles[name] = shown = load_study(name).title
         except InputError as error:
             broken, shown = True, "\n".join(f"error: {line}" for line in str(error).splitlines())
-        console.print(f"{name:<16} {shown}", highlight=False, soft_wrap=True)
+        if not as_json:
+            console.print(f"{name:<16} {shown}", highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(titles))
     if broken:
         raise typer.Exit(2)
 
 
 @study.command("show")
-def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")]) -> None:
+def show_command(
+    name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: the rows of each .csv file.")] = False,
+) -> None:
     """Show the table of a study's last run.
 
     gee study show headline
@@ -85,7 +92,13 @@ def show_command(name: Annotated[str, typer.Argument(help="A file in studies/, w
     load_study(name)
     if not (OUT / name / "table.md").is_file():
         raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
-    print((OUT / name / "table.md").read_text(encoding="utf-8"))
+    if as_json:
+        import pandas as pd
+
+        rows = {path.stem: pd.read_csv(path).to_json(orient="records") for path in sorted((OUT / name).glob("*.csv"))}
+        print(json.dumps({kind: json.loads(text) for kind, text in rows.items()}))
+    else:
+        print((OUT / name / "table.md").read_text(encoding="utf-8"))
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

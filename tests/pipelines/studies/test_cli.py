@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     assert page.parent.parent == (OUT / "tiny/trials").resolve() and "--set train.epochs=3" in page.read_text()
     gee("study", "run", "tiny", "--jobs", "1")
     assert "| unencoded |" in (shown := gee("study", "show", "tiny").stdout) and "`gee study run tiny`" in shown
+    rows = json.loads(gee("study", "show", "tiny", "--json").stdout)
+    assert (rows["table"][0]["encoding"], rows["cells"][0]["test_accuracy"]) == ("unencoded", 0.5)
 
 
 def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study, quick):
@@ -59,6 +62,7 @@ def test_list_goes_on_after_a_broken_study(write_study):
     assert listed.exit_code == 2
     assert "broken           error: studies/broken.yaml: preset is missing" in listed.stdout
     assert listed.stdout.splitlines()[-1].split() == ["tiny", "A", "tiny", "study"]
+    assert json.loads(gee("study", "list", "--json").stdout) == {"tiny": "A tiny study"}
 
 
 def test_bad_input_is_one_message_and_exit_code_2_before_any_cell_runs(write_study, monkeypatch, main):
