@@ -76,6 +76,8 @@ def test_networks_of_one_seed_with_other_labels_are_networks_of_their_own():
     assert defect_curve(rows, ["size"]).loc[0.5].to_dict() == pytest.approx(
         {"mean": 0.5, "sd": sd, "low": 0.5 - sd, "high": 0.5 + sd}
     )
+    both = pd.concat([rows, rows.assign(domain="events")])
+    assert noise_curve(both, ["size", "domain"]).loc[0.5, "n"] == 6  # the same networks
     curve = noise_curve(rows, ["size", "domain"]).loc[0.5]
     assert curve.to_dict() == pytest.approx({"mean": 0.5, "n": 6, "half_width": student.ppf(0.975, 5) * sd / math.sqrt(6)})
 
