@@ -25,9 +25,9 @@ from pipelines.reporting.summary import Summary, read_summary
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
-from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
+from pipelines.studies.study import TRACKED
 from pipelines.tracking.folder import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
