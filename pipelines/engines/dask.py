@@ -37,10 +37,9 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
-from pipelines.engines.engine import MAX_TRIES, Engine, WorkerDied, ignore
+from pipelines.engines.engine import MAX_TRIES, Engine, Function, Job, Result, Tell, WorkerDied, ignore
 from pipelines.project.paths import original_project
 from pipelines.runtime.redact import redact
-from pipelines.runtime.worker_process import Function, Job, Result, Tell
 
 TICK = 0.2
 """Seconds between two checks for notes and new workers."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from pipelines.engines.engine import Engine, Processes, Serial
+from pipelines.engines.engine import Engine, Serial
+from pipelines.engines.processes import Processes
 from pipelines.runtime.settings import Settings, cpu_cores
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gee_core.errors import InputError, place_in, raises
 from gee_core.storage.json_object import write_sealed
-from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.engine import Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.inputs.loading import prepared_images
 from pipelines.project.git import git_commit
@@ -20,7 +20,6 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import run_in_group
 from pipelines.runtime.resume_folder import CHECKOUT
-from pipelines.runtime.worker_process import Tell
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request, distinct, read_result
 from pipelines.studies.definition import Study, load_study

@@ -17,9 +17,9 @@ from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines import candidates as workers
+from pipelines.engines import processes
 from pipelines.engines.candidates import Workers, score_here
 from pipelines.engines.engine import Serial
-from pipelines.runtime import worker_process
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def score_by(monkeypatch, tmp_path):
 
     def replace(function, n_workers=2, mark="once"):
         monkeypatch.setattr(workers, "_timed_score", function)
-        monkeypatch.setattr(worker_process, "CONTEXT", multiprocessing.get_context("fork"))
+        monkeypatch.setattr(processes, "CONTEXT", multiprocessing.get_context("fork"))
         monkeypatch.setenv("GEE_WORKERS", str(n_workers))
         monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / mark))
 

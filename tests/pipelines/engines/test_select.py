@@ -7,7 +7,8 @@ import torch
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
-from pipelines.engines.engine import Processes, Serial
+from pipelines.engines.engine import Serial
+from pipelines.engines.processes import Processes
 from pipelines.engines.select import choose_engine, default_count, engine_name, gpus
 
 
