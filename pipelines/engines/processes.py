@@ -73,9 +73,8 @@ class Processes(Engine):
                     yield job, WorkerDied(value) if kind == "died" else value
                 ended = []
                 if running:
-                    wait(
-                        [handle for place in running for handle in (self._workers[place][1], self._workers[place][0].sentinel)]
-                    )
+                    workers = [self._workers[place] for place in running]
+                    wait([handle for process, pipe in workers for handle in (pipe, process.sentinel)])
                 for place in list(running):
                     if message := self._message(place, on_note):
                         ended.append((running.pop(place), *message))
