@@ -31,8 +31,8 @@ def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[st
     settle_abandoned(say)
     runs = [RunnerDeployment.from_flow(pipeline_flow, name, schedules=nightly, tags=["gee"])]
     for study in studies:
-        options = {"parameters": {"study": study}, "tags": ["gee", "study"]}
-        runs.append(RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedules=weekly, **options))
+        named, tags = {"study": study}, ["gee", "study"]
+        runs.append(RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedules=weekly, parameters=named, tags=tags))
     serve(*runs, limit=1)
 
 

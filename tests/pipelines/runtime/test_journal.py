@@ -27,20 +27,6 @@ def test_what_was_appended_is_read_back_in_order_without_a_warning(path, caplog)
     assert caplog.records == []
 
 
-def test_a_file_that_grows_is_read_on_by_whole_lines_without_damaged_ones(path):
-    lines = path.read_bytes().splitlines(keepends=True)
-    found = journal.read_on(path, 0)
-    ends = [sum(map(len, lines[: i + 1])) for i in range(len(lines))]
-    assert found == list(zip(ENTRIES, ends, strict=True))
-    line, position = lines[1], ends[-1]
-    with path.open("ab") as file:
-        file.write(line.replace(b"1", b"7", 1) + line[:-3])
-    assert journal.read_on(path, position) == []
-    with path.open("ab") as file:
-        file.write(line[-3:])
-    assert journal.read_on(path, position) == [(ENTRIES[1], path.stat().st_size)]
-
-
 def test_a_flip_anywhere_loses_no_line_but_those_that_it_touches(path):
     content = path.read_bytes()
     for at in range(0, len(content), 3):
