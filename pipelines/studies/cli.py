@@ -34,7 +34,7 @@ def run_command(
     """
     from pipelines.project.paths import PAGE, in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
-    from pipelines.runtime.progress import Bars, Steps, lines
+    from pipelines.runtime.progress import progress
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
@@ -52,9 +52,8 @@ def run_command(
         lines_of_plan = [plan_line(plan.cells, plan.missing, plan.jobs), *(f"  {cell.name}" for cell in plan.missing)]
         console.print("\n".join(lines_of_plan), highlight=False, soft_wrap=True)
         return
-    messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
-    with Bars(messages) as bar, lines(steps, messages):
-        tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
+    with progress("cells", None, Console(stderr=True, markup=False)) as steps:
+        tables = run_study(request, Display(steps, load_study(name).metrics), jobs, force, keep)
     print("\n".join(map(markdown, tables)))
     console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
 

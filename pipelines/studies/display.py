@@ -4,7 +4,7 @@ import time
 
 from rich.progress import TaskID
 
-from pipelines.runtime.progress import Bars, Steps
+from pipelines.runtime.progress import Steps
 from pipelines.studies.cell import Cell, CellResult, distinct
 from pipelines.studies.metrics import METRICS, named
 
@@ -13,14 +13,14 @@ TRACKED = "in MLflow  "
 
 
 class Display:
-    """Prints to the console of ``bar``, shows every running cell in it, and counts the cells in ``steps``.
+    """Counts the cells in ``steps``, in whose bars it shows every running cell and prints lines.
 
     Of a finished cell it prints the first of ``metrics`` that the cell has.
     """
 
-    def __init__(self, bar: Bars, steps: Steps, metrics: list[str]):
-        self._bar, self._steps, self._metrics = bar, steps, metrics
-        bar.add_task(steps.description, total=None, note="", steps=steps)
+    def __init__(self, steps: Steps, metrics: list[str]):
+        assert steps.bars is not None
+        self._bar, self._steps, self._metrics = steps.bars, steps, metrics
         self._running: dict[str, tuple[TaskID, float]] = {}
 
     def planned(self, cells: list[Cell], missing: list[Cell], jobs: int | None) -> None:
@@ -34,7 +34,7 @@ class Display:
             self._running[cell.key] = self._bar.add_task(f"  {cell.name}", total=None, note=note), time.monotonic()
         self._bar.update(self._running[cell.key][0], note=note)
         if not self._bar.console.is_terminal:
-            self._steps.note = f"{cell.name}: {note}"
+            self._steps.at(self._steps.done, f"{cell.name}: {note}")
 
     def done(self, cell: Cell, result: CellResult) -> None:
         """``cell`` has a result."""

@@ -129,7 +129,6 @@ def test_verbose_asks_dvc_for_its_reasons_and_quiet_stages_print_no_progress(mai
     monkeypatch.setenv("GEE_PROGRESS", "on")  # restored after the test
     assert main("-v", "-q", "run")[0] == 3
     assert started == [["repro", "--verbose"]] and os.environ["GEE_PROGRESS"] == "off"
-    steps = progress.Steps("work", 1)
-    with progress.lines(steps, progress.console):
+    with progress.progress("work", 1):
         pass
     assert "work" not in capsys.readouterr().err

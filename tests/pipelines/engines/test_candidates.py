@@ -128,7 +128,9 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
     from distributed import LocalCluster
 
     params, results = make_params(evolve={"population_size": 4, "rescore": Rescore(top=2, draws=2)}), {}
-    cluster = LocalCluster(2, host="127.0.0.1", dashboard_address="127.0.0.1:0", threads_per_worker=1, memory_limit=None)
+    cluster = LocalCluster(
+        n_workers=2, host="127.0.0.1", dashboard_address="127.0.0.1:0", threads_per_worker=1, memory_limit=None
+    )
     for engine, n_workers in (("serial", "1"), ("processes", "2"), ("dask", "2"), ("dask", "1")):
         if engine == "dask":
             monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)

@@ -43,7 +43,7 @@ def threads(tmp_path, monkeypatch):
 
 def cluster_of(n_workers: int, processes: bool = False, **options) -> LocalCluster:
     options = {"threads_per_worker": 1, "memory_limit": None, "protocol": "tcp", "silence_logs": 50} | options
-    return LocalCluster(n_workers, processes=processes, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options)
+    return LocalCluster(n_workers=n_workers, processes=processes, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options)
 
 
 @pytest.fixture

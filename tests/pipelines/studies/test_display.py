@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipelines.runtime.progress import Bars, Steps
+from pipelines.runtime.progress import progress
 from pipelines.studies.display import Display
 
 CELLS = [SimpleNamespace(key=key, name=f"network = [{key}]") for key in "ab"]
@@ -15,12 +15,11 @@ CELLS = [SimpleNamespace(key=key, name=f"network = [{key}]") for key in "ab"]
 @pytest.mark.parametrize("terminal", [True, False])
 def test_every_finished_cell_is_a_line_and_running_cells_are_shown_on_a_terminal_alone(terminal):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-    steps = Steps("cells", None)
-    with Bars(console) as bar:
-        display = Display(bar, steps, ["test_accuracy"])
+    with progress("cells", None, console) as steps:
+        display = Display(steps, ["test_accuracy"])
         display.planned(CELLS, CELLS, 2)
         display.note(CELLS[0], "evolve 1/2 [x]")
-        bar.refresh()
+        steps.bars.refresh()
         in_line = "cells 0/2 0 % network = [a]: evolve 1/2 [x], 0:0" in steps.line()
         display.done(CELLS[0], {"status": "ok", "metrics": {"test_accuracy": 0.5}})
         display.done(CELLS[1], {"status": "failed: loss", "metrics": {}})
