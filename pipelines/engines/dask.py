@@ -32,7 +32,7 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
-from pipelines.engines.engine import Engine, Function, Job, Result, Tell, WorkerDied, ignore
+from pipelines.engines.engine import Engine, Function, Job, Outcomes, Result, Tell, WorkerDied, ignore
 from pipelines.project.paths import original_project
 from pipelines.runtime.redact import redact
 
@@ -78,9 +78,7 @@ class Dask(Engine):
         self._resources: dict[str, int] | None = None
         self._hardware = dict[str, str]()  # with the first worker that computes on it
 
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         left, running = deque(jobs), dict[Future[tuple[str, str, Result]], Job]()
         client = self._client or self._start()
         executor = client.get_executor(pure=False, resources=self._resources)

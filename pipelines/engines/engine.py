@@ -28,6 +28,10 @@ class WorkerDied(NamedTuple):
     """As in `multiprocessing.Process.exitcode`; None for a worker of another machine."""
 
 
+Outcomes = Iterator[tuple[Job, Result | WorkerDied]]
+"""Each job with its result, as it ends."""
+
+
 def leave_if_lost_gpu(error: BaseException, job: str) -> None:
     """End this worker process if it cannot use its GPU any more: ``run_each`` then runs the ``job`` again in a new one."""
     if multiprocessing.parent_process() is not None and lost_gpu(error):
@@ -51,9 +55,7 @@ class Engine(ABC):
         self.stop()
 
     @abstractmethod
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         """As `run_each`, but each job is tried once."""
 
     def stop(self) -> None:  # noqa: B027 - Serial has nothing to stop
@@ -66,7 +68,7 @@ class Engine(ABC):
 
 def run_each(
     engine: Engine, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell = ignore
-) -> Iterator[tuple[Job, Result | WorkerDied]]:
+) -> Outcomes[Job, Result]:
     """Yield (job, result) in order of completion. The result is a `WorkerDied` if the job's worker died every time.
 
     An exception of a job ends the iteration. ``on_note`` is called with the notes of the jobs, before their results.
@@ -91,9 +93,7 @@ class Serial(Engine):
     def __init__(self, threads: int | None = None):
         self._threads = threads
 
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         import torch
 
         threads = torch.get_num_threads()

@@ -6,14 +6,14 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from gee_core.memory import keep_freed_memory
-from pipelines.engines.engine import Engine, Function, Job, Result, Tell, WorkerDied
+from pipelines.engines.engine import Engine, Function, Job, Outcomes, Result, Tell, WorkerDied
 from pipelines.runtime.process_tree import die_with_parent
 
 CONTEXT = get_context("forkserver") if sys.platform == "linux" else get_context("spawn")
@@ -54,9 +54,7 @@ class Processes(Engine):
             pipe.close()
         self._workers, self._running = {}, {}
 
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         queue, running, died = deque(jobs), self._running, False
         ended: list[tuple[Job, str, Any]] = []
         try:

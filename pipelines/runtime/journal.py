@@ -26,7 +26,7 @@ def append(path: Path, values: dict[str, Any]) -> None:
         with path.open("ab+") as file:
             is_cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             line = json.dumps(seal(values)).encode() + b"\n"
-            file.write(b"\n" * is_cut_off + line)  # one write, so that lines of two processes do not mix
+            file.write(b"\n" * is_cut_off + line)
             flush(file)
         if is_new:
             flush_folder(path.parent)

@@ -1,5 +1,5 @@
-import builtins
 import os
+import sys
 
 import pytest
 import torch
@@ -57,16 +57,10 @@ def test_a_scheduler_that_nobody_asks_is_refused_and_its_address_not_shown(monke
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(base, digits, monkeypatch):
-    found = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "pipelines.engines.dask":
-            raise ModuleNotFoundError("No module named 'distributed'", name="distributed")
-        return found(name, *args, **kwargs)
-
     monkeypatch.setenv("GEE_ENGINE", "dask")
     monkeypatch.setenv("GEE_DASK", "scheduler.json")
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.delitem(sys.modules, "pipelines.engines.dask", raising=False)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(
         InputError, match=r'^GEE_ENGINE = dask: the package distributed is missing: pip install -e "./pipelines\[dask\]"$'
     ):
