@@ -131,24 +131,26 @@ def test_a_flow_is_claimed_and_holds_the_project_while_it_runs(flow, monkeypatch
     assert (state.type.value, state.message) == ("CANCELLED", "stopped by Ctrl-C")
 
 
-def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline, published):
-    for outcome, message, tracked in (
-        ("ran", "first ran", [{"stage.first": "ran"}, "FINISHED"]),
-        ("cached", "everything was up to date", []),
-    ):
-        state, found = pipeline(lambda results, outcome=outcome: results.update(first=outcome) or [])
-        assert (state.message, state.data[0], found) == (message, {"first": outcome}, tracked)
-        assert f"| first | {outcome} |" in published[-1][1]
+NOT_RUN = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
+FAILURES = ["stage first failed: why\nlines", "stage other failed\nmore"]
 
 
-def test_a_run_of_which_stages_failed_has_their_messages_and_tracks_what_did_not_run(pipeline, published):
-    messages = ["stage first failed: why\nlines", "stage other failed\nmore"]
-    state, tracked = pipeline(lambda results: results.update(first="failed") or messages)
-    assert (state.type.value, state.message, state.data) == ("FAILED", "stage first failed: why", "\n".join(messages))
-    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
-    assert tracked == [{"stage.first": "failed"} | not_run, "FAILED"]
+@pytest.mark.parametrize(
+    ("outcome", "failures", "state", "tracked"),
+    [
+        ("ran", [], ("COMPLETED", "first ran"), [{"stage.first": "ran"}, "FINISHED"]),
+        ("cached", [], ("COMPLETED", "everything was up to date"), []),
+        ("failed", FAILURES, ("FAILED", "stage first failed: why"), [{"stage.first": "failed"} | NOT_RUN, "FAILED"]),
+    ],
+)
+def test_a_run_has_what_became_of_its_stages_and_is_tracked_unless_nothing_changed(
+    outcome, failures, state, tracked, pipeline, published
+):
+    ended, found = pipeline(lambda results: results.update(first=outcome) or failures)
+    assert ((ended.type.value, ended.message), found) == (state, tracked)
+    assert ended.data == "\n".join(failures) if failures else ended.data[0] == {"first": outcome}
     [(_, table)] = published
-    assert "| first | failed |" in table and "| other | not run |" in table
+    assert f"| first | {outcome} |" in table and ("| other | not run |" in table) == bool(failures)
 
 
 def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
@@ -158,8 +160,7 @@ def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
 
     state, tracked = pipeline(stop)
     assert isinstance(state, KeyboardInterrupt)
-    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
-    assert tracked == [{"stage.first": "ran"} | not_run, "KILLED"]
+    assert tracked == [{"stage.first": "ran"} | NOT_RUN, "KILLED"]
 
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"

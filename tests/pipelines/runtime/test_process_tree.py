@@ -92,10 +92,8 @@ def test_a_process_that_leaves_cleans_up_and_is_not_torn_down():
     ("number", "others"), [(signal.SIGKILL, ""), (signal.SIGTERM, "sleep 3600 & "), (signal.SIGINT, "sleep 3600 & ")]
 )
 def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number, others):
-    script = OWNER.replace('"stage.py"]', f'"-c", f"{others}exec {{sys.executable}} stage.py"]').replace(
-        "[sys.executable", '["sh"'
-    )
-    (folder / "owner.py").write_text(script)
+    command = f'["sh", "-c", f"{others}exec {{sys.executable}} stage.py"]'
+    (folder / "owner.py").write_text(OWNER.replace('[sys.executable, "stage.py"]', command))
     owner = start(folder, "owner.py")
     assert len(stages_in(folder)) == (3 if others else 2)
     owner.send_signal(number)
