@@ -69,8 +69,11 @@ def raises_or_dies(job, tell):
 
 def freezes_at_1(job, tell):
     if job == 1:
-        tell(os.getpid())
         os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def sleeps_at_1(job, tell):
+    time.sleep(3600 * job)
 
 
 def surroundings(job, tell):
@@ -119,9 +122,9 @@ def test_processes_are_used_again_and_replaced_where_they_died_while_they_had_no
         ((_, first), (_, second)) = run_each(engine, own_pid, [0, 1])
         assert first == second
         assert dict(run_each(engine, ends_the_process_afterwards, [3])) == {3: 9}
-        wait_until(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
-        ((_, third),) = run_each(engine, own_pid, [4])
-        assert third != first
+        wait_until(lambda: engine._workers[0][0].exitcode == 1)
+        ((_, third),) = engine.each(own_pid, [4], ignore)  # at the first try
+        assert isinstance(third, int) and third != first
 
 
 @BOTH
@@ -144,13 +147,21 @@ def test_a_death_comes_before_an_error_which_it_may_have_caused(monkeypatch):
         assert next(engine.each(raises_or_dies, [0, 1], ignore)) == (1, WorkerDied(-signal.SIGKILL))
 
 
-def test_jobs_that_nobody_waits_for_any_more_end_though_they_be_frozen(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE", 0.1)
-    pids = []
+@pytest.mark.parametrize(
+    ("function", "state", "grace", "number"),
+    [
+        (sleeps_at_1, psutil.STATUS_SLEEPING, 600, signal.SIGTERM),
+        (freezes_at_1, psutil.STATUS_STOPPED, 0.1, signal.SIGKILL),
+    ],
+)
+def test_jobs_that_nobody_waits_for_any_more_end(function, state, grace, number, monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", grace)
     with Processes(2) as engine:
-        results = run_each(engine, freezes_at_1, [1, 0], pids.append)
+        results = run_each(engine, function, [1, 0])
         assert next(results) == (0, None)
-        wait_until(lambda: psutil.Process(engine._workers[0][0].pid).status() == psutil.STATUS_STOPPED)
+        process, _ = engine._workers[0]
+        wait_until(lambda: psutil.Process(process.pid).status() == state)
+    assert process.exitcode == -number
     assert not multiprocessing.active_children()
 
 
