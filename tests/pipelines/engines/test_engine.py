@@ -150,7 +150,7 @@ def test_a_death_comes_before_an_error_which_it_may_have_caused(monkeypatch):
 @pytest.mark.parametrize(
     ("function", "state", "grace", "number"),
     [
-        (sleeps_at_1, psutil.STATUS_SLEEPING, 600, signal.SIGTERM),
+        (sleeps_at_1, psutil.STATUS_SLEEPING, 60, signal.SIGTERM),
         (freezes_at_1, psutil.STATUS_STOPPED, 0.1, signal.SIGKILL),
     ],
 )

@@ -21,6 +21,7 @@ def test_a_second_run_names_the_one_at_work_and_waits_for_its_end_or_is_refused(
             pass
         thread.start()
         assert waits.wait(600)
+        thread.join(0.5)  # in which it would go on if it did not wait
         heard.append("ends")
     thread.join()
     line, *after = heard
