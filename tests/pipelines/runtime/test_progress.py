@@ -110,5 +110,6 @@ def test_a_terminal_has_a_bar_that_moves_within_a_step(monkeypatch):
         steps.at(1.5, "loss 0.5 [x]")
     text = console.file.getvalue()
     assert "1/3" in text
+    assert ", in 0:" not in text  # no line
     assert "loss 0.5 [x]" in text
     assert steps.bars.tasks[0].completed == 1.5
