@@ -19,10 +19,10 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
+from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import run_in_processes
 from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"

@@ -18,10 +18,10 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from gee_core.training.processes import summed
+from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import run_in_processes
 
 OUT = REPORTS / "robustness"
 

@@ -5,15 +5,11 @@ import logging
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
-from prefect import artifacts, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-
-log = logging.getLogger(__name__)
 
 _BEGINS = {
     "Running stage '(.+)'": "ran",
@@ -25,14 +21,8 @@ _BEGINS = {
 _FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by signal))"
 """The line that says that a stage failed. DVC's is a warning where DVC goes on with stages that do not need that stage."""
 
-_HINT = r"(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
-"""What tells a person at a terminal which git or dvc command comes next."""
-
 _CAUSES = (r"[\w ]+: error: ", r"[\w.]+(Error|Exception)\b", "WARNING: failed to run: ", "ERROR: ")
 """How lines start that say why a command failed: a stage's, the end of a traceback, DVC's. The first kind says most."""
-
-_PROGRESS = r"(evolve|train|cells) \d+/\d+ (\d+) % "
-"""How a line of `pipelines.runtime.progress.Steps` starts."""
 
 
 def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> list[str]:
@@ -82,35 +72,17 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
 
 
 def show(lines: Iterable[str]) -> str:
-    """Log ``lines`` without hints, and keep the progress artifacts of the run up to date; returns all lines."""
-    logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
+    """Log ``lines`` as they come; returns them all."""
+    logger, shown = get_run_logger(), list[str]()
     for line in lines:
         shown.append(line)
-        if re.match(_HINT, line):
-            continue
         logger.info(line)
-        if progress := re.match(_PROGRESS, line):
-            name, percent = progress[1], float(progress[2])
-            with harmless():
-                if name in ids:
-                    artifacts.update_progress_artifact(ids[name], percent, line)
-                else:
-                    ids[name] = artifacts.create_progress_artifact(percent, f"gee-{name}", line)
     return "\n".join(shown)
 
 
-@contextmanager
-def harmless() -> Iterator[None]:
-    """Log an error of the body, such as that of a server that does not answer, and go on."""
-    try:
-        yield
-    except Exception as error:
-        log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
-
-
 def why(name: str, output: str) -> str:
-    """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines that are no hints."""
-    lines = [line for line in output.splitlines() if not re.match(_HINT, line)]
+    """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines."""
+    lines = output.splitlines()
     causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if re.match(kind, line))
     return "\n".join([": ".join([f"{name} failed", *itertools.islice(causes, 1)]), *lines[-15:]])
 

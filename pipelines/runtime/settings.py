@@ -15,8 +15,7 @@ class Settings(CoreSettings):
     ([Cluster](CLUSTER.md)). Default: `processes`."""
 
     dask: str | None = None
-    """With `GEE_ENGINE=dask`, the address of a dask scheduler or the path of its scheduler file. Default: a scheduler and
-    workers on 127.0.0.1 that end with the command."""
+    """With `GEE_ENGINE=dask`, the address of the dask scheduler or the path of its scheduler file."""
 
     workers: Count | None = None
     """Candidates that are scored at the same time. Default: one per CPU core or GPU; all workers of a scheduler."""

@@ -10,16 +10,15 @@ from pathlib import Path
 
 from gee_core.errors import InputError, place_in, raises
 from gee_core.storage.json_object import write_sealed
-from pipelines.engines.engine import WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.engine import Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.inputs.loading import prepared_images
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
-from pipelines.runtime.process_tree import run_in_group
+from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
 from pipelines.runtime.resume_folder import CHECKOUT
-from pipelines.runtime.worker_process import Tell
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request, distinct, read_result
 from pipelines.studies.definition import Study, load_study
@@ -129,9 +128,10 @@ def keep_networks(study: str, cells: list[Cell], results: dict[str, CellResult])
     if not (KEPT / study).is_dir():
         return
     command = ["dvc", "--wait-for-lock", "add", str(KEPT / study)]
-    done = run_in_group([sys.executable, "-m", *command])
-    if done.returncode:
-        raise InputError(f"`{' '.join(command)}`: {done.stdout[-500:].strip()}", "mend it and give that command again")
+    with followed([sys.executable, "-m", *command]) as process:
+        output = process.communicate()[0]
+    if process.returncode:
+        raise InputError(f"`{' '.join(command)}`: {output[-500:].strip()}", "mend it and give that command again")
 
 
 def run_cells(

@@ -109,6 +109,6 @@ def test_verbose_asks_dvc_for_its_reasons_and_quiet_stages_print_no_progress(mai
     dvc.code = 3
     main("-v", "-q", "run")
     assert dvc.started[0][0][4:] == ["repro", "--verbose"] and os.environ["GEE_PROGRESS"] == "off"
-    with progress.lines(progress.Steps("work", 1), progress.console):
+    with progress.progress("work", 1):
         pass
     assert "work" not in capsys.readouterr().err

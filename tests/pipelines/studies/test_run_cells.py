@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from pipelines.runtime import worker_process
+from pipelines.engines import processes
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, read_result
 
@@ -38,7 +38,7 @@ def run_by(monkeypatch, tmp_path):
 
     def replace_work(function):
         monkeypatch.setattr(study, "run_cell", function)
-        monkeypatch.setattr(worker_process, "CONTEXT", get_context("fork"))
+        monkeypatch.setattr(processes, "CONTEXT", get_context("fork"))
         monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
 
     return replace_work
