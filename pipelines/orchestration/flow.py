@@ -3,11 +3,9 @@
 DVC decides what to rerun. With overrides or a preset the pipeline is a DVC experiment in a temporary copy of the project.
 """
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +18,7 @@ from gee_core.config import Params
 from gee_core.errors import InputError
 from pipelines.orchestration.ending import results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
-from pipelines.orchestration.follow import failed, follow_stages, lines_of, show, why
+from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
 from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
 from pipelines.orchestration.server import PIPELINE, STUDY, claim, on_end, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
@@ -35,8 +33,6 @@ from pipelines.studies.study import TRACKED
 from pipelines.tracking.folder import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
-
-log = logging.getLogger(__name__)
 
 _SCHEMA = Params.model_json_schema()
 
@@ -203,12 +199,3 @@ def publish(markdown: str, address: str | None, about: str) -> None:
         if address:
             note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)
-
-
-@contextmanager
-def harmless() -> Iterator[None]:
-    """Log an error of the body, such as that of a server that does not answer, and go on."""
-    try:
-        yield
-    except Exception as error:
-        log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)

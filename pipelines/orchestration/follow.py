@@ -5,11 +5,15 @@ import logging
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import artifacts, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+
+log = logging.getLogger(__name__)
 
 _BEGINS = {
     "Running stage '(.+)'": "ran",
@@ -23,6 +27,9 @@ _FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by 
 
 _CAUSES = (r"[\w ]+: error: ", r"[\w.]+(Error|Exception)\b", "WARNING: failed to run: ", "ERROR: ")
 """How lines start that say why a command failed: a stage's, the end of a traceback, DVC's. The first kind says most."""
+
+_PROGRESS = r"(evolve|train|cells) \d+/\d+ (\d+) % "
+"""How a line of `pipelines.runtime.progress.Steps` starts."""
 
 
 def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> list[str]:
@@ -72,12 +79,28 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
 
 
 def show(lines: Iterable[str]) -> str:
-    """Log ``lines`` as they come; returns them all."""
-    logger, shown = get_run_logger(), list[str]()
+    """Log ``lines``, and keep the progress artifacts of the run up to date; returns all lines."""
+    logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
     for line in lines:
         shown.append(line)
         logger.info(line)
+        if progress := re.match(_PROGRESS, line):
+            name, percent = progress[1], float(progress[2])
+            with harmless():
+                if name in ids:
+                    artifacts.update_progress_artifact(ids[name], percent, line)
+                else:
+                    ids[name] = artifacts.create_progress_artifact(percent, f"gee-{name}", line)
     return "\n".join(shown)
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Log an error of the body, such as that of a server that does not answer, and go on."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
 
 
 def why(name: str, output: str) -> str:

@@ -1,8 +1,10 @@
-"""What the output of one process becomes in Prefect: a task per stage with its state and logs."""
+"""What the output of one process becomes in Prefect: a task per stage with its state, logs and progress."""
 
 from types import SimpleNamespace
 
 import pytest
+
+from pipelines.runtime.progress import Steps
 
 SKIPPED = ["Stage 'one' didn't change, skipping"]
 CACHED = ["Stage 'two' is cached - skipping run, checking out outputs"]
@@ -11,10 +13,20 @@ RAN = ["Running stage 'three':", "> python -m pipelines.train", "train 1/2 50 % 
 
 @pytest.fixture
 def sent(follow, monkeypatch):
-    """The lines of the log."""
-    lines: list[str] = []
-    monkeypatch.setattr(follow, "get_run_logger", lambda: SimpleNamespace(info=lines.append))
-    return lines
+    """The lines of the log and the calls that would make artifacts."""
+    recorded = SimpleNamespace(lines=[], calls=[])
+
+    def collect(name):
+        def call(*arguments):
+            recorded.calls.append((name, *arguments))
+            return len(recorded.calls)
+
+        return call
+
+    for name in ("create_progress", "update_progress"):
+        monkeypatch.setattr(follow.artifacts, f"{name}_artifact", collect(name))
+    monkeypatch.setattr(follow, "get_run_logger", lambda: SimpleNamespace(info=recorded.lines.append))
+    return recorded
 
 
 @pytest.fixture
@@ -44,14 +56,14 @@ def test_each_stage_is_a_task_whose_state_says_what_became_of_it(followed, sent)
         ("Cached", True),
         ("Completed", True),
     ]
-    assert sent == ["Building workspace index", *SKIPPED, *CACHED, *RAN]
+    assert sent.lines == ["Building workspace index", *SKIPPED, *CACHED, *RAN]
 
 
 def test_a_stage_begins_and_its_lines_are_logged_before_the_next_line_is_read(followed, sent):
     def lines():
         for line in [*SKIPPED, *RAN]:
             yield line
-            assert sent[-1] == line
+            assert sent.lines[-1] == line
 
     followed(lines())
 
@@ -98,3 +110,24 @@ def test_a_dvc_that_is_killed_fails_the_stage_that_it_ran(followed):
     messages, _, outcomes = followed([*SKIPPED, *RAN], -9)
     assert outcomes == {"one": "skipped", "three": "failed"}
     assert messages[0].splitlines()[0] == "stage three failed: ERROR: ended by signal 9"
+
+
+def test_lines_of_the_progress_of_a_stage_move_that_of_the_flow_and_no_others(follow, sent):
+    steps = Steps("cells", 8)
+    steps.at(1.5, "best F 0.5")
+    lines = [steps.line(), steps.line(ended=True), "train 1/2 50 % 0:10 left", "train 12/30 in words", "evaluate 1/2 50 % 0:10"]
+    follow.show(lines)
+    assert sent.calls == [
+        ("create_progress", 19.0, "gee-cells", lines[0]),
+        ("update_progress", 1, 19.0, lines[1]),
+        ("create_progress", 50.0, "gee-train", lines[2]),
+    ]
+
+
+def test_a_server_that_does_not_answer_stops_no_stage(follow, sent, monkeypatch, caplog):
+    def away(*_):
+        raise ConnectionError("All connection attempts failed")
+
+    monkeypatch.setattr(follow.artifacts, "create_progress_artifact", away)
+    assert follow.show(["train 1/2 50 % 0:10 left"]) == "train 1/2 50 % 0:10 left"
+    assert "an artifact of the flow run is missing: ConnectionError" in caplog.text
