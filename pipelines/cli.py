@@ -56,9 +56,9 @@ def options(
         Path | None, typer.Option("-C", metavar="DIR", exists=True, file_okay=False, help="Work in this folder.")
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", help="Show no progress.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", help="Show the log, and why DVC runs a stage.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="Show the log and reasons of DVC.")] = False,
 ) -> None:
-    """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
+    """Evolve, train and measure genetically encoded spiking networks: `gee run`."""
     from gee_core.errors import InputError
 
     if quiet:

@@ -163,6 +163,9 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
             raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
         net, normalise = for_inference(read_genes(path, header)), Normalise(card.mean, card.std)
+        side = cast(SpikingNetwork, net).built_with.get("image_size", card.image_size)
+        if card.image_size != side:
+            raise InputError(f"{path}: its card says image_size = {card.image_size}, its network is for {side}")
 
     @torch.no_grad()
     def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:

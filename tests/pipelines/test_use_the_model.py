@@ -73,6 +73,9 @@ def test_a_bad_card_inside_a_file_is_refused_in_one_line_with_what_is_wrong_in_i
     if card:
         with pytest.raises(InputError, match=rf"genes\.safetensors: its card is not as gee predict needs it \({says}"):
             open_model(folder / "genes.safetensors")
+        save_genes(folder / "genes.safetensors", net, "int8", values | card | {"T": 2, "mean": [0.3], "image_size": 4096})
+        with pytest.raises(InputError, match=r"genes\.safetensors: its card says image_size = 4096, its network is for 8"):
+            open_model(folder / "genes.safetensors")
 
 
 def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_does(
