@@ -18,7 +18,6 @@ from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.redact import URI, bare, redact
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
-from pipelines.tracking.folder import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -178,7 +177,7 @@ def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
     return runs
 
 
-def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: str) -> None:
+def log_dataset(client: Client, run_id: str, context: str, dataset: dict[str, str]) -> None:
     """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -188,20 +187,21 @@ def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: s
 def log_batch(
     client: Client,
     run_id: str,
-    params: Mapping[str, str] | None = None,
-    tags: Mapping[str, str] | None = None,
-    point: Point | None = None,
+    params: Mapping[str, str] = {},
+    tags: Mapping[str, str] = {},
+    metrics: Mapping[str, float] = {},
+    time: int = 0,
+    step: int = 0,
 ) -> None:
     """Log any number of each, energies in µJ. Characters that MLflow refuses are replaced, and texts cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    all_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
-    all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
-    values = in_microjoules(point.metrics) if point else {}
-    metrics = [Metric(_allowed(key), value, point.time, point.step) for key, value in values.items() if point]
-    for start in range(0, max(len(all_params), len(metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
+    all_params = [Param(_allowed(key), value[:6000]) for key, value in params.items()]
+    all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in tags.items()]
+    all_metrics = [Metric(_allowed(key), value, time, step) for key, value in in_microjoules(metrics).items()]
+    for start in range(0, max(len(all_params), len(all_metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
-        client.log_batch(run_id, metrics[part], all_params[part], all_tags[part])
+        client.log_batch(run_id, all_metrics[part], all_params[part], all_tags[part])
 
 
 def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:

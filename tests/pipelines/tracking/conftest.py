@@ -1,5 +1,6 @@
 """A store in memory with the part of MlflowClient that publishing uses, and a network that can fail between the two."""
 
+import copy
 import os
 import re
 import shutil
@@ -19,9 +20,6 @@ from pipelines.tracking.tracker import Tracker
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits · g=6"
 GONE = f"{socket.gethostname()}/4194303/1"
-FILES = 13
-"""Number of files that the small stage of `stage` leaves."""
-
 META = Meta(
     dataset="digits",
     source="scikit-learn digits",
@@ -64,7 +62,7 @@ class FakeClient:
         def call(*args, **kwargs):
             if name == "log_artifact":  # what is uploaded is what the file held then
                 run_id, path, folder = args
-                args = run_id, Path(path).name, folder, Path(path).read_text()
+                args = run_id, Path(path).name, folder, Path(path).read_text() if Path(path).exists() else None
             number = len(self.calls)
             self.calls.append(name)
             while self._due and self._due[0][0] <= number:
@@ -99,7 +97,7 @@ class FakeClient:
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
         data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
         self.runs[run_id] = Values(info=info, data=data, points=points, files={}, inputs=set())
-        return self.runs[run_id]
+        return copy.deepcopy(self.runs[run_id])
 
     def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
         found = list(self.runs.values())
@@ -108,7 +106,7 @@ class FakeClient:
             of = {run.info.run_id: run.info.status if name == "status" else run.data.tags.get(name, "") for run in found}
             start = value.removesuffix("%")
             found = [r for r in found if (x := of[r.info.run_id]) == value or (operator == "LIKE" and x.startswith(start))]
-        return Page(found)
+        return Page(map(copy.deepcopy, found))
 
     def do_get_run(self, run_id):
         return self.runs[run_id]
@@ -144,6 +142,8 @@ class FakeClient:
         self.runs[run_id].files[file] = text
 
     def do_log_artifact(self, run_id, name, folder, text):
+        if text is None:
+            raise FileNotFoundError(name)
         self.runs[run_id].files[f"{folder or ''}/{name}"] = text
 
     def state(self) -> list:
@@ -208,7 +208,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def candidate(name: str, fitness: float | None = 0.5, sigma_O: float = 0.1, level: str = "candidate") -> Run:
     """A candidate that was scored for 9.25 s, or has failed."""
     status, metrics = ("FAILED", {}) if fitness is None else ("FINISHED", {"fitness": fitness})
-    params, times = {"index": name, "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "ended": 1_700_000_009_500}
+    params, times = {"index": name, "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "time": 1_700_000_009_500}
     texts = {"genotype.json": "{}"}
     return Run(key="", level=level, name=name, params=params, metrics=metrics, texts=texts, status=status, **times)
 

@@ -11,10 +11,10 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.tracking import publish
-from pipelines.tracking.folder import Told, tracking_root, waiting
+from pipelines.tracking.folder import Run, Told, tracking_root
 from pipelines.tracking.publish import Publisher, alone
 from pipelines.tracking.tracker import Tracker
-from tests.pipelines.tracking.conftest import FILES, GONE, KEYS, PIPELINE, by_level, candidate, folders, publish_all
+from tests.pipelines.tracking.conftest import GONE, KEYS, PIPELINE, by_level, candidate, folders, publish_all
 
 
 def ends(client) -> dict:
@@ -28,7 +28,7 @@ def test_a_run_that_went_well_leaves_nothing_behind(client, stage):
     assert ends(client) == statuses | {"cand2": "FAILED"}
     ranked = [{p[0]: p[3] for p in run.points if p[0] in ("rank", "final_fitness")} for run in by_level(client, "candidate")]
     assert ranked == [{"rank": 1, "final_fitness": 0.4}, {}, {}]
-    assert folders() == [] and sorted(path.name for path in tracking_root().iterdir()) == ["last_execution"]
+    assert folders() == [] and sorted(path.name for path in tracking_root().iterdir()) == ["last_execution", "said.json"]
 
 
 @pytest.mark.parametrize("fault", ["lose", "drop", pytest.param("late", marks=pytest.mark.slow)])
@@ -61,7 +61,6 @@ def test_a_folder_is_published_while_its_stage_works_whatever_became_of_the_last
         publisher.update()
         points = {point[:2] for run in client.runs.values() for point in run.points}
         assert {("loss", step), ("curves/train_loss", step)} < points and f"c{step}" in ends(client)
-        assert waiting(tracker.folder) == 0
     tracker.close()
     assert publisher.update() == {}
     assert ends(client).items() >= {PIPELINE: "FINISHED", f"train · {PIPELINE}": "FINISHED"}.items()
@@ -72,8 +71,10 @@ def test_a_stage_that_was_killed_is_ended_as_killed_at_the_time_of_its_last_sign
     told = Told.model_validate_json((folder / "run.json").read_bytes())
     told.own.status = None
     (folder / "run.json").write_text(told.model_dump_json())
-    os.utime(folder / "run.json", (1_700_000_000, 1_700_000_000))
-    (folder / "children/.half.json").write_text("{")
+    with (folder / "log.jsonl").open("a") as log:
+        log.write('\n{"key": "half')
+    for path in folder.iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
     publish_all()
     ended = {"cand0": "FINISHED", "cand1": "FINISHED", "cand2": "FAILED"}
     assert ends(client) == ended | {PIPELINE: "KILLED", f"evolve · {PIPELINE}": "KILLED"}
@@ -129,8 +130,8 @@ def test_a_folder_of_another_machine_or_store_is_left_with_the_reason(client, le
 
 def test_a_damaged_file_costs_what_is_in_it_alone(client, left, expected, caplog):
     folder = left()
-    (child,) = [path for path in (folder / "children").iterdir() if '"name": "cand2"' in path.read_text()]
-    child.write_text("")
+    log = (folder / "log.jsonl").read_text()
+    (folder / "log.jsonl").write_text(log.replace('"name": "cand2"', '"name": cand2'))
     publish_all()
     assert client.state() == [run for run in expected if run[0] != "cand2"]
     assert f"MLflow refuses a part of {folder.name}" in caplog.text and folders() == []
@@ -157,8 +158,8 @@ def test_a_deleted_experiment_is_named_with_its_remedy_stops_no_other_folder_and
     left()
     said = "the experiment deleted is deleted in MLflow: restore it with `mlflow experiments restore -x 0`, or set MLFLOW_EXP"
     code, out, _ = main("track", "replay")
-    assert code == 1 and f" 0 files; {FILES} left: {said}" in out and len(by_level(client, "stage")) == 1
-    assert f"\n{FILES} files written to http://tracking.example:5000; {FILES} are left, for the reasons above\n" in out
+    assert code == 1 and f"evolve · {PIPELINE}   {said}" in out and len(by_level(client, "stage")) == 1
+    assert "\n1 runs written to http://tracking.example:5000; 1 are left, for the reasons above\n" in out
     assert said in main("track", "status")[1] and said in caplog.text
     client.experiments["deleted"].lifecycle_stage = "active"
     client.runs.clear()
@@ -169,14 +170,14 @@ def test_a_deleted_experiment_is_named_with_its_remedy_stops_no_other_folder_and
 def test_the_commands_say_what_waits_what_was_written_and_that_a_server_is_away(client, left, main, expected):
     left()
     code, out, _ = main("track", "status")
-    assert code == 0 and "evolve" in out and f"{FILES} files" in out and "`gee track replay` writes them" in out
-    assert json.loads(main("track", "status", "--json")[1])[0]["entries"] == FILES
+    assert code == 0 and "evolve" in out and "`gee track replay` writes it" in out
+    assert json.loads(main("track", "status", "--json")[1])[0]["has_ended"]
     client.is_down = True
     code, out, _ = main("track", "replay")
-    assert code == 1 and f"{FILES} left: MLflow does not answer: ConnectionError: no route" in out
+    assert code == 1 and "   MLflow does not answer: ConnectionError: no route" in out
     client.is_down = False
     code, out, _ = main("track", "replay")
-    assert code == 0 and f"{FILES} files written to http://tracking.example:5000\n" in out
+    assert code == 0 and f"1 runs written to http://tracking.example:5000\n" in out
     assert main("track", "status")[1] == "MLflow has everything\n"
     assert client.state() == expected
 
@@ -190,7 +191,7 @@ def ended(folder, monkeypatch):
         stage = Tracker("train", KEYS, files=[])
         for step in range(5):
             stage.metrics({"loss": 1.0}, step)
-        (stage.folder / ".why").write_text(why)
+        publish.Publisher(tracking_root())._say(publish.Said(hindrances={stage.folder.name: why} if why else {}))
         tracker, begin = Tracker(None, KEYS, files=[]), time.monotonic()
         tracker.close(status)
         return time.monotonic() - begin, tracker
@@ -203,7 +204,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_and_one_warning_says_wh
     _, tracker = ended(why="MLflow does not answer: ConnectionError: no route")
     (record,) = caplog.records
     root = tracking_root()
-    said = f"6 files are not written yet (MLflow does not answer: ConnectionError: no route); they wait in {root}: the next run"
+    said = f"2 runs are not written yet (MLflow does not answer: ConnectionError: no route); they wait in {root}: the next run"
     assert said in record.message and tracker.address is None
 
 
@@ -218,7 +219,7 @@ def test_a_server_that_answers_is_waited_for_until_the_limit(ended, monkeypatch,
 def test_a_full_disk_costs_one_warning_and_what_does_not_fit(client, folder, caplog, monkeypatch):
     tracker = Tracker("train", KEYS)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
+        patch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
         tracker.metrics({"loss": 1.0})
         tracker.metrics({"loss": 1.0})
     tracker.metrics({"accuracy": 1.0})
