@@ -66,21 +66,15 @@ def _home() -> Path:
     return original_project(find_project())
 
 
-def _check_place(client: Client) -> None:
+def _check_place(location: str) -> None:
     """Refuse the project's own mlflow.db where MLflow's absolute addresses lead to a former folder of the project."""
-    from mlflow.entities import ViewType
-
-    here = _home()
-    for experiment in [] if os.environ.get(URI) else client.search_experiments(ViewType.ALL):
-        place = Path(unquote(urlparse(experiment.artifact_location).path))
-        if not experiment.artifact_location.startswith("file:///") or place.name != ARTIFACTS:
-            continue
-        former, database = place.parent, here / "mlflow.db"
-        if not former.exists() or ((former / database.name).exists() and not former.samefile(here)):
-            problem = (
-                f"{database}: this project was moved or copied from {former}, where MLflow's addresses of files still lead"
-            )
-            raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
+    here, place = _home(), Path(unquote(urlparse(location).path))
+    if os.environ.get(URI) or not location.startswith("file:///") or place.name != ARTIFACTS:
+        return
+    former, database = place.parent, here / "mlflow.db"
+    if not former.exists() or ((former / database.name).exists() and not former.samefile(here)):
+        problem = f"{database}: this project was moved or copied from {former}, where MLflow's addresses of files still lead"
+        raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
 
 
 def load() -> None:
@@ -99,11 +93,7 @@ def load() -> None:
 
 
 def connect(uri: str) -> Client:
-    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once.
-
-    Raises:
-        InputError: the project was moved or copied, so that its own mlflow.db is of another folder.
-    """
+    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once."""
     load()
     from mlflow import MlflowClient
 
@@ -115,9 +105,7 @@ def connect(uri: str) -> Client:
         MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
         os.replace(new, path)
         shutil.rmtree(folder, ignore_errors=True)
-    client = MlflowClient(uri, registry_uri=uri)
-    _check_place(client)
-    return client
+    return MlflowClient(uri, registry_uri=uri)
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -151,9 +139,11 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
     """Id of the experiment ``name``, which is made if it is new. It gets the views, and if it has none the description.
 
     Raises:
-        InputError: it was deleted, which only the user can undo.
+        InputError: it was deleted, or the project was moved or copied, which only the user can undo.
     """
     experiment = client.get_experiment_by_name(name)
+    if experiment:
+        _check_place(experiment.artifact_location)
     if experiment and experiment.lifecycle_stage == "deleted":
         restore = f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`"
         remedy = f"{restore}, or set MLFLOW_EXPERIMENT_NAME to another for later runs"

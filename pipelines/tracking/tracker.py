@@ -31,18 +31,7 @@ from pipelines.runtime.redact import bare, redact, redacted
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
-from pipelines.tracking.folder import (
-    LOG,
-    RUN,
-    End,
-    ExportedModel,
-    Run,
-    Told,
-    finite_metrics,
-    flattened,
-    texts,
-    tracking_root,
-)
+from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
 from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
 

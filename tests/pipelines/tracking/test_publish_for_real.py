@@ -28,12 +28,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def make_folder(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "dvc.yaml").touch()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project folder in which the stages evolve and export have run, by hand, after a run that was left behind."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "params.yaml", folder)
-    (folder / "dvc.yaml").touch()
+    folder = make_folder(tmp_path_factory.mktemp("project"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
@@ -68,8 +73,8 @@ def store(project):
 
 def runs_of(store, query: str = "") -> dict:
     """Stages by their name, other runs by that of the run."""
-    found = store.search_runs([store.get_experiment_by_name("gee").experiment_id], query)
-    return {run.data.tags.get("gee.stage") or run.info.run_name: run for run in found}
+    runs = store.search_runs([store.get_experiment_by_name("gee").experiment_id], query)
+    return {run.data.tags.get("gee.stage") or run.info.run_name: run for run in runs}
 
 
 def test_runs_lie_below_each_other_and_every_one_can_be_found_by_the_keys(store, project):
@@ -198,14 +203,7 @@ def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
 @pytest.fixture
 def make(tmp_path):
     """Makes a project folder."""
-
-    def make(name: str) -> Path:
-        (folder := tmp_path / name).mkdir()
-        shutil.copy(ROOT / "params.yaml", folder)
-        (folder / "dvc.yaml").touch()
-        return folder
-
-    return make
+    return lambda name: make_folder(tmp_path / name)
 
 
 def test_whatever_is_killed_at_random_moments_the_store_equals_that_of_an_undisturbed_run(make, monkeypatch):
