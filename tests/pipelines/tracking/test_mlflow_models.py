@@ -1,24 +1,18 @@
-"""Which model is champion, that a repeated entry changes nothing, and what a real store shows of a model."""
+"""Which model is champion, and that a repeated entry changes nothing."""
 
 import json
-import shutil
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
 
-from gee_core.errors import InputError
-from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking import mlflow_models, publish
-from pipelines.tracking.mlflow_client import connect
+from pipelines.tracking import mlflow_models
 from pipelines.tracking.mlflow_models import rank, write_model
-from pipelines.tracking.tracker import Tracker
-from tests.pipelines.tracking.conftest import KEYS, Faulty, Page, publish_all
-from tests.pipelines.tracking.models import README, exported_model, write_exported
+from tests.pipelines.tracking.conftest import Faulty, Page
+from tests.pipelines.tracking.models import exported_model, write_exported
 
 NAME = "gee-digits-vgg16-g6"
-ALIASES = ("champion", "challenger")
 
 
 def model(metrics, time=100, digest="a", metric="test_accuracy"):
@@ -181,58 +175,3 @@ def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, 
     assert text.startswith(f"models:/{NAME}/2 long") and len(text) <= 5000
     assert said[0] == f"{NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
     assert said[-1] == f"{NAME} version 4 is challenger: the champion, version 2, is of a later run"
-
-
-@pytest.mark.slow
-def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch):
-    """Written in a temporary copy of DVC's, where MLflow by itself would take another mlflow.db."""
-    import mlflow
-
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(publish, "start", lambda *_: None)
-    copy = folder / ".dvc/tmp/exps/tmp1"
-    write_exported(copy / "models/export")
-    for name in ("dvc.yaml", "params.yaml"):
-        (copy / name).write_text((folder / name).read_text())
-    monkeypatch.chdir(copy)
-    for accuracy in (0.75, 0.5):
-        tracker = Tracker("export", KEYS)
-        tracker.model(exported_model(copy / "models/export", accuracy))
-        tracker.close()
-        shutil.copytree(tracker.folder, folder / "kept")
-        publish_all()
-        shutil.move(folder / "kept", tracker.folder)
-        publish_all()  # as after a power failure by which the deletion of the first was lost
-    assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
-    uri = f"sqlite:///{folder}/mlflow.db"
-    client = connect(uri)
-    aliases = {alias: int(client.get_model_version_by_alias(NAME, alias).version) for alias in (*ALIASES, "latest")}
-    assert aliases == {"champion": 1, "challenger": 2, "latest": 2}
-    (experiment,) = client.search_experiments(filter_string="name = 'gee'")
-    order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
-    first, second = client.search_logged_models([experiment.experiment_id], order_by=order)
-    (pipeline,) = {client.get_model_version(NAME, version).run_id for version in (1, 2)}
-    stages = client.search_runs([experiment.experiment_id], "tags.`gee.level` = 'stage'")
-    all_of_them, *each = ({m.model_id for m in run.outputs.model_outputs} for run in (client.get_run(pipeline), *stages))
-    assert all_of_them == {first.model_id, second.model_id}
-    assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
-    assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
-    assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
-        (key, value, "digits", "0123456789abcdef-test") for key, value in (("energy_uj", 750), ("test_accuracy", 0.75))
-    ]
-    assert first.params == {"network": "vgg16", "n_genes": "6"}
-    assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
-    assert first.tags["mlflow.note.content"] == README
-    assert client.get_model_version(NAME, 2).description == README.replace("@champion", "/2")
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-        logged = f"models:/{second.model_id}"
-        for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", logged, f"runs:/{pipeline}/{NAME}"):
-            (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
-            assert seen.top[0][0] == "pixel 6"
-        for address in (f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other/1", "runs:/0/x", "models:/"):
-            with pytest.raises(InputError, match=f"^{address}: cannot be read from sqlite"):
-                open_model(address)
-    example = (copy / "models/export/example.png").read_bytes()
-    assert model.predict({"image": [example]})["class"].tolist() == ["pixel 6"]
