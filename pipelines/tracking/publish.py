@@ -61,7 +61,7 @@ class Publisher:
     def __init__(self, root: Path):
         self.uri = tracking_uri()
         self.store = bare(self.uri)
-        self._root, self._said = root, Said()
+        self._root, self._said = root, Said(hindrances=read_said(root).hindrances)
         self._client: Client | None = None
         self._publications: dict[Path, Publication] = {}
         self._models = defaultdict[str, list[str]](list)
@@ -97,13 +97,14 @@ class Publisher:
                         log.warning("%s: %s", folder.name, hindrance)
             if hindrance:
                 hindrances[folder.name] = hindrance
-        self._say(self._said.model_copy(update={"hindrances": hindrances}))
+        if hindrances != self._said.hindrances:
+            self._say(hindrances=hindrances)
         return hindrances
 
-    def _say(self, said: Said) -> None:
+    def _say(self, **values: object) -> None:
+        self._said = self._said.model_copy(update=values)
         with contextlib.suppress(InputError):  # no space
-            write_atomically(self._root / SAID, said.model_dump_json())
-        self._said = said
+            write_atomically(self._root / SAID, self._said.model_dump_json())
 
     def _publish(self, folder: Path, has_ended: bool) -> None:
         """Publish a folder, and delete it once it has ended. The run of a killed process ends here."""
@@ -119,8 +120,7 @@ class Publisher:
         if status:
             self._models[told.execution] += publication.models
             if not told.stage:  # whose tracker tells people
-                done = self._said.done | {folder.name: (publication.address, self._models.pop(told.execution))}
-                self._say(self._said.model_copy(update={"done": done}))
+                self._say(done=self._said.done | {folder.name: (publication.address, self._models.pop(told.execution))})
             shutil.rmtree(removing := self._root / "removing", ignore_errors=True)
             folder.rename(removing)  # so that a kill leaves no half of it
             shutil.rmtree(removing, ignore_errors=True)

@@ -1,6 +1,5 @@
 """A store in memory with the part of MlflowClient that publishing uses, and a network that can fail between the two."""
 
-import copy
 import os
 import re
 import shutil
@@ -100,16 +99,16 @@ class FakeClient(Faulty):
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
         data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
         self.runs[run_id] = Values(info=info, data=data, points=points, files={}, inputs=set())
-        return copy.deepcopy(self.runs[run_id])
+        return snapshot(self.runs[run_id])
 
     def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
         name, operator, value = re.fullmatch(r"(?:tags\.`|attributes\.)([\w.]+)`? (=|LIKE) '(.*)'", query).groups()
         pattern = re.escape(value).replace("%", ".*") if operator == "LIKE" else re.escape(value)
         values = {id: run.info.status if name == "status" else run.data.tags.get(name, "") for id, run in self.runs.items()}
-        return Page(copy.deepcopy(self.runs[run_id]) for run_id, value in values.items() if re.fullmatch(pattern, value))
+        return Page(snapshot(self.runs[run_id]) for run_id, value in values.items() if re.fullmatch(pattern, value))
 
     def do_get_run(self, run_id):
-        return copy.deepcopy(self.runs[run_id])
+        return snapshot(self.runs[run_id])
 
     def do_delete_tag(self, run_id, key):
         del self.runs[run_id].data.tags[key]
@@ -160,6 +159,12 @@ class FakeClient(Faulty):
             ]
             for run in self.runs.values()
         )
+
+
+def snapshot(run: Values) -> Values:
+    """The answer of a server, which does not change with the run."""
+    data = {name: dict(values) for name, values in vars(run.data).items() if name != "to_proto"}
+    return Values(info=Values(**vars(run.info)), data=Values(**data, to_proto=run.data.to_proto))
 
 
 class Page(list):
