@@ -4,15 +4,14 @@ Each run and model has a tag with its key, by which it is found before it is mad
 replace themselves. So publishing a folder may be killed anywhere, and repeated from its first line.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
-from pipelines.tracking.folder import LOG, End, ExportedModel, Run, Told, last_sign
+from pipelines.tracking.folder import LOG, End, Run, Told, last_sign
 from pipelines.tracking.mlflow_client import Client, is_refusal, log_batch, reason
 from pipelines.tracking.mlflow_models import write_model
 from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH
@@ -45,28 +44,25 @@ class Publication:
 
     def update(self, told: Told, status: End | None) -> None:
         """Add what was told since the last pass, and end the run where there is a ``status``."""
-        log_file = self._folder / LOG
-        new = log_file.read_bytes()[self._position :] if log_file.exists() else b""
+        new = b""
+        with contextlib.suppress(FileNotFoundError), (self._folder / LOG).open("rb") as file:  # none, on a full disk
+            file.seek(self._position)
+            new = file.read()
         for text in new.splitlines(keepends=True):
             if not text.endswith(b"\n"):  # not yet whole
                 break
-            if text.strip():
-                self._accept(partial(self._write, text))
+            try:
+                if text.strip():
+                    self._write(Run.model_validate_json(text))
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                log.warning("MLflow refuses a part of %s, which is left out: %s", self._folder.name, reason(error))
             self._position += len(text)
         if status:
             self._end(told, status)
 
-    def _accept(self, write: Callable[[], object]) -> None:
-        """Do it; if MLflow refuses it for good, it is left out with a warning."""
-        try:
-            write()
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            log.warning("MLflow refuses a part of %s, which is left out: %s", self._folder.name, reason(error))
-
-    def _write(self, text: bytes) -> None:
-        line = Run.model_validate_json(text)
+    def _write(self, line: Run) -> None:
         if line.level:
             self._write_child(line)
             return
@@ -86,7 +82,10 @@ class Publication:
             folder = PurePath(*PurePath(line.artifact).parts[1:-1])
             self._client.log_artifact(run_id, str(self._folder / line.artifact), None if folder == PurePath() else str(folder))
         if line.model:
-            self._write_model(line.model)
+            key = f"{self._folder.name}/model"
+            if said := write_model(self._client, self.experiment_id, self._own, self._shared, line.model, key):
+                print(f"MLflow: {said}", flush=True)
+                self.models.append(said)
 
     def _find(self, *patterns: str) -> None:
         """Note the runs with such keys, and delete doubled ones, which a server made too late to answer the request."""
@@ -143,12 +142,6 @@ class Publication:
         for file, text in child.texts.items():
             client.log_text(run_id, text, file)
         client.set_terminated(run_id, child.status, child.time)
-
-    def _write_model(self, model: ExportedModel) -> None:
-        key = f"{self._folder.name}/model"
-        if said := write_model(self._client, self.experiment_id, self._own, self._shared, model, key):
-            print(f"MLflow: {said}", flush=True)
-            self.models.append(said)
 
     def _end(self, told: Told, status: End) -> None:
         client, time = self._client, last_sign(self._folder, told)
