@@ -155,7 +155,7 @@ class Tracker:
 
     def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
-        for shared in (False, True):
+        for shared in (False, True) if self._told else ():
             self._tell(shared=shared, dataset=(context, pipeline_run.describe_dataset(meta, context)))
 
     def model(self, model: ExportedModel) -> None:
