@@ -50,6 +50,7 @@ def test_what_a_stage_tells_is_in_its_run_that_of_its_pipeline_and_those_of_cand
         {},
     ]
     assert [run.data.tags.get("gee.winner") for run in best_first] == ["true", None, None]
+    assert {point[2] for point in best_first[1].points} == {1_700_000_009_500}
     assert (evolve.data.params["variant"], evolve.data.params["more"], len(pipeline.data.params)) == ("ste", "1", 116)
     assert (evolve.files.keys(), pipeline.files.keys()) == ({"plots/plot.svg"}, {"/plot.svg", "/params.yaml"})
     assert (pipeline.data.tags["gee.result"], pipeline.data.tags["stage.evolve"]) == ("abc", "ran")
@@ -74,24 +75,27 @@ def test_whichever_call_fails_the_next_publisher_misses_and_doubles_nothing(clie
         assert folders() == []
 
 
-@pytest.mark.parametrize("end", ["deleted", "away"])
+@pytest.mark.parametrize("end", ["deleted", "away", "its answers lost"])
 def test_a_folder_is_published_while_its_stage_works_whatever_became_of_the_last_pass(client, folder, end):
     tracker, publisher = Tracker("train", KEYS, name=PIPELINE), Publisher(tracking_root())
     client.is_down = end == "away"
     publisher.update()
     client.is_down = False
     for step in range(3):
-        tracker.metrics({"loss": 1.0, "train_loss": 2.0}, step)
         tracker.child(f"c{step}", candidate(f"c{step}"))
+        tracker.metrics({"loss": 1.0, "train_loss": 2.0}, step)
+        if end == "its answers lost":
+            client.lose = {len(client.calls)}
+            publisher.update()
         with (tracker.folder / LOG).open("ab") as log:
             log.write(half := b'\n{"key": "half')
         publisher.update()
         os.truncate(tracker.folder / LOG, (tracker.folder / LOG).stat().st_size - len(half))
         points = {point[:2] for run in client.runs.values() for point in run.points}
         assert {("loss", step), ("curves/train_loss", step)} < points and f"c{step}" in ends(client)
-    client.calls.clear()
+    client.calls.clear(), client.lose.clear()
     publisher.update()
-    assert client.calls == []
+    assert client.calls == [] and len(client.runs) == 2 + 3
     tracker.close()
     assert ends(client).items() >= {PIPELINE: "FINISHED", f"train · {PIPELINE}": "FINISHED"}.items() and folders() == []
 
@@ -180,6 +184,11 @@ def test_a_deleted_experiment_is_named_with_its_remedy_stops_no_other_folder_and
     assert code == 1 and f"evolve · {PIPELINE}   {said}" in out and len(by_level(client, "stage")) == 1
     assert "\n1 runs written to http://tracking.example:5000; 1 are left, for the reasons above\n" in out
     assert said in main("track", "status")[1] and said in caplog.text
+    another, client.is_down = left(), True
+    client.calls.clear()
+    assert main("track", "replay")[0] == 1 and len(client.calls) == 1  # the first folder is tried for both
+    client.is_down = False
+    shutil.rmtree(another)
     client.experiments["deleted"].lifecycle_stage = "active"
     client.runs.clear()
     publish_all()
