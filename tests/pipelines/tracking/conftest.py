@@ -210,7 +210,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def candidate(name: str, fitness: float | None = 0.5, sigma_O: float = 0.1, level: str = "candidate") -> Run:
     """A candidate that was scored for 9.25 s, or has failed."""
     status, metrics = ("FAILED", {}) if fitness is None else ("FINISHED", {"fitness": fitness})
-    params, times = {"index": name, "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "time": 1_700_000_009_500}
+    params, times = {"width": "0.2", "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "time": 1_700_000_009_500}
     texts = {"genotype.json": "{}"}
     return Run(key="", level=level, name=name, params=params, metrics=metrics, texts=texts, status=status, **times)
 

@@ -50,6 +50,7 @@ def test_what_a_stage_tells_is_in_its_run_that_of_its_pipeline_and_those_of_cand
         {},
     ]
     assert [run.data.tags.get("gee.winner") for run in best_first] == ["true", None, None]
+    assert best_first[0].data.params["width"] == "0.2"  # a gene's own value in place of the setting
     assert {point[2] for point in best_first[1].points} == {1_700_000_009_500}
     assert (evolve.data.params["variant"], evolve.data.params["more"], len(pipeline.data.params)) == ("ste", "1", 116)
     assert (evolve.files.keys(), pipeline.files.keys()) == ({"plots/plot.svg"}, {"/plot.svg", "/params.yaml"})
