@@ -10,7 +10,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.tracking import publish
-from pipelines.tracking.folder import LOG, Told, tracking_root
+from pipelines.tracking.folder import LOG, Told, ended, tracking_root
 from pipelines.tracking.publish import SAID, Publisher, Said, alone
 from pipelines.tracking.tracker import Tracker
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, by_level, candidate, folders, publish_all
@@ -228,6 +228,7 @@ def test_the_end_of_a_run_waits_a_while_and_one_warning_says_what_is_left(folder
     begin = time.monotonic()
     tracker.close(status)
     assert 0.3 <= time.monotonic() - begin < 30 and tracker.address is None
+    assert ended(tracking_root()) == [tracker.folder]  # what `gee status` counts
     (record,) = caplog.records
     said = f"2 runs are not written yet ({why or 'it is slow'}); they wait in {tracking_root()}: the next run writes them"
     assert said in record.message

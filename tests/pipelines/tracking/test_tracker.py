@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace as Values
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from gee_core.genome.genotype import configured_genotype
 from pipelines.project import presets
 from pipelines.project.params import load_params
 from pipelines.project.presets import load_preset
-from pipelines.tracking import pipeline_run, publish
+from pipelines.tracking import evolution, pipeline_run, publish
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.evolution import track_candidate
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
@@ -157,6 +158,19 @@ def test_a_candidate_is_known_by_its_genes_and_numbers_and_lasts_as_its_scoring(
     assert (runs[2].params["wiring_seed"], runs[4].tags["status"]) == ("8", "failed: no") and "seed" not in runs[0].params
     assert {"L_ce", "seconds", "gene.sigma_O", "generation"} < runs[0].metrics.keys()
     assert '"genes"' in runs[0].texts["genotype.json"]
+
+
+def test_draws_are_ranked_by_the_mean_of_their_candidate_before_their_own_fitness(make_params, monkeypatch):
+    genotype, marks = configured_genotype(make_params().network), {}
+    candidates = [Candidate(0, i % 2, i, genotype, rescored=label) for i, label in enumerate(["", "", "0-0", "0-1"])]
+    monkeypatch.setattr(evolution, "fresh_fitness", lambda *_: {"0-0": [2.0], "0-1": [1.0]})
+    monkeypatch.setattr(evolution, "final_fitness", lambda *_: [0.1, 0.2, 0.3, 0.4])
+    tracker = Values(mark=marks.update, tags=lambda _: None, metrics=lambda *_, **__: None)
+    evolution.track_winner(tracker, [Values(candidate=c) for c in candidates], candidates[3], make_params())
+    ranks = [marks[evolution.candidate_name(c)][0] for c in candidates]
+    assert [values["rank"] for values in ranks] == [1, 2, 2, 1]
+    assert [values["fresh_fitness"] for values in ranks] == [2.0, 1.0, 2.0, 1.0]
+    assert ["winner" in values for values in ranks] == [False, True, False, True]
 
 
 def test_an_error_is_cut_and_classes_are_counted_of_the_training_images_alone(client, folder):
