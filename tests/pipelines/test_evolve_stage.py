@@ -47,7 +47,7 @@ class Tracked:
 
     def child(self, label, run):
         self.candidates.append((run.name, run.tags["status"], run.params, run.metrics, run.texts))
-        self.times.append((run.start, run.ended))
+        self.times.append((run.start, run.time))
         table = Path("reports/evolve/candidates.csv")
         self.rows.append(len(table.read_text().splitlines()) - 1 if table.is_file() else 0)
 

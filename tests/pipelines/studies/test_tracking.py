@@ -1,64 +1,71 @@
-"""What a study and its cells leave for MLflow. That it gets there: tests/pipelines/tracking."""
-
 import dataclasses
 
 import pytest
 
 from pipelines.studies.cell import Cell
 from pipelines.studies.tracking import open_study_tracker
-from pipelines.tracking import publish
-from pipelines.tracking.folder import Run, read_told
+from pipelines.tracking.tags import NOTE
+from tests.pipelines.tracking.conftest import by_level, client, folder  # noqa: F401 - fixtures
 
-METRICS = {"test_accuracy": 0.5, "parameters": 120.0, "evolve_seconds": 7.0, "train_seconds": 0.5}
+METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
 
 
-@pytest.fixture
-def cells(make_params, tmp_path, monkeypatch):
-    """Two cells, in a project without MLflow."""
-    for name in ("dvc.yaml", "params.yaml"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GEE_TRACKING", "on")
-    monkeypatch.setattr(publish, "start", lambda *_: None)
+@pytest.fixture(scope="session")
+def cells(make_params):
     labels = {"encoding": "genetic", "network": "small", "train.epochs": "few"}
-    seeds = [Cell("grid", labels, make_params(base={"seed": seed}), ("evaluate",)) for seed in range(2)]
+    seeds = [Cell("grid", labels, make_params(base={"seed": seed}), ("evaluate",)) for seed in range(3)]
     return [dataclasses.replace(cell, key=f"key{cell.params.base.seed}") for cell in seeds]
 
 
-def tracked(cells, *results):
-    """The run of a study, and those of the cells that have ``results``."""
-    tracker = open_study_tracker("tiny", "digits", cells)
-    for cell, result in zip(cells, results, strict=False):
-        tracker.cell(cell, result)
-    files = sorted((tracker.folder / "children").glob("*.json"))
-    return read_told(tracker.folder).own, *(Run.model_validate_json(file.read_bytes()) for file in files)
-
-
-def test_a_study_that_is_started_again_and_its_cells_are_the_same_runs_and_another_commit_is_another(cells):
-    first, second, other = (tracked(cells, result) for result in (RESULT, RESULT, RESULT | {"commit": "def"}))
-    assert [run.key for run in first] == [run.key for run in second]
-    assert (first[0].key, first[1].key != other[1].key) == (other[0].key, True)
-    assert tracked(cells[::-1])[0].key == first[0].key != tracked(cells[:1])[0].key
-    assert (first[0].name, first[0].params) == ("study tiny", {"study": "tiny", "preset": "digits"})
-
-
-def test_every_cell_is_a_run_with_its_keys_and_numbers(cells):
-    _, run, failed = tracked(cells, RESULT, RESULT | {"status": "failed: the loss is nan", "metrics": {}})
-    assert (run.level, run.name) == ("cell", "genetic, small, few, seed 0")
-    assert run.metrics == METRICS and run.ended - run.start == 7_500
-    labels = {"encoding": "genetic", "column.train.epochs": "few", "column.network": "small"}
-    settings = {"network.n_genes": "6", "train.epochs": "4", "network": run.params["network.name"], "dataset": "digits"}
-    assert (labels | settings | {"n_genes": "6", "seed": "0"}).items() <= run.params.items()
-    assert "export.opset" in run.params
-    assert {"status": "ok", "commit": "abc", "gee.commit": "abc"}.items() <= run.tags.items() and "gee.error" not in run.tags
-    assert (run.status, failed.status, failed.ended - failed.start) == ("FINISHED", "FAILED", 0)
-    assert failed.tags["status"] == failed.tags["gee.error"] == "failed: the loss is nan"
+def test_a_study_that_was_started_again_has_one_run_that_ended_well_and_below_it_one_per_cell(
+    cells,
+    client,  # noqa: F811
+    folder,  # noqa: F811
+    monkeypatch,
+):
+    """It failed after two of three cells, then ran to its end."""
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    first = open_study_tracker("tiny", "digits", cells)
+    first.cell(cells[0], RESULT)
+    first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
+    first.close("FAILED", "no space")
+    [study] = by_level(client, "study")
+    assert (study.info.status, study.data.tags["gee.error"]) == ("FAILED", "no space")
+    second = open_study_tracker("tiny", "digits", cells)
+    for cell in cells:
+        second.cell(cell, RESULT)
+    second.artifact(folder / "params.yaml")
+    second.tags({NOTE: "| variant | accuracy |"})
+    second.close()
+    assert second.address.startswith("http://tracking.example:5000/#/experiments/")
+    assert by_level(client, "study") == [study]
+    assert (study.info.run_name, study.info.status) == ("study tiny", "FINISHED")
+    assert study.data.params == {"study": "tiny", "preset": "digits"}
+    assert study.data.tags["mlflow.note.content"] == "| variant | accuracy |"
+    assert "gee.error" not in study.data.tags and study.files.keys() == {"/params.yaml"}
+    runs = {run.data.params["seed"]: run for run in by_level(client, "cell")}
+    assert len(by_level(client, "cell")) == len(runs) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {study.info.run_id}
+    run = runs["0"]
+    assert run.data.metrics == METRICS
+    assert run.info.end_time - run.info.start_time == 7_500
+    assert run.data.params["encoding"] == "genetic"
+    assert run.data.params["network.n_genes"] == "6"
+    assert run.data.params["train.epochs"] == "4"
+    assert (run.data.params["column.train.epochs"], run.data.params["column.network"]) == ("few", "small")
+    assert run.data.params["network"] == run.data.params["network.name"]
+    assert (run.data.params["dataset"], run.data.params["n_genes"]) == ("digits", "6")
+    assert "export.genes" in run.data.params
+    assert [runs[seed].info.status for seed in "012"] == ["FINISHED", "FAILED", "FINISHED"]
+    assert runs["1"].data.tags["status"] == runs["1"].data.tags["gee.error"] == "failed: the loss is nan"
+    assert run.data.tags["commit"] == run.data.tags["gee.commit"] == "abc" and "gee.error" not in run.data.tags
 
 
 def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
     monkeypatch.setenv("GEE_TRACKING", "off")
+    monkeypatch.chdir(tmp_path)
     tracker = open_study_tracker("tiny", "digits", cells)
     tracker.cell(cells[0], RESULT)
     tracker.close()
-    assert not (tmp_path / ".scratch").exists()
+    assert not list(tmp_path.iterdir())
