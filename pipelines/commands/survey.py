@@ -57,7 +57,8 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
     ``image_size`` is the size to check for. None proposes a size. Raises InputError where the folder has no classes.
     """
     root = Path(cfg.path)
-    ends = Counter(Path(name).suffix.lower() or name for _, _, names in folders.walk(root) for name in names)
+    walked = folders.walk(root) if root.is_dir() else ()  # `list_all` refuses what is none
+    ends = Counter(Path(name).suffix.lower() or name for _, _, names in walked for name in names)
     is_events = ends.keys() & set(RECORDINGS) and not ends.keys() & set(EXTENSIONS)
     endings = RECORDINGS if is_events else EXTENSIONS
     listing = folders.list_all(root, endings)

@@ -46,7 +46,7 @@ COMMANDS = [
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),
     row("gee summary", "reports/summary.json: damaged", "delete it and run `gee run`", write("reports/summary.json", "{")),
-    row("gee flow serve --cron soon", '--cron "soon": not a cron schedule', '"0 2 * * *"'),
+    row("gee flow serve --cron soon", '--cron "soon", --timezone UTC: no such schedule', '"0 2 * * *"'),
     row("gee flow run --set train.epoch=3", "train.epoch is not a known key", "mean epochs?"),
     row("gee study run tiny --set train.epochs", "--set train.epochs", "write section.key=value"),
     row("gee study run tiny", "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),

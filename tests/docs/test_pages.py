@@ -140,7 +140,6 @@ def conv(i, o, k=3, groups=1):
 def test_every_message_of_the_table_is_one_that_encode_raises():
     good, good_convs = network(conv(3, 4), conv(4, 4))
     encoded = gee_core.encode(good, 2, convs=good_convs)
-    norses = type("SequentialState", (nn.Sequential,), {})(conv(3, 4), conv(4, 4))
     cases = [
         (good, good_convs[:1], 2),
         (*network(conv(3, 4), conv(4, 4, groups=2)), 2),
@@ -151,7 +150,6 @@ def test_every_message_of_the_table_is_one_that_encode_raises():
         (good, good_convs, 0),
         (good, good_convs, 2, gee_core.Genotype(1.0, (1.0,))),
         (good, good_convs, 2, None, None),
-        (norses, list(norses), 2),
     ]
     raised = []
     for net, convs, n_genes, *others in cases:

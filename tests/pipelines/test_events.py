@@ -203,7 +203,7 @@ def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_pro
     found = json.loads(out)
     assert (code, found["problems"]) == (0, [])
     assert found["counts"]["test"] == {"left": 4, "right": 4}
-    assert found["recordings"]["sensor"] == "12 x 12 pixels, by the events"
+    assert found["facts"]["sensor"] == "12 x 12 pixels, by the events"
     events = {"frames": 4, "split_by": "number", "clip": 15, "sensor": [SIDE, SIDE]}
     assert found["params"] == {"dataset": "events", "path": "bars", "name": "bars", "image_size": None, "events": events}
     save_recording(root / "train/left/8.npz", recording(1) | {"p": recording(1)["p"] * 2 - 1})

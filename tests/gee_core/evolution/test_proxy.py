@@ -119,9 +119,9 @@ def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_on_whole_
 
 def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task):
     normalise, compute = load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
-    recipe = proxy_recipe(changed(task, proxy_epochs=10, norm_images=16).evolve, normalise, compute, 64, seed=1)
+    recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.cfg.label_smoothing) == (8, Augment(0, False, 0, 0.0), 0.0)
-    assert (recipe.cfg.norm_images, recipe.cfg.lr, recipe.cfg.epochs) == (16, task.evolve.lr, 10)
+    assert (recipe.cfg.norm_images, recipe.cfg.lr, recipe.cfg.epochs) == (None, task.evolve.lr, 10)
     one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
@@ -171,7 +171,7 @@ def score_until(task, candidate, n_states, monkeypatch):
 
 
 def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_network(task, tmp_path, monkeypatch):
-    task = changed(task, proxy_epochs=3, norm_images=16, whiten=True)
+    task = changed(task, proxy_epochs=3, whiten=True)
     whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate())
     stopped = replace(task, checkpoints=tmp_path / "stopped", save_seconds=0.0)
     for n_states in (2, 2, 1):  # three epochs have six moments at which one is kept
