@@ -62,7 +62,7 @@ def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
         np.testing.assert_array_equal(decode_image(path, Form(8, 1)), expected)
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 24), (6, 5)])
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (24, 40), (6, 5)])
 def test_resizing_is_torchvisions_of_the_shorter_side_and_a_centre_crop(tmp_path, width, height):
     values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(values)
