@@ -22,7 +22,8 @@ from gee_core.training.processes import parallel
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines import prepare
-from pipelines.engines.engine import Processes, WorkerDied, run_each
+from pipelines.engines.engine import WorkerDied, run_each
+from pipelines.engines.processes import Processes
 from pipelines.train import full_recipe
 
 PER_PROCESS = 3

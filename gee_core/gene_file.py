@@ -140,20 +140,14 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
     header = read_header(path)
     if header is None or "chain" not in header.architecture:
         raise InputError(f"{path}: holds a network of build_network", "read it with gee_core.load")
-    about, stored = as_model(header.architecture, Chain), _read(path, header)
+    about = as_model(header.architecture, Chain)
     try:
         convs = [cast(nn.Conv2d, net.get_submodule(name)) for name in about.chain]
         encoded, *_ = encoded_copy(net, about.n_genes, None, convs)
-    except (AttributeError, ValueError) as error:
-        raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
-    state = encoded.state_dict()
-    wanted, held = ({name for name in names if not name.endswith(LEFT_OUT)} for names in (state, stored))
-    if odd := sorted(wanted ^ {name for name in held if name in wanted or not name.endswith(".scale")}):
-        lacks = "has no" if odd[0] in wanted else "has a"
-        raise InputError(f"{path}: does not fit this module: the file {lacks} {odd[0]}", SAME_CODE)
-    try:
-        encoded.load_state_dict({name: _unpacked(name, like, stored, header.format) for name, like in state.items()})
-    except (KeyError, RuntimeError) as error:
+        encoded.load_state_dict(_state(path, header, encoded))
+    except InputError:
+        raise
+    except (AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
     return encoded
 
@@ -162,17 +156,12 @@ def read_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
     """The network of ``build_network`` in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
     if "chain" in header.architecture:
         raise InputError(f"{path}: holds a module that build_network did not make", "gee_core.load_genes fills a fresh one")
-    stored = _read(path, header)
     net = described_network(path, header.architecture)
-    try:
-        state = {name: _unpacked(name, like, stored, header.format) for name, like in net.state_dict().items()}
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
-    return with_tensors(path, net, state)
+    return with_tensors(path, net, _state(path, header, net))
 
 
-def _read(path: Path, header: GeneHeader) -> dict[str, Tensor]:
-    """The tensors of the file, verified."""
+def _state(path: Path, header: GeneHeader, net: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the file, verified: of the shape and type of those of ``net``, and all others that it holds."""
     try:
         with safe_open(path, "pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -180,7 +169,14 @@ def _read(path: Path, header: GeneHeader) -> dict[str, Tensor]:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
     if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
         raise InputError(f"{path}: damaged, its checksum is another")
-    return stored
+    wanted = net.state_dict()
+    state = {name: tensor for name, tensor in stored.items() if name not in wanted and not name.endswith(".scale")}
+    try:
+        held = {name: like for name, like in wanted.items() if name in stored or name.endswith(LEFT_OUT)}
+        state |= {name: _unpacked(name, like, stored, header.format) for name, like in held.items()}
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit the network ({in_short(error)})", SAME_CODE) from None
+    return state
 
 
 def _described(net: nn.Module) -> Architecture | Chain:

@@ -29,11 +29,11 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def torch_generator(seed: int, *names: str | int, device: "str | torch.device" = "cpu") -> "torch.Generator":
-    """A torch generator on ``device`` for the purpose ``names``."""
+def torch_generator(seed: int, *names: str | int) -> "torch.Generator":
+    """A torch generator on the CPU for the purpose ``names``."""
     import torch
 
-    return torch.Generator(device=device).manual_seed(derive_seed(seed, *names))
+    return torch.Generator().manual_seed(derive_seed(seed, *names))
 
 
 @contextmanager

@@ -43,15 +43,6 @@ class NetworkSpec:
     kernel: int = 3
     """Side of the convolutions' kernels, odd. All encoded ones share it; shortcuts stay 1x1."""
 
-    def __post_init__(self) -> None:
-        blocks = sum(isinstance(layer, Block) for layer in self.body)
-        if not self.convolutions():
-            raise ValueError(f"body = {self.body}: has no convolution to encode")
-        if blocks not in (0, len(self.body)):
-            raise ValueError(f"body = {self.body}: mixes residual blocks with other layers")
-        if self.kernel < 3 or self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel}: must be odd, and 3 or more")
-
     def convolutions(self) -> list[int]:
         """Outputs of every encoded convolution of the body, in order, at full width."""
         outputs = ([layer.channels] * 2 if isinstance(layer, Block) else [layer] for layer in self.body)

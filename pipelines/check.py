@@ -28,7 +28,7 @@ def check_inputs(params: Params) -> None:
     """Check all files and folders that ``params`` name. Images that torchvision can download are, if they are not there.
 
     Raises:
-        InputError: one is missing or unusable, `base.device` names a GPU that is not there, or onnx lacks `export.opset`.
+        InputError: one is missing or unusable, or `base.device` names a GPU that is not there.
     """
     if params.base.device.startswith("cuda"):
         from gee_core.hardware import Compute  # loads torch
@@ -43,10 +43,6 @@ def check_inputs(params: Params) -> None:
     check_module_file(params.network.name)
     check_search(params)
     init_from_files(params)
-    if params.export.opset > 18:  # every onnx knows 18, and loading it takes seconds
-        from gee_core.export.to_onnx import check_opset
-
-        check_opset(params.export.opset)
     check_downloaded(params.prepare)  # the last, because it may take minutes
 
 
@@ -59,7 +55,7 @@ def check_downloaded(cfg: PrepareConfig) -> None:
 
         check_streamable(cfg)
     if not all(os.path.isfile(Path(cfg.path, cfg.known.folder, name)) for name in cfg.known.files):
-        from gee_core.data.torchvision_sets import provide  # loads torch
+        from gee_core.data.sources import provide  # loads torch
 
         with file_lock(project_scratch() / "download"):  # the second of two runs finds what the first one has downloaded
             provide(cfg.dataset, Path(cfg.path))

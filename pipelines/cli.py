@@ -6,11 +6,10 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from pipelines.commands import json_alone
 from pipelines.commands.data import data
@@ -32,20 +31,7 @@ RUN, INSPECT, LIBRARY, MAINTAIN = "Run", "Inspect", "Library", "Maintain"
 console = Console(markup=False)  # names of files and classes may contain brackets
 
 
-class Commands(TyperGroup):
-    """The commands of `gee`. Their help shows no type of a flag, which typer calls `<bool>`."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params = super().get_params(ctx)
-        below = [command for group in (self, *self.commands.values()) for command in getattr(group, "commands", {}).values()]
-        for option in [*params, *(option for command in below for option in command.get_params(ctx))]:
-            if getattr(option, "is_flag", False):
-                option.metavar = ""
-        return params
-
-
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -70,9 +56,9 @@ def options(
         Path | None, typer.Option("-C", metavar="DIR", exists=True, file_okay=False, help="Work in this folder.")
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", help="Show no progress.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", help="Show the log, and why DVC runs a stage.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="Show the log and reasons of DVC.")] = False,
 ) -> None:
-    """Genetically encoded spiking networks: evolve, train, measure, export. Begin with `gee run`."""
+    """Evolve, train and measure genetically encoded spiking networks: `gee run`."""
     from gee_core.errors import InputError
 
     if quiet:
@@ -112,22 +98,17 @@ def count(
     from gee_core.config.known_networks import genes_and_weights, is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters
-    from gee_core.zoo import NETWORKS
     from pipelines.inputs.own_network import register_own_network
 
-    if network not in NETWORKS and not is_own(network):
-        known = f"choose one of {', '.join(NETWORKS)}, or write networks.MODULE:NAME for the class NAME in networks/MODULE.py"
-        raise InputError(f"unknown network {network!r}", known)
+    size = size or (224 if network == "resnet34" else 32)
     with json_alone(as_json):
         register_own_network(network)
-    if size is None:
-        size = 224 if network == "resnet34" else 32
-    try:
-        with json_alone(as_json), contextlib.nullcontext() if is_own(network) else torch.device("meta"):  # which takes no time
-            net = build_network(network, classes, channels, size, width=width, block=block)
-            in_genes, in_weights = (0, 0) if genes is None else genes_and_weights(network, width, genes)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+        try:
+            with contextlib.nullcontext() if is_own(network) else torch.device("meta"):  # which takes no time
+                net = build_network(network, classes, channels, size, width=width, block=block)
+                in_genes, in_weights = (0, 0) if genes is None else genes_and_weights(network, width, genes)
+        except ValueError as error:
+            raise InputError(str(error)) from None
     plain = count_parameters(net)
     parameters = plain + in_genes - in_weights  # no gene is drawn, which would take time and memory
     result = {
@@ -210,12 +191,11 @@ def _check_code(project: Path) -> None:
 
     A `pip install .` makes another copy, whose results would count as the project's.
     """
-    import pipelines
     from gee_core.errors import InputError
 
-    used = Path(str(pipelines.__file__)).parent
-    if (project / "pipelines/cli.py").is_file() and not used.samefile(project / "pipelines"):
-        problem = f"`gee` is installed from {used.parent}, and this project has code of its own in {project}"
+    used = Path(__file__)
+    if (project / "pipelines/cli.py").is_file() and not used.samefile(project / "pipelines/cli.py"):
+        problem = f"`gee` is installed from {used.parents[1]}, and this project has code of its own in {project}"
         install = '`python -m pip install -e ".[evolve,onnx]" -e ./pipelines`'
         raise InputError(problem, f"there, {install} installs that; after `make`, with .venv/bin/python")
 
@@ -224,12 +204,14 @@ def _say_where(here: Path, project: Path, command: str) -> None:
     """Say which project a command works in that was given in ``here``, a folder of no project. `gee run` and the like stop."""
     from gee_core.errors import InputError
 
-    works_anywhere = {"count", "data", "encode", "energy", "pretrained"}
-    if command in works_anywhere or {"--help", "-h", "--pretrained", "--model"} & set(sys.argv):
+    options = set(sys.argv)
+    if options & {"--help", "-h"}:
         return
     if command in ("flow", "preset", "run", "study"):
         raise InputError(f"{here}: in no project of GEE (a folder with dvc.yaml)", f"go to a clone, such as {project}")
-    print(f"gee: no project here, working in {project}", file=sys.stderr)
+    of_project = command == "predict" and not options & {"--pretrained", "--model"}
+    if of_project or command in ("gc", "status", "summary", "track"):
+        print(f"gee: no project here, working in {project}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,22 +19,17 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
+from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import run_in_processes
 from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
 
 
-class ExitRow(TypedDict):
-    """Of exit.csv: a confidence of early exit, and what it gives on the test images."""
-
-    confidence: float
-    accuracy: float
-    mean_steps: float
-    energy_mj: float
+EXIT = ("confidence", "accuracy", "mean_steps", "energy_mj")
+"""The columns of exit.csv: a confidence of early exit, and what it gives on the test images."""
 
 
 def run(
@@ -93,12 +88,12 @@ def run(
     return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 
 
-def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute | None = None) -> list[ExitRow]:
+def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute | None = None) -> list[dict[str, float]]:
     """Measure ``net`` with early exit. Returns a row per confidence of `evaluate.exit`. ``compute``: as of ``run``.
 
     The energy is that of the images which leave at each step, on as many steps.
     """
-    cfg, normalise, rows = params.evaluate, data.meta.normalise, list[ExitRow]()
+    cfg, normalise, rows = params.evaluate, data.meta.normalise, list[dict[str, float]]()
     if cfg.exit is None:
         return rows
     compute = compute or Compute.of(params.base.device, params.base.precision)
@@ -128,7 +123,7 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
                     activity = measure_energy(net, leaving(confidence, t), compute.dtype, rank=compute.rank)
                 energy_mj += share * activity.energy_mj(cfg.e_mac, cfg.e_ac)
         mean_steps = sum(t * share for t, share in enumerate(shares, 1))
-        rows.append(ExitRow(confidence=confidence, accuracy=accuracy, mean_steps=mean_steps, energy_mj=energy_mj))
+        rows.append(dict(zip(EXIT, (confidence, accuracy, mean_steps, energy_mj), strict=True)))
     return rows
 
 
@@ -146,7 +141,7 @@ def main() -> None:
         write_json(OUT / "metrics.json", metrics)
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))
-        write_atomically(OUT / "exit.csv", csv_text(left, ExitRow.__annotations__))
+        write_atomically(OUT / "exit.csv", csv_text(left, EXIT))
         s.track.metrics(metrics)
         for row in left:
             at = f"exit/{row['confidence']:g}"

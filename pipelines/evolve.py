@@ -1,8 +1,7 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
+import itertools
 import json
-import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,22 +10,24 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Failure, Key, Price, Record, Score
+from gee_core.evolution.candidate import Key, Record, Score
 from gee_core.evolution.front import front, hypervolumes
 from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
-from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.csv_rows import append_row, csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
-from pipelines.inputs.search import check_limits, search_space, start_files, warning_of_size
+from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
 from pipelines.runtime.process_tree import leave
@@ -42,6 +43,8 @@ CHECKPOINTS = "checkpoints"
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, with others scored again or another member chosen, goes on with the scores of the last one."""
+SCORE = TypeAdapter(Score)
+"""Reads a score of the journal."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """The columns of candidates.csv where there are no candidates."""
 
@@ -64,15 +67,14 @@ def run(
     params: Params,
     prepared: Path,
     scratch: Path,
-    on_record: Callable[[Record], None] = lambda record: None,
+    on_record: Callable[[Record, float], None] = lambda record, ended: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
-    ended: dict[Key, float] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner. A plain network has nothing to evolve.
 
     An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates.
-    ``ended`` is filled, before ``on_record``, with the end of each candidate's scoring in seconds since 1970, by its `key`.
+    ``on_record`` gets each record, and when its scoring ended, in seconds since 1970.
 
     Raises:
         DivergedError: every candidate failed, by its numbers.
@@ -84,17 +86,16 @@ def run(
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = scratch / CHECKPOINTS, Settings.read().save_seconds
     task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
-    log, ended = scratch / "records.jsonl", {} if ended is None else ended
-    known, ends = read_known(log)
-    ended |= ends
+    log = scratch / "records.jsonl"
+    known = read_known(log)
 
     def keep(record: Record) -> None:
-        candidate = record.candidate
-        if candidate.key not in known:
-            ended[candidate.key] = now = time.time()
-            identity = {"place": candidate.place, "wiring": candidate.wiring}
-            journal.append(log, identity | asdict(record.score) | {"seconds": record.seconds, "ended": now})
-        on_record(record)
+        c = record.candidate
+        ended = known[c.key][2] if c.key in known else time.time()
+        if c.key not in known:
+            note = {"place": c.place, "wiring": c.wiring, "score": asdict(record.score), "seconds": record.seconds}
+            journal.append(log, note | {"ended": ended})
+        on_record(record, ended)
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
@@ -105,7 +106,8 @@ def run(
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params)
-        records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
+        scored = {key: (score, seconds) for key, (score, seconds, _) in known.items()}
+        records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, scored, keep, end_generation)
     if not any(record.ok for record in records):
         raise all_failed([record.score for record in records], params)
     best = winner(records, params.evolve)
@@ -126,21 +128,17 @@ def scores_folder(params: Params) -> Path:
     return resume_folder(params.model_copy(update={"evolve": evolve}), PREPARED)
 
 
-def read_known(log: Path) -> tuple[dict[Key, tuple[Score, float]], dict[Key, float]]:
-    """Of earlier runs: scores and seconds by ``Candidate.key``, and when each was noted.
+def read_known(log: Path) -> dict[Key, tuple[Score, float, float]]:
+    """Of earlier runs, by ``Candidate.key``: the score, its seconds, and when it was noted.
 
     Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
     """
-    known: dict[Key, tuple[Score, float]] = {}
-    ended: dict[Key, float] = {}
-    for values in journal.read(log):
-        place, wiring, seconds = values.pop("place"), values.pop("wiring"), values.pop("seconds")
-        end, price, failure = values.pop("ended"), values.pop("price"), values.pop("failure")
-        score = Score(**values, price=price and Price(**price), failure=failure and Failure(failure))
+    known: dict[Key, tuple[Score, float, float]] = {}
+    for note in journal.read(log):
+        score = SCORE.validate_python(note["score"])
         if score.repeatable:
-            generation, index = place
-            known[generation, index, wiring], ended[generation, index, wiring] = (score, seconds), end
-    return known, ended
+            known[*note["place"], note["wiring"]] = score, note["seconds"], note["ended"]
+    return known
 
 
 def n_candidates(params: Params) -> int:
@@ -150,15 +148,16 @@ def n_candidates(params: Params) -> int:
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate. ``record=None`` for a plain network, which has no genes."""
-    network, evolve = params.network, params.evolve
-    common: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
-    common |= {"variant": evolve.variant, "genes": {} if record is None else record.candidate.genotype.as_dict()}
+    network, evolve, start = params.network, params.evolve, params.evolve.start_file
+    about: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
+    about |= {"variant": evolve.variant}
     if record is None:
-        return GenotypeFile(**common, seed=derive_seed(params.base.seed, "plain") % 2**31)
-    c, start = record.candidate, evolve.start_file
+        return GenotypeFile(**about, genes={}, seed=derive_seed(params.base.seed, "plain") % 2**31)
+    c = record.candidate
     return GenotypeFile(
-        **common,
+        **about,
         searched=params.searched_genes() if evolve.searches else (),
+        genes=c.genotype.as_dict(),
         seed=c.seed,
         generation=c.generation,
         index=c.index,
@@ -184,41 +183,40 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
 
 
 def table(records: list[Record], best: Record | None, params: Params) -> list[dict[str, object]]:
-    """One row per candidate, without times, so that equal seeds give equal files; no ``best`` while the search is at work."""
+    """One row per candidate, without times, so that equal seeds give equal files. None is ``best`` during a search."""
     rows: list[dict[str, object]] = []
     for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
         first = {"winner": r is best, "fitness": r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
-        state = r.search_state(params.searched_genes())
-        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | state)
+        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.state)
     return rows
 
 
 def metrics(records: list[Record], best: Record, params: Params) -> dict[str, Any]:
     """The content of reports/evolve/metrics.json."""
-    search = [record for record in records if not record.candidate.rescored]
-    finals, fresh = final_fitness(records, params.evolve), fresh_fitness(records, params.evolve)
+    cfg, search = params.evolve, [record for record in records if not record.candidate.rescored]
+    finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
+    volumes = hypervolumes(records, cfg) if cfg.several else []
     draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
-    spread = {"best_fitness_sd": stdev(draws)} if len(draws) > 1 else {}
-    start = fresh.get(START) if params.evolve.searches else None
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
-    drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))  # at random, moved by no selection
-    return {
+    drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
+    values = {
         "best_fitness": fmean(draws),
-        **spread,
-        **({"start_fitness": fmean(start)} if start else {}),
-        **({"random_fitness": fmean(fresh[drawn[1]])} if drawn[1] in fresh else {}),
-        **({"hypervolume": volumes[-1]} if params.evolve.several and (volumes := hypervolumes(records, params.evolve)) else {}),
+        "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
+        "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
+        "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
+        "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": best.score.L_ce,
         "best_proxy_accuracy": best.score.proxy_accuracy,
         "n_candidates": len(search),
         "n_rescored": len(records) - len(search),
         "n_failed": sum(not record.ok and not record.score.excess for record in search),
-        **({"n_outside": sum(record.score.excess > 0 for record in search)} if params.evolve.counts else {}),
+        "n_outside": sum(record.score.excess > 0 for record in search) if cfg.counts else None,
         "image_passes": sum(record.score.image_passes for record in records),
         "best_generation": best.candidate.generation,
         "best_index": best.candidate.index,
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def main() -> None:
@@ -231,34 +229,30 @@ def main() -> None:
 
 
 def _evolve(s: Stage) -> None:
-    params, ended = s.params, dict[Key, float]()
+    params = s.params
     with remedy(PREPARE):
         meta = load_meta(PREPARED)  # refuses missing images
         params.check_sizes(meta.image_size)
         total = n_candidates(params)  # refuses an unusable `evolve.start`
-    if warning := warning_of_size(params.network):
-        print(f"evolve: warning: {warning}", file=sys.stderr)
     s.track.dataset(meta, "training")
     scratch, values = scores_folder(params), params.evolve.model_dump(include=set(EXTENDABLE))
     track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
     with at_work_in(scratch, json.dumps(values)):
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            jobs, seen, begin = Jobs(steps), list[Record](), time.time()
+            jobs, begin, done = Jobs(steps), time.time(), itertools.count()
 
-            def on_record(record: Record) -> None:
-                seen.append(record)
+            def on_record(record: Record, ended: float) -> None:
+                track_candidate(s.track, record, genotype_file(params, record), ended)
+                append_row(OUT / "candidates.csv", table([record], None, params)[0], first=next(done) == 0)
                 c = record.candidate
-                track_candidate(s.track, record, genotype_file(params, record), ended[c.key])
-                resumed = ended[c.key] < begin  # the next ones would overwrite their note and their table at once
-                jobs.at((c.generation, c.index), 1.0, "" if resumed else note_of_progress(seen, params), resumed)
-                if not resumed:
-                    write_atomically(OUT / "candidates.csv", csv_text(table(seen, None, params), COLUMNS))
+                note = "scoring again" if c.rescored else f"generation {c.generation}, F {record.fitness:.3f}"
+                jobs.at(c.place, 1.0, note, resumed=ended < begin)
 
             def on_generation(records: list[Record]) -> None:
                 track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
-            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at((c.generation, c.index), part))
-            found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer, ended)
+            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at(c.place, part))
+            found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer)
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
         assert found.best is not None  # a plain network has none
@@ -270,17 +264,6 @@ def _evolve(s: Stage) -> None:
             s.track.artifact(path)
         delete_folder(scratch / CHECKPOINTS)
         finish_run(scratch, OUT / "metrics.json")
-
-
-def note_of_progress(records: list[Record], params: Params) -> str:
-    """The generation at work, and its least F so far: other generations have other seeds."""
-    last = records[-1].candidate
-    if last.rescored:
-        return "scoring again"
-    at_work = [record for record in records if record.candidate.generation == last.generation]
-    best = min((F for F in final_fitness(at_work, params.evolve) if not math.isnan(F)), default=math.nan)
-    passes = sum(record.score.image_passes for record in records)
-    return f"generation {last.generation}, its best F {best:.3f}, {passes:,} image passes"
 
 
 def write_outputs(evolved: Evolved, params: Params) -> None:

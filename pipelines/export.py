@@ -75,16 +75,18 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
 
     Where torch cannot export an own network: None, and ``problem``, the reason.
     """
-    meta = data.meta
     try:
-        frames = meta.events.frames if meta.events else None
-        model = to_onnx(net, meta.in_channels, meta.image_size, params.export.opset, frames)
+        model = with_card(onnx_of(net, data.meta), build_model_card(params, data.meta))
     except ExportError as error:
         if not is_own(params.network.name):
             raise
         return None, {"problem": str(error)}
-    model = with_card(model, build_model_card(params, meta))
     return model, compare(model, net, data, params.export.verify_images) | {"onnx_bytes": len(model)}
+
+
+def onnx_of(net: SpikingNetwork, meta: Meta) -> bytes:
+    """``net`` as an ONNX model for images as ``meta`` has them."""
+    return to_onnx(net, meta.in_channels, meta.image_size, T=meta.events.frames if meta.events else None)
 
 
 def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) -> dict[str, float]:
@@ -110,9 +112,9 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
 
     Returns their sizes, and how well they do on all test images.
     """
-    cfg, meta, path = params.export, data.meta, folder / GENES.name
+    cfg, path = params.export, folder / GENES.name
     assert cfg.genes is not None
-    card = build_model_card(params, meta)
+    card = build_model_card(params, data.meta)
     save_genes(path, net, cfg.genes, card.model_dump(mode="json"))
     rounded, compute = load(path), Compute.of(params.base.device, params.base.precision)
     expected, labels = predictions(net, data, compute)
@@ -124,8 +126,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
         "fp32_accuracy": (expected == labels).double().mean().item(),
     }
     if with_onnx:
-        plain = to_onnx(rounded, meta.in_channels, meta.image_size, cfg.opset, meta.events.frames if meta.events else None)
-        model = with_card(with_genes(plain, rounded, cfg.genes), card)
+        model = with_card(with_genes(onnx_of(rounded, data.meta), rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
         agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
         metrics |= {"genes_onnx_bytes": len(model), "genes_onnx_agreement": agreement}

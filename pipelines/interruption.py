@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import threading
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -32,25 +31,14 @@ def interrupted(name: str) -> None:
 
 def end_imports_in_one_line() -> None:
     """Let a Ctrl-C that comes before a stage or `gee` handles it end with the same line and the same code, 130."""
-    name = _command(sys.orig_argv)
-    if name is None:
-        return
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
+        command = Path(sys.argv[0])
+        if not issubclass(kind, KeyboardInterrupt) or (command.parent != Path(__file__).parent and command.name != "gee"):
             return before(kind, error, trace)
         if "TORCHELASTIC_RUN_ID" not in os.environ:  # in one of several processes the command that started them says it
-            interrupted(name)
+            interrupted("gee" if command.stem == "cli" else command.stem)
         sys.exit(130)
 
     sys.excepthook = hook
-
-
-def _command(words: list[str]) -> str | None:
-    """The stage that a command line starts, or `gee`. None for any other command line."""
-    for option, word in pairwise(words):
-        package, _, stage = word.partition(".")
-        if option == "-m" and package == "pipelines" and stage.isidentifier():
-            return "gee" if stage == "cli" else stage
-    return "gee" if len(words) > 1 and Path(words[1]).name == "gee" else None

@@ -7,10 +7,10 @@ from gee_core.data.prepared import Prepared
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
+from pipelines.engines.ranks import check_same, joined
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import network_files
 from pipelines.project.paths import CHECKPOINT, PREPARED
-from pipelines.runtime.ranks import check_same, joined
 from pipelines.runtime.resume_folder import run_key
 from pipelines.stage import Stage, stage
 

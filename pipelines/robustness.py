@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,30 +18,17 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from gee_core.training.processes import summed
+from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.ranks import run_in_processes
 
 OUT = REPORTS / "robustness"
 
 
-class NoiseRow(TypedDict):
-    """Of noise.csv."""
-
-    domain: str
-    r: float
-    seed: int
-    accuracy: float
-
-
-class HardwareRow(TypedDict):
-    """Of hardware.csv."""
-
-    domain: str
-    strength: float
-    draw: int
-    accuracy: float
+Row = dict[str, Any]
+"""Of noise.csv: domain, r, seed and accuracy. Of hardware.csv: `HARDWARE`."""
+HARDWARE = ("domain", "strength", "draw", "accuracy")
 
 
 def run(
@@ -50,7 +37,7 @@ def run(
     data: Prepared,
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
-) -> list[NoiseRow]:
+) -> list[Row]:
     """Measure ``net``. Returns a row (domain, r, seed, accuracy) per kind of noise, strength and noise seed.
 
     ``compute`` has the part of this process where several measure together. Without it, this process measures alone on
@@ -73,7 +60,7 @@ def run(
                 correct += (logits.argmax(1) == labels).sum()
         return summed(correct, compute.rank).item() / len(test)
 
-    rows: list[NoiseRow] = []
+    rows: list[Row] = []
     for domain, r, seed in product(noise_domains(params), cfg.strengths, range(cfg.n_seeds)):
         known = r == 0 and bool(rows)  # without noise, all seeds give the same images; 0 is the first strength
         measured = rows[0]["accuracy"] if known else accuracy(domain, r, seed)
@@ -93,7 +80,7 @@ def run_hardware(
     data: Prepared,
     on_step: Callable[[], None] = lambda: None,
     compute: Compute | None = None,
-) -> list[HardwareRow]:
+) -> list[Row]:
     """Measure ``net`` with the defects of hardware. Returns a row per domain, strength and draw.
 
     Domains that do not exist for ``net`` are left out. ``compute``: as of ``run``.
@@ -105,7 +92,7 @@ def run_hardware(
     if cfg.hardware.max_images is not None and cfg.hardware.max_images < len(images):
         order = torch.randperm(len(images), generator=torch_generator(0, "hardware", "images"))
         images = images.subset(order[: cfg.hardware.max_images].sort().values)
-    images, known, rows = images.to(compute.device), dict[object, float](), list[HardwareRow]()
+    images, known, rows = images.to(compute.device), dict[object, float](), list[Row]()
     for domain, strengths in hardware_domains(params, net)[0].items():
         for strength in strengths:
             for draw in range(cfg.hardware.n_draws):
@@ -114,7 +101,7 @@ def run_hardware(
                 if same not in known:
                     faulty = disturbed(net, domain, strength, params.base.seed, draw)
                     known[same], _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
-                rows.append(HardwareRow(domain=domain, strength=strength, draw=draw, accuracy=known[same]))
+                rows.append(dict(zip(HARDWARE, (domain, strength, draw, known[same]), strict=True)))
                 on_step()
     return rows
 
@@ -126,16 +113,15 @@ def hardware_domains(params: Params, net: SpikingNetwork) -> tuple[dict[str, lis
     return {domain: values for domain, values in strengths.items() if domain not in reasons}, reasons
 
 
-def mean_accuracy(rows: list[NoiseRow] | list[HardwareRow], *columns: str) -> dict[tuple[Any, ...], float]:
+def mean_accuracy(rows: list[Row], *columns: str) -> dict[tuple[Any, ...], float]:
     """Accuracy by ``columns``, averaged over the draws."""
     draws: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        values: dict[str, Any] = {**row}
-        draws.setdefault(tuple(values[column] for column in columns), []).append(row["accuracy"])
+        draws.setdefault(tuple(row[column] for column in columns), []).append(row["accuracy"])
     return {key: float(np.mean(accuracies)) for key, accuracies in draws.items()}
 
 
-def metrics(noise: list[NoiseRow]) -> dict[str, float]:
+def metrics(noise: list[Row]) -> dict[str, float]:
     """Accuracy at the paper's noise strength, and without noise."""
     mean = mean_accuracy(noise, "r")
     return {"noise_accuracy": mean[0.5,], "clean_accuracy": mean[0.0,]}
@@ -154,7 +140,7 @@ def main() -> None:
         if s.follows:
             return
         write_atomically(OUT / "noise.csv", csv_text(noise))
-        write_atomically(OUT / "hardware.csv", csv_text(hardware, HardwareRow.__annotations__))
+        write_atomically(OUT / "hardware.csv", csv_text(hardware, HARDWARE))
         measured = metrics(noise)
         write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out})
         for (r,), accuracy in mean_accuracy(noise, "r").items():

@@ -14,13 +14,13 @@ from typing import Self
 
 from gee_core.config import Params
 from gee_core.memory import keep_freed_memory
+from pipelines.engines.ranks import this_rank
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.own_network import build_own_network
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
 from pipelines.runtime.progress import Steps, progress
-from pipelines.runtime.ranks import this_rank
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.folder import End
 from pipelines.tracking.tracker import Tracker, open_tracker

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from statistics import fmean
+from typing import NamedTuple
 
 from gee_core.checkpoint import save
 from gee_core.config import Params, TrainConfig
@@ -20,11 +19,12 @@ from gee_core.model.wired import largest_activation, plain_parameters, wired_net
 from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
-from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.csv_rows import append_row, csv_text
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, Rows, begun
+from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, run_in_processes, said_once
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
@@ -33,7 +33,6 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.ranks import at_work_together, check_reach, check_same, joined, run_in_processes, said_once
 from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -53,6 +52,8 @@ class Trained(NamedTuple):
     """One per epoch."""
     metrics: dict[str, float]
     """The content of reports/train/metrics.json, without the encoding's errors."""
+    errors: dict[str, float]
+    """The relative error of each layer if training started at the encoded weights of `train.init_from`."""
 
 
 def run(
@@ -61,29 +62,24 @@ def run(
     data: Prepared,
     scratch: Path,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-    on_encoded: Callable[[dict[str, float]], None] = lambda errors: None,
     on_step: Callable[[float], None] = lambda epochs: None,
     compute: Compute | None = None,
 ) -> Trained:
     """Train in full. An interrupted training run is resumed from its states in ``scratch``.
 
-    ``on_encoded`` gets each layer's relative error if training starts at the weights of `train.init_from`, ``on_step`` after
-    each step the number of epochs done, such as 2.25. ``compute`` says which of several processes this one is.
+    ``on_step`` gets after each step the number of epochs done, such as 2.25. ``compute`` says which of several processes this
+    one is.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
     params = params.with_genes(genotype.genes)
     cfg, compute = params.train, compute or Compute.of(params.base.device, params.base.precision)
-    if cfg.init_from is None:
-        net = _wired(params, data.meta, genotype)
-    else:
-        net, errors = encoded_network(params, data.meta)
-        if errors:
-            on_encoded(errors)
-    net = net.to(compute.device)
+    net, errors = start_network(params, genotype, data.meta)
+    net.to(compute.device)
     images, holdout = (part.to(compute.device) for part in (training_images(cfg, data), data.holdout_images()))
-    x_rates = rate_images(holdout, data.meta.normalise)
+    rated, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
+    x_rates = data.meta.normalise(rated)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = recipe.begin(net, images)
     model = parallel(net, compute, cfg.sync_batch_norm)
@@ -107,10 +103,10 @@ def run(
             rows.append(row)
             states.keep(len(rows), rows)
             on_epoch(row)
-    summarised = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    last = {key: value for key, value in rows[-1].items() if key in summarised}
-    counts = {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
-    return Trained(net, rows, last | counts)
+    summarised = ("train_loss", "train_accuracy", "val_accuracy", "val_loss")
+    metrics = {key: rows[-1][key] for key in summarised if key in rows[-1]}
+    metrics |= {"parameters": count_parameters(net), "plain_parameters": plain_parameters(params.network, data.meta)}
+    return Trained(net, rows, metrics, errors)
 
 
 def training_images(cfg: TrainConfig, data: Prepared) -> Images:
@@ -118,18 +114,15 @@ def training_images(cfg: TrainConfig, data: Prepared) -> Images:
     return data.train if cfg.include_holdout else data.proxy_train()
 
 
-def _wired(params: Params, meta: Meta, genotype: GenotypeFile) -> SpikingNetwork:
+def start_network(params: Params, genotype: GenotypeFile, meta: Meta) -> tuple[SpikingNetwork, dict[str, float]]:
+    """The network that training starts from: the wiring, or that in `train.init_from` with each layer's error."""
+    if params.train.init_from is not None:
+        return encoded_network(params, meta)
     seed = genotype.seed if params.train.wiring_seed == "candidate" else derive_seed(params.base.seed, "fresh") % 2**31
     try:
-        return wired_network(params.network, meta, genotype.genotype, seed)
+        return wired_network(params.network, meta, genotype.genotype, seed), {}
     except ValueError as error:
         raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
-
-
-def rate_images(holdout: Images, normalise: Normalise) -> torch.Tensor:
-    """``RATE_IMAGES`` hold-out images as network input (B, C, H, W)."""
-    images, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
-    return normalise(images)
 
 
 def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images: int) -> Recipe:
@@ -170,31 +163,27 @@ def _train(s: Stage, compute: Compute) -> None:
     s.track.params(params.train.model_dump())
     s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
-    encoding, history = dict[str, float](), list[dict[str, Any]]()
     with at_work_together(compute.rank, scratch):
         compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, compute.rank)[0])
         s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
         with s.progress("train", params.train.epochs) as steps:
 
-            def on_epoch(row: dict) -> None:
-                s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=row["epoch"])
-                history.append(row)
+            def on_epoch(row: dict[str, float]) -> None:
+                s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
                 if not s.follows:
-                    write_atomically(OUT / "history.csv", csv_text(history))
+                    append_row(OUT / "history.csv", row, first=row["epoch"] == 1)
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
-            def on_encoded(errors: dict[str, float]) -> None:
-                if not s.follows:
-                    console.print(error_table(errors))
-                encoding["encoding_error"] = sum(errors.values()) / len(errors)
-                encoding.update({f"encoding_error/{layer}": error for layer, error in errors.items()})
-
-            net, rows, metrics = run(params, genotype, data, scratch, on_epoch, on_encoded, steps.at, compute)
+            net, rows, metrics, errors = run(params, genotype, data, scratch, on_epoch, steps.at, compute)
         if s.follows:
             return
         with remedy(f"lower train.lr = {params.train.lr}, then `dvc repro train`"):  # if its weights are not finite
             save(CHECKPOINT, net)
         write_atomically(OUT / "history.csv", csv_text(rows))
+        encoding = {f"encoding_error/{layer}": error for layer, error in errors.items()}
+        if errors:
+            console.print(error_table(errors))
+            encoding = {"encoding_error": fmean(errors.values())} | encoding
         together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
         write_json(OUT / "metrics.json", metrics | encoding | together)
         s.track.tags(together)

@@ -1,12 +1,9 @@
 """A copy of the committed project with small parameters, and commands run in it as a user does."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-from filelock import FileLock
 
 from benchmarks.project_copy import copy_files
 
@@ -62,12 +59,9 @@ SMALL = {
 
 
 def finish_project(folder: Path) -> None:
-    """Make ``folder`` a copy of the project whose pipeline has run with SMALL, unless it is; other processes wait."""
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "reports/index.html").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            copy_project(folder, SMALL)
-            run(folder, sys.executable, "-m", "dvc", "repro")
+    """Make ``folder`` a copy of the project whose pipeline has run with SMALL."""
+    copy_project(folder, SMALL)
+    run(folder, sys.executable, "-m", "dvc", "repro")
 
 
 def make_repository(folder: Path) -> None:

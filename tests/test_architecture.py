@@ -56,7 +56,6 @@ OWNER = {
     "onnx": ("gee_core/export/to_onnx.py", "gee_core/export/onnx_genes.py"),
     "mlflow": tuple(f"pipelines/tracking/{name}.py" for name in ("mlflow_client", "mlflow_models", "served_model")),
     "prefect": ("pipelines/orchestration/",),
-    "dask": ("pipelines/engines/dask.py",),
     "distributed": ("pipelines/engines/dask.py",),
 }
 

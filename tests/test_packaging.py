@@ -68,79 +68,45 @@ def test_the_wheel_holds_the_library_and_its_licence_and_nothing_else(wheel):
     assert (wheel / info / "licenses/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_the_wheel_says_what_it_is_and_needs_the_core_s_packages_only(installed):
-    assert installed.metadata["Name"] == "gee-snn"
-    assert installed.metadata["License-Expression"] == "MIT"
+def test_the_wheel_says_what_it_is_brings_no_command_and_needs_the_core_s_packages_only(installed):
+    assert (installed.metadata["Name"], installed.metadata["License-Expression"]) == ("gee-snn", "MIT")
     needed: dict[str, set[str]] = {"": set(), "evolve": set(), "nir": set(), "onnx": set()}
     for requirement in map(Requirement, installed.requires):
-        of = [extra for extra in needed if requirement.marker is None or requirement.marker.evaluate({"extra": extra})]
-        needed[of[0]].add(requirement.name)
+        extras = [extra for extra in needed if requirement.marker is None or requirement.marker.evaluate({"extra": extra})]
+        needed[extras[0]].add(requirement.name)
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
         "evolve": {"cma", "moocore", "pymoo"},
         "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript", "torch"},
     }
-    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "nir", "onnx"]
-
-
-def test_the_wheel_brings_no_command(installed):
-    assert not installed.entry_points
+    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "nir", "onnx"] and not installed.entry_points
 
 
 def test_version_is_the_same_in_wheel_module_citation_and_changelog(installed):
-    assert re.findall(r'^__version__ = "(.+)"$', (ROOT / "gee_core/__init__.py").read_text(), re.M) == [installed.version]
-    assert re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M) == [installed.version]
-    assert re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == installed.version
+    for path, pattern in {
+        "gee_core/__init__.py": r'^__version__ = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## \[(.+?)\]",
+    }.items():
+        assert re.search(pattern, (ROOT / path).read_text(), re.M)[1] == installed.version
 
 
-TRAIN_AN_ENCODED_NETWORK = """
+ALONE = """
 import sys
 for name in ("pipelines", "mlflow", "prefect", "dvc", "pandas", "ruamel", "typer", "distributed", "cma", "onnx", "onnxscript"):
     sys.modules[name] = None  # importing it fails, as where it is not installed
-
-import torch
-from spikingjelly.activation_based import functional, layer, neuron
-from torch import nn
-
-import gee_core
-
-torch.manual_seed(0)
-net = nn.Sequential(
-    layer.Conv2d(1, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), neuron.LIFNode(v_threshold=0.5),
-    layer.Conv2d(16, 32, 3, padding=1, bias=False), layer.BatchNorm2d(32), neuron.LIFNode(v_threshold=0.5),
-    layer.AdaptiveAvgPool2d(1), layer.Flatten(), layer.Linear(32, 10),
-)
-functional.set_step_mode(net, "m")
-x, labels = torch.rand(8, 1, 8, 8).expand(4, -1, -1, -1, -1), torch.arange(8)
-
-encoded = gee_core.encode(net, n_genes=4, example=x)
-count = lambda network: sum(parameter.numel() for parameter in network.parameters())
-assert isinstance(net[3], nn.Conv2d) and not hasattr(net, "genome"), "encode changed its argument"
-assert count(encoded) == count(net) - 9 * 16 * 32 + 9 * (16 + 32) * 4 + 4 * 4
-
-genes = [gene.detach().clone() for gene in encoded.genome.parameters()]
-optimizer = torch.optim.Adam(encoded.parameters(), lr=1e-2)
-loss = nn.functional.cross_entropy(encoded(x).mean(0), labels)
-loss.backward()
-optimizer.step()
-functional.reset_net(encoded)
-assert genes and all(not torch.equal(old, new) for old, new in zip(genes, encoded.genome.parameters(), strict=True))
-
-plain = gee_core.decode(encoded.eval())
-assert count(plain) == count(net)
-torch.testing.assert_close(plain(x), encoded(x))
-print(gee_core.__file__)
 """
 
 
 @pytest.mark.slow
-def test_the_wheel_alone_encodes_and_trains_a_network_without_the_pipeline_and_the_extras(wheel, tmp_path):
-    program = tmp_path / "train.py"
-    program.write_text(f"import sys\nsys.path.insert(0, {str(wheel)!r})\n{TRAIN_AN_ENCODED_NETWORK}")
+def test_the_wheel_alone_runs_the_code_of_the_readme_without_the_pipeline_and_the_extras(wheel, tmp_path):
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    program = tmp_path / "readme.py"
+    program.write_text(f"{ALONE}sys.path.insert(0, {str(wheel)!r})\n{code}\nprint(gee_core.__file__)")
     run = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == str(wheel / "gee_core/__init__.py")
+    assert run.stdout.splitlines()[-1] == str(wheel / "gee_core/__init__.py")
 
 
 def test_both_packages_of_a_clone_are_found_from_any_folder(tmp_path):

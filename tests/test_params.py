@@ -60,7 +60,7 @@ def test_every_number_has_a_least_and_a_greatest_value():
     unbounded = {place for place, number in numbers(schema) if not {"minimum", "exclusiveMinimum"} & number.keys()}
     assert unbounded == set()
     endless = {place for place, number in numbers(schema) if not {"maximum", "exclusiveMaximum"} & number.keys()}
-    assert endless == {".$defs.ExportConfig.properties.opset"}  # onnx knows it
+    assert endless == set()
 
 
 def test_every_gene_that_replaces_a_setting_stays_within_what_the_setting_may_be():
@@ -100,15 +100,14 @@ NAMES = "choose one of cifarnet, vgg16, "
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"base.sede": 1}, "base.sede is not a known key: did you mean seed?"),
     ({"base.zzz": 1}, "base.zzz is not a known key: remove it"),
-    ({"report": None}, "report is missing: add it (gee_core/config/params.py says what it is)"),
+    ({"report": None}, "report is missing: add it"),
     ({"1": 2}, "1 is not a known key: remove it"),
-    ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it (gee_core/config/evolve.py says what it is)"),
+    ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it"),
     ({"base.seed": True}, "base.seed = True: input should be a valid integer"),
     ({"base.seed": -1}, "base.seed = -1: input should be greater than or equal to 0"),
     ({"train.flip": "no"}, "train.flip = 'no': input should be a valid boolean"),
     ({"train.lr": math.inf}, "train.lr = inf: input should be a finite number"),
     ({"base.device": "gpu"}, "base.device = 'gpu': string should match pattern"),
-    ({"base.device": "mps"}, "base.device = 'mps': mps is not supported (its fused optimiser is untested, and it has no float"),
     ({"network.pool": "min"}, "network.pool = 'min': input should be 'max' or 'avg'"),
     ({"network.name": "resnet50"}, f"network.name = 'resnet50': unknown network: {NAMES}"),
     ({"network.name": "networks/my.py:A"}, f"network.name = 'networks/my.py:A': unknown network: {NAMES}"),
@@ -142,13 +141,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.objectives": ["loss"] * 2}, "evolve: objectives = ['loss', 'loss']: write loss first, and each once"),
     (FRONT | {"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
     (FRONT | {"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
-    (FRONT | {"evolve.choose": 5}, "evolve: choose = 5: a front has at most rescore.top + 1 members: choose 1 to 4"),
     ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be knee, limits of parameters, bytes, energy_uj, steps such a"),
     ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be knee, limits of parameters"),
+    (FRONT | {"evolve.choose": 5}, "evolve: choose = 5: a front has at most rescore.top + 1 members: choose 1 to 4"),
     ({"evolve.choose": 0}, "evolve.choose = 0: must be knee, limits of parameters"),
-    ({"evolve.rescore": {"top": 9, "draws": 2}}, "evolve.rescore.top = 9: a generation has 8 candidates: set it to 8 or less"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
-    ({"evolve.norm_images": 31}, "evolve: norm_images = 31 must be at least batch_size = 32"),
     ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
     (
@@ -172,7 +169,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"robustness.strengths": [0.5]}, "robustness.strengths = [0.5]: must contain 0.0, no noise: add it"),
     ({"robustness.strengths": [0.0, 0.5, 0.5]}, "robustness.strengths = [0.0, 0.5, 0.5]: must rise, without repeats"),
     ({"robustness.hardware": DEFECTS | {"wieghts": [0.1]}}, "robustness.hardware.wieghts is not a known key: did you mean wei"),
-    ({"robustness.hardware": DEFECTS}, "robustness.hardware: names no domain: give strengths to one of weights, genes, "),
     ({"robustness.hardware": DEFECTS | {"lost_step": [5]}}, "robustness.hardware.lost_step = [5]: network.T = 4 steps can be"),
     ({"robustness.domain": "events"}, "robustness.domain = events: noise is added to images in the domains normalised and ima"),
     ({"export.promote_metric": "plain_parameters"}, "export.promote_metric = 'plain_parameters': input should be 'test_accura"),
@@ -217,15 +213,14 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32, "evolve.norm_images": 32},
-        {"train.quantise": {"format": "int4", "epochs": 30}, "evolve.rescore": {"top": 8, "draws": 1}, "base.device": "cuda:1"},
+        {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32},
+        {"train.quantise": {"format": "int4", "epochs": 30}, "base.device": "cuda:1"},
         FRONT | {"evolve.choose": 4},
         FRONT | {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0, "evolve.choose": {"energy_uj": 3.0}},
         {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
         {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},
         {"evolve.genes": ["neurons"], "train.init_from": "a", "train.T_schedule": [1]},
         {"robustness.hardware": DEFECTS | {"lost_step": [4]}, "prepare.path": "data"},  # digits read no folder
-        OWN | {"evolve.rescore": {"top": 99, "draws": 1}},  # stage check registers it, and checks the rest
     ],
 )
 def test_what_lies_at_the_edge_is_accepted(changes):
@@ -235,28 +230,24 @@ def test_what_lies_at_the_edge_is_accepted(changes):
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("GEE_WORKERS", "all", "all: must be a whole number from 1 to 4096; unset it for the default"),
-        ("GEE_WORKERS", "0", "0: must be a whole number from 1 to 4096; unset it for the default"),
-        ("GEE_WORKERS", "²", "²: must be a whole number from 1 to 4096; unset it for the default"),
-        ("GEE_WORKERS", "9" * 5000, "9" * 39 + "…: must be a whole number from 1 to 4096; unset it for the default"),
-        ("GEE_LOADER_WORKERS", "-1", "-1: must be a whole number from 0 to 4096; unset it for the default, "),
-        ("GEE_THREADS", "4097", "4097: must be a whole number from 1 to 4096; unset it for the default, 1"),
-        ("GEE_COMPILE", "maybe", "maybe: must be one of 0, 1; unset it for the default, 1"),
-        ("GEE_ENGINE", "disk", "disk: must be one of serial, processes, dask; unset it for the default, processes"),
+        ("GEE_WORKERS", "all", "all: input should be a valid integer"),
+        ("GEE_WORKERS", "0", "0: input should be greater than or equal to 1; unset it for the default"),
+        ("GEE_LOADER_WORKERS", "-1", "-1: input should be greater than or equal to 0; unset it for the default, "),
+        ("GEE_THREADS", "4097", "4097: input should be less than or equal to 4096; unset it for the default, 1"),
+        ("GEE_ENGINE", "x" * 5000, "xx"),
+        ("GEE_ENGINE", "disk", "disk: input should be 'serial', 'processes' or 'dask'; unset it for the default, processes"),
     ],
 )
 def test_a_bad_variable_is_one_line_with_its_name_its_value_and_the_default(variable, value, says, monkeypatch):
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError) as caught:
         Settings.read()
-    assert str(caught.value).startswith(f"{variable} = {says}") and "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(f"{variable} = {says}") and "\n" not in message and len(message) < 200
 
 
-def test_variables_are_read_in_upper_or_lower_case_and_a_blank_one_is_the_default(monkeypatch):
+def test_a_variable_is_read_without_the_spaces_around_it_and_a_blank_one_is_the_default(monkeypatch):
     default = Settings.read().loader_workers
-    for value, read_as in (("3", 3), (" 2 ", 2), ("007", 7), ("0", 0), ("4096", 4096), ("", default), (" ", default)):
+    for value, read_as in (("3", 3), (" 2 ", 2), ("0", 0), ("4096", 4096), ("", default), (" ", default)):
         monkeypatch.setenv("GEE_LOADER_WORKERS", value)
         assert Settings.read().loader_workers == read_as
-    for value, engine in (("DASK", "dask"), (" serial ", "serial"), ("", "processes")):
-        monkeypatch.setenv("GEE_ENGINE", value)
-        assert Settings.read().engine == engine

@@ -76,4 +76,4 @@ def test_pages_escape_all_that_is_not_their_own_svg():
     for template in templates.values():
         assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
     marked = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines() if "Markup(" in line]
-    assert len(marked) == 1 and "Markup(svg) for name, svg in svgs.items()" in marked[0]
+    assert len(marked) == 1 and "Markup(svg) for key, svg in svgs.items()" in marked[0]

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.genes import check_genes
-from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
-from gee_core.errors import InputError
+from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 SWITCHES: dict[str, tuple[bool, bool]] = {
@@ -94,15 +93,10 @@ class EvolveConfig(Section):
     """E, epochs for which a candidate is trained before it is scored. The paper has 2 for STE."""
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
-    equal: Literal["passes", "operations"]
-    """What the proxy trainings of candidates of other structure have alike: image passes, or operations (multiply-accumulates
-    of all steps): a candidate of half the operations trains on twice the images, in more epochs where there are not so many."""
     sizes: Sizes | None
     """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
-    norm_images: Positive | None
-    """As `train.norm_images`, before a candidate is scored. null: running averages, also of smaller images or fewer steps."""
     whiten: bool
     """As `train.whiten`, of the proxy training."""
     batch_size: Positive
@@ -138,7 +132,6 @@ class EvolveConfig(Section):
         if self.start != "analytic" and not self.searches:
             no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
             raise ValueError(f"start = {self.start!r} {no_use}")
-        check_norm_images(self.norm_images, self.batch_size)
         names = self.objectives
         if names[0] != "loss" or len(set(names)) < len(names):
             raise ValueError(f"objectives = {names}: write loss first, and each once")
@@ -181,10 +174,3 @@ class EvolveConfig(Section):
     def population(self, n_searched: int) -> int:
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
-
-    def check_top(self, n_searched: int) -> None:
-        """Raise ``InputError`` if more candidates are to be scored again than a generation of ``n_searched`` genes has."""
-        population = self.population(n_searched)
-        if self.rescore is not None and self.rescore.top > population:
-            problem = f"evolve.rescore.top = {self.rescore.top}: a generation has {population} candidates"
-            raise InputError(problem, f"set it to {population} or less")

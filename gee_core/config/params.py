@@ -1,5 +1,6 @@
 """All sections of params.yaml; `network`, `prepare`, `evolve` and `train` have files of their own."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -29,13 +30,6 @@ class BaseConfig(Section):
     precision: Literal["auto", "fp32", "bf16"]
     """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU that measures it as faster.
     An interrupted run goes on in the format in which it began."""
-
-    @field_validator("device", mode="before")
-    @classmethod
-    def _no_mps(cls, device: object) -> object:
-        if device == "mps":
-            raise ValueError("mps is not supported (its fused optimiser is untested, and it has no float64): set it to cpu")
-        return device
 
 
 def rising(strengths: list[float]) -> list[float]:
@@ -91,12 +85,6 @@ class Hardware(Section):
     gene_bits: Shares | None = None
     """The same of every X_l and O in int8; a plain network has none."""
 
-    @model_validator(mode="after")
-    def _names_a_domain(self) -> Self:
-        if not self.strengths():
-            raise ValueError(f"names no domain: give strengths to one of {', '.join(DOMAINS)}, or set it to null")
-        return self
-
     def strengths(self) -> dict[str, list[float]]:
         """The strengths of the domains that are to be measured, by domain."""
         return {domain: found for domain in DOMAINS if (found := getattr(self, domain)) is not None}
@@ -134,8 +122,6 @@ class RobustnessConfig(Section):
 class ExportConfig(Section):
     """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
 
-    opset: Annotated[int, Field(ge=18)]
-    """Version of the ONNX operator set."""
     verify_images: Positive
     """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
     genes: GeneFormat | None
@@ -160,9 +146,14 @@ class ReportConfig(Section):
 
 def check_settings(genes: Mapping[str, float]) -> None:
     """Raise ``ValueError`` for a gene that the setting which it replaces could not be."""
+    _replaced(frozenset(genes)).model_validate(genes)
+
+
+@functools.cache  # a model takes a hundredth of a second
+def _replaced(names: frozenset[str]) -> type[Section]:
     fields = NetworkConfig.model_fields | TrainConfig.model_fields
-    replaced: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in genes}
-    create_model("Replaced", __base__=Section, **replaced).model_validate(genes)
+    replaced: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in names}
+    return create_model("Replaced", __base__=Section, **replaced)
 
 
 class Params(Section):
@@ -182,8 +173,6 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if conflicts := [*self._conflicts(), *self._conflicts_of_events()]:
             raise ValueError(conflicts[0])
-        if not is_own(self.network.name):
-            self.check_top()
         known = self.prepare.known
         if image_size := self.prepare.image_size or (known and known.side):
             self.check_sizes(image_size)
@@ -251,11 +240,6 @@ class Params(Section):
             if small := [size for size in sizes if size < least]:
                 problem = f"{key} = {sizes}: {self.network.name} does not run on images of {small[0]} pixels"
                 raise InputError(problem, f"leave out {small[0]}, or choose {least} or more")
-
-    def check_top(self) -> None:
-        """Raise InputError if `evolve.rescore.top` is more than the candidates of a generation; needs a registered network."""
-        if self.network.n_genes is not None and self.evolve.searches:
-            self.evolve.check_top(len(self.searched_genes()))
 
     def with_genes(self, values: Mapping[str, float]) -> Self:
         """The parameters in which genes by name replace settings, as the stages after evolve need them."""

@@ -21,12 +21,6 @@ Sizes = Annotated[list[Annotated[int, Field(ge=4, le=1024)]], Field(min_length=1
 StepSchedule = Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=1000)]
 
 
-def check_norm_images(norm_images: int | None, batch_size: int) -> None:
-    """Raise ``ValueError`` if batch norm's statistics are to be taken over less than a batch."""
-    if norm_images is not None and norm_images < batch_size:
-        raise ValueError(f"norm_images = {norm_images} must be at least batch_size = {batch_size}")
-
-
 class StrictModel(BaseModel):
     """The content of a file: the fields alone, finite numbers, no type in place of another; it cannot be changed."""
 

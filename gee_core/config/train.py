@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight, check_norm_images
+from gee_core.config.section import Fraction, PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
 
 
 class Quantise(Section):
@@ -86,7 +86,8 @@ class TrainConfig(Section):
     def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
-        check_norm_images(self.norm_images, self.batch_size)
+        if self.norm_images is not None and self.norm_images < self.batch_size:
+            raise ValueError(f"norm_images = {self.norm_images} must be at least batch_size = {self.batch_size}")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.whiten and self.init_from is not None:

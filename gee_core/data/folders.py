@@ -11,7 +11,7 @@ Links are followed. A link to a folder below a class folder is not followed, bec
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,18 +152,15 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
         (name,) = classes
         inside = f"; if its folders are the classes, set {{argument}} to {train / name}" if folders_in(train / name) else ""
         yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}", "path")
-    for split, images in (("test", "test images"), ("val", "images for the hold-out")):
-        folder, others = listing.splits.get(split), listing.by_class.get(split, classes)
-        for name in (name for name in others if name not in classes):
-            remedy = "add its training images, or remove it"
-            yield InputError(f"{folder}/{name}: class {name!r} has no folder in {train}", remedy)
-        for name in (name for name in classes if name not in others):
-            yield InputError(f"{train / name}: class {name!r} has no folder in {folder}", f"add its {images}, or remove it")
+    for split, by_class in listing.by_class.items():
+        for name in sorted(by_class.keys() ^ classes.keys(), key=lambda name: (name in classes, name)):
+            folder, other = (listing.splits[split], train) if name in by_class else (train, listing.splits[split])
+            yield InputError(f"{folder / name}: class {name!r} has no folder in {other}", "add its images there, or remove it")
     for split, by_class in listing.by_class.items():
         for name in (name for name, files in by_class.items() if not files):
             folder = listing.splits[split] / name
             kind, other_endings, dataset = KINDS[endings]
-            others_there = _files_below(folder, listing.root, other_endings)
+            others_there = files_below(folder, listing.root, other_endings)
             other_kind = f"but {KINDS[other_endings][0]}: set {{argument}} to {dataset}"
             remedy = other_kind if others_there else "add some, or remove the folder"
             yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy, "dataset")
@@ -173,7 +170,7 @@ def unread(root: Path) -> list[str]:
     """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
     splits, notes = find_splits(root).values(), []
     for folder in () if root in splits else (root / name for name in folders_in(root)):
-        if folder not in splits and (n := len(_files_below(folder, root, EXTENSIONS))):
+        if folder not in splits and (n := len(files_below(folder, root, EXTENSIONS))):
             notes.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
     ends = (Path(name).suffix.lower() for split in splits for _, _, names in walk(split) for name in names)
     formats = Counter(end for end in ends if end in OTHER_FORMATS)
@@ -182,20 +179,25 @@ def unread(root: Path) -> list[str]:
 
 def folders_in(path: Path) -> list[str]:
     """The names of the folders in ``path``, sorted, without hidden ones. An InputError if ``path`` cannot be read."""
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(error) from None
+    _, folders, _ = next(walk(path))
+    return sorted(folders)
 
 
-def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out."""
-    try:
-        for parent, folders, names in os.walk(folder, onerror=on_error):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            yield parent, folders, [name for name in names if not name.startswith(".")]
-    except RecursionError:  # until Python 3.12
-        raise InputError(f"{folder}: its folders are nested too deeply", "put the files of a class into one folder") from None
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """``folder`` and each folder inside it, with the names of folders and files there, hidden ones left out.
+
+    An InputError names a folder that cannot be read.
+    """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            entries = [entry for entry in os.scandir(parent) if not entry.name.startswith(".")]
+        except OSError as error:
+            raise InputError(f"{parent}: cannot be read ({error.strerror})", "make it readable, or remove it") from None
+        folders = [entry for entry in entries if entry.is_dir()]
+        yield parent, [entry.name for entry in folders], [entry.name for entry in entries if not entry.is_dir()]
+        waiting += (Path(entry) for entry in folders if not entry.is_symlink())
 
 
 def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClass:
@@ -206,24 +208,16 @@ def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClas
     for name in names:
         if not name.isprintable():  # control characters, and bytes that are not UTF-8
             raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return {name: _files_below(split / name, root, endings) for name in names}
+    return {name: files_below(split / name, root, endings) for name in names}
 
 
-def _files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
+def files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:
     """Files below ``folder`` whose names end so. Hidden files and folders, such as macOS's ``._x.jpg``, are ignored."""
     files: list[str] = []
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(error)
-
-    for parent, folders, names in walk(folder, fail):
+    for parent, folders, names in walk(folder):
         for name in (*folders, *names):  # of other files too, because DVC reads them all
             if any("\ud800" <= character <= "\udfff" for character in name):  # in place of bytes that are not UTF-8
                 raise InputError(f"{parent}: the name {name!a} is not UTF-8", "rename it")
         relative = os.path.relpath(parent, root)
         files += (os.path.join(relative, name) for name in names if name.lower().endswith(endings))
     return sorted(files)
-
-
-def _unreadable(error: OSError) -> InputError:
-    return InputError(f"{error.filename}: cannot be read ({error.strerror})", "make it readable, or remove it")

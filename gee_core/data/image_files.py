@@ -25,9 +25,9 @@ from gee_core.data.pixels import GREY_MODES, orientation, to_pixels
 from gee_core.data.recordings import common_sensor, decode_recording
 from gee_core.errors import InputError
 from gee_core.settings import CoreSettings
-from gee_core.storage.atomic_files import sha256
 
 Result = TypeVar("Result")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -117,62 +117,53 @@ def decode_image(path: Path, form: Form) -> np.ndarray:
         return to_pixels(image, form.in_channels, form.image_size)
 
 
-def decoded(form: Form, paths: Sequence[Path]) -> Tensor:
-    """The images in the files ``paths``, uint8 (B, …)."""
-    images = np.empty((len(paths), *form.shape), np.uint8)
-    for image, path in zip(images, paths, strict=True):
-        image[:] = decode_image(path, form)
-    return torch.from_numpy(images)
-
-
-def checksums(form: Form, paths: Sequence[Path]) -> list[str]:
-    """The SHA-256 of each of the files ``paths``, which are decoded to find damaged ones."""
-    decoded(form, paths)
-    return [sha256(path) for path in paths]
-
-
 def each_file(look: Callable[[Path], Result], root: Path, files: Sequence[str]) -> Iterator[tuple[str, Result | InputError]]:
     """Each of the ``files`` below ``root``, in order, and what ``look`` sees in it, or the InputError that it raises.
 
-    The files are opened lazily, by worker processes. With ``header``, ``read_recording`` or a partial ``decode_image``, the
-    errors are the problems by which preparing the images would stop.
+    The files are opened lazily, by worker processes.
     """
-    batches = torch.arange(len(files)).split(64)
-    results = in_order(partial(_tried, look), as_array(files), root, batches)
-    return zip(files, itertools.chain.from_iterable(results), strict=True)
+    looks = in_order(look, list, as_array(files), root, torch.arange(len(files)).split(64))
+    return zip(files, itertools.chain.from_iterable(looks), strict=True)
 
 
-def _tried(look: Callable[[Path], Result], paths: Sequence[Path]) -> list[Result | InputError]:
-    results: list[Result | InputError] = []
-    for path in paths:
-        try:
-            results.append(look(path))
-        except InputError as error:
-            results.append(error)
-    return results
+def decoded(form: Form, files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False) -> Iterator[Tensor]:
+    """The images of each batch, uint8 (B, …). An InputError names the first that is damaged."""
+    for images in in_order(partial(decode_image, form=form), partial(_stacked, form), files, root, batches, pin_memory):
+        if isinstance(images, InputError):
+            raise images
+        yield images
+
+
+def _stacked(form: Form, images: Sequence[np.ndarray | InputError]) -> Tensor | InputError:
+    """One tensor, which reaches the main process through shared memory, or the first error."""
+    for image in images:
+        if isinstance(image, InputError):
+            return image
+    return torch.from_numpy(np.array(images, np.uint8).reshape(len(images), *form.shape))
 
 
 def in_order(
-    work: Callable[[Sequence[Path]], Result], files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False
-) -> Iterator[Result]:
-    """``work`` of the paths of those ``files`` that each index tensor of ``batches`` names, in order, by worker processes."""
+    look: Callable[[Path], Result],
+    collate: Callable[[list[Result | InputError]], Batch],
+    files: np.ndarray,
+    root: Path,
+    batches: Sequence[Tensor],
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """``look`` of the ``files`` that each index tensor of ``batches`` names, in order, ``collate``d by worker processes."""
     n_workers = min(CoreSettings.read().loader_workers, len(batches)) if len(batches) > 1 else 0
     Image.init()  # here, not in each worker: one that is forked while another thread imports could wait forever
     loader = DataLoader(
-        _Work(work, files, root),
-        batch_size=None,
-        collate_fn=_as_it_is,
-        sampler=map(Tensor.tolist, batches),
+        _Looks(look, files, root),
+        batch_sampler=map(Tensor.tolist, batches),
+        collate_fn=collate,
         num_workers=n_workers,
         multiprocessing_context="fork" if n_workers and sys.platform == "linux" else None,  # others would load torch anew
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader draws its workers' seeds from the global one
     )
     try:
-        for result in loader:  # its iterator has no name, so that an error ends the workers at once
-            if isinstance(result, InputError):
-                raise result
-            yield result
+        yield from loader  # its iterator has no name, so that an error ends the workers at once
         return
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
@@ -189,18 +180,14 @@ def as_array(files: Sequence[str]) -> np.ndarray:
     return np.array([os.fsencode(name) for name in files])
 
 
-class _Work(Dataset):
-    """The results of ``work`` by the indices of files, an error message in place of a result if a file cannot be read."""
+class _Looks(Dataset):
+    """What ``look`` sees in each of the ``files``, or its InputError: raised, it would arrive wrapped in a traceback."""
 
-    def __init__(self, work: Callable[[Sequence[Path]], object], files: np.ndarray, root: Path):
-        self._work, self._files, self._root = work, files, root
+    def __init__(self, look: Callable[[Path], object], files: np.ndarray, root: Path):
+        self._look, self._files, self._root = look, files, root
 
-    def __getitem__(self, indices: list[int]) -> object:
+    def __getitem__(self, index: int) -> object:
         try:
-            return self._work([self._root / os.fsdecode(self._files[i]) for i in indices])
+            return self._look(self._root / os.fsdecode(self._files[index]))
         except InputError as error:
-            return error  # raised here, it would arrive wrapped in the worker's traceback
-
-
-def _as_it_is(result: Result) -> Result:
-    return result
+            return error

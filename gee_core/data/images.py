@@ -8,7 +8,6 @@ Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gee_core.config import Events
-from gee_core.data.image_files import Form, decoded, in_order
+from gee_core.data.image_files import Form, decoded
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
@@ -97,9 +96,9 @@ class StreamedImages:
     def batches(self, batch_size: int, generator: torch.Generator | None = None, first: int = 0, rank: Rank = ALONE) -> Batches:
         """As of ``PackedImages``. An InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
-        work = partial(decoded, Form(self.image_size, self.in_channels, self.events))
-        results = in_order(work, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
-        for indices, images in zip(batches, results, strict=True):
+        form = Form(self.image_size, self.in_channels, self.events)
+        pictures = decoded(form, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
+        for indices, images in zip(batches, pictures, strict=True):
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
 
 

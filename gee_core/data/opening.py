@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gee_core.data.pixels import DAMAGE, FORMATS, TooManyPixelsError, open_image
 from gee_core.errors import InputError, in_short
+from gee_core.storage.atomic_files import regular
 
 REPLACE = "replace or remove it"
 MAX_BYTES = 2**28
@@ -26,9 +26,7 @@ def reading(path: Path, kind: str, name: str | None = None) -> Iterator[IO[bytes
     """
     name = name or str(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
-            raise InputError(f"{name}: not a file", REPLACE)
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             yield file
     except InputError:
         raise
@@ -37,7 +35,7 @@ def reading(path: Path, kind: str, name: str | None = None) -> Iterator[IO[bytes
     except TooManyPixelsError as error:
         raise InputError(f"{name}: {error}", "crop, shrink or remove it") from None
     except (*DAMAGE, KeyError, zipfile.BadZipFile) as error:
-        reason = in_short(str(error).replace(str(path), "it") or type(error).__name__)
+        reason = in_short(getattr(error, "strerror", None) or str(error).replace(str(path), "it") or type(error).__name__)
         if isinstance(error, UnidentifiedImageError):
             reason = f"none of {', '.join(FORMATS)}" if path.stat().st_size else "an empty file"
         raise InputError(f"{name}: not a readable {kind} ({reason})", REPLACE) from None

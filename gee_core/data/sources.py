@@ -1,29 +1,38 @@
 """Where images come from: scikit-learn's digits, torchvision's sets, folders of image files or recordings."""
 
+import contextlib
 import hashlib
+import importlib
+import io
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from gee_core.config import PrepareConfig
+from gee_core.config.prepare import DATASETS
 from gee_core.data.folders import endings_of, is_in_files, list_images
-from gee_core.data.image_files import Form, Result, as_array, checksums, common_form, decoded, in_order
+from gee_core.data.image_files import Form, Result, as_array, common_form, decode_image, each_file
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
 from gee_core.data.splits import part_of, split_files, split_off
-from gee_core.data.torchvision_sets import torchvision_images
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
+from gee_core.storage.atomic_files import sha256
+
+if TYPE_CHECKING:  # takes more than a second
+    from torchvision.datasets import VisionDataset
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
 
-BATCH = 256
-"""Files that a worker process decodes at once."""
+TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+"""torchvision's classes of the data sets that it reads."""
 
 IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 """Where packed images of class folders come from: without the path, so that a moved folder is prepared into the same files."""
@@ -34,8 +43,8 @@ def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: 
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
-    images = _digits(cfg) if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
-    source, class_names, train, test = images
+    digits = cfg.dataset == "digits"
+    source, class_names, train, test = _digits(cfg) if digits else torchvision_images(cfg.dataset, Path(cfg.path))
     train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
     test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
     return Source(source, class_names, train, test)
@@ -71,6 +80,43 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
 
 
+def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
+    """What the images of ``dataset`` in ``path`` come from, the names of their classes, the training and the test images."""
+    train, test = (_opened(dataset, path, train) for train in (True, False))
+    return f"torchvision {TORCHVISION[dataset]}", tuple(train.classes), _packed(train), _packed(test)
+
+
+def provide(dataset: str, path: Path) -> None:
+    """Download the files of ``dataset`` to ``path``, or unpack the archives there, unless they are there."""
+    _opened(dataset, path, train=False)
+
+
+def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
+    """torchvision's data set, downloaded if it is absent. InputError if it is damaged or cannot be downloaded."""
+    kind = getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            images = kind(path, train=train, download=True)
+        if len(images.data) != len(images.targets) or max(map(int, images.targets)) >= len(images.classes):
+            raise ValueError("its labels are not those of its images")
+        return images
+    except Exception as error:  # of ten kinds, for damaged files and downloads that fail
+        folder, resources = path / str(DATASETS[dataset].folder), getattr(kind, "resources", None)
+        names = ", ".join(name for name, _ in resources) if resources else kind.filename
+        into = folder if resources else path
+        raise InputError(
+            f"{{argument}} = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
+            f"delete what is there, then put torchvision's {names} into {into}, or go online",
+            "dataset",
+        ) from None
+
+
+def _packed(images: "VisionDataset") -> PackedImages:
+    pixels = torch.as_tensor(images.data)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return PackedImages(pixels.contiguous(), torch.as_tensor(images.targets, dtype=torch.int64))
+
+
 def _resized(images: PackedImages, size: int | None) -> PackedImages:
     if size is None or size == images.image_size:
         return images
@@ -95,28 +141,35 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     form = common_form(root, files, cfg.image_size, cfg.events)
     labels, test_labels = torch.tensor(train.labels), torch.tensor(test.labels)
     if cfg.stream:
-        digests = [digest for batch in _each_batch(partial(checksums, form), root, files, on_progress) for digest in batch]
+        digests = list(_each(partial(_digest, form), root, files, on_progress))
         contents = tuple(hashlib.sha256("".join(part).encode()).hexdigest() for part in (digests[:n], digests[n:]))
         streamed = StreamedImages(as_array(train.files), labels, root, form.image_size, form.in_channels, form.events)
         streamed_test = replace(streamed, names=as_array(test.files), labels=test_labels)
         return Source(cfg.path, listing.class_names, streamed, streamed_test, holdout, contents, form.events)
     _check_fits(len(files), form)
-    images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
-    for part, batch in zip(images.split(BATCH), _each_batch(partial(decoded, form), root, files, on_progress), strict=True):
-        part[:] = batch
-    packed, packed_test = PackedImages(images[:n], labels), PackedImages(images[n:], test_labels)
+    images = np.empty((len(files), *form.shape), np.uint8)
+    for index, image in enumerate(_each(partial(decode_image, form=form), root, files, on_progress)):
+        images[index] = image
+    packed, packed_test = (
+        PackedImages(torch.from_numpy(part), of) for part, of in ((images[:n], labels), (images[n:], test_labels))
+    )
     where = IN_FOLDERS if form.events is None else OF_EVENTS
     return Source(where, listing.class_names, packed, packed_test, holdout, events=form.events)
 
 
-def _each_batch(
-    work: Callable[[Sequence[Path]], Result], root: Path, files: Sequence[str], on_progress: Progress
-) -> Iterator[Result]:
-    """``work`` of the ``files``, BATCH after BATCH."""
-    batches = torch.arange(len(files)).split(BATCH)
-    for indices, result in zip(batches, in_order(work, as_array(files), root, batches), strict=True):
-        yield result
-        on_progress(int(indices[-1]) + 1, len(files))
+def _digest(form: Form, path: Path) -> str:
+    """The SHA-256 of a file, which is decoded to find damage."""
+    decode_image(path, form)
+    return sha256(path)
+
+
+def _each(look: Callable[[Path], Result], root: Path, files: Sequence[str], on_progress: Progress) -> Iterator[Result]:
+    """``look`` of each of the ``files``. Raises the first InputError."""
+    for done, (_, seen) in enumerate(each_file(look, root, files), 1):
+        if isinstance(seen, InputError):
+            raise seen
+        yield seen
+        on_progress(done, len(files))
 
 
 def _check_fits(n: int, form: Form) -> None:

@@ -15,12 +15,15 @@ from gee_core.seeding import torch_generator
 Part = TypeVar("Part", FileList, PackedImages)
 
 
-def stratified_indices(labels: Tensor, n: int, seed: int, *names: str | int) -> Tensor:
-    """Ascending indices of ``n`` images, drawn for ``names``: shares of ``labels`` (N,), one of each class or InputError."""
+def stratified_indices(labels: Tensor, n: int, seed: int, *names: str, argument: str = "") -> Tensor:
+    """Ascending indices of ``n`` images, drawn for ``names``: shares of ``labels`` (N,), one of each class or InputError.
+
+    The error is about the setting ``argument``, or the last part of the first of ``names``.
+    """
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    argument = str(names[0]).rpartition(".")[2] if names else "a stratified part"
+    argument = argument or names[0].rpartition(".")[2]
     if n > len(labels):
         problem = f"{{argument}}: {n} images are wanted, but there are only {len(labels)}"
         raise InputError(problem, "ask for at most that many", argument)
@@ -51,15 +54,12 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
 
 def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``. InputError where a class lacks any."""
-    n, n_classes, share = round(fraction * len(labels)), len(class_names), f"{{argument}} = {fraction}"
-    counts = torch.bincount(labels.cpu(), minlength=n_classes)
-    if n < n_classes:
-        raise InputError(f"{share}: {n} of {len(labels)} images cannot show all {n_classes} classes", "raise it", setting)
-    part = stratified_indices(labels, n, seed, *names or (f"prepare.{setting}",))
-    left = counts - torch.bincount(labels[part], minlength=n_classes)
-    if not left.all():
-        bare = class_names[int((left == 0).nonzero()[0])]
-        raise InputError(f"{share}: leaves class {bare!r} no image to train on", "lower it, or add images there", setting)
+    part = stratified_indices(labels, round(fraction * len(labels)), seed, *names or (f"prepare.{setting}",), argument=setting)
+    counts, taken = (torch.bincount(some.cpu(), minlength=len(class_names)) for some in (labels, labels[part]))
+    if (counts == taken).any():
+        bare = class_names[int((counts == taken).nonzero()[0])]
+        problem = f"{{argument}} = {fraction}: leaves class {bare!r} no image to train on"
+        raise InputError(problem, "add images of this class, or lower it", setting)
     return part
 
 
@@ -67,8 +67,6 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor 
     """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for."""
     train, val, test = (listing.files(split) for split in ("train", "val", "test"))
     assert train is not None
-    if val is None:
-        _check_smallest_class(listing, train, cfg)
     if test is None:
         split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "test_share")
         train, test = train.without(split), train.subset(split)
@@ -90,13 +88,3 @@ def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, setting: str,
     return images.subset(
         stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{setting}", *names)
     )
-
-
-def _check_smallest_class(listing: Listing, train: FileList, cfg: PrepareConfig) -> None:
-    """Refuse a class with too few images to be in every part, since no shares of them would do."""
-    parts = ["training", "the hold-out", *([] if "test" in listing.splits else ["the test images"])]
-    counts = torch.bincount(torch.tensor(train.labels))
-    if (fewest := int(counts.min())) < len(parts):
-        name = listing.class_names[int(counts.argmin())]
-        has = f"class {name!r} has {fewest} image{'' if fewest == 1 else 's'}, at least {len(parts)} are needed"
-        raise InputError(f"{cfg.path}: {has}, for {', '.join(parts[:-1])} and {parts[-1]}", "add images, or remove the folder")

@@ -7,7 +7,7 @@ calls on (B, …).
 import math
 from collections import defaultdict
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,26 +26,11 @@ Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspo
 Layer: TypeAlias = Conv | Transposed | nn.Linear
 
 
-class Counts(NamedTuple):
-    """The counts on some images. Those on other images are added by ``add``."""
+Counts: TypeAlias = dict[tuple[str, Any], Any]
+"""Sums by the name of a module, or "" for the network, and by a quantity, layers in order of execution.
 
-    numbers: dict[tuple[str, Any], Any]
-    """Sums by the name of a module, or "" for the network, and by a quantity, or by a quantity and the shape of one input.
-
-    Of every such shape it has `active`: how often each element of the input was not 0, and `inputs`: how many inputs."""
-    kinds: dict[str, tuple[str, bool]]
-    """By the name of a layer, in order of execution: its kind, and whether it reads events."""
-    layers_before: dict[str, set[str]]
-    """By the name of neurons, the layers whose output they read."""
-
-    def add(self, other: "Counts") -> None:
-        """Add the counts of another process on the same network."""
-        for key, number in other.numbers.items():
-            self.numbers[key] += number
-        for name, kind in other.kinds.items():
-            self.kinds.setdefault(name, kind)
-        for name, layers in other.layers_before.items():
-            self.layers_before.setdefault(name, set()).update(layers)
+Of every shape of a layer's input it has (`active`, shape): how often each element was not 0, and (`inputs`, shape): how many
+inputs. Of neurons it has (`after`, layer) for each layer whose output they read."""
 
 
 class Counter:
@@ -53,9 +38,9 @@ class Counter:
 
     def __init__(self, net: nn.Module, decoding_costs: dict[str, int]):
         self.net, self.decoding_costs = net, decoding_costs
-        self.counts = Counts(defaultdict(int), {}, {})
+        self.counts: Counts = defaultdict(int)
         self.batch = torch.empty(0)
-        self.as_it_is = self.of_events = False
+        self.as_it_is = False
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
         for name, module in net.named_modules():
             if isinstance(module, Layer):
@@ -68,12 +53,21 @@ class Counter:
     def begin(self, x: Tensor, steps: int | None = None, time_first: bool = False) -> None:
         """The network runs next on the batch ``x``, given to it as ``measure_energy`` gives it."""
         self.batch = x[0] if time_first and len(x) else x
-        self.as_it_is, self.of_events = steps is None and not time_first, time_first
-        self._add("", images=len(self.batch))
+        self.as_it_is = steps is None and not time_first
+        self._add("", images=len(self.batch), of_events=time_first)
+
+    def add(self, counts: Counts) -> None:
+        """Add the counts of another process on the same network."""
+        for key, number in counts.items():
+            self.counts[key] += number
+
+    def layers(self) -> list[str]:
+        """The names of the layers that ran, in order of execution."""
+        return [name for name, quantity in self.counts if quantity == "runs"]
 
     def _add(self, name: str, **numbers: float) -> None:
         for quantity, number in numbers.items():
-            self.counts.numbers[name, quantity] += number
+            self.counts[name, quantity] += number
 
     def _count_layer(self, name: str, module: Layer, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], y: Tensor) -> None:
         x = args[0] if args else kwargs["input"]
@@ -87,8 +81,6 @@ class Counter:
             raise InputError(
                 f"a batch of shape {tuple(x.shape)} is (T, B, …) to a network in step mode m", "give time_first=True"
             )
-        kind = "fc" if isinstance(module, nn.Linear) else "transposed" if isinstance(module, Transposed) else "conv"
-        self.counts.kinds.setdefault(name, (kind, self.of_events and not self.counts.kinds))
         binary = bool(((x == 0) | (x == 1)).all())
         active = (x if binary else (x != 0).float()).reshape(-1, *shape).sum(0, dtype=torch.float32).double().cpu()
         self._add(
@@ -101,9 +93,9 @@ class Counter:
             input_sum=(active if binary else x).sum(dtype=torch.float64).item(),
             input_count=x.numel(),
         )
-        self.counts.numbers[name, ("active", shape)] += active
-        self.counts.numbers[name, ("inputs", shape)] += math.prod(lead)
-        if name == next(iter(self.counts.kinds)):  # the next batch, or the next step of a network that runs them one at a time
+        self.counts[name, ("active", shape)] += active
+        self.counts[name, ("inputs", shape)] += math.prod(lead)
+        if name == self.layers()[0]:  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
 
@@ -119,7 +111,8 @@ class Counter:
     ) -> None:
         spikes = output if isinstance(output, Tensor) else output[0]
         self._add(name, spikes=int(torch.count_nonzero(spikes)), outputs=spikes.numel())
-        self.counts.layers_before.setdefault(name, set()).update(self.since_neurons)
+        for layer in self.since_neurons:
+            self.counts[name, ("after", layer)] += 1
         self.since_neurons.clear()
 
     def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
@@ -127,14 +120,13 @@ class Counter:
 
     def result(self) -> Activity:
         """The counts of everything that ran so far. InputError where nothing ran, or an input was not finite."""
-        numbers = self.counts.numbers
+        numbers = self.counts
         if not numbers["", "images"]:
             raise InputError("there are no images to count on", "give it a tensor or batches with at least one")
-        layers = {name: self._layer_count(name) for name in self.counts.kinds}
-        for neurons, names in self.counts.layers_before.items():
-            for name in names:
-                layers[name].output_rate = numbers[neurons, "spikes"] / numbers[neurons, "outputs"]
-        spikes, outputs = (sum(numbers[name, key] for name in self.counts.layers_before) for key in ("spikes", "outputs"))
+        layers = {name: self._layer_count(name) for name in self.layers()}
+        for neurons, layer in [(name, quantity[1]) for name, quantity in numbers if quantity[0] == "after"]:
+            layers[layer].output_rate = numbers[neurons, "spikes"] / numbers[neurons, "outputs"]
+        spikes, outputs = (sum(n for (_, quantity), n in numbers.items() if quantity == key) for key in ("spikes", "outputs"))
         weights = [module.weight for module in self.net.modules() if isinstance(module, Layer)]
         return Activity(
             layers=list(layers.values()),
@@ -147,18 +139,18 @@ class Counter:
         )
 
     def _layer_count(self, name: str) -> LayerCount:
-        numbers, (kind, reads_events) = self.counts.numbers, self.counts.kinds[name]
-        module, n_images = cast(Layer, self.net.get_submodule(name)), numbers["", "images"]
+        module, numbers = cast(Layer, self.net.get_submodule(name)), self.counts
+        n_images, is_first = numbers["", "images"], name == self.layers()[0]
         if not math.isfinite(numbers[name, "input_sum"]):
             raise InputError(f"the input of {name} holds values that are not finite", "check its weights and the images")
         count = LayerCount(
             name,
-            kind,
+            "fc" if isinstance(module, nn.Linear) else "transposed" if isinstance(module, Transposed) else "conv",
             steps=_whole(numbers[name, "runs"], n_images),
             macs=_whole(numbers[name, "macs"], numbers[name, "runs"]),
             binary=not numbers[name, "calls_not_binary"],
             spiking=not numbers[name, "calls_not_spiking"],
-            counts=reads_events and not numbers[name, "calls_not_counts"],
+            counts=is_first and numbers["", "of_events"] > 0 and not numbers[name, "calls_not_counts"],
             input_sum=numbers[name, "input_sum"],
             input_count=numbers[name, "input_count"],
             decode_macs=self.decoding_costs.get(name, 0),
@@ -174,13 +166,13 @@ class Counter:
         return count
 
     def _not_counted(self) -> dict[str, str]:
-        names, inside = {}, set()
+        names, inside, layers = {}, set(), self.layers()
         for name, module in self.net.named_modules():
             if is_neuron(module) or isinstance(module, _BatchNorm):
                 inside.update(module.modules())
-            elif name in self.counts.kinds and parametrize.is_parametrized(module):
+            elif name in layers and parametrize.is_parametrized(module):
                 inside.update(cast(Any, module).parametrizations.modules())
-            counted = name in self.counts.kinds or module in inside
+            counted = name in layers or module in inside
             if not counted and next(module.parameters(recurse=False), None) is not None:
                 names[name] = type(module).__name__ + (", never called" if isinstance(module, Layer) else "")
         return names

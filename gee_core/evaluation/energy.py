@@ -93,7 +93,7 @@ def measure_energy(
                 on_output(_run(plain, x, steps, frames))
     for number, counts in enumerate(from_all(counter.counts, rank)):
         if number != rank.number:
-            counter.counts.add(counts)
+            counter.add(counts)
     activity = counter.result()
     stored, decoded = (sum(tensor.nbytes for tensor in [*n.parameters(), *n.buffers()]) for n in (net, plain))
     activity.footprint, activity.footprint_decoded = stored if genomes(net) else decoded, decoded

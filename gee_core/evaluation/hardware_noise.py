@@ -15,34 +15,53 @@
 Wrong weights are those of the encoded convolutions alone, of a plain network the same ones, so that `weights` and `genes`
 compare, and a genetic network with a plain one. Strength 0 changes nothing, except that the two domains of bits round to int8.
 
+Faulty neurons are hooks. Neurons see their steps folded into the batch, (T*B, …), as ``LIF`` does, or apart, (T, B, …), or one
+at a time, in T calls on (B, …), as SpikingJelly's in step_mode `m` and `s`. Every draw is of a CPU generator, so that devices
+agree. Shapes: T steps, B batch.
+
 References: Joshi et al. 2020, Nature Communications 11:2473; Lee and Lim 2023, arXiv 2312.04840; Büchel et al. 2021, Scientific
 Reports 11:23376; Stutz et al. 2021, MLSys, arXiv 2006.13977.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from gee_core.config.params import DOMAINS
-from gee_core.evaluation.faulty_neurons import add_mismatch, chosen, lose_steps, set_spikes, unlike_neurons
 from gee_core.genome.copying import copied
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.quantise import dequantise, quantise
-from gee_core.model.base import SpikingNetwork
+from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
 from gee_core.seeding import torch_generator
+from gee_core.snn.lif import ILIF, LIF, FoldedSteps, is_channels_last
 from gee_core.training.loop import for_inference
 
 OF_GENES = ("genes", "gene_bits")
 OF_WEIGHTS = ("weights", "stuck", "weight_bits")
 OF_BITS = ("weight_bits", "gene_bits")
+LINEAR = (LIF, ILIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
+"""The neurons whose membrane is linear in their current below the threshold."""
+LEAST_THRESHOLD = 0.01
+"""The lowest threshold, as a fraction of V_th."""
+
+Generators = Callable[[str], torch.Generator]
+"""A generator of its own for every tensor or neuron module, by its name."""
 
 
-def unfit(net: SpikingNetwork, domain: str) -> str | None:
+def unfit(net: nn.Module, domain: str) -> str | None:
     """The reason why ``domain`` cannot be measured on ``net``, or None."""
     if domain in OF_GENES and genome_of(net) is None:
         return "the network is plain and has no genes"
-    return unlike_neurons(net) if domain == "threshold" else None
+    for name, node in _neurons(net) if domain == "threshold" else ():
+        if type(node) not in LINEAR:
+            return f"{name} is a {type(node).__name__}, whose membrane is not linear"
+        if node.v_reset not in (None, 0.0):
+            return f"{name} is reset to {node.v_reset}, not to 0"
+    return None
 
 
 def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: int = 0) -> nn.Module:
@@ -63,23 +82,15 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
     def generator(name: str) -> torch.Generator:
         return torch_generator(seed, "hardware", domain, draw, name)
 
-    if domain in OF_GENES:
-        changed = copied(net)
-        _change(genes_of(changed), -1, domain, strength, generator)
-        return for_inference(changed)
-    plain = for_inference(net)
-    assert isinstance(plain, SpikingNetwork)
-    if domain in OF_WEIGHTS:
-        _change(encoded_weights(plain), 0, domain, strength, generator)
-    elif strength == 0:
-        return plain
-    elif domain == "threshold":
-        add_mismatch(plain, strength, generator)
-    elif domain == "lost_step":
-        lose_steps(plain, int(strength), generator("steps"))
-    else:
-        set_spikes(plain, strength, float(domain == "spurious"), generator)
-    return plain
+    changed = copied(net) if domain in OF_GENES else for_inference(net)
+    if domain in OF_GENES or domain in OF_WEIGHTS:
+        tensors, scaled_dim = (genes_of(changed), -1) if domain in OF_GENES else (encoded_weights(changed), 0)
+        with torch.no_grad():
+            for name, x in tensors.items():
+                x.copy_(faulty(x, domain, strength, scaled_dim, generator(name)))
+    elif strength:
+        add_faults(changed, domain, strength, generator)
+    return for_inference(changed) if domain in OF_GENES else changed
 
 
 def genes_of(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -89,18 +100,11 @@ def genes_of(net: nn.Module) -> dict[str, nn.Parameter]:
     return {"O": genome.O} | {f"X_{layer}": X for layer, X in enumerate(genome.encodings())}
 
 
-def encoded_weights(net: SpikingNetwork) -> dict[str, nn.Parameter]:
+def encoded_weights(net: nn.Module) -> dict[str, nn.Parameter]:
     """The weights of a plain or decoded network's convolutions that are, or could be, encoded, by name."""
+    assert isinstance(net, SpikingNetwork)
     chain = set(net.conv_chain()[1:])
     return {name: conv.weight for name, conv in net.named_modules() if conv in chain}
-
-
-@torch.no_grad()
-def _change(
-    tensors: dict[str, nn.Parameter], scaled_dim: int, domain: str, strength: float, generator: Callable[[str], torch.Generator]
-) -> None:
-    for name, x in tensors.items():
-        x.copy_(faulty(x, domain, strength, scaled_dim, generator(name)))
 
 
 def faulty(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
@@ -114,3 +118,79 @@ def faulty(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: 
     flips = chosen((8, *x.shape), strength, generator).to(torch.uint8)  # of every bit, in two's complement
     mask = sum((bit << place for place, bit in enumerate(flips)), torch.zeros_like(flips[0])).to(x.device)
     return dequantise((codes.view(torch.uint8) ^ mask).view(torch.int8), scale, scaled_dim)
+
+
+def chosen(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
+    """A bool tensor of ``shape``, each entry true with probability ``p``. With the same draws, a larger ``p`` chooses more."""
+    n = math.prod(shape)
+    if p == 0.0:
+        return torch.zeros(*shape, dtype=torch.bool)
+    # 32 random bits are twice as fast as torch.rand
+    bits = torch.empty((n + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator).view(torch.int32)
+    return (bits[:n] <= max(round(p * 2**32) - 1, 0) - 2**31).reshape(*shape)
+
+
+def add_faults(net: nn.Module, domain: str, strength: float, generator: Generators) -> None:
+    """Hook a defect of neurons on every one of ``net``, in place."""
+    if domain == "lost_step":
+        _lose_steps(net, int(strength), generator("steps"))
+        return
+    for name, node in _neurons(net):
+        if domain == "threshold":
+            node.register_forward_pre_hook(partial(_scale_current, strength, generator(name), {}))
+        else:
+            node.register_forward_hook(partial(_set_some, strength, float(domain == "spurious"), generator(name)))
+
+
+def _scale_current(
+    sigma: float, generator: torch.Generator, factors: dict[torch.Size, Tensor], node: nn.Module, args: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """A threshold of V_th·(1 + δ): the linear current over 1 + δ."""
+    x, *others = args
+    shape = x.shape[2 if _steps_apart(node) else 1 :]
+    if shape not in factors:
+        delta = sigma * torch.randn(shape, generator=generator)
+        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+        factors[shape] = (1.0 + delta).clamp_min(LEAST_THRESHOLD).to(x.device)[None].contiguous(memory_format=layout)
+    return x / factors[shape], *others
+
+
+def _set_some(
+    p: float, value: float, generator: torch.Generator, node: nn.Module, args: tuple[Tensor, ...], s: Tensor
+) -> Tensor:
+    """The spikes ``s``, set to ``value`` (0 or 1) with probability ``p``."""
+    if s.ndim == 4:  # drawn in the order of channels-last memory, whatever the layout of s
+        B, C, H, W = s.shape
+        hit = chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device)
+    else:
+        hit = chosen(s.shape, p, generator).to(s.device)
+    return s.masked_fill(hit & (s == 0) if value else hit, value)
+
+
+def _lose_steps(net: nn.Module, n: int, generator: torch.Generator) -> None:
+    """Silence all neurons in ``n`` of the T steps: the same for all neurons and images."""
+    T = int(net.T)  # type: ignore[arg-type]
+    kept_T = torch.ones(T).index_fill(0, torch.randperm(T, generator=generator)[:n], 0.0)
+    calls: dict[nn.Module, int] = {}
+
+    def silence(node: nn.Module, args: tuple[Tensor, ...], s: Tensor) -> Tensor:
+        if isinstance(node, FoldedSteps):
+            kept = kept_T.repeat_interleave(len(s) // T)
+        elif _steps_apart(node):
+            kept = kept_T
+        else:
+            calls[node] = calls.get(node, -1) + 1
+            kept = kept_T[calls[node] % T].expand(len(s))
+        return s * kept.to(s).reshape(-1, *[1] * (s.ndim - 1))
+
+    for _, node in _neurons(net):
+        node.register_forward_hook(silence)
+    net.register_forward_pre_hook(lambda *_: calls.clear())
+
+
+def _neurons(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, node) for name, node in net.named_modules() if is_neuron(node)]
+
+
+def _steps_apart(node: nn.Module) -> bool:
+    return takes_all_steps(node) and not isinstance(node, FoldedSteps)

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from gee_core.genome.genotype import Genotype
@@ -74,8 +73,6 @@ class Price:
     """T."""
     energy_uj: float
     """Per image (Eq. 17). Before the training, only layers that multiply are counted."""
-    operations: float
-    """Multiply-accumulates per image if every neuron fired at every step."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +114,6 @@ def failed(reason: str, failure: Failure = Failure.DIVERGED, image_passes: int =
 
 
 @dataclass(frozen=True)
-class SearchState:
-    """CMA-ES's distribution of a generation, as of ``search_vector``, before draws are folded into the bounds."""
-
-    step_size: float
-    """σ of CMA-ES."""
-    axis_ratio: float
-    """Longest by shortest axis of the distribution."""
-    means: tuple[float, ...]
-    """By searched gene."""
-    stds: tuple[float, ...]
-    """By searched gene, the step size included."""
-
-
-@dataclass(frozen=True)
 class Record:
     """A scored candidate."""
 
@@ -144,8 +127,8 @@ class Record:
     """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
     """`evolve.proxy_epochs`."""
-    state: SearchState | None = None
-    """The distribution that it was drawn from, if CMA-ES drew it."""
+    state: dict[str, float] = field(default_factory=dict)
+    """CMA-ES's distribution that it was drawn from, by column: step size, axis ratio, mean and standard deviation by gene."""
 
     @property
     def ok(self) -> bool:
@@ -168,10 +151,3 @@ class Record:
     def price(self) -> dict[str, float]:
         """The price of its network. NaN where the candidate failed before it was counted."""
         return {f.name: getattr(self.score.price, f.name, math.nan) for f in fields(Price)} | {"excess": self.score.excess}
-
-    def search_state(self, genes: Sequence[str]) -> dict[str, float]:
-        """CMA-ES's distribution at its generation, by column, or NaN if CMA-ES did not draw it."""
-        names = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
-        if (s := self.state) is None:
-            return dict.fromkeys(names, math.nan)
-        return dict(zip(names, [s.step_size, s.axis_ratio, *s.means, *s.stds], strict=True))

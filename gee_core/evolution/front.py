@@ -4,7 +4,7 @@ Source: Deb, Pratap, Agarwal, Meyarivan, A Fast and Elitist Multiobjective Genet
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import NamedTuple
@@ -89,19 +89,21 @@ def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     return [float(moocore.hypervolume(points, ref=reference)) / math.prod(reference) for points in fronts]
 
 
-def chosen(points: Sequence[Point], prices: Sequence[Mapping[str, float]], cfg: EvolveConfig) -> int:
-    """The member of a front, from 0, that `choose` names, by their points and prices. An ``InputError`` if there is none."""
-    choice, n = cfg.choose, len(points)
+def chosen(members: Sequence[Member], cfg: EvolveConfig) -> Member:
+    """The member of a front that `choose` names. An ``InputError`` if there is none."""
+    choice, n = cfg.choose, len(members)
     if isinstance(choice, int):
         if choice > n:
             raise InputError(f"{{argument}} = {choice}: the front has {n} members", f"choose 1 to {n}", "choose")
-        return choice - 1
+        return members[choice - 1]
     if isinstance(choice, Budget):
-        if within := [i for i, price in enumerate(prices) if not choice.exceeded(price)]:
-            return within[0]
+        prices = [member.record.price() for member in members]
+        for member, price in zip(members, prices, strict=True):
+            if not choice.exceeded(price):
+                return member
         limits = choice.model_dump(exclude_none=True)
         least = ", ".join(f"{name} is {min(price[name] for price in prices):,.6g}" for name in limits)
         raise InputError(f"{{argument}} = {limits}: no member of the front costs so little", f"the least {least}", "choose")
-    values = np.array(points)
+    values = np.array([member.point for member in members])
     parts = (values - values.min(axis=0)) / (np.ptp(values, axis=0) + (np.ptp(values, axis=0) == 0))
-    return int((parts**2).sum(axis=1).argmin())
+    return members[int((parts**2).sum(axis=1).argmin())]

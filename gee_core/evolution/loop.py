@@ -6,10 +6,10 @@ Nothing here trains, logs or writes: the scoring function is an argument, and re
 from collections.abc import Callable, Iterator, Mapping
 
 from gee_core.config import EvolveConfig
-from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored, SearchState
+from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.front import point
-from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch
+from gee_core.evolution.search import Search, Told, cma_es, nsga2, random_search
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.seeding import derive_seed
@@ -56,15 +56,10 @@ def evolve(
 
     Returns:
         The records, of every candidate one.
-
-    Raises:
-        ValueError: `rescore.top` is more than the candidates of a generation.
     """
-    if cfg.searches:
-        cfg.check_top(len(space.genes))
-    search, records = _make_search(cfg, space, seed), list[Record]()
+    records: list[Record] = []
 
-    def score(candidates: list[Candidate], decay: float, state: SearchState | None) -> list[Record]:
+    def score(candidates: list[Candidate], decay: float, state: dict[str, float]) -> list[Record]:
         done: dict[int, Record] = {}
         for candidate, result, seconds in _results(candidates, score_all, known or {}):
             F = fitness(result, decay, cfg)
@@ -75,32 +70,35 @@ def evolve(
         records.extend(generation)
         return generation
 
-    for generation in range(1 if search is None else cfg.n_generations):
-        fixed = space.start.with_unit_sigmas() if cfg.variant == "random" else space.start
-        genotypes = [fixed] if search is None else [space.genotype(x) for x in search.ask()]
+    search = _search(cfg, space, seed) if cfg.searches else None
+    told: Told | None = None
+    genotypes, state = [space.start.with_unit_sigmas() if cfg.variant == "random" else space.start], dict[str, float]()
+    for generation in range(cfg.n_generations if search else 1):
+        if search:
+            vectors, state = search.send(told)
+            genotypes = [space.genotype(x) for x in vectors]
         # a front holds candidates of all generations, which one draw makes comparable
         shared = derive_seed(seed, "generation", 0 if cfg.several else generation) % 2**31
         candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
-        in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), None if search is None else search.state())
-        if search is not None:
-            search.tell([(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order])
-    state = None if search is None else search.state()
-    mean = None if state is None else space.genotype(state.means)
+        in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), state)
+        told = [(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order]
+    mean = None
+    if search and state:
+        _, state = search.send(told)
+        mean = space.genotype([state[f"mean_{gene}"] for gene in space.genes])
     if again := candidates_to_rescore(records, mean, cfg, seed):
-        score(again, records[-1].decay, None)
+        score(again, records[-1].decay, {})
     return records
 
 
-def _make_search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> CmaEs | RandomSearch | None:
-    """The search that draws the candidates within ``space``, or None for a variant that does not search."""
-    if not cfg.searches:
-        return None
+def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
+    """The search of a variant that searches."""
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
-        return RandomSearch(space.start_vector(), space.bounds(), population, seed)
+        return random_search(space, population, seed)
     if cfg.several:
-        return Nsga2(space.start_vector(), len(cfg.objectives), space.bounds(), population, seed)
-    return CmaEs(space.start_vector(), cfg.sigma, space.bounds(), population, seed)
+        return nsga2(space, len(cfg.objectives), population, seed)
+    return cma_es(space, cfg.sigma, population, seed)
 
 
 def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Iterator[Scored]:

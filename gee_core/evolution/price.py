@@ -1,12 +1,10 @@
 """The price of a candidate's network: counted before it is trained, its energy measured after."""
 
-import math
 from dataclasses import asdict, replace
 
 import torch
 
 from gee_core.config import EvolveConfig, NetworkConfig
-from gee_core.data.meta import Meta
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, Score
 from gee_core.gene_file import stored_bytes
@@ -23,20 +21,12 @@ def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
         image = image.round().expand(net.T, *image.shape)
     layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
     energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
-    operations = sum(layer.macs * layer.steps for layer in layers)
-    return Price(count_parameters(net), stored_bytes(net), net.T, energy, operations)
+    return Price(count_parameters(net), stored_bytes(net), net.T, energy)
 
 
 def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
     """``counted`` of the configured network."""
     return counted(wired_network(network, meta, None, 0), meta, e_mac)
-
-
-def passes_over(passes: float, epochs: int, meta: Meta) -> tuple[int, int]:
-    """Epochs, at least ``epochs``, and images per epoch that are about so many image passes."""
-    available = meta.n_train - meta.n_holdout
-    epochs = max(epochs, math.ceil(passes / available))
-    return epochs, max(meta.num_classes, min(available, round(passes / epochs)))
 
 
 def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:

@@ -23,7 +23,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.price import checked, configured_price, counted, measured_energy, passes_over
+from gee_core.evolution.price import checked, counted, measured_energy
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -37,7 +37,7 @@ from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
 
-AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "norm_images", "whiten"}
+AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "whiten"}
 """Settings that `evolve` and `train` have in common."""
 
 
@@ -82,11 +82,6 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
     genes = dict(candidate.genotype.settings)
     network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
     meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)
-    if evolve.equal == "operations" and network != task.network:
-        full, less = (configured_price(each, meta, 0.0).operations for each in (task.network, network))
-        epochs, n_images = passes_over(full / less * evolve.proxy_epochs * len(train), evolve.proxy_epochs, meta)
-        evolve = evolve.model_copy(update={"proxy_epochs": epochs})
-        train = _images(task.prepared, n_images, compute.device)[1]
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
     price = counted(net, meta, task.pj[0]) if evolve.counts else None
     if price is not None and (before := checked(failed(""), evolve, price)).excess:
@@ -157,6 +152,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         randaugment=0,
         erasing=0.0,
         noise=0.0,
+        norm_images=None,
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,
@@ -172,7 +168,7 @@ def forget_images() -> None:
     _images.cache_clear()
 
 
-@functools.lru_cache(maxsize=2)  # all candidates have the same, but where their operations are equal
+@functools.lru_cache(maxsize=1)  # all candidates have the same
 def _images(prepared: Path, proxy_images: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
     data = load_prepared(prepared)
     train = data.proxy_train(proxy_images)

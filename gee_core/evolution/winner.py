@@ -79,7 +79,7 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
         InputError: `choose` names no member of the front.
     """
     if cfg.several and (members := front(records, cfg)):
-        return members[chosen([m.point for m in members], [m.record.price() for m in members], cfg)].record
+        return chosen(members, cfg).record
     fresh = fresh_fitness(records, cfg)
     ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:

@@ -73,22 +73,16 @@ def explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str
         remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
         raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
     probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
-    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
-    with running, private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
-        names, others = _explore(probe, example)
-    return [cast(nn.Conv2d, net.get_submodule(name)) for name in names], others
-
-
-def _explore(net: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
-    """(names of the convolutions of ``net``, a copy, that can be encoded, in order of execution; reasons of the others)."""
-    convs = {name: module for name, module in net.named_modules() if isinstance(module, _ConvNd)}
-    executed: list[str] = []
+    convs = {name: module for name, module in probe.named_modules() if isinstance(module, _ConvNd)}
+    executed: dict[str, None] = {}
     for name, conv in convs.items():
-        conv.register_forward_pre_hook(lambda conv, args, name=name: executed.append(name))
-    with torch.no_grad():
-        net(example)
+        conv.register_forward_pre_hook(lambda conv, args, name=name: executed.setdefault(name))
+    running = running_on(example, "an example", "give an input that it takes; if it takes several, pass encode its convs")
+    with running, torch.no_grad(), private_torch_rng(0, example.device), as_written(net):  # an encoder of images may draw
+        probe(example)
     reasons = {name: _reason(conv) or ("" if name in executed else "never executed") for name, conv in convs.items()}
-    return [name for name in dict.fromkeys(executed) if not reasons[name]], {name: why for name, why in reasons.items() if why}
+    chain = [cast(nn.Conv2d, net.get_submodule(name)) for name in executed if not reasons[name]]
+    return chain, {name: why for name, why in reasons.items() if why}
 
 
 def _reason(conv: _ConvNd) -> str:
@@ -122,21 +116,16 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
         got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
         raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")
     for position, conv in enumerate(convs):
-        if not isinstance(conv, nn.Conv2d):
-            raise ValueError(f"{conv} is not a Conv2d: only ordinary 2-d convolutions can be encoded")
-        if conv in convs[:position]:
-            raise ValueError(f"module {names.get(conv, conv)!r} is in the chain twice: each convolution is encoded once")
-        if conv not in names:
-            raise ValueError(f"{conv} is not part of the network that is to be encoded")
+        if not isinstance(conv, nn.Conv2d) or conv.groups != 1:
+            raise ValueError(f"{names.get(conv, 'a module')} is {conv}: only ungrouped Conv2d's can be encoded")
+        if conv not in names or conv in convs[:position]:
+            problem = f"{names[conv]} is in the chain twice" if conv in names else f"{conv} is not part of the network"
+            raise ValueError(f"{problem}: give convolutions of the network, each once")
         if id(conv.weight) not in owners:
             remedy = "decode the network if it is encoded already, else make it one (remove_parametrizations, prune.remove, …)"
             raise ValueError(f"the weight of module {names[conv]!r} is no parameter: {remedy}")
         if len(shared := owners[id(conv.weight)]) > 1:
             raise ValueError(f"{' and '.join(shared)} are one tensor and cannot be encoded: pass the others as convs")
-        if conv.groups != 1:
-            raise ValueError(f"module {names[conv]!r} has groups={conv.groups}: only ungrouped convolutions can be encoded")
-    if any(cls.__name__ == "SequentialState" for cls in type(net).__mro__):  # norse's, which is not imported for this
-        raise ValueError("norse's SequentialState counts its layers, the genome too: let a module of your own hold it")
     if hasattr(net, "genome"):
         raise ValueError("the network has a `genome` already: one chain per network; decode it first, or rename yours")
     for previous, conv in itertools.pairwise(convs):
@@ -154,28 +143,11 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
 
 def genes_within(net: nn.Module, chain: Sequence[nn.Conv2d], ratio: float) -> int:
     """The greatest g with which ``net``, encoded along ``chain``, has at most ``ratio`` of its parameters, else ValueError."""
-    total, kept, per_gene = _sizes(net, chain)
+    total = sum(parameter.numel() for parameter in net.parameters())
+    kept = total - sum(conv.weight.numel() for conv in chain[1:])
+    per_gene = math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)
     most = int((math.sqrt(per_gene**2 + 4 * max(0.0, ratio * total - kept)) - per_gene) / 2)  # g² + g·K·Σ C_l ≤ what is left
     if most < 1:
         least = (kept + per_gene + 1) / total
         raise ValueError(f"ratio = {ratio}: with a single gene the network keeps {least:.3f} of its parameters: take more")
     return most
-
-
-def larger(net: nn.Module, chain: Sequence[nn.Conv2d], n_genes: int) -> str | None:
-    """The warning where ``n_genes`` make ``net`` larger."""
-    total, kept, per_gene = _sizes(net, chain)
-    after = kept + n_genes * per_gene + n_genes**2
-    if after <= total:
-        return None
-    said = f"encode: {after:,} parameters in place of {total:,}"
-    if kept + per_gene + 1 > total:
-        return f"{said}, and no n_genes makes them fewer"
-    return f"{said}; up to n_genes={genes_within(net, chain, 1.0)} there would be fewer"
-
-
-def _sizes(net: nn.Module, chain: Sequence[nn.Conv2d]) -> tuple[int, int, int]:
-    """Parameters of ``net``, the parameters that stay next to genes, and the numbers of a gene but for O."""
-    total = sum(parameter.numel() for parameter in net.parameters())
-    encoded = sum(conv.weight.numel() for conv in chain[1:])
-    return total, total - encoded, math.prod(chain[1].kernel_size) * sum(conv.out_channels for conv in chain)

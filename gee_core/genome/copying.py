@@ -29,13 +29,11 @@ def copied(net: nn.Module) -> nn.Module:
     except Exception as error:
         if out_of_memory(error):
             raise
-        remedy = "reset its neurons first (spikingjelly's functional.reset_net), and keep loggers and files out of its modules"
-        for name, module in net.named_modules():
-            for attribute, value in vars(module).items():
-                if isinstance(value, Tensor) and value.grad_fn is not None:
-                    held = f"{name}.{attribute}".removeprefix(".")
-                    remedy = f"{held} holds the graph of its last run, or is computed by a hook: reset it, or make it permanent"
-        raise InputError(f"the network cannot be copied ({in_short(error)})", remedy) from error
+        raise InputError(
+            f"the network cannot be copied ({in_short(error)})",
+            "reset its neurons first (spikingjelly's functional.reset_net), make weights permanent that a hook computes "
+            "(prune.remove), and keep loggers and files out of its modules",
+        ) from error
 
 
 def check_values(net: nn.Module) -> None:

@@ -21,15 +21,20 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
 from gee_core.errors import InputError, is_number, whole_number
-from gee_core.genome.chain import check_chain, explored, genes_within, larger, listed
-from gee_core.genome.copying import check_module, copied, without_autocast
+from gee_core.genome.chain import check_chain, explored, genes_within, listed
+from gee_core.genome.copying import copied, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
-from gee_core.genome.weight import decode_conv, decode_macs
 from gee_core.genome.wiring import draw_genes
 from gee_core.seeding import checked_seed
 
-MOST_GENES = 10**6
-"""O of more genes fits no memory."""
+
+def decode_conv(X_in_KIG: Tensor, O_GG: Tensor, X_out_KJG: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+    """The convolution weight W (J, I, k_h, k_w) decoded from its genes: W[p] = X_out[p] · O · X_in[p]ᵀ, Eq. 1 and 3.
+
+    Its memory layout is (J, k_h, k_w, I), channels-last.
+    """
+    W_KJI = torch.matmul(torch.matmul(X_out_KJG, O_GG), X_in_KIG.transpose(1, 2))
+    return W_KJI.transpose(0, 1).contiguous().unflatten(1, kernel_size).permute(0, 3, 1, 2)
 
 
 class GeneticWeight(nn.Module):
@@ -41,11 +46,6 @@ class GeneticWeight(nn.Module):
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
         self.channels_last = not conv.weight.is_contiguous()
         self.registered = False
-
-    @property
-    def genome(self) -> "Genome":
-        """The genes that all layers share."""
-        return self._sources[0]
 
     def forward(self, X_out_KJG: Tensor) -> Tensor:
         """W (J, I, k_h, k_w), in the memory layout of the weight in whose place it is."""
@@ -60,7 +60,7 @@ class GeneticWeight(nn.Module):
             raise TypeError(
                 "the weight of an encoded convolution is computed from its genes: change those, or decode the network"
             )
-        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self.genome.n_genes)
+        return W.new_zeros(W.shape[2] * W.shape[3], W.shape[0], self._sources[0].n_genes)
 
 
 class Genome(nn.Module):
@@ -114,8 +114,9 @@ class Genome(nn.Module):
             tensor.copy_(drawn)
 
     def decode_macs(self) -> list[int]:
-        """Multiply-accumulates of decoding each W_l once, for l = 1 … L."""
-        return [decode_macs(self.kernel_positions, I, J, self.n_genes) for I, J in itertools.pairwise(self.channels)]
+        """Multiply-accumulates of decoding each W_l once, k²·(J·g² + J·g·I), for l = 1 … L."""
+        K, G = self.kernel_positions, self.n_genes
+        return [K * (J * G**2 + J * G * I) for I, J in itertools.pairwise(self.channels)]
 
     def encoded_convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions whose weights are decoded from genes, l = 1 … L."""
@@ -166,7 +167,7 @@ def encode(
 
     Args:
         net: any network. It is not changed.
-        n_genes: g. A warning says from which g on the copy is larger than ``net``.
+        n_genes: g. A warning says where the copy is larger than ``net``.
         ratio: in place of ``n_genes``, the part of the parameters of ``net`` that the copy may have, such as 0.4; g is the
             greatest that keeps within it.
         example: an input of ``net``, to find the chain with ``conv_chain``.
@@ -200,8 +201,10 @@ def encode(
     encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
     if ratio is not None:
         encoded, genome, chain = encoded_copy(net, genes_within(net, chain, ratio), None, chain)
-    elif said := larger(net, chain, genome.n_genes):
-        warnings.warn(said, stacklevel=2)
+    before, after = (sum(p.numel() for p in each.parameters()) for each in (net, encoded))
+    if after > before:
+        most = "ratio=1.0 takes the most genes that add none"
+        warnings.warn(f"encode: {after:,} parameters in place of {before:,}: {most}", stacklevel=2)
     genotype = wiring if isinstance(wiring, Genotype) else replace(genome.analytic_genotype(), shape=wiring or Shape())
     genome.initialise(genotype, torch.Generator().manual_seed(seed))
     return encoded
@@ -214,8 +217,6 @@ def encoded_copy(
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
     n_genes = whole_number("n_genes", n_genes)
-    if n_genes > MOST_GENES:
-        raise ValueError(f"n_genes must be at most {MOST_GENES:,}, got {n_genes}")
     chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
@@ -241,7 +242,7 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
 def decode(net: nn.Module) -> nn.Module:
     """A copy of ``net`` in which every encoded convolution is plain again, with the weight that its genes decode to.
 
-    A network without genes is copied as it is.
+    A network without genes is copied as it is. A part of an encoded network is decoded with the genes of the whole.
 
     Args:
         net: the network. It is not changed.
@@ -259,28 +260,27 @@ def decode(net: nn.Module) -> nn.Module:
         >>> torch.allclose(gee_core.decode(net)(x), net(x))
         True
     """
-    check_module(net)
-    held = set(genomes(net))
-    for name, module in net.named_modules():
-        if isinstance(module, GeneticWeight) and module.genome not in held:
-            conv = name.removesuffix(".parametrizations.weight.0")
-            raise InputError(f"the genes of {conv} belong to a larger network", "decode that one, then take its part")
     plain = copied(net)
+    encoded: list[Any] = [module for module in plain.modules() if _is_encoded(module)]
+    weights = []
+    for conv in encoded:
+        if others := set(conv.parametrizations) - {"weight"}:
+            which = f"the {min(others)} of an encoded convolution has a parametrization"
+            raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
+        part = conv.parametrizations.weight
+        with without_autocast(part.original.device):  # not conv.weight: parametrize.cached() keeps one for all copies
+            weights.append(nn.Parameter(part().detach().clone(), part.original.requires_grad))
+    for conv, weight in zip(encoded, weights, strict=True):
+        # remove_parametrizations would change the original too, because the copy shares its class.
+        conv.__class__ = parametrize.type_before_parametrizations(conv)
+        del conv.parametrizations
+        conv.weight = weight
     for module in list(plain.modules()):
-        if (genome := genome_of(module)) is not None:
-            genome.encodings()  # all of them are there
-            others = {name for conv in genome.encoded_convs() for name in cast(Any, conv).parametrizations} - {"weight"}
-            if others:
-                which = f"the {min(others)} of an encoded convolution has a parametrization"
-                raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
-            parts = [cast(Any, conv).parametrizations.weight for conv in genome.encoded_convs()]
-            # not conv.weight: parametrize.cached() keeps one for a network and all its copies
-            with without_autocast(genome.O.device):
-                weights = [part().detach().clone() for part in parts]
-            for conv, part, W in zip(genome.encoded_convs(), parts, weights, strict=True):
-                # remove_parametrizations would change the original too, because the copy shares its class.
-                conv.__class__ = parametrize.type_before_parametrizations(conv)
-                del conv.parametrizations
-                conv.weight = nn.Parameter(W, requires_grad=part.original.requires_grad)
+        if genome_of(module) is not None:
             del module._modules["genome"]
     return plain
+
+
+def _is_encoded(module: Any) -> bool:
+    """Whether the weight of ``module`` is decoded from genes."""
+    return parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], GeneticWeight)

@@ -120,13 +120,3 @@ def to_channels_last(net: Net) -> Net:
             else:
                 parameter.data = W.to(memory_format=torch.channels_last)
     return net
-
-
-def strided_and_narrow(module: nn.Module) -> bool:
-    """Whether oneDNN may write past its memory in the weight gradient of ``module``, in channels-last layout, with AVX-512.
-
-    https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13.
-    """
-    if not isinstance(module, nn.Conv2d) or module.groups > 1:
-        return False
-    return module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < 16

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gee_core.model.base import strided_and_narrow
 from gee_core.snn.norm_lif import NormLIF, add_stream
 
 
@@ -68,17 +67,18 @@ class StepDropout(nn.Module):
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, without bias. With few in-channels it strides first (see ``strided_and_narrow``)."""
+    """A 1x1 convolution with a stride, without bias. It strides first.
+
+    With AVX-512, oneDNN may else write past its memory in the weight gradient of few in-channels in channels-last layout:
+    https://github.com/uxlfoundation/oneDNN/issues/6035, open in oneDNN 3.12, that of torch 2.13.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__(in_channels, channels, 1, stride, bias=False)
-        self.slices = strided_and_narrow(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T*B, C_in, H, W) → (T*B, C, H/stride, W/stride)."""
-        if self.slices and x.device.type == "cpu":
-            return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
-        return super().forward(x)
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight)
 
 
 class BasicBlock(nn.Module):

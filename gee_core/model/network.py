@@ -178,11 +178,3 @@ def build_network(
 def count_parameters(net: nn.Module) -> int:
     """Trainable numbers of ``net``, each shared one counted once."""
     return sum(p.numel() for p in net.parameters())
-
-
-def count_plain_parameters(
-    name: str, num_classes: int, in_channels: int, image_size: int, width: float = 1.0, pool: str = "max", **others: Any
-) -> int:
-    """Parameters of ``build_network``'s network with plain weights, which takes no memory for them if it is no own one."""
-    with torch.device("meta"):
-        return count_parameters(build_network(name, num_classes, in_channels, image_size, width=width, pool=pool, **others))

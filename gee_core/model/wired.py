@@ -15,7 +15,7 @@ from gee_core.genome.encoding import attach_genome, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import shaped_weight
 from gee_core.model.base import check_unwrapped, settings_of, to_channels_last
-from gee_core.model.network import SpikingNetwork, build_network, count_plain_parameters
+from gee_core.model.network import SpikingNetwork, build_network, count_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.storage.json_object import as_model
 
@@ -111,9 +111,9 @@ def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int
 
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
-    """Parameters of the configured network with plain weights, counted on the network itself."""
-    sizes = (meta.num_classes, meta.in_channels, meta.image_size)
-    return count_plain_parameters(network.name, *sizes, network.width, network.pool, block=network.block, **network.lif())
+    """Parameters of the configured network with plain weights, counted on the network itself, without memory for them."""
+    with torch.device("meta"):
+        return count_parameters(_built(network, meta, 0))
 
 
 def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: int) -> SpikingNetwork:

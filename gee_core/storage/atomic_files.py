@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def regular(path: Path) -> Path:
-    """``path``; an ``OSError`` where a pipe or a device lies there, which could keep a reader waiting forever."""
+    """``path``. An ``OSError`` where a pipe or a device lies there: readers could wait forever, a file would take its place."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.ENXIO, "not a file", str(path))
     return path
@@ -57,13 +57,13 @@ def regular(path: Path) -> Path:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to a temporary file next to ``path``, flush it to disk, then rename it. Permissions are kept.
 
-    Raises InputError where ``path`` is a device, a pipe or a socket, whose place the file would take. A link is replaced.
+    Raises InputError as `writing`, for a pipe or a device too. A link is replaced.
     """
     data = content.encode() if isinstance(content, str) else content
-    if path.exists() and not (path.is_file() or path.is_dir() or path.is_symlink()):
-        raise InputError(f"{path}: cannot be written (it is no regular file)", "name another file")
     prefix = f".{path.name}.{platform.node()}."
     with writing(path):
+        if not path.is_symlink():
+            regular(path)
         make_folder(path.parent)
         _remove_left_over(path.parent, prefix)
         temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(8)}")

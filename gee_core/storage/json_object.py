@@ -4,13 +4,12 @@ import hashlib
 import json
 import logging
 import math
-import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gee_core.storage.atomic_files import write_json
+from gee_core.storage.atomic_files import regular, write_json
 
 log = logging.getLogger(__name__)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -20,10 +19,8 @@ CHECK = "check"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ValueError as ``parse_json_object``, or for a pipe or a device."""
-    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device could wait forever
-        raise ValueError("not a regular file")
-    return parse_json_object(path.read_text(encoding="utf-8"))
+    """The object in a JSON file. Raises ValueError as ``parse_json_object``, OSError as ``regular``."""
+    return parse_json_object(regular(path).read_text(encoding="utf-8"))
 
 
 def parse_json_object(text: str) -> dict[str, Any]:

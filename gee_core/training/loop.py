@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from gee_core.data.augment import Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.errors import InputError
 from gee_core.genome.encoding import decode
 from gee_core.genome.quantise import quantised_call
 from gee_core.hardware import Compute
@@ -65,29 +64,27 @@ def train_epoch(
     InputError where a batch has fewer images than there are processes, FloatingPointError where the loss is not finite.
     """
     check_images(len(images), recipe.cfg.batch_size, recipe.compute.rank)
+    cfg, rank, T, bits = recipe.cfg, recipe.compute.rank, recipe.T_of(epoch), recipe.bits_of(epoch)
     generator = torch_generator(recipe.seed, "epoch", epoch)
-    n_steps = steps_per_epoch(len(images), recipe.cfg.batch_size)
+    n_steps = steps_per_epoch(len(images), cfg.batch_size)
     net.train()
     first = 0 if start is None else start.step
     total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
     total = total.to(recipe.compute.device)
-    rank = recipe.compute.rank
-    batches = images.batches(recipe.cfg.batch_size, generator, first, rank)
+    process = (rank.number,) if rank.number else ()
+    batches = images.batches(cfg.batch_size, generator, first, rank)
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        done, cfg = epoch * n_steps + step, recipe.cfg
-        lr = learning_rate(done, cfg.epochs * n_steps, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
+        lr = learning_rate(epoch * n_steps + step, cfg.epochs * n_steps, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
         set_lr(optimizer, lr)
-        n = min(recipe.cfg.batch_size, len(images) - step * recipe.cfg.batch_size)  # of the whole batch
-        T = recipe.T_of(epoch)
+        n = min(cfg.batch_size, len(images) - step * cfg.batch_size)  # of the whole batch
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
-        process = (rank.number,) if rank.number else ()
         forward_seed = derive_seed(recipe.seed, "forward", epoch, step, *process)
         draws = private_torch_rng(forward_seed, recipe.compute.device)  # dropout's
         counted = operations(bare(net), cfg.spike_penalty > 0)
         with recipe.compute.autocast(), draws, with_steps(bare(net), T), counted as noted:
-            o_TBK = _outputs(net, x, recipe.bits_of(epoch))
+            o_TBK = net(x) if bits is None else quantised_call(net, bits, x)
         of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
         loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
         whole = loss + cfg.spike_penalty * mean_rate(noted) if noted else loss
@@ -99,24 +96,13 @@ def train_epoch(
         total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
-    if recipe.cfg.norm_images and epoch + 1 == recipe.cfg.epochs:
+    if cfg.norm_images and epoch + 1 == cfg.epochs:
         renew_statistics(net, images, recipe)
     share_statistics(net, rank)
     loss_sum, correct, count = total.tolist()
     if not torch.isfinite(total[0]):
         raise FloatingPointError(f"the training loss is {loss_sum / count} in epoch {epoch + 1}")
     return EpochRecord(epoch + 1, lr, loss_sum / count, correct / count)
-
-
-def _outputs(net: nn.Module, x: Tensor, bits: int | None) -> Tensor:
-    try:
-        return net(x) if bits is None else quantised_call(net, bits, x)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise InputError(
-            f"batch_size: {len(x)} image of {x.shape[-1]} pixels is one value per channel to batch norm", "set it to 3 or more"
-        ) from None
 
 
 def cross_entropy(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0) -> Tensor:

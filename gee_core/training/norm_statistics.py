@@ -11,7 +11,8 @@ from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.genome.quantise import quantised_call
 from gee_core.model.layers import StepDropout
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.processes import bare, norms_of_all, pool_statistics
+from gee_core.snn.synced_norm import SyncedBatchNorm2d
+from gee_core.training.processes import bare
 from gee_core.training.recipe import Recipe
 
 DROPOUT = (nn.modules.dropout._DropoutNd, StepDropout, layer.Dropout)
@@ -21,25 +22,27 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     """Take the running statistics of ``net`` anew, in place: means over whole batches, `recipe.cfg.norm_images` in all.
 
     The images are drawn with the recipe's seed, and seen as in evaluation: at full size, with all T steps, without augmentation
-    and dropout. Of several processes, each takes its share of every batch, and the statistics are those of one process.
+    and dropout. Each of several processes sees whole batches too, so that the statistics are those of one process.
     """
     generator = torch_generator(recipe.seed, "norm")
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.cfg.norm_images])
     n_batches = max(1, len(drawn) // recipe.cfg.batch_size)
-    network, rank, bits = bare(net), recipe.compute.rank, recipe.bits_of(recipe.cfg.epochs - 1)
+    network, bits = bare(net), recipe.bits_of(recipe.cfg.epochs - 1)
+    synced: list[nn.Module] = [module for module in network.modules() if type(module) is SyncedBatchNorm2d]
 
     def inputs() -> Iterator[Tensor]:
         for dropout in (module for module in network.modules() if isinstance(module, DROPOUT)):
             dropout.eval()  # here, because update_bn puts all modules into training mode before it asks for the first batch
-        batches = drawn.batches(recipe.cfg.batch_size, rank=rank)
-        for _, (batch, _labels) in zip(range(n_batches), batches, strict=False):
+        for _, (batch, _labels) in zip(range(n_batches), drawn.batches(recipe.cfg.batch_size), strict=False):
             yield recipe.normalise(batch)
 
     draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # of layers of one's own
-    with norms_of_all(network, rank):
-        with recipe.compute.autocast(), draws:
-            update_bn(inputs(), network if bits is None else _Rounded(network, bits))
-        pool_statistics(network, min(recipe.cfg.batch_size, len(drawn)), rank)
+    with recipe.compute.autocast(), draws:
+        for norm in synced:
+            norm.__class__ = nn.BatchNorm2d
+        update_bn(inputs(), network if bits is None else _Rounded(network, bits))
+        for norm in synced:
+            norm.__class__ = SyncedBatchNorm2d
 
 
 class _Rounded(nn.Module):

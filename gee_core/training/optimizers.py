@@ -1,5 +1,6 @@
 """The optimisers of training, by the names of `train.optimizer`. The learning rate is set at every step, by ``set_lr``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,41 +19,32 @@ def make_optimizer(
 
     ``muon`` is for X, O and the kernels but the stem's, with AdamW for the rest. ``lr_X`` and ``lr_O`` are factors on the rate.
     """
-    X, O = _genes(net)
-    genes = {id(p) for p in [*X, *O]}
-    others = [p for p in net.parameters() if id(p) not in genes]
-    parts = [
-        ([p for p in others if p.ndim > 1], weight_decay, 1.0),
-        (X, weight_decay, lr_X),
-        (O, weight_decay, lr_O),
-        ([p for p in others if p.ndim <= 1], 0.0, 1.0),
-    ]
-    groups = [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
+    X = [X_l for genome in genomes(net) for X_l in genome.encodings()]
+    O = [genome.O for genome in genomes(net)]
+    kernels = _hidden_kernels(net) if name == "muon" else []
+    apart = {id(p) for p in [*X, *O, *kernels]}
+    others = [p for p in net.parameters() if id(p) not in apart]
+    hidden = _groups((kernels, weight_decay, 1.0), (X, weight_decay, lr_X), (O, weight_decay, lr_O))
+    rest = _groups(([p for p in others if p.ndim > 1], weight_decay, 1.0), ([p for p in others if p.ndim <= 1], 0.0, 1.0))
+    if name == "muon":
+        return Muon(hidden, torch.optim.AdamW(rest, fused=True), momentum)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
-    if name == "adamw":
-        return torch.optim.AdamW(groups, fused=True)
-    hidden, rest = _parts(net, groups)
-    return Muon(hidden, torch.optim.AdamW(rest, fused=True), momentum)
+        return torch.optim.SGD([*hidden, *rest], lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+    return torch.optim.AdamW([*hidden, *rest], fused=True)
 
 
-def _parts(net: nn.Module, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The parts of ``groups`` that Muon updates, and the others."""
+def _groups(*parts: tuple[Sequence[torch.Tensor], float, float]) -> list[dict[str, Any]]:
+    return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
+
+
+def _hidden_kernels(net: nn.Module) -> list[torch.Tensor]:
+    """The plain kernels of ``net`` but the stem's."""
     convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
     convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
-    kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
-    hidden = {id(p) for genes in (*_genes(net), kernels) for p in genes}
-    muons = [group | {"params": [p for p in group["params"] if id(p) in hidden]} for group in groups]
-    others = [group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
-    return [group for group in muons if group["params"]], [group for group in others if group["params"]]
+    return [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group of parameters the learning rate ``lr``, times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-
-
-def _genes(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """[X_0 … X_L] and [O] of every genome in ``net``. A plain network has none."""
-    return [X for genome in genomes(net) for X in genome.encodings()], [genome.O for genome in genomes(net)]

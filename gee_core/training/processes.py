@@ -1,7 +1,6 @@
 """Training in several processes that `torch.distributed` connects: their exchanges. One process alone exchanges nothing."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
+from gee_core.snn.synced_norm import sync_batch_norms
 
 
 def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
@@ -40,33 +39,6 @@ def summed(x: Tensor, rank: Rank) -> Tensor:
     if rank.of > 1:
         dist.all_reduce(x)
     return x
-
-
-@contextmanager
-def norms_of_all(net: nn.Module, rank: Rank) -> Iterator[None]:
-    """Context in which every ``nn.BatchNorm2d`` of ``net`` takes its statistics over the images of all processes."""
-    norms = [module for module in net.modules() if type(module) is nn.BatchNorm2d] if rank.of > 1 else []
-    for module in norms:
-        module.__class__ = SyncedBatchNorm2d
-    try:
-        yield
-    finally:
-        for module in norms:
-            module.__class__ = nn.BatchNorm2d
-
-
-def pool_statistics(net: nn.Module, n: int, rank: Rank) -> None:
-    """Give each batch norm that saw this process's share of ``n`` images, in place, the mean and variance of all of them."""
-    images = rank.share(n)
-    part = (images.stop - images.start) / n
-    for norm in net.modules() if rank.of > 1 else ():
-        if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or isinstance(norm, SyncedBatchNorm2d | nn.SyncBatchNorm):
-            continue
-        if norm.running_mean is None or norm.running_var is None:
-            continue
-        mean = summed(norm.running_mean * part, rank)
-        norm.running_var.copy_(summed((norm.running_var + (norm.running_mean - mean).square()) * part, rank))
-        norm.running_mean.copy_(mean)
 
 
 def from_all(value: Any, rank: Rank) -> list[Any]:

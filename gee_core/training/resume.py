@@ -1,7 +1,7 @@
 """Training runs that can be stopped at any moment: saves their states in a folder and restores the newest one.
 
-States are files, in series of increasing numbers. Each is verified before older ones are deleted. The two newest are kept, so
-that the older one can be resumed from if a power loss or the disk damages the newer one.
+States are files, in series of increasing numbers. The two newest are kept, so that the older one can be resumed from if a power
+loss or the disk damages the newer one.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gee_core.checkpoint import load_tensors, save_tensors, verify_tensors
+from gee_core.checkpoint import load_tensors, save_tensors
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
@@ -66,7 +66,9 @@ class Resumable:
             tensors |= {"epoch.sums": mid_epoch.sums, "epoch.draws": mid_epoch.draws}
         step = 0 if mid_epoch is None else mid_epoch.step
         meta = {"processes": self._rank.of, "epochs": epochs, "step": step, "rows": rows}
-        keep_state(self._folder, self._series, epochs * self._n_steps + step, tensors, meta)
+        save_tensors(self._folder / f"{self._series}-{epochs * self._n_steps + step:08}.safetensors", tensors, meta)
+        for old in self._states()[:-2]:
+            remove_state(old)
         self._last = time.monotonic()
 
     def periodic_saver(
@@ -83,10 +85,7 @@ class Resumable:
 
     def restore(self) -> tuple[int, Rows, MidEpochState | None]:
         """Load the newest state: epochs, rows, mid-epoch. InputError of another process count."""
-        newest = None
-        if self._folder is not None and self._rank.number == 0:
-            newest = newest_state(self._folder, self._series)
-        if (state := from_all(newest, self._rank)[0]) is None:
+        if (state := from_all(self._newest(), self._rank)[0]) is None:
             return 0, [], None
         tensors, meta = state
         if (processes := meta["processes"]) != self._rank.of:
@@ -99,6 +98,23 @@ class Resumable:
         if not meta["step"]:
             return meta["epochs"], meta["rows"], None
         return meta["epochs"], meta["rows"], MidEpochState(meta["step"], tensors["epoch.sums"], tensors["epoch.draws"])
+
+    def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and meta of the newest undamaged state, or None. Damaged states are deleted."""
+        for path in reversed(self._states()):
+            try:
+                return load_tensors(path)
+            except InputError as error:
+                log.warning("%s; resuming from the state before it", error)
+                remove_state(path)
+        return None
+
+    def _states(self) -> list[Path]:
+        """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
+        if self._folder is None or self._rank.number:
+            return []
+        paths = self._folder.glob(f"{self._series}-[0-9]*.safetensors")
+        return sorted(path for path in paths if path.with_suffix(".json").is_file())
 
 
 def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -123,37 +139,3 @@ def restore_training(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: 
         for name, value in moments.items():
             if value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter).copy_(value)
-
-
-def keep_state(folder: Path, series: str, number: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Save ``tensors`` and ``meta`` as the newest state, verify the files, then delete older states."""
-    path = folder / f"{series}-{number:08}.safetensors"
-    save_tensors(path, tensors, meta)
-    try:
-        verify_tensors(path)
-    except InputError as error:
-        log.warning("%s; the states before it are kept", error)
-        remove_state(path)
-        return
-    for old in _complete(folder, series)[:-2]:
-        if old != path:
-            remove_state(old)
-
-
-def newest_state(folder: Path, series: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and meta of the newest undamaged state, or None. Damaged states are deleted."""
-    for path in reversed(_complete(folder, series)):
-        try:
-            return load_tensors(path)
-        except InputError as error:
-            log.warning("%s; resuming from the state before it", error)
-            remove_state(path)
-    return None
-
-
-def _complete(folder: Path, series: str) -> list[Path]:
-    """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
-    paths = folder.glob(f"{series}-[0-9]*.safetensors")
-    return sorted(
-        (path for path in paths if path.with_suffix(".json").is_file()), key=lambda path: int(path.stem.rpartition("-")[2])
-    )

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,13 @@ if TYPE_CHECKING:
 
 CLASSES, EXAMPLES = 30, 3
 """How many classes, and how many files of a kind, are shown."""
+
+MEANINGS = {
+    "duplicates": "test images are also training images",
+    "tiny": "images would be enlarged more than twofold",
+    "one colour": "images show nothing else",
+}
+"""What is the matter with images of a kind."""
 
 data = typer.Typer(help="Your own images: what a run would read.", no_args_is_help=True)
 
@@ -42,9 +48,10 @@ def check_command(
     """
     from gee_core.config import PrepareConfig
     from gee_core.errors import InputError
-    from pipelines.commands.images import raise_all
+    from pipelines.commands.images import in_lines
     from pipelines.commands.survey import survey
     from pipelines.project.params import load_params, validated
+    from pipelines.runtime.input_errors import with_keys
     from pipelines.runtime.progress import progress
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
@@ -55,11 +62,13 @@ def check_command(
     cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
         result = survey(cfg, size, decode, steps)
+    problems = list(map(with_keys, result.problems))
     if as_json:
-        print(json.dumps(asdict(result)))
+        print(json.dumps({"path": cfg.path} | vars(result) | {"problems": problems}))
     else:
         show(result)
-    raise_all([InputError(problem) for problem in result.problems])
+    if problems:
+        raise InputError(in_lines(problems))
 
 
 def show(survey: "Survey") -> None:
@@ -68,8 +77,12 @@ def show(survey: "Survey") -> None:
 
     console = Console(markup=False, highlight=False)
     console.print(_table(survey.counts))
-    for name, text in {**survey.splits, **_facts(survey)}.items():
+    for name, text in survey.facts.items():
         console.print(f"{name:<11} {printable(text)}", soft_wrap=True)
+    for name, images in survey.images.items():
+        if images:
+            shown = f"{', '.join(images[:EXAMPLES])}{', …' if len(images) > EXAMPLES else ''}"
+            console.print(f"{name:<11} {len(images):,} {MEANINGS[name]}: {printable(shown)}", soft_wrap=True)
     if survey.params:
         yaml: Any = YAML(typ="safe", pure=True)
         yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 10**6
@@ -87,34 +100,3 @@ def _table(by_split: dict[str, dict[str, int]]) -> Table:
     table.add_section()
     table.add_row(f"all {len(classes)}", *(f"{sum(counts.values()):,}" for counts in by_split.values()))
     return table
-
-
-def _facts(survey: "Survey") -> dict[str, str]:
-    from gee_core.data.meta import UNEVEN
-
-    facts = dict(survey.recordings)
-    if survey.sizes:
-        few, middle, many = survey.sizes.values()
-        varied = f"{survey.n_sizes:,} sizes from {few} to {many}, the median of the shorter sides is {middle}"
-        facts["size"] = few if survey.n_sizes == 1 else varied
-        modes = ", ".join(f"{mode} {count:,}" for mode, count in survey.modes.items())
-        facts["mode"] = f"{modes}; read as {'grey' if survey.in_channels == 1 else 'RGB'}"
-    if survey.ignored:
-        facts["ignored"] = ", ".join(f"{count:,} {suffix}" for suffix, count in list(survey.ignored.items())[:8])
-    if survey.unread:
-        facts["not read"] = ", ".join(survey.unread[:8]) + (", …" if len(survey.unread) > 8 else "")
-    held_out = survey.counts.get("hold-out", {})
-    sizes = sorted((count + held_out.get(name, 0), name) for name, count in survey.counts.get("train", {}).items())
-    if sizes and sizes[-1][0] > UNEVEN * sizes[0][0]:
-        (least, smallest), (most, largest) = sizes[0], sizes[-1]
-        facts["uneven"] = f"{largest} has {most:,} training images, {smallest} has {least:,}"
-    same = [f"{test} = {train}" for test, train in survey.duplicates]
-    for name, meaning, images in (
-        ("duplicates", "test images are also training images", same),
-        ("tiny", "images would be enlarged more than twofold", survey.tiny),
-        ("one colour", "images show nothing else", survey.one_colour),
-    ):
-        if images:
-            more = ", …" if len(images) > EXAMPLES else ""
-            facts[name] = f"{len(images):,} {meaning}: {', '.join(images[:EXAMPLES])}{more}"
-    return facts

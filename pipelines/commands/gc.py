@@ -8,30 +8,18 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Column, Table
 
 from pipelines.project.paths import COPIES, LOCK, SCRATCH, STUDY_STEPS, find_project
-
-console = Console(highlight=False, markup=False)
 
 WORKS = re.compile(r"-m (pipelines\.(?!cli\b)|prefect\.engine)|\b(gee|pipelines\.cli) (study|flow) run\b")
 """In the command line of a process that is at work in the project."""
 
 MLFLOW = "mlflow gc --backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
-
-
-class Leftover(NamedTuple):
-    """Folders of one kind."""
-
-    kind: str
-    where: Path
-    folders: list[Path]
 
 
 def gc(
@@ -53,36 +41,24 @@ def gc(
     project = find_project()
     with flow_lock(project, None) if yes else contextlib.nullcontext():
         working = at_work(psutil.process_iter(), project)
-        kinds = [] if working else leftovers(project, days)
-        rows = [
-            {"what": kind, "where": str(where), "how_many": len(folders), "bytes": sum(map(tree_size, folders))}
-            for kind, where, folders in kinds
+        kinds = {} if working else leftovers(project, days)
+        rows: list[dict[str, Any]] = [
+            {"what": kind, "how_many": len(paths), "bytes": sum(map(tree_size, paths))} for kind, paths in kinds.items()
         ]
-        if not as_json:
-            _print(rows, working)
         if yes:
-            delete([folder for leftover in kinds for folder in leftover.folders], project / SCRATCH / "removing")
+            delete([folder for folders in kinds.values() for folder in folders], project / SCRATCH / "removing")
     if as_json:
         print(json.dumps({"running": working, "leftovers": rows, "deleted": yes and not working}))
         return
-    if rows:
-        listed = "Nothing was deleted; `gee gc --yes` with the same options deletes it"
-        console.print(f"Deleted in {project}" if yes else listed, soft_wrap=True)
-    console.print(f"DVC's cache: `dvc gc --workspace`\nDeleted runs in MLflow: `{MLFLOW} --older-than {days}d`", soft_wrap=True)
-
-
-def _print(rows: list[dict[str, Any]], working: list[str]) -> None:
+    for row in rows:
+        print(f"{row['how_many']:>8,}  {decimal(row['bytes']):>8}  {row['what']}")
     if working:
-        console.print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
+        print(f"{SCRATCH} is kept, because these are running: {'; '.join(working)}")
     elif not rows:
-        console.print("Nothing to delete")
+        print("Nothing to delete")
     else:
-        table = Table("what", "where", *(Column(name, justify="right") for name in ("how many", "size")))
-        for row in rows:
-            table.add_row(row["what"], row["where"], f"{row['how_many']:,}", decimal(row["bytes"]))
-        table.add_section()
-        table.add_row("total", "", "", decimal(sum(row["bytes"] for row in rows)))
-        console.print(table)
+        print(f"Deleted in {project}" if yes else "Nothing was deleted; `gee gc --yes` with the same options deletes it")
+    print(f"DVC's cache: `dvc gc --workspace`\nDeleted runs in MLflow: `{MLFLOW} --older-than {days}d`")
 
 
 def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
@@ -99,8 +75,8 @@ def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
     return lines
 
 
-def leftovers(project: Path, days: int) -> list[Leftover]:
-    """Folders of stages whose results DVC has, and all folders that were not written to for ``days`` days."""
+def leftovers(project: Path, days: int) -> dict[str, list[Path]]:
+    """By kind, folders of stages whose results DVC has, and folders that were not written to for ``days`` days."""
     from pipelines.runtime.resume_folder import is_recorded
 
     recent = time.time() - 3600  # what was written later may be in use, whatever number of days is asked for
@@ -110,19 +86,15 @@ def leftovers(project: Path, days: int) -> list[Leftover]:
         paths = (path for pattern in patterns for path in sorted(project.glob(pattern)))
         return [path for path in paths if path.is_dir() and not path.is_symlink() and _is_free(path, before)]
 
-    stages = f"{SCRATCH}/evolve/*", f"{SCRATCH}/train/*"
+    stages, old = (f"{SCRATCH}/evolve/*", f"{SCRATCH}/train/*"), f"older than {days} days"
     finished = [folder for folder in folders(*stages, before=recent) if is_recorded(folder, project / LOCK)]
-    interrupted = [folder for folder in folders(*stages) if folder not in finished]
-    steps = folders(*(f"{STUDY_STEPS}/{step}/*" for step in ("prepare", "evolve", "train")))
-    copies = folders(f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*")
-    old = f"older than {days} days"
-    kinds = [
-        Leftover("runs of stages, finished", SCRATCH, finished),
-        Leftover(f"runs of stages, interrupted, {old}", SCRATCH, interrupted),
-        Leftover(f"steps of studies, {old}", STUDY_STEPS, steps),
-        Leftover(f"copies of the project of killed experiments, {old}", COPIES, copies),
-    ]
-    return [leftover for leftover in kinds if leftover.folders]
+    kinds = {
+        f"runs of stages in {SCRATCH}, finished": finished,
+        f"runs of stages in {SCRATCH}, interrupted, {old}": [path for path in folders(*stages) if path not in finished],
+        f"steps of studies in {STUDY_STEPS}, {old}": folders(*(f"{STUDY_STEPS}/{s}/*" for s in ("prepare", "evolve", "train"))),
+        f"copies of the project in {COPIES}, {old}": folders(f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*"),
+    }
+    return {kind: paths for kind, paths in kinds.items() if paths}
 
 
 def delete(folders: list[Path], removing: Path) -> None:

@@ -1,6 +1,5 @@
 """Finds and reads the images that `gee predict` and `gee energy` are asked about. No torch for images: it takes seconds."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,48 +7,27 @@ import numpy as np
 from PIL import Image
 
 from gee_core.config import Events
-from gee_core.data.folders import KINDS, walk
+from gee_core.data.folders import KINDS, files_below
 from gee_core.data.opening import opened
 from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
 from gee_core.errors import InputError, printable
-
-NAME = "name image files, or folders that hold some"
 
 
 def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
     """The files among ``paths``, and the images at any depth of the folders among them, sorted. They are relative to ``here``.
 
-    Hidden files and folders and linked folders are left out.
-
-    An InputError has a line for each path that does not exist, and each folder that holds no images or cannot be read.
+    Hidden files and folders and linked folders are left out. An InputError names a folder that holds no images. A file that is
+    not there is left to the reader.
     """
     files: list[Path] = []
-    problems: list[InputError] = []
     for path in paths:
-        name = printable(str(path))
-        if (here / path).is_file():
-            files.append(path)
-        elif not (here / path).is_dir():  # reading a pipe or a device could wait forever
-            problems.append(
-                InputError(f"{name}: {'neither a file nor a folder' if (here / path).exists() else 'not found'}", NAME)
-            )
-        elif images := _below(here, path, endings):
-            files += images
-        else:
-            problems.append(InputError(f"{name}: holds no {KINDS[endings][0]} ({', '.join(endings)})", NAME))
-    raise_all(problems)
+        folder = here / path
+        images = sorted(path / file for file in files_below(folder, folder, endings)) if folder.is_dir() else [path]
+        if not images:
+            problem = f"{printable(str(path))}: holds no {KINDS[endings][0]} ({', '.join(endings)})"
+            raise InputError(problem, "name image files, or folders that hold some")
+        files += images
     return files
-
-
-def _below(here: Path, folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    def fail(error: OSError) -> None:
-        raise InputError(f"{printable(str(folder))}: cannot be read ({error.strerror}: {error.filename})", "make it readable")
-
-    files: list[Path] = []
-    for parent, _, names in walk(here / folder, fail):
-        inside = folder / os.path.relpath(parent, here / folder)
-        files += [inside / name for name in names if name.lower().endswith(endings) and Path(parent, name).is_file()]
-    return sorted(files)
 
 
 def read_image(
@@ -77,13 +55,7 @@ def _difference(image: Image.Image, in_channels: int, size: int) -> str | None:
     return f"{'in colour' if in_colour else 'grey'}, {image.width} × {image.height} pixels"
 
 
-def raise_all(problems: Sequence[InputError]) -> None:
-    """Raise ``problems``, if there are any, as one InputError with a line for each."""
-    if problems:
-        raise InputError(in_lines(problems))
-
-
-def in_lines(problems: Sequence[InputError]) -> str:
+def in_lines(problems: Sequence[InputError | str]) -> str:
     """A line for each of the ``problems``, of many for the first twenty."""
     more = [f"… and {len(problems) - 20:,} more like these"] if len(problems) > 20 else []
     return "\n".join([*map(str, problems[:20]), *more])

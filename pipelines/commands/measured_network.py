@@ -5,13 +5,13 @@ Importing a module runs its code. Only the module on the command line is importe
 Shapes: B batch, C channels, H W space.
 """
 
+import contextlib
 import importlib
 import inspect
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gee_core.data.augment import Normalise
 from gee_core.data.folders import endings_of
 from gee_core.data.meta import Meta, load_meta
-from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.errors import InputError, place_in, raises
 from gee_core.evaluation.activity import PICO_TO_MILLI
 from gee_core.evaluation.energy import present
 from gee_core.export.model_card import ModelCard
@@ -38,16 +38,18 @@ from gee_core.model.wired import Architecture, architecture_of
 from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.images import find_images, read_image
-from pipelines.inputs.loading import load_checkpoint, prepared_images, spaced
+from pipelines.inputs.loading import evenly, load_checkpoint, prepared_images, spaced
 from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import PREPARED
 
 Shape = tuple[int, ...]
 """Of one image."""
 
+OTHERWISE = "name a network as MODULE:NETWORK, of a module here or of an installed package, or a network.safetensors"
+"""The remedy for a name that leads to none."""
 
-@dataclass(frozen=True)
-class Target:
+
+class Target(NamedTuple):
     """A network, and the input that it takes."""
 
     net: nn.Module
@@ -77,23 +79,23 @@ def open_target(here: Path, target: str, shape: Shape | None, steps: int | None,
     """
     if target.endswith(".safetensors"):
         return _checkpoint(here, target, shape, steps)
-    if ":" not in target or not all(map(str.isidentifier, target.replace(":", ".").split("."))):
-        forms = "name a network as MODULE:NETWORK, or a network.safetensors of this project"
-        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", forms)
-    value, shape = _imported(here, target), shape or (3, 32, 32)
-    if isinstance(value, nn.Module):
-        return Target(value, shape, steps)
-    offered = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps}
-    given: dict[str, int] = {}
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise InputError(f"{target!r}: neither MODULE:NETWORK nor a .safetensors file", OTHERWISE)
+    shape, given = shape or (3, 32, 32), dict[str, int]()
     try:
-        taken = inspect.signature(value).parameters
-        given = {key: size for key, size in offered.items() if key in taken and size is not None}
-        with private_torch_rng(0):
-            net = value(**given)
+        net = getattr(importlib.import_module(module), attribute)
+        if not isinstance(net, nn.Module):
+            offered = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[-1], "T": steps}
+            taken = inspect.signature(net).parameters
+            given = {key: size for key, size in offered.items() if key in taken and size is not None}
+            with private_torch_rng(0):
+                net = net(**given)
     except (Exception, SystemExit) as error:
-        called = f"{target}({', '.join(f'{key}={size}' for key, size in given.items())})"
-        otherwise = "fix it, or name a function that takes no other arguments and returns the network"
-        raise InputError(f"{called} {raises(error)}", otherwise) from error
+        place = place_in([here], error)
+        inside = place is not None and place[0] != Path(__file__)
+        where = f"{place[0].relative_to(here.absolute())}, {place[1]}" if place and inside else target
+        raise InputError(f"{where} {raises(error)}", f"fix it, or {OTHERWISE}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"{target} returns a {type(net).__name__}, not a torch.nn.Module", "return the network")
     return Target(net, shape, None if "T" in given else steps)
@@ -103,35 +105,13 @@ def _checkpoint(here: Path, target: str, shape: Shape | None, steps: int | None)
     net, values = load_checkpoint(here / target, register=True)
     architecture = architecture_of(net)
     trained_on = shape_of(architecture)
-    if steps is not None:
-        raise InputError(f"--steps {steps}: {target} makes its {architecture.network.T} steps itself", "leave it out")
-    if shape is not None and (len(shape) != 3 or shape[0] != trained_on[0]):
-        problem = f"{target}: takes images of {sizes(trained_on)} or another size, and none of {sizes(shape)}"
-        raise InputError(problem, "leave out --shape and --prepared, or give another network")
-    try:
+    if steps is not None or (shape is not None and (len(shape), shape[0]) != (3, trained_on[0])):
+        problem = f"{target}: makes its {architecture.network.T} steps itself, of images of {sizes(trained_on)} or another size"
+        raise InputError(problem, "leave out --steps, and a --shape or --prepared of other images")
+    card = None
+    with contextlib.suppress(ValueError):  # the library writes files without a description
         card = as_model(values, ModelCard)
-    except ValueError:  # the library writes files without a description
-        card = None
     return Target(net, shape or trained_on, None, architecture.num_classes, card)
-
-
-def _imported(here: Path, target: str) -> Any:
-    """The object ``target``, from a module that is imported."""
-    module_name, _, attribute = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            near = did_you_mean(error.name or "", [path.stem for path in here.glob("*.py")])
-            places = f"no module {error.name} in {here} or among the installed packages"
-            raise InputError(f"{target}: {places}", near or "check its name, or change the folder") from None
-        place = place_in([here], error)
-        where = f"{place[0].relative_to(here.absolute())}, {place[1]}" if place else f"importing {module_name}"
-        raise InputError(f"{where} {raises(error)}", "fix it") from error
-    if not hasattr(module, attribute):
-        near = did_you_mean(attribute, vars(module)) or "name a module, class or function of it"
-        raise InputError(f"{target}: the module {module_name} has no {attribute}", near)
-    return getattr(module, attribute)
 
 
 def folder_images(
@@ -146,20 +126,19 @@ def folder_images(
     described = target.card or (meta if meta and shape_of(meta) == shape else None)
     events = described.events if described else None
     if len(shape) != 3 or (shape[0] not in (1, 3) and events is None) or shape[1] != shape[2]:
-        problem = f"--images: a network for inputs of {sizes(shape)}"
-        raise InputError(problem, "images have a --shape such as 1,28,28 or 3,32,32")
+        raise InputError(f"--images: a network for inputs of {sizes(shape)}", "images have a --shape such as 3,32,32")
     if options and not len(options.mean) == len(options.std) == shape[0]:
         problem = f"--mean, --std: {len(options.mean)} and {len(options.std)} numbers for images of {sizes(shape)}"
         raise InputError(problem, f"give {shape[0]} each, one per channel")
     files = find_images(here, [folder], endings_of(events))
-    files = [files[i] for i in np.linspace(0, len(files) - 1, min(n, len(files))).astype(int)]
+    files = [files[i] for i in evenly(len(files), n)]
     pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
     title = f"{len(files):,} images of {folder}, {sizes(shape)}"
-    to_input = options or (Normalise(described.mean, described.std) if described else None)
-    if to_input is None:
+    if options is not None:
+        return f"{title}, normalised as given", options(pixels)
+    if described is None:
         return f"{title}, values 0 to 1", pixels / 255
-    way = "as given" if options else "as its file says" if target.card else f"as {PREPARED}"
-    return f"{title}, normalised {way}", to_input(pixels)
+    return f"{title}, normalised as {'its file says' if target.card else PREPARED}", _normalise(described)(pixels)
 
 
 def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
@@ -169,14 +148,17 @@ def prepared_test_images(target: Target, n: int) -> tuple[str, Tensor]:
     way = ", normalised as its file says" if target.card else ""
     title = f"{len(images):,} test images of {data.meta.source}, {sizes(shape_of(data.meta))}{way}"
     (batch, _), *_ = images.batches(len(images))
-    described = target.card or data.meta
-    return title, Normalise(described.mean, described.std)(batch)
+    return title, _normalise(target.card or data.meta)(batch)
 
 
 def prepared_meta(required: bool) -> Meta | None:
     """The description of the prepared images. Where there are none, None, or InputError if they are ``required``."""
     with remedy(PREPARE):
         return load_meta(PREPARED) if required or (PREPARED / "meta.json").is_file() else None
+
+
+def _normalise(described: Meta | ModelCard) -> Normalise:
+    return Normalise(described.mean, described.std)
 
 
 def shape_of(images: Meta | Architecture) -> Shape:

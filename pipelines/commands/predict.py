@@ -49,27 +49,26 @@ def predict(
     """
     from gee_core.data.folders import endings_of
     from gee_core.errors import InputError, printable
+    from gee_core.pretrained.files import pretrained_file
     from pipelines.commands.images import find_images, in_lines
-    from pipelines.commands.prediction import ANOTHER, IN_MLFLOW, open_model
+    from pipelines.commands.prediction import IN_MLFLOW, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
-    from pipelines.runtime.redact import redact
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     source: Path | str = ONNX.parent
-    if model is None:
-        source = source if pretrained is None else _shipped(pretrained, exit)
-    elif pretrained is not None:
-        problem = f"--model {redact(model)} and --pretrained {pretrained}: these are two networks"
-        raise InputError(problem, "leave out one of the two")
-    elif "://" in model:
-        raise InputError(f"--model {redact(model)}: neither a file nor a model of MLflow", ANOTHER)
-    else:
+    if model is not None and pretrained is not None:
+        raise InputError(f"--model {model} and --pretrained {pretrained}: these are two networks", "leave out one of the two")
+    if pretrained is not None:
+        genes = pretrained_file(pretrained)
+        source = genes if exit is not None else genes.with_suffix(".onnx")  # which needs no torch
+    elif model is not None:
         source = model if model.startswith(IN_MLFLOW) else here / model
+    problems: list[InputError] = []
     with json_alone(as_json):
         opened = open_model(source, exit)
-        card, problems = opened.card, list[InputError]()
-        predictions = predict_files(here, find_images(here, images, endings_of(card.events)), opened, top, problems)
+        files = find_images(here, images, endings_of(opened.card.events))
+        predictions = predict_files(here, files, opened, top, problems)
     if as_json:
         print("[" + ",\n ".join(json.dumps(prediction.as_json()) for prediction in predictions) + "]")
     for file, top_classes, steps, _ in () if as_json else predictions:
@@ -78,20 +77,13 @@ def predict(
         best, *others = [(printable(name), f"{100 * p:.1f} %") for name, p in top_classes]
         print(f"{printable(str(file))}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
     if unlike := [f"{printable(str(each.file))} ({each.difference})" for each in predictions if each.difference]:
+        card = opened.card
         learnt = f"{'grey images' if card.in_channels == 1 else 'images in colour'} of {card.image_size} pixels a side"
         more = f" and {len(unlike) - 1} more files" if unlike[1:] else ""
         print(f"gee: note: the network was trained on {learnt}, unlike {unlike[0]}{more}", file=sys.stderr)
     if problems:
         print_errors("gee", in_lines(problems))
         raise typer.Exit(1)  # 2 is for a command that did nothing
-
-
-def _shipped(name: str, exit: float | None) -> Path:
-    """The file of a network that comes with GEE: its ONNX graph, which needs no torch, or its genes for early exit."""
-    from gee_core.pretrained.files import pretrained_file
-
-    genes = pretrained_file(name)
-    return genes if exit is not None else genes.with_suffix(".onnx")
 
 
 def pretrained(
@@ -110,17 +102,8 @@ def pretrained(
     if as_json:
         print(json.dumps([card.model_dump(mode="json") for card in cards]))
         return
-    table = Table(
-        Column("name", no_wrap=True),
-        "classes",
-        "input",
-        "T",
-        Column("accuracy", no_wrap=True),
-        "parameters",
-        "µJ",
-        "kB",
-        box=None,
-    )
+    name, accuracy = (Column(text, no_wrap=True) for text in ("name", "accuracy"))
+    table = Table(name, "classes", "input", "T", accuracy, "parameters", "µJ", "kB", box=None)
     for card in cards:
         kilobytes = pretrained_file(card.name).stat().st_size / 1000
         numbers = [str(len(card.class_names)), f"{card.in_channels} x {card.image_size}²", str(card.T)]

@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -14,7 +13,7 @@ import onnxruntime
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.storage.json_object import as_model, parse_json_object
-from pipelines.commands.images import raise_all, read_image
+from pipelines.commands.images import in_lines, read_image
 from pipelines.project.paths import GENES, ONNX
 from pipelines.runtime.progress import progress
 from pipelines.tracking.classifier import Classifier
@@ -22,11 +21,9 @@ from pipelines.tracking.classifier import Classifier
 IN_MLFLOW = ("models:/", "runs:/")
 """How the addresses of MLflow's models begin."""
 
-EXPORTED = f"name {ONNX.parent}, or the {ONNX.name} or {GENES.name} in it; `dvc repro export` makes them"
-"""The remedy for a file of another kind."""
-
-ANOTHER = f"name an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
-"""The remedy where there is no file."""
+NAME = f"name {ONNX.parent}, an ONNX file of an export, a {GENES.name}, a folder with these, or models:/NAME@champion"
+MAKE = "`dvc repro -f export` makes it (set export.genes to int8 where torch exports no ONNX), `dvc pull` fetches it"
+"""The remedies for a file that is none, and for one of this project."""
 
 BATCH = 64
 """Most images that the network sees at once."""
@@ -51,8 +48,7 @@ class Prediction(NamedTuple):
         return {"file": str(self.file), **classes[0], "top": classes} | ({"steps": self.steps} if self.steps else {})
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """A network and its card."""
 
     place: str
@@ -62,20 +58,6 @@ class Model:
     card: ModelCard
     classify: Callable[[np.ndarray], tuple[np.ndarray, Sequence[int | None]]]
     """uint8 images (B, C, H, W), or recordings (B, T, P, H, W), → probabilities (B, K), and steps of each, if it may exit."""
-
-    def answers(self, images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:
-        """As ``classify``. Raises InputError where the network does not answer with probabilities of K classes."""
-        try:
-            p_BK, steps_B = self.classify(images_BCHW)
-        except InputError:
-            raise
-        except Exception as error:  # ONNX Runtime's errors have no other common base
-            raise InputError(f"{self.place}: damaged ({in_short(error)})", self.remedy) from None
-        n_classes = len(self.card.class_names)
-        if p_BK.shape != (len(images_BCHW), n_classes) or not np.isfinite(p_BK).all():
-            answer = f"does not answer with finite probabilities of {n_classes} classes, as its card says"
-            raise InputError(f"{self.place}: {answer}", self.remedy)
-        return p_BK, steps_B
 
 
 def predict(
@@ -100,15 +82,26 @@ def predict(
                 except InputError as error:
                     problems.append(error)
             if read:
-                p_BK, steps_B = model.answers(np.stack([image for _, image, _ in read]))
+                p_BK, steps_B = _answers(model, np.stack([image for _, image, _ in read]))
                 for (path, _, difference), p_K, steps in zip(read, p_BK, steps_B, strict=True):
                     classes = [(card.class_names[k], float(p_K[k])) for k in np.argsort(-p_K, kind="stable")[:top]]
                     predictions.append(Prediction(path, classes, steps, difference))
             if done:
                 done(len(batch))
-    if not predictions:
-        raise_all(problems)
+    if problems and not predictions:
+        raise InputError(in_lines(problems))
     return predictions
+
+
+def _answers(model: Model, images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:
+    n_classes = len(model.card.class_names)
+    try:
+        p_BK, steps_B = model.classify(images_BCHW)
+        if p_BK.shape != (len(images_BCHW), n_classes) or not np.isfinite(p_BK).all():
+            raise ValueError(f"does not answer with finite probabilities of {n_classes} classes, as its card says")
+    except Exception as error:  # ONNX Runtime's errors have no other common base
+        raise InputError(f"{model.place}: damaged ({in_short(error)})", model.remedy) from None
+    return p_BK, steps_B
 
 
 def open_model(source: Path | str, confidence: float | None = None) -> Model:
@@ -118,43 +111,29 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
 
     Of a model of MLflow only the network and its card are read. None of the code that it carries runs.
     """
-    if confidence is not None and Path(source).is_dir():
-        source = Path(source) / GENES.name
-    if confidence is not None and Path(source).suffix != GENES.suffix:
+    path, in_mlflow = Path(source), str(source).startswith(IN_MLFLOW)
+    if path.is_dir():
+        names = (ONNX.name, GENES.name) if confidence is None else (GENES.name,)  # ONNX first: it needs no torch
+        path = next((path / name for name in names if (path / name).is_file()), path / names[0])
+    if confidence is not None and (in_mlflow or path.suffix != GENES.suffix):
         raise InputError(f"--exit {confidence:g}: {source} runs all steps at once", f"give --model a {GENES.name}")
-    if str(source).startswith(IN_MLFLOW):
+    if in_mlflow:
         from pipelines.tracking.mlflow_models import download_model
 
         with tempfile.TemporaryDirectory() as folder:
             return _read(download_model(str(source), folder), str(source), "register it anew: `dvc repro -f export`")
-    path = Path(source)
-    ours, network = os.path.realpath(path) in map(os.path.realpath, (ONNX, ONNX.parent)), _network(path)
-    if not network.is_file():  # reading a pipe or a device could wait forever
-        remedy = ANOTHER
-        if ours:
-            remedy = "`dvc repro export` makes it, `dvc pull` fetches it"
-        if ours and ONNX.with_name("network.safetensors").is_file():
-            remedy = "torch cannot export this network: set export.genes to int8, and run `dvc repro export`"
-        raise InputError(f"{network}: {'not a file' if network.exists() else 'not found'}", remedy)
-    if network.suffix not in (ONNX.suffix, GENES.suffix):
-        raise InputError(f"{network}: neither an ONNX file (.onnx) nor a file of genes (.safetensors)", EXPORTED)
-    remedy = "`dvc repro -f export` recomputes it, `dvc pull` fetches it" if ours else "export the network again"
-    return _read_genes(network, remedy, confidence) if network.suffix == GENES.suffix else _read(network, str(network), remedy)
-
-
-def _network(path: Path) -> Path:
-    """The ONNX file, or else the file of genes, that is ``path`` or lies in it. MLflow keeps a model's among its artifacts."""
-    files = (path / ONNX.name, path / "artifacts" / ONNX.name, path / GENES.name)
-    return next((file for file in files if file.is_file()), files[0]) if path.is_dir() else path
+    ours = os.path.realpath(ONNX.parent) in map(os.path.realpath, (path, path.parent))
+    remedy = MAKE if ours else NAME
+    if not path.is_file():  # reading a pipe or a device could wait forever
+        raise InputError(f"{path}: not found", remedy)
+    return _read_genes(path, remedy, confidence) if path.suffix == GENES.suffix else _read(path, str(path), remedy)
 
 
 def _read(network: Path, place: str, remedy: str) -> Model:
     """A model in an ONNX file, with its card in the metadata."""
     try:
         session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
-        card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map[CARD_ENTRY]), ModelCard)
-    except KeyError:
-        raise InputError(f"{place}: lacks {CARD_ENTRY} in its metadata", remedy) from None
+        card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map.get(CARD_ENTRY, "{}")), ModelCard)
     except Exception as error:  # ONNX Runtime's errors have no other common base
         raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
     classifier = Classifier(session, card.mean, card.std)
@@ -177,18 +156,16 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
     with otherwise(remedy):
         header = read_header(path)
         if header is None:
-            raise InputError(f"{path}: a checkpoint, not a file of genes", EXPORTED)
+            raise InputError(f"{path}: a checkpoint, not a file of genes", NAME)
         try:
             card = as_model(header.card or {}, ModelCard)
         except ValueError as error:
             raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
-        saved = read_genes(path, header)
-        sizes = {"num_classes": len(card.class_names), "in_channels": card.in_channels, "image_size": card.image_size}
-        for key, value in sizes.items():
-            if (built := saved.built_with[key]) != value:
-                raise InputError(f"{path}: its card says {key} = {value}, its network is for {built}")
-        net, normalise = for_inference(saved), Normalise(card.mean, card.std)
+        net, normalise = for_inference(read_genes(path, header)), Normalise(card.mean, card.std)
+        side = cast(SpikingNetwork, net).built_with.get("image_size", card.image_size)
+        if card.image_size != side:
+            raise InputError(f"{path}: its card says image_size = {card.image_size}, its network is for {side}")
 
     @torch.no_grad()
     def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:

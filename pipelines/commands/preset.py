@@ -76,9 +76,25 @@ def queue_command(
 
     gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
     """
-    presets = {name: _load(name, in_project(data, context.obj)) for name in names}
-    for name, chosen in presets.items():
-        for change in queue_preset(name, chosen):
+    from gee_core.errors import InputError
+    from pipelines.orchestration.request import experiment_arguments, experiment_changes
+    from pipelines.project.params import load_params
+    from pipelines.project.watched_files import check_raw_folder
+
+    load_params()
+    changes: dict[str, list[str]] = {}
+    for name in names:  # all are checked before the first is queued
+        chosen = _load(name, in_project(data, context.obj))
+        check_raw_folder(chosen.params.prepare)
+        _, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
+    for name in names:
+        command = [sys.executable, "-m", "dvc", *experiment_arguments("--queue", name, changes[name])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            problem = " ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR: ")) or done.stderr.strip()
+            remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
+            raise InputError(f"DVC cannot queue the experiment {name!r} ({problem.replace('ERROR: ', '')})", remedy)
+        for change in changes[name]:
             console.print(f"  {change}")
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
     console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
@@ -96,26 +112,3 @@ def _load(name: str, data: str | None) -> "Preset":
     if data is not None and prepare.is_downloadable and not Path(data).is_dir():
         console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
     return chosen
-
-
-def queue_preset(name: str, preset: "Preset") -> list[str]:
-    """Queue ``preset`` as the DVC experiment ``name``. Returns its changes to params.yaml, as ``key=value``.
-
-    Raises:
-        InputError: params.yaml is not valid, the folder of the images is missing, or DVC cannot queue it.
-    """
-    from gee_core.errors import InputError
-    from pipelines.orchestration.request import experiment_arguments, experiment_changes
-    from pipelines.project.params import check_params, load_params
-    from pipelines.project.watched_files import check_raw_folder
-
-    load_params()
-    values, changes = experiment_changes(preset.values, preset.params, Path())
-    check_raw_folder(check_params(values, f"presets/{name}.yaml").prepare)
-    command = [sys.executable, "-m", "dvc", *experiment_arguments("--queue", name, changes)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        problem = " ".join(line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: "))
-        remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
-        raise InputError(f"DVC cannot queue the experiment {name!r} ({problem or done.stderr.strip()})", remedy)
-    return changes

@@ -23,14 +23,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
     from pipelines.commands.gc import at_work
     from pipelines.orchestration.flow_lock import check_dvc_lock
-    from pipelines.tracking.folder import all_told, tracking_root, waiting
+    from pipelines.tracking.folder import ended, tracking_root
 
     check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _changes(entries) for name, entries in repo.status().items()}
     running = at_work(psutil.process_iter(), Path())
-    n_waiting = sum(map(waiting, all_told(tracking_root())))
+    n_waiting = len(ended(tracking_root()))
     if as_json:
         print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": n_waiting}))
         return
@@ -40,7 +40,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         print(f"stale    {name}: {', '.join(changes[:SHOWN])}{more}")
     print("\n".join(f"running  {line}" for line in running) or "running  nothing")
-    print("MLflow   has everything" if not n_waiting else f"MLflow   {n_waiting} files wait: `gee track status` says why")
+    print("MLflow   has everything" if not n_waiting else f"MLflow   {n_waiting} runs wait: `gee track status` says why")
     if stale is not None:
         print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
 

@@ -1,8 +1,9 @@
 """A dry run of prepare on a folder of images: its functions list, split and read the files, and each problem is kept."""
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,13 @@ from gee_core.data.folders import RECORDINGS, FileList, Listing
 from gee_core.data.frames import EventList
 from gee_core.data.image_files import Form, Header, decode_image, each_file, header, mixed_depths
 from gee_core.data.images import one_colour
+from gee_core.data.meta import UNEVEN
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.recordings import read_recording
 from gee_core.data.splits import split_files, split_off
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
 from pipelines.project.watched_files import check_links
-from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.progress import Steps
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
@@ -36,34 +37,18 @@ Seen = TypeVar("Seen")
 
 @dataclass
 class Survey:
-    """A folder of images, as `gee data check --json` prints it. Images have their names below the folder."""
+    """A folder of images, as `gee data check` shows it. Images have their names below the folder."""
 
-    path: str
-    splits: dict[str, str] = field(default_factory=dict)
-    """Where the training images, the hold-out and the test images come from."""
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    facts: dict[str, str]
+    """What a user has to know, by a word or two: of the splits first."""
+    counts: dict[str, dict[str, int]]
     """Images by split and class: as prepare would split them, or as they lie there if it could not."""
-    sizes: dict[str, str] = field(default_factory=dict)
-    """`smallest` and `largest`, such as 32x24, and the `median` of the shorter sides."""
-    n_sizes: int = 0
-    modes: dict[str, int] = field(default_factory=dict)
-    """Images by Pillow's name of how a pixel is stored."""
-    in_channels: int = 3
-    ignored: dict[str, int] = field(default_factory=dict)
-    """Other files by the end of their names."""
-    unread: list[str] = field(default_factory=list)
-    """Folders of images that are not read, such as `12 images in eval/`."""
-    duplicates: list[tuple[str, str]] = field(default_factory=list)
-    """Test images that are also training images, byte for byte."""
-    tiny: list[str] = field(default_factory=list)
-    """Images that would be enlarged to more than twice their size."""
-    one_colour: list[str] = field(default_factory=list)
-    recordings: dict[str, str] = field(default_factory=dict)
-    """Of a folder of recordings: their `events`, `durations` and `sensor`."""
+    problems: list[InputError]
+    """Each would stop prepare."""
+    images: dict[str, list[str]] = field(default_factory=dict)
+    """Images that deserve a look, by what is the matter with them."""
     params: dict[str, Any] = field(default_factory=dict)
     """The section `prepare` of params.yaml for these images."""
-    problems: list[str] = field(default_factory=list)
-    """Each would stop prepare."""
 
 
 def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Steps) -> Survey:
@@ -71,39 +56,48 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
 
     ``image_size`` is the size to check for. None proposes a size. Raises InputError where the folder has no classes.
     """
-    root, result = Path(cfg.path), Survey(cfg.path)
-    ends = Counter(Path(name).suffix.lower() or name for _, _, names in folders.walk(root) for name in names)
+    root = Path(cfg.path)
+    walked = folders.walk(root) if root.is_dir() else ()  # `list_all` refuses what is none
+    ends = Counter(Path(name).suffix.lower() or name for _, _, names in walked for name in names)
     is_events = ends.keys() & set(RECORDINGS) and not ends.keys() & set(EXTENSIONS)
     endings = RECORDINGS if is_events else EXTENSIONS
     listing = folders.list_all(root, endings)
-    problems = list(folders.problems(listing, endings))
-    ignored = {end: count for end, count in ends.items() if not end.endswith(endings)}
-    result.ignored = dict(sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
-    result.unread, result.splits = folders.unread(root), _origins(listing, cfg)
-    result.counts = {split: {name: len(files) for name, files in names.items()} for split, names in listing.by_class.items()}
-    parts: dict[str, FileList] = {}
-    if not problems:
-        try:
+    counts = {split: {name: len(files) for name, files in names.items()} for split, names in listing.by_class.items()}
+    result = Survey(_origins(listing, cfg), counts, list(folders.problems(listing, endings)))
+    train, test = list[str](), list[str]()
+    if not result.problems:
+        with _kept(result.problems):
             parts = _parts(listing, cfg)
             result.counts = {split: _by_class(part, listing.class_names) for split, part in parts.items()}
-        except InputError as problem:
-            problems.append(problem)
+            train, test = [*parts["train"].files, *parts["hold-out"].files], parts["test"].files
     look: Callable[[Path], Any] = _look_at_recording if is_events else partial(_look_at_image, decode)
     note = "recordings" if is_events else "decode" if decode else "headers"
-    looks = _read_all(look, root, listing.all_files, note, problems, steps)
-    train, holdout, test = ([name for name in part.files if name in looks] for part in parts.values()) if parts else ([],) * 3
-    if is_events:
-        _describe_recordings(result, cfg, looks)
-    else:
-        problems += _describe_images(result, cfg, image_size, looks, [*train, *holdout])
-    result.duplicates = _duplicates(root, [*train, *holdout], test, problems, steps)
-    if not problems:
-        try:
+    looks = _read_all(look, root, listing.all_files, note, result.problems, steps)
+    train, test = ([name for name in names if name in looks] for names in (train, test))
+    if looks:
+        _describe_recordings(result, cfg, looks) if is_events else _describe_images(result, cfg, image_size, looks, train)
+    for name, others in {
+        "ignored": [
+            f"{n:,} {end}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])) if not end.endswith(endings)
+        ],
+        "not read": folders.unread(root),
+        "uneven": _unevenness(result.counts),
+    }.items():
+        if others:
+            result.facts[name] = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
+    result.images["duplicates"] = _duplicates(root, train, test, result.problems, steps)
+    if not result.problems:
+        with _kept(result.problems):
             check_links(cfg)
-        except InputError as problem:
-            problems.append(problem)
-    result.problems = [known_message(problem) or str(problem) for problem in problems]
     return result
+
+
+@contextlib.contextmanager
+def _kept(problems: list[InputError]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as problem:
+        problems.append(problem)
 
 
 def _origins(listing: Listing, cfg: PrepareConfig) -> dict[str, str]:
@@ -130,6 +124,14 @@ def _parts(listing: Listing, cfg: PrepareConfig) -> dict[str, FileList]:
 def _by_class(part: FileList, class_names: Sequence[str]) -> dict[str, int]:
     counts = Counter(part.labels)
     return {name: counts[label] for label, name in enumerate(class_names)}
+
+
+def _unevenness(counts: dict[str, dict[str, int]]) -> list[str]:
+    """The classes with the most and the fewest training images, the hold-out's among them, if these differ by far."""
+    held_out = counts.get("hold-out", {})
+    *_, (most, largest) = sizes = sorted((n + held_out.get(name, 0), name) for name, n in counts["train"].items())
+    least, smallest = sizes[0]
+    return [f"{largest} has {most:,} training images", f"{smallest} has {least:,}"] if most > UNEVEN * least else []
 
 
 def _read_all(
@@ -171,57 +173,53 @@ def _describe_images(
     image_size: int | None,
     looks: dict[str, tuple[Header, bytes | None]],
     train: Sequence[str],
-) -> list[InputError]:
-    """Fill in sizes, modes and colours of the images, and the params that fit. Returns the problems of all images together."""
-    result.one_colour = [name for name, (_, colour) in looks.items() if colour is not None]
+) -> None:
+    """Fill in sizes, modes and colours of the images, the params that fit, and the problems of all images together."""
+    colours = {name: colour for name, (_, colour) in looks.items() if colour is not None}
     headers = {name: head for name, (head, _) in looks.items()}
-    problems = []
-    if set(train) <= set(result.one_colour) and len({looks[name][1] for name in train}) == 1:
-        problems.append(one_colour(cfg.path))
+    if train and set(train) <= colours.keys() and len({colours[name] for name in train}) == 1:
+        result.problems.append(one_colour(cfg.path))
     if mixed := mixed_depths(Path(cfg.path), headers):
-        problems.append(mixed)
-    if not headers:
-        return problems
+        result.problems.append(mixed)
     by_area = sorted(headers.values(), key=lambda head: (head.width * head.height, head))
     short = {name: min(head.width, head.height) for name, head in headers.items()}
-    middle = median_low(short.values())
-    result.sizes = {"smallest": by_area[0].size, "median": str(middle), "largest": by_area[-1].size}
-    result.n_sizes = len({head.size for head in by_area})
-    result.modes = dict(Counter(head.mode for head in by_area).most_common())
-    result.in_channels = 1 if all(head.is_grey for head in by_area) else 3
-    is_uniform = result.n_sizes == 1 and by_area[0].width == by_area[0].height and 4 <= middle <= SIZES[-1]
+    middle, n_sizes, first, last = median_low(short.values()), len({head.size for head in by_area}), by_area[0], by_area[-1]
+    varied = f"{n_sizes:,} sizes from {first.size} to {last.size}, the median of the shorter sides is {middle}"
+    channels = 1 if all(head.is_grey for head in by_area) else 3
+    modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(head.mode for head in by_area).most_common())
+    result.facts |= {
+        "size": first.size if n_sizes == 1 else varied,
+        "mode": f"{modes}; read as {['RGB', 'grey'][channels == 1]}",
+    }
+    is_uniform = n_sizes == 1 and first.width == first.height and 4 <= middle <= SIZES[-1]
     if image_size is None and not is_uniform:
         image_size = max((side for side in SIZES if side <= middle), default=max(middle, 4))
     side = image_size or middle
-    result.tiny = [name for name, pixels in short.items() if 2 * pixels < side]
+    result.images["tiny"] = [name for name, pixels in short.items() if 2 * pixels < side]
+    result.images["one colour"] = list(colours)
     result.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if len(headers) * result.in_channels * side**2 > IN_MEMORY * memory:
+    if len(headers) * channels * side**2 > IN_MEMORY * memory:
         result.params |= {"image_size": side, "stream": True}
-    return problems
 
 
 def _describe_recordings(result: Survey, cfg: PrepareConfig, looks: dict[str, tuple[int, float, int, int, int]]) -> None:
     """Fill in events, durations and sensor of the recordings, and the params that fit."""
-    if not looks:
-        return
     n, durations, widths, heights, frames = ([*values] for values in zip(*looks.values(), strict=True))
     width, height, T = max(widths), max(heights), max(frames)
-    result.recordings = {"events": f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"}
-    result.recordings["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
-    result.recordings["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
+    result.facts["events"] = f"{min(n):,} to {max(n):,}, the median is {median_low(n):,}"
+    result.facts["frames" if T else "durations"] = str(T) if T else f"{min(durations):g} to {max(durations):g}"
+    result.facts["sensor"] = f"{width} x {height} pixels{'' if T else ', by the events'}"
     events = {"frames": T or 4, "split_by": "number", "clip": 255 if T else 15, "sensor": [width, height]}
     size = None if width == height else min(width, height)
     result.params = {"dataset": "events", "path": cfg.path, "name": cfg.data_name, "image_size": size, "events": events}
 
 
-def _duplicates(
-    root: Path, train: Sequence[str], test: Sequence[str], problems: list[InputError], steps: Steps
-) -> list[tuple[str, str]]:
-    """Pairs of a test image and a training image with the same bytes. Only files of equal length are read."""
+def _duplicates(root: Path, train: Sequence[str], test: Sequence[str], problems: list[InputError], steps: Steps) -> list[str]:
+    """Each test image that is a training image too, byte for byte, as ``TEST = TRAIN``. Only files of equal length are read."""
     length = {name: (root / name).stat().st_size for name in [*train, *test]}
     lengths = {length[name] for name in train} & {length[name] for name in test}
     files = [name for name in length if length[name] in lengths]
     digests = _read_all(sha256, root, files, "duplicates", problems, steps)
     of_train = {digests[name]: name for name in reversed(train) if name in digests}
-    return [(name, of_train[digests[name]]) for name in test if digests.get(name) in of_train]
+    return [f"{name} = {of_train[digests[name]]}" for name in test if digests.get(name) in of_train]

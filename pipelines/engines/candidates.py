@@ -12,11 +12,10 @@ from typing import Self
 
 from gee_core.evolution.candidate import Candidate, Failure, Score, Scored, failed
 from gee_core.evolution.proxy_task import ProxyTask
-from pipelines.engines.engine import Engine, Serial, WorkerDied, leave_if_lost_gpu, run_each
+from pipelines.engines.engine import Engine, Serial, Tell, WorkerDied, leave_if_lost_gpu, run_each
 from pipelines.engines.select import choose_engine, default_count
 from pipelines.inputs.own_network import network_digest, register_own_network
 from pipelines.runtime.settings import Settings
-from pipelines.runtime.worker_process import Tell
 
 OnPart = Callable[[Candidate, float], None]
 """Is told a running candidate and the part of its training that is done, from 0 to 1."""

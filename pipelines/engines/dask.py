@@ -1,7 +1,7 @@
 """The engine `dask`: jobs on the workers of a dask scheduler (docs/CLUSTER.md). The only file that imports dask.
 
-Without an address, a scheduler and workers are started here and end with this process. With an address, workers may join and
-leave at any time: there are never more jobs than workers, so a worker that dies loses only its own job, which dask runs again.
+Workers may join and leave at any time. There are never more jobs than workers, so a worker that dies loses only its own job,
+which dask runs again.
 """
 
 import functools
@@ -10,24 +10,19 @@ import json
 import logging
 import os
 import queue
-import signal
 import sys
-import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import dask
 import torch
-from distributed import Client, KilledWorker, LocalCluster, get_worker
+from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import resolve_address
-from distributed.core import Status
 
 import gee_core
 from gee_core.config import BaseConfig
@@ -37,10 +32,9 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
-from pipelines.engines.engine import MAX_TRIES, Engine, WorkerDied, ignore
+from pipelines.engines.engine import Engine, Function, Job, Outcomes, Result, Tell, WorkerDied, ignore
 from pipelines.project.paths import original_project
 from pipelines.runtime.redact import redact
-from pipelines.runtime.worker_process import Function, Job, Result, Tell
 
 TICK = 0.2
 """Seconds between two checks for notes and new workers."""
@@ -75,19 +69,16 @@ class Dask(Engine):
 
     tries_alone = 1  # dask itself retries, as often as the scheduler's allowed-failures say
 
-    def __init__(self, count: int | None, threads: int, requirements: Requirements, address: str | None):
+    def __init__(self, count: int | None, threads: int, requirements: Requirements, address: str):
         """``count``: jobs at once, None for one per worker. ``address``: a scheduler's, or the path of its scheduler file."""
         self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
-        self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._topic = f"gee-{uuid.uuid4().hex}"
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._resources: dict[str, int] | None = None
         self._hardware = dict[str, str]()  # with the first worker that computes on it
 
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         left, running = deque(jobs), dict[Future[tuple[str, str, Result]], Job]()
         client = self._client or self._start()
         executor = client.get_executor(pure=False, resources=self._resources)
@@ -98,7 +89,9 @@ class Dask(Engine):
                     future = executor.submit(run_here, self._requirements, self._threads, self._topic, function, job)
                 running[future] = job
             done, _ = wait(running, TICK, FIRST_COMPLETED)
-            self._pass_on(on_note)
+            while not self._notes.empty():
+                note = self._notes.get()
+                on_note(tuple(note) if isinstance(note, list) else note)
             for future in done:
                 result = self._result(future)
                 yield running.pop(future), result
@@ -110,27 +103,20 @@ class Dask(Engine):
             return max(1, min(self._count or sys.maxsize, len(self._workers())))
 
     def stop(self) -> None:
-        for opened in (self._client, self._cluster):  # a client that closes cancels its jobs
-            if opened is not None:
-                with suppress(Exception):  # what cannot be closed ends with this process
-                    opened.close(timeout=CLOSE_SECONDS)
-        self._client = self._cluster = None
+        if self._client is not None:
+            with suppress(Exception):  # what cannot be closed ends with this process
+                self._client.close(timeout=CLOSE_SECONDS)  # which cancels its jobs
+        self._client = None
 
     def _start(self) -> Client:
         for name in LOGS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self._address is None:
-            self._cluster = local_cluster()
-            self._cluster.scale(self._count or 1)
-        client = self._client = connect(self._address) if self._address else Client(self._cluster, set_as_default=False)
+        client = self._client = connect(self._address)
         with self._lost():
-            if self._address and not self._workers():
-                print(
-                    f"GEE_DASK = {redact(self._address)}: waiting for the scheduler's first worker", file=sys.stderr, flush=True
-                )
-            while not self._workers():
-                time.sleep(TICK)
-                self._pass_on(ignore)
+            if not self._workers():
+                waits = f"GEE_DASK = {redact(self._address)}: waiting for the scheduler's first worker"
+                print(waits, file=sys.stderr, flush=True)
+                client.wait_for_workers(1)
             for address, answer in client.run(ignore, None, on_error="return").items():  # a job would never come back
                 if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: it died meanwhile
                     remedy = "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)"
@@ -153,17 +139,6 @@ class Dask(Engine):
             raise InputError(f"workers would compute differently ({each})", "set base.device and base.precision, not auto")
         return result
 
-    def _pass_on(self, on_note: Tell) -> None:
-        """Call ``on_note`` with the notes that have arrived."""
-        if self._cluster is not None:  # replace workers that died while starting: dask's nannies restart only the others
-            failed = [name for name, nanny in list(self._cluster.workers.items()) if nanny.status == Status.failed]
-            if failed:
-                self._cluster.sync(self._cluster.scale_down, failed)
-                self._cluster.scale(self._count or 1)
-        while not self._notes.empty():
-            note = self._notes.get()
-            on_note(tuple(note) if isinstance(note, list) else note)
-
     def _workers(self) -> list[dict[str, Any]]:
         """The scheduler's descriptions of the workers that may run our jobs."""
         assert self._client
@@ -184,9 +159,8 @@ class Dask(Engine):
             raise self._loss() from None
 
     def _loss(self) -> InputError:
-        again = "start the scheduler and its workers again, then the same command" if self._address else "start it again"
-        problem = f"GEE_DASK = {self._address or 'not set'}: the scheduler is gone or cancelled our jobs"
-        return InputError(problem, f"{again}: it continues where it stopped")
+        again = "start the scheduler and its workers again, then the same command: it continues where it stopped"
+        return InputError(f"GEE_DASK = {self._address}: the scheduler is gone or cancelled our jobs", again)
 
 
 def connect(address: str) -> Client:
@@ -266,20 +240,6 @@ def check_worker(required: Requirements) -> str:
     forget_images()
     keep_freed_memory()
     return ", ".join(f"{compute.device.type} {compute.number_format}" for compute in computes)
-
-
-def local_cluster() -> LocalCluster:
-    """A scheduler in this process for single-threaded workers on this machine. It has no workers before `scale`."""
-    resource_tracker.ensure_running()  # now, because starting it unblocks signals
-    # The scheduler's threads and the workers inherit this, so that only this process gets Ctrl-C.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})  # in 15 s a killed one may not have loaded torch again
-    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "memory_limit": None}
-    try:
-        with dask.config.set({"distributed.scheduler.allowed-failures": MAX_TRIES - 1}):
-            return LocalCluster(n_workers=0, threads_per_worker=1, silence_logs=logging.CRITICAL, **options)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:

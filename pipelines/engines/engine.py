@@ -1,23 +1,35 @@
-"""The interface of engines, the engines `serial` and `processes`, and `run_each`, which runs jobs on an engine."""
+"""The interface of engines, the engine `serial`, and `run_each`, which runs jobs on an engine."""
 
 import multiprocessing
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
 from gee_core.errors import in_short
 from gee_core.memory import lost_gpu
-from pipelines.runtime.worker_process import Answer, Function, Job, Result, Tell, WorkerProcess, end_workers, wait_for_any
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Tell = Callable[[Any], None]
+"""Sends a note from a job to the process that waits for it."""
+Function = Callable[[Job, Tell], Result]
+"""The work of a job: a function that can be pickled."""
 
 MAX_TRIES = 2
 """Number of times that a job whose worker died runs again, alone, before it counts as failed."""
 
 
-class WorkerDied(Exception):  # noqa: N818  (it is returned as a result)
-    """The worker of a job died every time that the job was tried."""
+class WorkerDied(NamedTuple):
+    """The result of a job whose worker died."""
+
+    exitcode: int | None = None
+    """As in `multiprocessing.Process.exitcode`; None for a worker of another machine."""
+
+
+Outcomes = Iterator[tuple[Job, Result | WorkerDied]]
+"""Each job with its result, as it ends."""
 
 
 def leave_if_lost_gpu(error: BaseException, job: str) -> None:
@@ -43,9 +55,7 @@ class Engine(ABC):
         self.stop()
 
     @abstractmethod
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         """As `run_each`, but each job is tried once."""
 
     def stop(self) -> None:  # noqa: B027 - Serial has nothing to stop
@@ -58,7 +68,7 @@ class Engine(ABC):
 
 def run_each(
     engine: Engine, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell = ignore
-) -> Iterator[tuple[Job, Result | WorkerDied]]:
+) -> Outcomes[Job, Result]:
     """Yield (job, result) in order of completion. The result is a `WorkerDied` if the job's worker died every time.
 
     An exception of a job ends the iteration. ``on_note`` is called with the notes of the jobs, before their results.
@@ -83,9 +93,7 @@ class Serial(Engine):
     def __init__(self, threads: int | None = None):
         self._threads = threads
 
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
+    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
         import torch
 
         threads = torch.get_num_threads()
@@ -96,55 +104,3 @@ class Serial(Engine):
             finally:
                 torch.set_num_threads(threads)
             yield job, result
-
-
-class Processes(Engine):
-    """``count`` processes with ``threads`` torch threads each.
-
-    Each sees one of ``gpus``, in turn (names for CUDA_VISIBLE_DEVICES). Without ``gpus`` each sees the GPUs of this process.
-    """
-
-    def __init__(self, count: int, threads: int = 1, gpus: Sequence[str] = ()):
-        self._count, self._threads, self._gpus = count, threads, gpus
-        self._workers: dict[int, WorkerProcess] = {}
-
-    def room(self) -> int:
-        return self._count
-
-    def stop(self) -> None:
-        end_workers(list(self._workers.values()))
-        self._workers = {}
-
-    def each(
-        self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell
-    ) -> Iterator[tuple[Job, Result | WorkerDied]]:
-        queue, running, died = deque(jobs), dict[int, Job](), False
-        answers: list[tuple[Job, Answer]] = []
-        try:
-            while queue or running or answers:
-                for place in range(self._count):
-                    if queue and place not in running:
-                        running[place] = queue.popleft()
-                        self._worker(place).begin(function, running[place])
-                for job, answer in answers:  # after the next jobs have begun
-                    if answer.error is not None:
-                        raise answer.error
-                    died = died or answer.exitcode is not None
-                    yield job, answer.result if answer.exitcode is None else WorkerDied()
-                answers = []
-                if running:
-                    wait_for_any(self._workers[place] for place in running)
-                for place in list(running):
-                    if ended := self._workers[place].answer(on_note):
-                        answers.append((running.pop(place), ended))
-        finally:
-            if running or died:  # idle processes hold memory, too
-                self.stop()
-
-    def _worker(self, place: int) -> WorkerProcess:
-        """The process at ``place``, a new one if there is none or it has died."""
-        worker = self._workers.get(place)
-        if worker is None or not worker.process.is_alive():
-            gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[place % len(self._gpus)]} if self._gpus else {}
-            worker = self._workers[place] = WorkerProcess(gpu, self._threads)
-        return worker

@@ -7,27 +7,28 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from pipelines.engines.engine import Engine, Processes, Serial
+from pipelines.engines.engine import Engine, Serial
+from pipelines.engines.processes import Processes
 from pipelines.runtime.settings import Settings, cpu_cores
 
 
 def engine_name() -> str:
-    """The engine that GEE_ENGINE names. GEE_DASK without GEE_ENGINE=dask is an InputError."""
+    """The engine that GEE_ENGINE names. GEE_DASK without GEE_ENGINE=dask is an InputError, and the other way round."""
     settings = Settings.read()
     if settings.dask and "engine" not in settings.model_fields_set:
         raise InputError("GEE_DASK has no effect without GEE_ENGINE=dask", "set that too, or unset GEE_DASK")
+    if settings.engine == "dask" and not settings.dask:
+        raise InputError("GEE_DASK: not set, and GEE_ENGINE=dask needs a scheduler", "start one (docs/CLUSTER.md), and name it")
     return settings.engine
 
 
 def default_count(bases: Iterable[BaseConfig]) -> int | None:
     """Number of jobs at the same time: one per CPU core, or one per GPU. None stands for all workers of a scheduler."""
     name, bases = engine_name(), list(bases)
-    if name == "serial":
-        return 1
-    if name == "dask" and Settings.read().dask:
-        return None
+    if name != "processes":
+        return 1 if name == "serial" else None
     if any(map(_is_gpu, {base.device for base in bases})):
-        return max(1, len(gpus(bases))) if name == "processes" else 1
+        return max(1, len(gpus(bases)))
     return cpu_cores()
 
 
@@ -72,4 +73,4 @@ def choose_engine(
     except ModuleNotFoundError as error:
         install = 'pip install -e "./pipelines[dask]"'
         raise InputError(f"GEE_ENGINE = dask: the package {error.name} is missing", install) from None
-    return Dask(count, threads, own_requirements(images, bases), Settings.read().dask)
+    return Dask(count, threads, own_requirements(images, bases), str(Settings.read().dask))

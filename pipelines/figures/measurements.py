@@ -132,11 +132,11 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
     """Share of every actual class (row) that was predicted as each class (column). Columns ``actual``, ``predicted``."""
     counts = confusion_counts(confusion, class_names)
     share, n = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), len(counts)
-    rare_visible, large, many = PowerNorm(0.5, vmin=0, vmax=100), n > WITH_NUMBERS, n > 40
+    rare_visible, large = PowerNorm(0.5, vmin=0, vmax=100), n > WITH_NUMBERS
     figure = Figure(figsize=(9.6, 8.4) if large else (5.4, 4.6), layout="constrained")
     ax = figure.subplots()
-    lines = 0.0 if many else 0.6
-    image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors="white", lw=lines, rasterized=many)
+    lines = 0.0 if large else 0.6
+    image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors="white", lw=lines, rasterized=large)
     ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xlabel="predicted", ylabel="actual")
     ax.grid(visible=False)
     if not large:

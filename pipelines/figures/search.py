@@ -11,9 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from gee_core.evolution.front import MEASURED_AS
 from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, log_axis, panel, svg
 
-MANY = 1500
-"""More dots than this are drawn as one bitmap inside the SVG, to keep the page small."""
-
 
 def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     """The candidates of the search, without the wirings that were scored again after it."""
@@ -30,7 +27,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
     name = front.columns[1]
     search = searched_rows(candidates)
     x, loss = search[MEASURED_AS.get(name, name)], search["L_ce"]
-    ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.35, ms=5, label="candidate", rasterized=len(x) > MANY)
+    ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.35, ms=5, label="candidate")
     *points, start = zip(front[name], front["loss"], strict=True)
     ax.plot(*start, "s", color=OTHER, ms=7, label="start")
     ax.plot(*zip(*points, strict=True), "o", color=INK, mfc="none", mew=1.4, ms=7, ls="", label="front")
@@ -91,17 +88,15 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
     if len(ok):
         low, high = ok.quantile([0.05, 0.75])
         top = max(high + 2 * (high - low), ok.min())
-    many = len(values) > MANY
     inside, outside = ok[ok <= top], ok[ok > top]
-    alpha, size = (0.2, 2.5) if many else (0.45, 5.0)
-    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", rasterized=many, alpha=alpha, ms=size)
+    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", alpha=0.45, ms=5)
     if len(outside):
         rim = np.full(len(outside), top)
-        ax.plot(x[outside.index], rim, "^", color=GENETIC, alpha=0.6, mew=0, ms=6, label="far above", rasterized=many)
+        ax.plot(x[outside.index], rim, "^", color=GENETIC, alpha=0.6, mew=0, ms=6, label="far above")
     failed = values.index[values.isna()]
     if len(failed):
         rim, upper = np.full(len(failed), 0.98), ax.get_xaxis_transform()
-        ax.plot(x[failed], rim, "x", color=MUTED, ms=6, label="failed", transform=upper, rasterized=many)
+        ax.plot(x[failed], rim, "x", color=MUTED, ms=6, label="failed", transform=upper)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     ax.set_xlim(-0.5, search["generation"].max() + 0.5)
     return top

@@ -40,15 +40,15 @@ def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict
 
     A network that comes with GEE has genes already, and no errors.
     """
-    from pipelines.inputs.loading import compressed, load_configured
+    from pipelines.inputs.loading import compressed, load_trained
 
     assert params.train.init_from is not None and params.network.n_genes is not None
     if params.train.init_from in list_pretrained():
         return _shipped_network(params, meta, params.train.init_from), {}
     path = Path(params.train.init_from)
-    plain = params.network.model_copy(update={"n_genes": None})
+    plain = params.model_copy(update={"network": params.network.model_copy(update={"n_genes": None})})
     try:
-        net = load_configured(path, plain, meta)
+        net = load_trained(plain, meta, path)
     except InputError as error:
         raise InputError(
             f"train.init_from = {path}: {error.problem.removeprefix(f'{path}: ')}",
@@ -59,19 +59,16 @@ def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict
 
 def _shipped_network(params: Params, meta: "Meta", name: str) -> "SpikingNetwork":
     """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
-    from gee_core.model.wired import architecture_of, wired_network
+    from gee_core.model.wired import wired_network
     from gee_core.pretrained.shipped import load_pretrained
+    from pipelines.inputs.loading import differences
 
-    shipped, card = load_pretrained(name), pretrained_card(name)
-    architecture, wanted = architecture_of(shipped), params.network.structure().model_dump(exclude={"T"})
-    theirs = architecture.network.model_dump(include=set(wanted))
-    differing = [f"network.{key} {value}" for key, value in theirs.items() if value != wanted[key]]
-    if architecture.in_channels != meta.in_channels:
-        differing.append(f"images of {architecture.in_channels} channels")
-    if differing:
-        raise InputError(f"train.init_from = {name}: has {', '.join(differing)}", "set it so, or init_from to null")
+    shipped = load_pretrained(name)
+    wanted = params.network.structure().model_dump(exclude={"T"}) | {"in_channels": meta.in_channels}
+    if differing := differences(shipped, wanted):
+        raise InputError(f"train.init_from = {name}: another network ({differing})", "set it so, or init_from to null")
     net = wired_network(params.network, meta, None, params.base.seed)
-    kept = card.class_names == meta.class_names
+    kept = pretrained_card(name).class_names == meta.class_names
     state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
     net.load_state_dict(net.state_dict() | state)
     return net

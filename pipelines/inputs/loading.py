@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ from PIL import Image
 from rich.table import Table
 
 from gee_core.checkpoint import check_name, load_pair, save
-from gee_core.config import NetworkConfig, Params
+from gee_core.config import Params
 from gee_core.data.frames import as_picture
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared, load_prepared
@@ -52,25 +53,24 @@ def png(image: torch.Tensor, side: int = 2**16) -> bytes:
 
 
 def load_trained(params: Params, meta: Meta, checkpoint: Path = CHECKPOINT) -> SpikingNetwork:
-    """`load_configured`, in evaluation mode."""
-    return load_configured(checkpoint, params.network, meta).eval()
-
-
-def load_configured(path: Path, network: NetworkConfig, meta: Meta) -> SpikingNetwork:
-    """The network in ``path``, checked to be the configured one.
+    """The network in ``checkpoint``, checked to be the configured one for the images ``meta``, in evaluation mode.
 
     Raises:
         InputError: the file is missing, damaged, or holds another network.
     """
-    net, _ = load_checkpoint(path)
-    saved = architecture_of(net).model_dump()
+    net, _ = load_checkpoint(checkpoint)
     sizes = {key: getattr(meta, key) for key in ("num_classes", "in_channels", "image_size")}
+    wanted = params.network.structure().model_dump() | sizes
+    if differing := differences(net, wanted):
+        raise InputError(f"{checkpoint}: a checkpoint of another network ({differing})", "run `dvc repro train`")
+    return net.eval()
+
+
+def differences(net: SpikingNetwork, wanted: Mapping[str, object]) -> str:
+    """The settings and sizes of ``net`` that are not as ``wanted``, by name. Empty if there are none."""
+    saved = architecture_of(net).model_dump()
     theirs = saved.pop("network") | saved
-    wanted = network.structure().model_dump() | sizes
-    differing = [f"{key} is {theirs[key]!r}, not {value!r}" for key, value in wanted.items() if theirs[key] != value]
-    if differing:
-        raise InputError(f"{path}: a checkpoint of another network ({'; '.join(differing)})", "run `dvc repro train`")
-    return net
+    return "; ".join(f"{key} is {theirs[key]!r}, not {value!r}" for key, value in wanted.items() if theirs[key] != value)
 
 
 def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict | None]:

@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gee_core.config import NetworkConfig, NetworkStructure, Params
+from gee_core.config import NetworkStructure, Params
 from gee_core.config.evolve import Budget
 from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
-from gee_core.config.known_networks import genes_and_weights, is_own, registered
+from gee_core.config.known_networks import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
@@ -24,7 +24,7 @@ def search_space(params: Params) -> SearchSpace:
     """The genes that evolve searches, around its start. An own network is registered before.
 
     Raises:
-        InputError: the start is unusable, or lacks a gene, or more candidates are to be scored again than there are.
+        InputError: the start is unusable, or an own network does not take a gene.
     """
     name, genes = params.network.name, params.searched_genes()
     if is_own(name):
@@ -33,7 +33,6 @@ def search_space(params: Params) -> SearchSpace:
         for gene in (gene for gene in genes if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    params.check_top()
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network)
 
 
@@ -64,19 +63,6 @@ def check_limits(params: Params, images: "ImageShape") -> None:
             possible = f"the least that the searched genes allow is {price[limit]:,.6g}"
             problem = f"evolve.{key}.{limit} = {getattr(budget, limit):,}: {possible}"
             raise InputError(problem, "raise it to that or more, or search genes of structure")
-
-
-def warning_of_size(network: NetworkConfig) -> str | None:
-    """What to say where the genes of ``network`` are more numbers than the weights in whose place they are."""
-    if network.n_genes is None:
-        return None
-    genes, weights = genes_and_weights(network.name, network.width, network.n_genes)
-    if genes <= weights:
-        return None
-    return (
-        f"network.n_genes = {network.n_genes}: {genes:,} numbers of genes take the place of only {weights:,} weights: "
-        "lower n_genes, or raise network.width"
-    )
 
 
 def start_genotype(params: Params) -> Genotype:

@@ -5,9 +5,8 @@ from uuid import UUID
 
 from rich.console import Console
 
-from gee_core.evaluation.activity import energy_text
 from pipelines.project.paths import PAGE, SUMMARY
-from pipelines.reporting.summary import Summary, format_summary, percent, read_summary, summary_markdown
+from pipelines.reporting.summary import Summary, format_summary, read_summary, summary_markdown
 from pipelines.runtime.redact import bare
 from pipelines.tracking.experiment_page import page_address
 
@@ -52,11 +51,3 @@ def results_markdown(outcomes: dict[str, str], summary: Summary | None) -> str:
     """The outcome of each stage, and the summary of the run as `gee summary` prints it."""
     lines = ["| stage | outcome |", "|---|---|", *(f"| {stage} | {outcome} |" for stage, outcome in outcomes.items())]
     return "\n".join([summary_markdown(summary), "", *lines] if summary else lines)
-
-
-def cards(s: Summary) -> str:
-    """The numbers at the head of the report."""
-    names = "| test accuracy | parameters | energy per image | spikes per image | accuracy under noise |"
-    energy, spikes = energy_text(s.energy_mj), f"{s.spikes_per_image:,.0f}"
-    values = (percent(s.test_accuracy), f"{s.parameters:,}", energy, spikes, percent(s.noise_accuracy))
-    return f"{names}\n|{5 * '---|'}\n| **{'** | **'.join(values)}** |"

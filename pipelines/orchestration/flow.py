@@ -7,30 +7,57 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import artifacts, flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Completed, Failed
+from pydantic import WithJsonSchema
 
+from gee_core.config import Params
 from gee_core.errors import InputError
-from pipelines.orchestration.ending import cards, results_markdown
+from pipelines.orchestration.ending import results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
-from pipelines.orchestration.form import Overrides, Preset, by_key
 from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
 from pipelines.orchestration.server import PIPELINE, STUDY, claim, on_end, settle_abandoned
 from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
-from pipelines.reporting.summary import Summary, read_summary
+from pipelines.project.presets import preset_names
+from pipelines.reporting.summary import read_summary
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
-from pipelines.studies.display import TRACKED
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
+from pipelines.studies.study import TRACKED
 from pipelines.tracking.folder import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
 from pipelines.tracking.tracker import open_tracker
+
+_SCHEMA = Params.model_json_schema()
+
+
+def _inlined(schema: Any) -> Any:
+    """``schema`` with the models that it refers to inside, in which no field is required, and each is called by its key.
+
+    It has no defaults and no switches, which the form sends for fields that nobody touched.
+    """
+    if isinstance(schema, list):
+        return list(map(_inlined, schema))
+    if not isinstance(schema, dict):
+        return schema
+    schema = _SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}) | schema
+    if schema.get("type") == "boolean":
+        schema = {"description": schema.get("description", ""), "enum": [True, False]}
+    left_out = ["$ref", "required", "default"] + ["title"] * isinstance(schema.get("title"), str)  # not report.title
+    return {key: _inlined(value) for key, value in schema.items() if key not in left_out}
+
+
+Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _inlined(_SCHEMA["properties"])})]
+"""New values of params.yaml, by section, or by section.key."""
+
+Preset = Annotated[str | None, WithJsonSchema({"enum": [*preset_names(), None]})]
+"""A preset of this project, or None."""
 
 
 @flow(name=PIPELINE, retries=0, on_failure=[on_end], on_crashed=[on_end])
@@ -101,6 +128,15 @@ def _alone(check: Callable[[], list[str]], work: Callable[[FlowRun], State[Any]]
         return Cancelled(message="stopped by Ctrl-C")
 
 
+def by_key(overrides: dict[str, Any]) -> dict[str, Any]:
+    """``overrides``, which may come by section, by section.key."""
+    found: dict[str, Any] = {}
+    for name, value in overrides.items():
+        is_key = "." in name or not isinstance(value, dict)
+        found |= {name: value} if is_key else {f"{name}.{key}": item for key, item in value.items()}
+    return found
+
+
 def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
     """Run DVC, with the results on the page of the flow run; a failed state has the last lines of the stages that failed."""
     params, changes = checked(request, Path())  # again, since they may have changed while this one waited
@@ -136,7 +172,7 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
         else:
             about = f"The results in the project folder; the report is `{PAGE.resolve()}`, on the machine that ran"
             summary = read_summary(SUMMARY) if SUMMARY.is_file() else None
-        publish(results_markdown(outcomes, summary), address, about, summary)
+        publish(results_markdown(outcomes, summary), address, about)
     done = [stage for stage, outcome in outcomes.items() if outcome == "ran"]
     message = f"{', '.join(done)} ran" if done else "everything was up to date"
     return Completed(message=message, data=(outcomes, run.id, name if request.is_experiment else None))
@@ -156,12 +192,10 @@ def run_study(request: StudyRequest, force: bool) -> State[Any]:
     return Completed(message=f"study {request.name} is complete", data=str(out))
 
 
-def publish(markdown: str, address: str | None, about: str, summary: Summary | None = None) -> None:
-    """Add the table of results to the run's page, the `cards` of its ``summary``, and a link to MLflow, where there are any."""
+def publish(markdown: str, address: str | None, about: str) -> None:
+    """Add the table of results to the run's page, and a link to MLflow where there is an ``address``."""
     with harmless():
         artifacts.create_markdown_artifact(markdown, "gee-results", about)
-        if summary:
-            artifacts.create_markdown_artifact(cards(summary), "gee-report", "The report in short")
         if address:
             note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)

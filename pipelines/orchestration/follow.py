@@ -25,9 +25,6 @@ _BEGINS = {
 _FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by signal))"
 """The line that says that a stage failed. DVC's is a warning where DVC goes on with stages that do not need that stage."""
 
-_HINT = r"(To (track|enable|apply) .*:|\s*(git add|dvc config|dvc exp apply) .*|Use `dvc push` .*|\w+ lock file .*|\s*)$"
-"""What tells a person at a terminal which git or dvc command comes next."""
-
 _CAUSES = (r"[\w ]+: error: ", r"[\w.]+(Error|Exception)\b", "WARNING: failed to run: ", "ERROR: ")
 """How lines start that say why a command failed: a stage's, the end of a traceback, DVC's. The first kind says most."""
 
@@ -82,12 +79,10 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
 
 
 def show(lines: Iterable[str]) -> str:
-    """Log ``lines`` without hints, and keep the progress artifacts of the run up to date; returns all lines."""
+    """Log ``lines``, and keep the progress artifacts of the run up to date; returns all lines."""
     logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
     for line in lines:
         shown.append(line)
-        if re.match(_HINT, line):
-            continue
         logger.info(line)
         if progress := re.match(_PROGRESS, line):
             name, percent = progress[1], float(progress[2])
@@ -109,8 +104,8 @@ def harmless() -> Iterator[None]:
 
 
 def why(name: str, output: str) -> str:
-    """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines that are no hints."""
-    lines = [line for line in output.splitlines() if not re.match(_HINT, line)]
+    """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines."""
+    lines = output.splitlines()
     causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if re.match(kind, line))
     return "\n".join([": ".join([f"{name} failed", *itertools.islice(causes, 1)]), *lines[-15:]])
 

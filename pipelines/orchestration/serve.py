@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from zoneinfo import ZoneInfo
 
 from prefect import serve
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
-from prefect.schedules import Cron
 
 from gee_core.errors import InputError
 from pipelines.orchestration.flow import pipeline_flow, study_flow
@@ -25,28 +23,22 @@ def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[st
         InputError: a schedule is none, a time zone or a study is unknown, or no server answers.
     """
     exit_on_sigterm()
-    for option, text in ((("--cron", cron),) if cron else ()) + (("--study-cron", study_cron),):
-        try:
-            CronSchedule(cron=text)
-        except ValueError:
-            raise InputError(f'{option} "{text}": not a cron schedule', 'write for example "0 2 * * *"') from None
-    try:
-        ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError):
-        raise InputError(f"--timezone {timezone}: no such time zone", "write for example Europe/Berlin, or UTC") from None
+    nightly, weekly = [_schedule("--cron", cron, timezone)] if cron else [], [_schedule("--study-cron", study_cron, timezone)]
     for study in studies:
         load_study(study)
     connect("a schedule")
     os.chdir(find_project())
     settle_abandoned(say)
-    schedule = Cron(cron, timezone=timezone) if cron else None
-    nightly = RunnerDeployment.from_flow(pipeline_flow, name, schedule=schedule, tags=["gee"])
-    weekly, tags = Cron(study_cron, timezone=timezone), ["gee", "study"]
-    serve(
-        nightly,
-        *(
-            RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedule=weekly, parameters={"study": study}, tags=tags)
-            for study in studies
-        ),
-        limit=1,
-    )
+    runs = [RunnerDeployment.from_flow(pipeline_flow, name, schedules=nightly, tags=["gee"])]
+    for study in studies:
+        named, tags = {"study": study}, ["gee", "study"]
+        runs.append(RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedules=weekly, parameters=named, tags=tags))
+    serve(*runs, limit=1)
+
+
+def _schedule(option: str, cron: str, timezone: str) -> CronSchedule:
+    try:
+        return CronSchedule(cron=cron, timezone=timezone)
+    except ValueError:
+        problem = f'{option} "{cron}", --timezone {timezone}: no such schedule or time zone'
+        raise InputError(problem, 'write for example "0 2 * * *" and Europe/Berlin') from None

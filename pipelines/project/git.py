@@ -3,7 +3,6 @@
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from gee_core.errors import InputError
@@ -40,8 +39,9 @@ def check_for_dvc(project: Path) -> None:
     folder = project.resolve()
     if any((parent / ".git").exists() for parent in [folder, *folder.parents]):  # as DVC looks for it, without git itself
         return
-    command = [sys.executable, "-m", "dvc", "config", "core.no_scm"]
-    if subprocess.run(command, cwd=project, capture_output=True, text=True).stdout.strip().lower() != "true":
+    from dvc.config import Config
+
+    if not Config(str(folder / ".dvc")).get("core", {}).get("no_scm"):
         problem = f"{folder}: in no git repository, which DVC expects"
         raise InputError(problem, "`git init`, or `dvc config core.no_scm true` (no experiments then)")
 

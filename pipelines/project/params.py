@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean, in_short
-from gee_core.storage.atomic_files import REMEDIES
 from pipelines.project.paths import PARAMS, PREPARED
 from pipelines.project.safe_yaml import read_yaml
 
@@ -29,26 +28,21 @@ def load_params(path: Path = PARAMS) -> Params:
 
 
 def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict[str, Any]:
-    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` is their name."""
+    """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` is their name.
+
+    Raises:
+        InputError: there is none, or it is no YAML with sections.
+        OSError: it cannot be read.
+    """
     try:
         values = read_yaml(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not found", missing) from None
-    except OSError as error:
-        raise unreadable(path, error, damaged) from None
     except ValueError as error:
         raise InputError(f"{path}: not valid YAML ({error})", damaged) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold {contents}", damaged)
     return values
-
-
-def unreadable(path: Path, error: OSError, otherwise: str | None = None) -> InputError:
-    """The error to raise where ``path`` cannot be read. ``otherwise`` is the remedy of rare errors."""
-    remedy = REMEDIES.get(error.errno or 0) or otherwise
-    if isinstance(error, PermissionError):
-        remedy = "make it readable for this user"
-    return InputError(f"{path}: cannot be read ({str(error.strerror).lower()})", remedy)
 
 
 def check_params(values: dict[str, Any], source: str) -> Params:
@@ -104,25 +98,10 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     if not place:
         return message
     if kind == "missing":
-        owner = _model_at(model, problem["loc"])
-        return f"{place} is missing: add it ({owner.__module__.replace('.', '/')}.py says what it is)"
+        return f"{place} is missing: add it"
     if kind in ("extra_forbidden", "invalid_key"):
-        near = did_you_mean(str(problem["loc"][-1]), _model_at(model, problem["loc"]).model_fields)
-        return f"{place} is not a known key: {near or 'remove it'}"
+        schema = model.model_json_schema()
+        keys = [key for part in (schema, *schema.get("$defs", {}).values()) for key in part.get("properties", {})]
+        return f"{place} is not a known key: {did_you_mean(str(problem['loc'][-1]), keys) or 'remove it'}"
     shown = "" if isinstance(value, dict) else f" = {in_short(repr(value), 160)}"
     return f"{place}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _model_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model that the last key of ``location`` is a key of, or would be."""
-    for part in location[:-1]:
-        if part in model.model_fields:
-            model = _nested_model(model.model_fields[part].annotation) or model
-    return model
-
-
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as ``dict[str, list[Option]]``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_nested_model, get_args(annotation))), None)

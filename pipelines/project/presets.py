@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.params import KEPT, check_params, load_params, read_sections, unreadable
+from pipelines.project.params import KEPT, check_params, load_params, read_sections
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
@@ -106,15 +106,11 @@ def write_preset(preset: Preset) -> list[str]:
         The changes as ``key: old → new`` lines.
 
     Raises:
-        InputError: params.yaml cannot be read. It is unchanged.
+        OSError: params.yaml cannot be read. It is unchanged.
     """
     old = {}
-    try:
+    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):  # no YAML, or no sections with keys in them
         old = _by_key(read_yaml(PARAMS))
-    except (FileNotFoundError, ValueError, AttributeError):  # no YAML, or no sections with keys in them
-        pass
-    except OSError as error:
-        raise unreadable(PARAMS, error) from None
     if is_edited() and (content := PARAMS.read_bytes()):
         write_atomically(KEPT, content)
         log.warning("%s: was edited; kept as %s", PARAMS, KEPT)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import jinja2
@@ -14,8 +14,6 @@ from gee_core.config.section import Section
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
 from pipelines.inputs.measured import Exported
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def describe(
@@ -33,15 +31,7 @@ def describe(
     ``example`` is the class of the image in example.png. ``others`` are network.nir and network.safetensors, as far as they
     lie next to network.onnx. ``registered`` says whether MLflow has the model under ``name``.
     """
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    env.filters |= {"energy": energy_text, "text": _text}
-    return env.get_template("model_readme.md").render(
+    return template("model_readme.md", text=_text).render(
         name=name,
         params=params,
         own=is_own(params.network.name),
@@ -55,6 +45,21 @@ def describe(
         others=others,
         registered=registered,
     )
+
+
+def template(name: str, **filters: Callable[..., str]) -> jinja2.Template:
+    """A template of this folder with ``filters``, and `energy`. That of a page in HTML escapes the texts that it is given."""
+    is_page = name.endswith(".html")
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=is_page,
+        keep_trailing_newline=not is_page,
+    )
+    env.filters |= {"energy": energy_text} | filters
+    return env.get_template(name)
 
 
 def as_yaml(section: Section, indent: int = 2) -> str:

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from gee_core.config import Params
@@ -15,15 +13,14 @@ from gee_core.config.evolve import SWITCHES
 from gee_core.config.known_networks import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
-from gee_core.evaluation.activity import energy_text, energy_unit
+from gee_core.evaluation.activity import energy_unit
 from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
-from pipelines.reporting.model_readme import as_yaml
+from pipelines.reporting.model_readme import as_yaml, template
 from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
 from pipelines.reporting.tables import Tables, front_table, gene_table, recognised, rescored_table
 
-TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
 """The runs of the first experiment of the project's own mlflow.db, in its view for trained models. A quoted filter follows."""
 TITLES = {name: known.title for name, known in DATASETS.items()}
@@ -75,17 +72,10 @@ def render(
     )
 
 
-def fill_in(template: str, svgs: Mapping[str, str], **values: Any) -> str:
-    """The page that ``template`` makes of figures and ``values``. It needs no other file."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"percent": percent, "energy": energy_text, "number": number, "error": standard_error}
-    return env.get_template(template).render(svg={name: Markup(svg) for name, svg in svgs.items()}, **values)
+def fill_in(name: str, svgs: Mapping[str, str], **values: Any) -> str:
+    """The page that the template ``name`` makes of figures and ``values``. It needs no other file."""
+    page = template(name, percent=percent, number=number, error=standard_error)
+    return page.render(svg={key: Markup(svg) for key, svg in svgs.items()}, **values)
 
 
 def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:

@@ -1,6 +1,6 @@
 """Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback.
 
-An error of the core names an argument, ``opset``. The message has its key in params.yaml: "export.opset = 30: …".
+An error of the core names an argument, ``whiten``. The message has its key in params.yaml: "train.whiten = …".
 """
 
 import errno

@@ -12,10 +12,10 @@ from gee_core.storage.json_object import seal, unseal
 log = logging.getLogger(__name__)
 
 
-def append(path: Path, values: dict[str, Any], durable: bool = True) -> None:
+def append(path: Path, values: dict[str, Any]) -> None:
     """Append ``values`` (string keys; numbers may be NaN) to ``path``, which is made if it is missing.
 
-    ``durable``: the line survives a power loss too. False: only a process kill; about 100x faster.
+    The line survives a power loss.
 
     Raises:
         InputError: the disk is full, or the file is not writable; the earlier lines are unchanged.
@@ -25,9 +25,9 @@ def append(path: Path, values: dict[str, Any], durable: bool = True) -> None:
         is_new = not path.exists()
         with path.open("ab+") as file:
             is_cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(b"\n" * is_cut_off + _line(values))  # one write, so that lines of two processes do not mix
-            if durable:
-                flush(file)
+            line = json.dumps(seal(values)).encode() + b"\n"
+            file.write(b"\n" * is_cut_off + line)
+            flush(file)
         if is_new:
             flush_folder(path.parent)
 
@@ -41,27 +41,6 @@ def read(path: Path) -> list[dict[str, Any]]:
     if damaged := len(lines) - len(whole):
         log.warning("%s: %d of %d lines damaged; what they recorded is recomputed", path, damaged, len(lines))
     return whole
-
-
-def read_on(path: Path, position: int) -> list[tuple[dict[str, Any], int]]:
-    """The intact objects of the whole lines of ``path`` from byte ``position`` on, each with the position after its line.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        file.seek(position)
-        data = file.read()
-    found = []
-    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
-        position += len(line)
-        if (values := _object(line)) is not None:
-            found.append((values, position))
-    return found
-
-
-def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(seal(values)).encode() + b"\n"
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

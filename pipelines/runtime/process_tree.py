@@ -138,13 +138,6 @@ def followed(command: Sequence[str], env: dict[str, str] | None = None) -> Itera
         yield process
 
 
-def run_in_group(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` as `followed` does, to its end. ``stdout`` of the result has the lines of stderr too."""
-    with followed(command) as process:
-        output = process.communicate()[0]
-    return subprocess.CompletedProcess(command, process.returncode, stdout=output)
-
-
 def run_in_foreground(command: Sequence[str]) -> int:
     """Run ``command`` on this terminal and return its exit code; if this process is stopped first, its whole tree is ended."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})

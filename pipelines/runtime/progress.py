@@ -1,12 +1,14 @@
-"""How far a task is: bars on a terminal; elsewhere, as in a log of cron, nohup, Prefect or SLURM, a line every 30 seconds."""
+"""How far a task is: bars on a terminal; elsewhere, as in a log of cron, nohup, Prefect or SLURM, a line every 30 seconds.
+
+A line is printed when a step or a part of one is done. The tasks of this project tell these often enough.
+"""
 
 import math
-import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.runtime.settings import Settings
@@ -18,11 +20,23 @@ FIRST_SECONDS, LINE_SECONDS = 10.0, 30.0
 
 
 class Steps:
-    """How far one task is, of ``total`` steps (None while that is unknown); called for each step, read by another thread."""
+    """How far one task is, of ``total`` steps (None while that is unknown); called for each step.
 
-    def __init__(self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic):
-        self.description, self.total, self.done, self.note = description, total, 0.0, ""
+    It is shown in ``bars``, with the field ``note``, or in ``lines`` there. Without ``bars`` nothing is shown.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        total: float | None,
+        bars: Progress | None = None,
+        lines: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.description, self.total, self.done, self.note, self.bars = description, total, 0.0, "", bars
         self._clock, self._start, self._first = clock, clock(), 0.0
+        self._task = None if bars is None else bars.add_task(description, total=total, note="")
+        self._next_line = self._start + FIRST_SECONDS if lines else math.inf
         self._since: tuple[float, float] | None = None
         """The time and the steps from which the time left is estimated."""
 
@@ -37,6 +51,21 @@ class Steps:
         self._first = self._first or now
         if resumed or self._since is None or now - self._first < 1.0:  # so soon after the first: of an earlier run too
             self._since = now, done
+        if self.bars is not None and self._task is not None:
+            words = [f"{left} left"] if (left := self.left()) else []
+            self.bars.update(self._task, completed=done, total=self.total, note=" ".join([*words, self.note]))
+        if now >= self._next_line:
+            self._print(self.line())
+            self._next_line = now + LINE_SECONDS
+
+    def end(self) -> None:
+        """Print the last line."""
+        if self._next_line < math.inf:
+            self._print(self.line(ended=True))
+
+    def _print(self, line: str) -> None:
+        if self.bars is not None:
+            self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def left(self) -> str:
         """The estimated time until the end, such as ``2:10``; nothing while it cannot be estimated."""
@@ -77,58 +106,18 @@ def _clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class Bars(Progress):
-    """Bars with counts, times and a field ``note``; a task with a field ``steps`` shows these. Nothing without a terminal."""
-
-    def __init__(self, console: Console):
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        super().__init__(*columns, console=console, disable=not console.is_terminal or Settings.read().progress == "off")
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        for task in self.tasks:
-            if steps := task.fields.get("steps"):
-                note = f"{left} left {steps.note}" if (left := steps.left()) else steps.note
-                self.update(task.id, completed=steps.done, total=steps.total, note=note)
-        yield from super().get_renderables()
-
-
 @contextmanager
-def lines(steps: Steps, console: Console) -> Iterator[None]:
-    """Print ``steps.line()`` every 30 s while the body runs, and once more if it ends well; nothing on a terminal."""
-    if console.is_terminal or Settings.read().progress == "off":
-        yield
-        return
-    ended = threading.Event()
-
-    def show(ended: bool = False) -> None:
-        console.print(steps.line(ended), highlight=False, markup=False, soft_wrap=True)
-
-    def tick() -> None:
-        wait = FIRST_SECONDS
-        while not ended.wait(wait):
-            show()
-            wait = LINE_SECONDS
-
-    thread = threading.Thread(target=tick, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    show(ended=True)
-
-
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Steps]:
-    """Show the progress of one task; yields its `Steps`."""
-    steps = Steps(description, total)
-    with Bars(console) as bar, lines(steps, console):
-        bar.add_task(description, total=total, note="", steps=steps)
+def progress(description: str, total: int | None, out: Console | None = None) -> Iterator[Steps]:
+    """Show the progress of one task on ``out``, by default stderr; yields its `Steps`. A task that fails has no last line."""
+    out, is_off = out or console, Settings.read().progress == "off"
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=out, disable=is_off or not out.is_terminal) as bars:
+        steps = Steps(description, total, bars, lines=not is_off and not out.is_terminal)
         yield steps
+    steps.end()

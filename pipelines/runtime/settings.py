@@ -1,40 +1,39 @@
 """How the pipeline uses this machine: environment variables, and its cores. Results do not depend on them, but for rounding."""
 
 import os
-from typing import Annotated, Self
+from typing import Literal, Self
 
 from gee_core.errors import InputError, did_you_mean
-from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, choice, whole_setting
+from gee_core.settings import PREFIX, SAVE_SECONDS, CoreSettings, Count
 
 
 class Settings(CoreSettings):
     """All variables of this project, read where they are used: ``Settings.read().workers``."""
 
-    engine: Annotated[str, choice("serial", "processes", "dask")] = "processes"
+    engine: Literal["serial", "processes", "dask"] = "processes"
     """Where candidates and cells run: `serial` (in this process), `processes` (of this machine) or `dask`
     ([Cluster](CLUSTER.md)). Default: `processes`."""
 
     dask: str | None = None
-    """With `GEE_ENGINE=dask`, the address of a dask scheduler or the path of its scheduler file. Default: a scheduler and
-    workers on 127.0.0.1 that end with the command."""
+    """With `GEE_ENGINE=dask`, the address of the dask scheduler or the path of its scheduler file."""
 
-    workers: Annotated[int | None, whole_setting(1)] = None
+    workers: Count | None = None
     """Candidates that are scored at the same time. Default: one per CPU core or GPU; all workers of a scheduler."""
 
-    threads: Annotated[int, whole_setting(1)] = 1
+    threads: Count = 1
     """Threads of torch per candidate; another number can change the last bits of a result. Default: 1."""
 
-    train_processes: Annotated[int | None, whole_setting(1)] = None
+    train_processes: Count | None = None
     """Processes that train and measure one network together, each with its share of every batch
     ([Cluster](CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
 
-    save_seconds: Annotated[int, whole_setting(1)] = int(SAVE_SECONDS)
+    save_seconds: Count = int(SAVE_SECONDS)
     """Seconds between two saved states of a training run within an epoch. Default: 240."""
 
-    tracking: Annotated[str, choice("on", "off")] = "on"
+    tracking: Literal["on", "off"] = "on"
     """`off`: nothing is tracked in MLflow. Default: `on`."""
 
-    progress: Annotated[str, choice("on", "off")] = "on"
+    progress: Literal["on", "off"] = "on"
     """`off`, as `gee -q`: commands and stages do not print how far they are. Default: `on`."""
 
     notify: str | None = None

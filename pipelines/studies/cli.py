@@ -34,13 +34,11 @@ def run_command(
     """
     from pipelines.project.paths import PAGE, in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
-    from pipelines.runtime.progress import Bars, Steps, lines
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
-    from pipelines.studies.display import Display, plan_line
     from pipelines.studies.reports import OUT, markdown
-    from pipelines.studies.study import plan_study, run_study
+    from pipelines.studies.study import plan_line, plan_study, run_study
 
     Settings.read()
     exit_on_sigterm()
@@ -48,13 +46,11 @@ def run_command(
     data = in_project(data, context.obj)
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     if dry:
-        plan = plan_study(request, jobs, force)
-        lines_of_plan = [plan_line(plan.cells, plan.missing, plan.jobs), *(f"  {cell.name}" for cell in plan.missing)]
-        console.print("\n".join(lines_of_plan), highlight=False, soft_wrap=True)
+        cells, _, missing = plan_study(load_study(name), request, force)
+        lines = [plan_line(cells, missing), *(f"  {cell.name}" for cell in missing)]
+        console.print("\n".join(lines), highlight=False, soft_wrap=True)
         return
-    messages, steps = Console(stderr=True, markup=False), Steps("cells", None)
-    with Bars(messages) as bar, lines(steps, messages):
-        tables = run_study(request, Display(bar, steps, load_study(name).metrics), jobs, force, keep)
+    tables = run_study(request, jobs, force, keep)
     print("\n".join(map(markdown, tables)))
     console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
 
@@ -74,7 +70,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
         except InputError as error:
             broken, shown = True, "\n".join(f"error: {line}" for line in str(error).splitlines())
         if not as_json:
-            console.print(f"{name:<16} {shown}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{name:<16} {shown}", highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(titles))
     if broken:

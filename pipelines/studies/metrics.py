@@ -87,13 +87,8 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
 genetic network. Keys that begin with `genes_` measure the network in the format `export.genes`. `evolve_seconds` sums the times
 of the candidates, however many ran in parallel. From `tau` on, the keys are columns of ``kendall``."""
 
-_AS_MEASURED = {"best_fitness_sd": "best_fitness_spread"}
+RENAMED = {"best_fitness_sd": "best_fitness_spread"}
 """Keys of reports/evolve/metrics.json that are others here, where `METRIC_sd` is the spread over the seeds."""
-
-
-def named(numbers: dict[str, float]) -> dict[str, float]:
-    """The ``numbers`` of a cell's result by the keys of ``METRICS``."""
-    return {_AS_MEASURED.get(name, name): value for name, value in numbers.items()}
 
 
 def known_metric(name: str) -> str:

@@ -102,13 +102,10 @@ def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -
     """The cell with ``changes``, and the seed so many after the first; its labels are still to come."""
     settings, others = Overrides(), Overrides()
     for change in changes:
-        further = change.model_dump(exclude={"set", "label", "columns"}, exclude_none=True)
-        for merged, more in ((settings, change.set), (others, further)):
-            for key, value in more.items():
-                if merged.setdefault(key, value) != value:
-                    raise InputError(
-                        f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone"
-                    )
+        for key, value in (change.set | change.model_dump(exclude={"set", "label", "columns"}, exclude_none=True)).items():
+            merged = settings if key in change.set else others
+            if merged.setdefault(key, value) != value:
+                raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded = others.get("control"), others.get("encoded")
     params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
     epochs = others.get("times_proxy_epochs", 1) * params.evolve.proxy_epochs

@@ -18,7 +18,7 @@ from pipelines.reporting.page import fill_in
 from pipelines.studies import kendall
 from pipelines.studies.cell import Cell, CellResult, Request, distinct
 from pipelines.studies.definition import MEASURED_ROWS, Plot, Study
-from pipelines.studies.metrics import METRICS, named
+from pipelines.studies.metrics import METRICS, RENAMED
 from pipelines.studies.plan import GRID
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,15 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     if missing:
         log.warning("left out, no cell has it: %s", ", ".join(missing))
     for number, plot in enumerate(study.plots, 1):
-        if len(ok) and plot.measured().keys().isdisjoint(missing):
-            _write_figure(out, number, plot, study, rows.get(plot.kind, ok))
+        if ok.empty or plot.measured().keys() & set(missing):
+            continue
+        drawn = rows.get(plot.kind, ok)
+        if plot.kind in rows:
+            write_atomically(out / f"{plot.kind}.csv", drawn.to_csv(index=False))
+        for column, wanted in plot.where.items():
+            drawn = drawn[drawn[column] == wanted]
+        if len(drawn):  # else --only left out its cells, or all of them failed
+            write_atomically(out / f"{number}-{plot.kind}.svg", _drawn(plot, study, drawn))
     svgs = {path.name: path.read_text(encoding="utf-8") for path in sorted(out.glob("*.svg"))}
     write_atomically(out / PAGE.name, fill_in("study.html", svgs, about=about, tables=tables))
     return tables
@@ -78,33 +85,23 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
 
 def _write_kendall(out: Path, candidates: pd.DataFrame, cells: list[Cell]) -> list[TextTable]:
     """Write the tables and the figure of the analysis; returns the tables."""
-    cfg = next(cell.params.evolve for cell in cells if cell.part != GRID)
-    candidates = candidates.reindex(
-        columns=dict.fromkeys([*candidates, *kendall.OF_SCORE, "test_accuracy"])
-    )  # if all of them failed
+    cfg, of_ranking = next(cell.params.evolve for cell in cells if cell.part != GRID), [kendall.EPOCHS, kendall.FITNESS]
+    numbers = [*kendall.OF_SCORE, "test_accuracy"]  # which no candidate has if all of them failed
+    candidates = candidates.reindex(columns=dict.fromkeys([*candidates, *numbers]))
     correlations = kendall.rank_correlations(candidates, cfg)
-    table = aggregate(correlations, [kendall.EPOCHS, kendall.FITNESS], list(kendall.OF_FITNESS))
+    table = aggregate(correlations, of_ranking, list(kendall.OF_FITNESS))
     write_atomically(out / "kendall_seeds.csv", correlations.to_csv(index=False))
     write_atomically(out / "kendall.csv", table.to_csv(index=False))
     if (candidates["status"] == "ok").any():
         write_atomically(out / "kendall.svg", figures.fitness_against_accuracy(candidates, correlations))
     title = "Kendall's τ between a candidate's fitness after E epochs and its accuracy after full training"
-    tables = [format_table(title, table, [kendall.EPOCHS, kendall.FITNESS], list(kendall.OF_FITNESS))]
+    tables = [format_table(title, table, of_ranking, list(kendall.OF_FITNESS))]
     if kendall.TRAINING in candidates and len(repeated := kendall.reliability(candidates)):
         table = aggregate(repeated, [kendall.TRAININGS], list(kendall.OF_ACCURACY))
         write_atomically(out / "reliability.csv", repeated.to_csv(index=False))
         title = "How well a candidate's accuracy can be known: full trainings from fresh draws"
         tables.append(format_table(title, table, [kendall.TRAININGS], list(kendall.OF_ACCURACY)))
     return tables
-
-
-def _write_figure(out: Path, number: int, plot: Plot, study: Study, rows: pd.DataFrame) -> None:
-    if plot.kind in MEASURED_ROWS:
-        write_atomically(out / f"{plot.kind}.csv", rows.to_csv(index=False))
-    for column, wanted in plot.where.items():
-        rows = rows[rows[column] == wanted]
-    if len(rows):  # else --only left out its cells, or all of them failed
-        write_atomically(out / f"{number}-{plot.kind}.svg", _drawn(plot, study, rows))
 
 
 def _drawn(plot: Plot, study: Study, rows: pd.DataFrame) -> str:
@@ -175,7 +172,7 @@ def cells_frame(cells: list[Cell], results: Results) -> pd.DataFrame:
     rows = []
     for cell in cells:
         result = results[cell.key]
-        numbers = named(result["metrics"])
+        numbers = {RENAMED.get(name, name): number for name, number in result["metrics"].items()}
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
         row = {"part": cell.part} | cell.columns | {"seed": cell.params.base.seed, "status": result["status"]}

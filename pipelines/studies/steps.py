@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from gee_core.checkpoint import save
-from gee_core.config import Params, PrepareConfig
+from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError
@@ -29,6 +29,7 @@ from gee_core.storage.json_object import json_digest, read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
+from pipelines.engines.engine import ignore
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
@@ -47,16 +48,6 @@ RESULT, WORK, NETWORK = "result.json", "work", "network.safetensors"
 Notify = Callable[[str], None]
 """Receives the step that a cell is at, in a few words."""
 Numbers = dict[str, float]
-
-
-class Trained(NamedTuple):
-    """The trained network of a cell."""
-
-    folder: Path
-    """Its file is `NETWORK`."""
-    genotype: GenotypeFile
-    numbers: Numbers
-    """Of the search and the training run."""
 
 
 def once(folder: Path, compute: Callable[[], Numbers]) -> Numbers:
@@ -97,17 +88,13 @@ def _listing(cfg: PrepareConfig) -> str:
     return json_digest({"files": [(path, state.st_size, state.st_mtime_ns) for path, state in states]})
 
 
-def run_cell(cell: Cell, notify: Notify = lambda note: None) -> CellResult:
+def run_cell(cell: Cell, notify: Notify = ignore) -> CellResult:
     """Measure a cell. A training run that diverges is a result; every other failure is an exception."""
+    data, result = prepared_images(cell.prepared), CellResult(status="ok", metrics={})
     try:
-        return _measured(cell, notify)
+        folder, genotype, numbers = train_cell(cell, data, notify)
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
-
-
-def _measured(cell: Cell, notify: Notify) -> CellResult:
-    data, result = prepared_images(cell.prepared), CellResult(status="ok", metrics={})
-    folder, genotype, numbers = train_cell(cell, data, notify)
     params = cell.params.with_genes(genotype.genes)
     net = load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device, "fp32").device)
     if "evaluate" in cell.stages:
@@ -140,49 +127,43 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
-def train_cell(cell: Cell, data: Prepared, notify: Notify) -> Trained:
+def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Path, GenotypeFile, Numbers]:
     """Search and train the network of a cell, or find what another cell has done.
+
+    Returns the folder with the file `NETWORK`, the genotype, and the numbers of the search and the training run.
 
     Raises:
         DivergedError: the training run diverged, or the candidate to train failed in the search.
     """
     build_own_network(cell.params, data.meta, cell.network)
     genotype, numbers = _searched(cell, notify)
-    params, first = _of_training(cell), None
-    key = json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network  # not the search that found them
+    params, start = cell.params, ""
+    if cell.training is not None:
+        seed = derive_seed(params.base.seed, "training", cell.training) % 2**31
+        params = params.model_copy(update={"base": params.base.model_copy(update={"seed": seed})})
+    sections, files, passes = [params.base, params.network, params.train], init_from_files(params), 0.0
     if cell.encoded is not None:
         plain = replace(cell, params=cell.encoded, encoded=None)
-        first = train_cell(plain, data, lambda note: notify(f"plain: {note}"))
-        key += first.folder.name
-    sections, files = [params.base, params.network, params.train], init_from_files(params)
-    folder = open_resume_folder("train", sections, [cell.prepared / "meta.json", *files], STUDY_STEPS, key)
-    if first is not None:
-        of_train = params.train.model_copy(update={"init_from": str(first.folder / NETWORK)})
+        first, _, of_first = train_cell(plain, data, lambda note: notify(f"plain: {note}"))
+        start, passes = first.name, of_first["train_passes"]
+        of_train = params.train.model_copy(update={"init_from": str(first / NETWORK)})
         params = params.model_copy(update={"train": of_train})
+    key = json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network + start  # not the search that found them
+    folder = open_resume_folder("train", sections, [cell.prepared / "meta.json", *files], STUDY_STEPS, key)
     notify("train")
 
     def on_epoch(row: dict[str, Any]) -> None:
         notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
     def compute() -> Numbers:
-        start = time.perf_counter()
+        begin = time.perf_counter()
         trained = train.run(params, genotype, data, folder / WORK, on_epoch)
-        n_images = len(train.training_images(params.train, data))
-        passes: float = params.train.epochs * images_per_epoch(n_images, params.train.batch_size)
-        passes += first.numbers["train_passes"] if first else 0
+        per_epoch = images_per_epoch(len(train.training_images(params.train, data)), params.train.batch_size)
         save(folder / NETWORK, trained.net)
-        return trained.metrics | {"train_passes": passes, "train_seconds": time.perf_counter() - start}
+        spent = {"train_passes": passes + params.train.epochs * per_epoch, "train_seconds": time.perf_counter() - begin}
+        return trained.metrics | spent
 
-    return Trained(folder, genotype, numbers | once(folder, compute))
-
-
-def _of_training(cell: Cell) -> Params:
-    """The parameters of the cell with the seed of its training."""
-    if cell.training is None:
-        return cell.params
-    base = cell.params.base
-    seed = derive_seed(base.seed, "training", cell.training) % 2**31
-    return cell.params.model_copy(update={"base": base.model_copy(update={"seed": seed})})
+    return folder, genotype, numbers | once(folder, compute)
 
 
 def _searched(cell: Cell, notify: Notify) -> tuple[GenotypeFile, Numbers]:
@@ -195,7 +176,7 @@ def _searched(cell: Cell, notify: Notify) -> tuple[GenotypeFile, Numbers]:
     notify("evolve")
     total, done = evolve.n_candidates(params), itertools.count(1)
 
-    def on_record(record: Record) -> None:
+    def on_record(record: Record, ended: float) -> None:
         notify(f"evolve {next(done)}/{total}")
 
     with file_lock(folder / HELD):

@@ -43,7 +43,7 @@ class StudyTracker(Tracker):
             tags=tags if status == "ok" else tags | {ERROR: status},
             metrics=metrics,
             start=now - round(1000 * seconds),
-            ended=now,
+            time=now,
             status="FINISHED" if status == "ok" else "FAILED",
         )
         self.child(label, run)

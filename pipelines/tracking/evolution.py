@@ -1,8 +1,7 @@
 """Tracks an evolution: its candidates, its generations, and who won."""
 
 import math
-from collections.abc import Sequence
-from itertools import count
+from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
@@ -53,64 +52,57 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
         metrics=measured | {"seconds": record.seconds},
         texts={"genotype.json": genotype.model_dump_json(indent=2)},
         start=round(1000 * (ended - record.seconds)),
-        ended=round(1000 * ended),
+        time=round(1000 * ended),
         status="FINISHED" if record.ok or status.startswith("outside: ") else "FAILED",
     )
     track.child(f"{run.name}-{json_digest({'params': params, 'metrics': measured})}", run)
 
 
 def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
-    """Mark ``best``, and the candidate that it repeats; log the `_ranks`, and the least `final_fitness` of each generation."""
-    searched = [record.candidate for record in records if not record.candidate.rescored]
-    names = {c.label: candidate_name(c) for c in searched}  # by what `rescored` calls them
-    repeated = [names[best.rescored]] if best.rescored in names else []
-    pairs = zip(records, final_fitness(records, params.evolve), strict=True)
-    scored = [(r.candidate, F) for r, F in pairs if not math.isnan(F)]
-    ranks = _ranks(scored, fresh_fitness(records, params.evolve), names)
+    """Mark ``best``, and the candidate that it repeats; log ranks, and the least `final_fitness` of each generation.
+
+    Those that were scored again are ranked by the mean over the draws of one candidate, which that one has too, and the others
+    by `final_fitness`, or with several objectives by front, with how far apart they are on it.
+    """
+    means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
+    pairs = zip((record.candidate for record in records), final_fitness(records, params.evolve), strict=True)
+    scored = [(c, F) for c, F in pairs if not math.isnan(F) and (not c.rescored or c.rescored in means)]
+    of_search = [(c, F) for c, F in scored if not c.rescored]
+    marks = defaultdict[str, dict[str, float]](dict)
+    for c, F in scored:
+        marks[candidate_name(c)] = {"fresh_fitness": means[c.rescored]} if c.rescored else {"final_fitness": F}
+    for c in (record.candidate for record in records if not record.candidate.rescored):
+        if c.label in means:
+            marks[candidate_name(c)]["fresh_fitness"] = means[c.label]
+        if c.label == best.rescored:
+            marks[candidate_name(c)]["winner"] = 1.0
+    marks[candidate_name(best)]["winner"] = 1.0
     if params.evolve.several:
-        ranks = _on_fronts(records, params, ranks)
+        for name, values in _on_fronts(records, params).items():
+            marks[name] |= values
         for generation, volume in enumerate(hypervolumes(records, params.evolve)):
             track.metrics({"hypervolume": volume}, step=generation)
-    won = {*repeated, candidate_name(best)}
-    marks = {name: (ranks.get(name, {}), dict[str, str]()) for name in {*ranks, *won}}
-    track.mark(marks | {name: (marks[name][0] | {"winner": 1.0}, {WINNER: "true"}) for name in won})
+    else:
+        draws = [(c, F) for c, F in scored if c.rescored]
+        for group in (of_search, draws):
+            ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored, 0.0), pair[1]))
+            for rank, (c, _) in enumerate(ordered, 1):
+                marks[candidate_name(c)]["rank"] = rank
+    track.mark({name: (metrics, {WINNER: "true"} if "winner" in metrics else {}) for name, metrics in marks.items()})
     track.tags({BEST: candidate_name(best)})
-    of_search = [(c.generation, F) for c, F in scored if not c.rescored]
-    for generation in sorted({generation for generation, _ in of_search}):
-        track.metrics({"final_fitness": min(F for g, F in of_search if g == generation)}, step=generation)
+    for generation in sorted({c.generation for c, _ in of_search}):
+        track.metrics({"final_fitness": min(F for c, F in of_search if c.generation == generation)}, step=generation)
 
 
-def _on_fronts(records: list[Record], params: Params, ranks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """``ranks`` with the candidates of the search, and them alone, ranked by front, and how far apart each is on its own."""
-    ranks = {name: {key: value for key, value in values.items() if key != "rank"} for name, values in ranks.items()}
+def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, float]]:
+    """By name of the search's candidates: `rank`, the number of the front, and how far apart each is on its own."""
     points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
-    front_of = dict(zip(points, fronts(list(points.values())), strict=True))
+    front_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
     for front in set(front_of.values()):
-        members = [name for name, rank in front_of.items() if rank == front]
-        for name, apart in zip(members, crowding([points[name] for name in members]), strict=True):
-            ranks[name] = ranks.get(name, {}) | {"rank": front, "crowding": apart}
-    return ranks
-
-
-def _ranks(
-    scored: Sequence[tuple[Candidate, float]], draws: dict[str, list[float]], names: dict[str, str]
-) -> dict[str, dict[str, float]]:
-    """By name of the candidate: its `rank`, and the fitness that it is ranked by.
-
-    Those that were scored again are ranked by the mean over their ``draws``, which the candidate that they repeat has too, and
-    the others of ``scored``, none of which failed, by `final_fitness`. ``names``: those of `Candidate.rescored`.
-    """
-    fresh = {"": math.inf} | {label: fmean(values) for label, values in draws.items()}
-    ordered = sorted([(fresh[c.rescored], F, c) for c, F in scored if c.rescored in fresh], key=lambda x: x[:2])
-    ranks: dict[str, dict[str, float]] = {}
-    counts = count(1), count(1)
-    for mean, F, c in ordered:
-        by = {"fresh_fitness": mean} if c.rescored else {"final_fitness": F}
-        ranks[candidate_name(c)] = by | {"rank": next(counts[bool(c.rescored)])}
-    for label, name in names.items():
-        if label in fresh:
-            ranks.setdefault(name, {})["fresh_fitness"] = fresh[label]
-    return ranks
+        names = [name for name, rank in front_of.items() if rank == front]
+        apart = crowding([points[name] for name in names])
+        placed |= {name: {"rank": front, "crowding": x} for name, x in zip(names, apart, strict=True)}
+    return placed
 
 
 def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
@@ -122,10 +114,9 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     if not records[0].candidate.rescored:
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
-        of_search = records[0].search_state(params.searched_genes()) if records[0].state else {}
         measured = best.metrics() if best else {}
         measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search
-        track.metrics(of_search | measured, step=generation)
+        track.metrics({**records[0].state, **measured}, step=generation)
     for record in records:
         path = checkpoints / checkpoint_name(record.candidate)
         for file in (path, path.with_suffix(".json")):

@@ -1,13 +1,11 @@
 """What a stage, an execution or a study leaves on disk for MLflow: a folder each in .scratch/tracking.
 
-run.json          who it is, its parameters, tags and model, and how it ended; always written whole
-points/           metrics, a file per call
-children/         finished candidates or cells, a file each
+run.json          who it is, and how it ended; always written whole
+log.jsonl         all that is told of its run and of those below it, a line each, which are only added
 own/, shared/     files for its run, and for the run of its execution
-begin/, end/      params.yaml and dvc.lock at its begin and its end, for the run of its execution
 model/            the files of an exported model
 
-A file is deleted once MLflow has it, and the folder once its run has ended there.
+A folder is deleted once its run has ended in MLflow.
 """
 
 import contextlib
@@ -28,8 +26,7 @@ FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 OTHERS = ("network.nir", "genes.safetensors")
 """Further files of a model, if NIR can express the network, and if `export.genes` names a format."""
 
-WHY = ".why"
-"""File in a folder: why MLflow cannot have it now."""
+RUN, LOG = "run.json", "log.jsonl"
 
 End = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -59,29 +56,30 @@ class ExportedModel:
         return {name: self.folder / name for name in (*FILES, *others)}
 
 
-class Point(BaseModel):
-    """Metrics of one moment, in ms, of the run with this ``key``."""
-
-    key: str
-    time: int
-    step: int
-    metrics: dict[str, float]
-
-
 class Run(BaseModel):
-    """A run of MLflow, which is found by its ``key``; times are in ms."""
+    """A run of MLflow, which is found by its ``key``, or a line of log.jsonl: what is added to it; times are in ms."""
 
     key: str
-    level: str
-    name: str
+    level: str = ""
+    """Of a whole run that is made unless it is there; empty where something is added to a run."""
+    name: str = ""
+    start: int = 0
+    time: int = 0
+    """When it ended, or when what is added was measured."""
+    status: End | None = None
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
+    step: int = 0
     texts: dict[str, str] = {}
     """Contents of its artifacts, by the names of the files."""
-    start: int
-    ended: int = 0
-    status: End | None = None
+    artifact: str = ""
+    """Path of a file in the folder; what lies between its first part and its name is its folder in MLflow."""
+    dataset: tuple[str, dict[str, str]] | None = None
+    """Its context, and the arguments of MLflow's Dataset."""
+    views: dict[str, str] = {}
+    """Of the candidates below it, for people to follow a link to."""
+    model: ExportedModel | None = None
 
 
 class Told(BaseModel):
@@ -92,8 +90,6 @@ class Told(BaseModel):
     own: Run
     shared: Run
     """That of its execution or study; the same as ``own`` where this folder is that of the execution or study."""
-    origin: dict[str, str]
-    """Tags of these two when they are made."""
     store: str
     experiment: str
     process: str
@@ -101,16 +97,6 @@ class Told(BaseModel):
     execution: str
     in_flow: bool
     """Whether that process ends the run of its execution."""
-    error: str = ""
-    search: str = ""
-    """Begins the keys of candidates, which are the same runs however often the search is repeated."""
-    views: dict[str, str] = {}
-    """Of the candidates below the run, for people to follow a link to."""
-    marks: list[tuple[Point, dict[str, str]]] = []
-    """Metrics and tags that the end of a search adds to candidates."""
-    datasets: dict[str, dict[str, str]] = {}
-    """The arguments of MLflow's Dataset, by context."""
-    model: ExportedModel | None = None
 
     def has_ended(self) -> bool:
         """Whether nothing is added to the folder any more."""
@@ -125,30 +111,24 @@ def tracking_root() -> Path:
 def read_told(folder: Path) -> Told | None:
     """The run.json of ``folder``; None where it is damaged, or the folder is gone."""
     with contextlib.suppress(OSError, ValidationError):
-        return Told.model_validate_json((folder / "run.json").read_bytes())
+        return Told.model_validate_json((folder / RUN).read_bytes())
     return None
 
 
 def all_told(root: Path) -> dict[Path, Told]:
     """Every folder below ``root`` with its run.json, the oldest first."""
-    known = {path.parent: read_told(path.parent) for path in root.glob("2*/run.json")}
+    known = {path.parent: read_told(path.parent) for path in root.glob(f"2*/{RUN}")}
     return dict(sorted(((path, told) for path, told in known.items() if told), key=lambda pair: pair[1].own.start))
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files in and below ``folder`` that are written whole."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-
-
-def waiting(folder: Path) -> int:
-    """Number of files in ``folder`` that MLflow does not have; run.json counts once its run has ended, which is to be told."""
-    told = read_told(folder)
-    return 0 if told is None else len(files_in(folder)) - (not told.has_ended())
+def ended(root: Path) -> list[Path]:
+    """The folders of runs that have ended, but not in MLflow."""
+    return [folder for folder, told in all_told(root).items() if told.has_ended()]
 
 
 def last_sign(folder: Path, told: Told) -> int:
     """When the run of ``folder`` ended, or the last sign of a killed one, in ms."""
-    return told.own.ended if told.own.status else round(1000 * (folder / "run.json").stat().st_mtime)
+    return told.own.time if told.own.status else round(1000 * max(path.stat().st_mtime for path in folder.iterdir()))
 
 
 def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -18,7 +18,6 @@ from gee_core.errors import InputError
 from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.redact import URI, bare, redact
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
-from pipelines.tracking.folder import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,21 +66,15 @@ def _home() -> Path:
     return original_project(find_project())
 
 
-def _check_place(client: Client) -> None:
+def _check_place(location: str) -> None:
     """Refuse the project's own mlflow.db where MLflow's absolute addresses lead to a former folder of the project."""
-    from mlflow.entities import ViewType
-
-    here = _home()
-    for experiment in [] if os.environ.get(URI) else client.search_experiments(ViewType.ALL):
-        place = Path(unquote(urlparse(experiment.artifact_location).path))
-        if not experiment.artifact_location.startswith("file:///") or place.name != ARTIFACTS:
-            continue
-        former, database = place.parent, here / "mlflow.db"
-        if not former.exists() or ((former / database.name).exists() and not former.samefile(here)):
-            problem = (
-                f"{database}: this project was moved or copied from {former}, where MLflow's addresses of files still lead"
-            )
-            raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
+    here, place = _home(), Path(unquote(urlparse(location).path))
+    if os.environ.get(URI) or not location.startswith("file:///") or place.name != ARTIFACTS:
+        return
+    former, database = place.parent, here / "mlflow.db"
+    if not former.exists() or ((former / database.name).exists() and not former.samefile(here)):
+        problem = f"{database}: this project was moved or copied from {former}, where MLflow's addresses of files still lead"
+        raise InputError(problem, f"move it back, or move {database.name} away, and the next run makes a new one")
 
 
 def load() -> None:
@@ -100,11 +93,7 @@ def load() -> None:
 
 
 def connect(uri: str) -> Client:
-    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once.
-
-    Raises:
-        InputError: the project was moved or copied, so that its own mlflow.db is of another folder.
-    """
+    """A client of ``uri``; a missing sqlite file is created, which two processes must not do at once."""
     load()
     from mlflow import MlflowClient
 
@@ -116,9 +105,7 @@ def connect(uri: str) -> Client:
         MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
         os.replace(new, path)
         shutil.rmtree(folder, ignore_errors=True)
-    client = MlflowClient(uri, registry_uri=uri)
-    _check_place(client)
-    return client
+    return MlflowClient(uri, registry_uri=uri)
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -152,9 +139,11 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
     """Id of the experiment ``name``, which is made if it is new. It gets the views, and if it has none the description.
 
     Raises:
-        InputError: it was deleted, which only the user can undo.
+        InputError: it was deleted, or the project was moved or copied, which only the user can undo.
     """
     experiment = client.get_experiment_by_name(name)
+    if experiment:
+        _check_place(experiment.artifact_location)
     if experiment and experiment.lifecycle_stage == "deleted":
         restore = f"restore it with `mlflow experiments restore -x {experiment.experiment_id}`"
         remedy = f"{restore}, or set MLFLOW_EXPERIMENT_NAME to another for later runs"
@@ -178,7 +167,7 @@ def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
     return runs
 
 
-def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: str) -> None:
+def log_dataset(client: Client, run_id: str, context: str, dataset: dict[str, str]) -> None:
     """Make a data set an input of a run, unless it is one. ``dataset``: the arguments of MLflow's Dataset."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -188,20 +177,21 @@ def log_dataset(client: Client, run_id: str, dataset: dict[str, str], context: s
 def log_batch(
     client: Client,
     run_id: str,
-    params: Mapping[str, str] | None = None,
-    tags: Mapping[str, str] | None = None,
-    point: Point | None = None,
+    params: Mapping[str, str] = {},
+    tags: Mapping[str, str] = {},
+    metrics: Mapping[str, float] = {},
+    time: int = 0,
+    step: int = 0,
 ) -> None:
     """Log any number of each, energies in µJ. Characters that MLflow refuses are replaced, and texts cut."""
     from mlflow.entities import Metric, Param, RunTag
 
-    all_params = [Param(_allowed(key), value[:6000]) for key, value in (params or {}).items()]
-    all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in (tags or {}).items()]
-    values = in_microjoules(point.metrics) if point else {}
-    metrics = [Metric(_allowed(key), value, point.time, point.step) for key, value in values.items() if point]
-    for start in range(0, max(len(all_params), len(metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
+    all_params = [Param(_allowed(key), value[:6000]) for key, value in params.items()]
+    all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in tags.items()]
+    all_metrics = [Metric(_allowed(key), value, time, step) for key, value in in_microjoules(metrics).items()]
+    for start in range(0, max(len(all_params), len(all_metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
-        client.log_batch(run_id, metrics[part], all_params[part], all_tags[part])
+        client.log_batch(run_id, all_metrics[part], all_params[part], all_tags[part])
 
 
 def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:

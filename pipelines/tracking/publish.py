@@ -5,7 +5,6 @@ runs the pipeline is gone and no stage is at work. A lock lets one of them write
 """
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -14,23 +13,28 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import URI, bare
 from pipelines.tracking import mlflow_client, pipeline_run
-from pipelines.tracking.folder import WHY, Told, all_told, read_told, tracking_root, waiting
+from pipelines.tracking.folder import Told, all_told, read_told, tracking_root
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.publication import Publication
 
 log = logging.getLogger("pipelines.tracking")
 
 COMMAND = [sys.executable, "-m", "pipelines.tracking.publish"]
+
+SAID = "said.json"
+"""File beside the folders: `Said`."""
 
 INTERVAL = 1.0
 """Seconds between two passes."""
@@ -42,13 +46,22 @@ PATIENCE, PATIENCE_OF_REPLAY = 2.0, 30.0
 """Seconds in which the lock is tried, which `start` holds for a moment, and a publisher until it has ended."""
 
 
-class Publisher:
-    """Publishes the folders below ``root`` to the store of this environment; ``on_file`` is called after each file."""
+class Said(BaseModel):
+    """What the publisher at work says to those who wait, by the names of folders."""
 
-    def __init__(self, root: Path, on_file: Callable[[], object] = lambda: None):
+    hindrances: dict[str, str] = {}
+    """Why MLflow cannot have a folder now."""
+    done: dict[str, tuple[str, list[str]]] = {}
+    """Of an execution or study that MLflow has: the address of its page, and what became of its models."""
+
+
+class Publisher:
+    """Publishes the folders below ``root`` to the store of this environment."""
+
+    def __init__(self, root: Path):
         self.uri = tracking_uri()
         self.store = bare(self.uri)
-        self._root, self._on_file = root, on_file
+        self._root, self._said = root, Said(hindrances=read_said(root).hindrances)
         self._client: Client | None = None
         self._publications: dict[Path, Publication] = {}
         self._models = defaultdict[str, list[str]](list)
@@ -67,9 +80,9 @@ class Publisher:
             return f"its process is on {host}: replay it there, or delete {folder}"
         return ""
 
-    def update(self) -> dict[Path, str]:
-        """Pass over all folders, the oldest first; why the rest is hindered. A server that is away ends the pass."""
-        hindrances, away = dict[Path, str](), ""
+    def update(self) -> dict[str, str]:
+        """Pass over all folders, the oldest first; why some are hindered. A server that is away ends the pass."""
+        hindrances, away = dict[str, str](), ""
         for folder, told in all_told(self._root).items():
             hindrance = self.hindrance(told, folder) or away
             if not hindrance:
@@ -80,14 +93,18 @@ class Publisher:
                     self._publications.pop(folder, None)
                     if not isinstance(error, InputError) and not is_refusal(error):
                         hindrance = away = f"MLflow does not answer: {hindrance}"
-                    if hindrance != why_not(folder):
+                    if hindrance != self._said.hindrances.get(folder.name):
                         log.warning("%s: %s", folder.name, hindrance)
-            if folder.is_dir():
-                hindrances[folder] = hindrance
-                with contextlib.suppress(OSError):  # no space
-                    if hindrance != why_not(folder):
-                        (folder / WHY).write_text(hindrance, encoding="utf-8")
+            if hindrance:
+                hindrances[folder.name] = hindrance
+        if hindrances != self._said.hindrances:
+            self._say(hindrances=hindrances)
         return hindrances
+
+    def _say(self, **values: object) -> None:
+        self._said = self._said.model_copy(update=values)
+        with contextlib.suppress(InputError):  # no space
+            write_atomically(self._root / SAID, self._said.model_dump_json())
 
     def _publish(self, folder: Path, has_ended: bool) -> None:
         """Publish a folder, and delete it once it has ended. The run of a killed process ends here."""
@@ -99,12 +116,11 @@ class Publisher:
             self._publications[folder] = Publication(self._client, self.uri, folder, told)
         publication = self._publications[folder]
         status = told.own.status or ("KILLED" if has_ended else None)
-        publication.update(told, status, self._on_file)
+        publication.update(told, status)
         if status:
             self._models[told.execution] += publication.models
             if not told.stage:  # whose tracker tells people
-                said = json.dumps([publication.address, self._models.pop(told.execution)])
-                (self._root / f"{folder.name}.published").write_text(said, encoding="utf-8")
+                self._say(done=self._said.done | {folder.name: (publication.address, self._models.pop(told.execution))})
             shutil.rmtree(removing := self._root / "removing", ignore_errors=True)
             folder.rename(removing)  # so that a kill leaves no half of it
             shutil.rmtree(removing, ignore_errors=True)
@@ -149,34 +165,28 @@ def wait(folder: Path, told: Told) -> tuple[str | None, list[str]]:
     Returns the address of its page, None while MLflow does not have it, and what became of the models of its stages.
     """
     root, begin, why = folder.parent, time.monotonic(), ""
-    below = [each for each, other in all_told(root).items() if other.execution == told.execution]
+    left = [each for each, other in all_told(root).items() if other.execution == told.execution]
     limit = LIMIT_OF_KILLED if told.own.status == "KILLED" else LIMIT
-    while any(map(Path.is_dir, below)) and time.monotonic() - begin < (RETRY if why else limit):
+    while (left := [each for each in left if each.is_dir()]) and time.monotonic() - begin < (RETRY if why else limit):
         time.sleep(min(0.1, limit))
-        why = next(filter(None, map(why_not, below)), "")
-    if n := sum(map(waiting, below)):
-        left = "MLflow: %d files are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
-        log.warning(left, n, why or "it is slow", root)
-    with contextlib.suppress(OSError):
-        address, models = json.loads((said := root / f"{folder.name}.published").read_bytes())
-        said.unlink()
-        return address, models
-    return None, []
+        why = next((said for each in left if (said := read_said(root).hindrances.get(each.name))), "")
+    if left:
+        warning = "MLflow: %d runs are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
+        log.warning(warning, len(left), why or "it is slow", root)
+    return read_said(root).done.get(folder.name, (None, []))
 
 
-def why_not(folder: Path) -> str:
-    """Why MLflow could not have ``folder`` when it was last tried; empty if it could, or that was never tried."""
-    with contextlib.suppress(OSError):
-        return (folder / WHY).read_text(encoding="utf-8")
-    return ""
+def read_said(root: Path) -> Said:
+    """What the last publisher of ``root`` has said."""
+    with contextlib.suppress(OSError, ValidationError):
+        return Said.model_validate_json((root / SAID).read_bytes())
+    return Said()
 
 
 def main() -> None:
     os.nice(10)  # stages come first: loading mlflow takes seconds of a core
     root, owner = tracking_root(), sys.argv[1]
     with contextlib.suppress(InputError), alone(root, PATIENCE):
-        for path in root.glob("*.published"):  # nobody has asked for them
-            path.unlink()
         publisher = Publisher(root)
         while not is_gone(owner) or any(map(publisher.is_at_work, all_told(root).values())):
             publisher.update()

@@ -1,6 +1,6 @@
 """Tracks stages in MLflow: one run per pipeline execution, below it one per stage, below evolve's one per candidate.
 
-Every call writes small files and returns (`pipelines.tracking.folder`). Another process publishes these files
+Every call adds to small files and returns (`pipelines.tracking.folder`). Another process publishes these files
 (`pipelines.tracking.publish`). No error of MLflow or of the disk reaches the stage. Only the process that runs the pipeline
 waits at its end.
 """
@@ -16,8 +16,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from pydantic import BaseModel
@@ -31,9 +31,9 @@ from pipelines.runtime.redact import bare, redact, redacted
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
-from pipelines.tracking.folder import End, ExportedModel, Point, Run, Told, finite_metrics, flattened, texts, tracking_root
+from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
 from pipelines.tracking.mlflow_client import tracking_uri
-from pipelines.tracking.tags import NAME, PROCESS, STAGE, STUDY, WORK
+from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
@@ -74,7 +74,7 @@ class Tracker:
         """What became of the models that the pipeline has registered."""
         self._warned, self._closed = False, threading.Event()
         self._sampler: threading.Thread | None = None
-        self._names, self._children = itertools.count(), dict[str, str]()
+        self._search, self._children = study, dict[str, str]()
         self._told: Told | None = None
         if keys is None:
             return
@@ -82,100 +82,87 @@ class Tracker:
         level, work = ("study", study) if study else ("pipeline", execution)
         self.folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{stage or level}-{uuid.uuid4().hex[:8]}"
         self._keys, self._process = texts(keys), process_key(psutil.Process())
-        shared = Run(key=f"{work}/{level}", level=level, name=name, params=self._keys | (params or {}), start=begin)
-        own = shared.model_copy(deep=True)
+        origin = pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {})
+        own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin, start=begin)
         if stage:
-            own = Run(key=f"{self.folder.name}/stage", level="stage", name=f"{stage} · {name}", params=self._keys, start=begin)
-            own.tags = {STAGE: stage, NAME: name, PROCESS: self._process}
+            tags = origin | {STAGE: stage, NAME: name, PROCESS: self._process}
+            own = Run(key=f"{self.folder.name}/stage", level="stage", name=f"{stage} · {name}", tags=tags, start=begin)
         self._told = Told(
             stage=stage or "",
             own=own,
             shared=shared,
-            origin=pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {}),
             store=bare(tracking_uri()),
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
             process=self._process,
             execution=execution,
             in_flow=pipeline_run.EXECUTION in os.environ,
-            search=study,
         )
         if not self._save():  # the disk is full: nothing of this run is tracked
             self._told = None
             return
+        self._tell(shared=True, params=self._keys | (params or {}))
+        if stage:
+            self._tell(params=self._keys)
         for path in pipeline_run.versions() if files is None else files:
-            self._keep(path, "begin")
+            self.artifact(path, shared=True)
         with contextlib.suppress(OSError):
             (root / LAST).write_text(execution)
         publish.start(root, execution)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; each key once per run."""
-        if self._told:
-            self._told.own.params |= texts(values)
-            self._save()
+        self._tell(params=texts(values))
 
     def metrics(self, values: Mapping[str, float | None], step: int | None = None, shared: bool = False) -> None:
         """Log metrics, with ``step`` as points of curves, some also on the pipeline's run. A tag names those not finite.
 
         ``shared``: all of them on the pipeline's run alone.
         """
-        if self._told is None:
-            return
         finite, lost = finite_metrics(values)
-        run = self._told.shared if shared else self._told.own
-        self._write("points", Point(key=run.key, time=_now(), step=step or 0, metrics=finite))
+        self._tell(shared=shared, step=step or 0, metrics=finite, tags=lost)
         if step is not None and (names := finite.keys() & pipeline_run.CURVES):
-            curves = {f"curves/{name}": finite[name] for name in names}
-            self._write("points", Point(key=self._told.shared.key, time=_now(), step=step, metrics=curves))
-        if lost:
-            self.tags(lost, shared)
+            self._tell(shared=True, step=step, metrics={f"curves/{name}": finite[name] for name in names})
 
     def tags(self, values: Mapping[str, object], shared: bool = False) -> None:
         """Set tags, with ``shared`` on the pipeline's run."""
-        if self._told:
-            (self._told.shared if shared else self._told.own).tags |= texts(values)
-            self._save()
+        self._tell(shared=shared, tags=texts(values))
 
     def artifact(self, path: Path, folder: str = "", shared: bool = False) -> None:
         """Upload a file, as it is now, into ``folder``, with ``shared`` to the pipeline's run."""
-        self._keep(path, f"{'shared' if shared else 'own'}/{folder}")
+        place = str(PurePath("shared" if shared else "own", folder, path.name))
+        if self._keep(path, place):
+            self._tell(shared=shared, artifact=place)
 
     def search(self, key: str, genes: list[str], objectives: list[str]) -> None:
         """Begin the search with this ``key``, and let MLflow have views of its candidates, by ``genes`` and ``objectives``.
 
         Candidates of one key are the same runs however often the search is repeated: they move below the last stage.
         """
-        if self._told:
-            self._told.search, self._told.views = key, search_views(genes, objectives)
-            self.tags({WORK: key})
+        self._search = key
+        self._tell(tags={WORK: key}, views=search_views(genes, objectives))
 
     def child(self, label: str, run: Run) -> None:
         """Log a finished run below this one; those of one search or study with one ``label`` are one run."""
         if self._told:
             tags = run.tags | {PROCESS: self._process} | ({NAME: self._told.shared.name} if self._told.stage else {})
-            key = self._children[run.name] = f"{self._told.search}/{label}"
-            self._write("children", run.model_copy(update={"key": key, "tags": tags, "params": self._keys | run.params}))
+            key = self._children[run.name] = f"{self._search}/{label}"
+            self._add(run.model_copy(update={"key": key, "tags": tags, "params": self._keys | run.params}))
 
     def mark(self, marks: Mapping[str, tuple[dict[str, float], dict[str, str]]]) -> None:
         """Add metrics and tags to children that were logged before, by their names."""
-        if self._told:
-            for name, (metrics, tags) in marks.items():
-                point = Point(key=self._children[name], time=_now(), step=0, metrics=metrics)
-                self._told.marks.append((point, tags))
-            self._save()
+        for name, (metrics, tags) in marks.items() if self._told else ():
+            self._add(Run(key=self._children[name], time=_now(), metrics=metrics, tags=tags))
 
     def dataset(self, meta: "Meta", context: str) -> None:
         """Name the prepared images as input of the run and of its pipeline's; ``context``: `training` or `testing`."""
-        if self._told:
-            self._told.datasets[context] = pipeline_run.describe_dataset(meta, context)
-            self._save()
+        for shared in (False, True) if self._told else ():
+            self._tell(shared=shared, dataset=(context, pipeline_run.describe_dataset(meta, context)))
 
     def model(self, model: ExportedModel) -> None:
         """Log an exported model, and its metrics on the run too; register it if it says so, as champion or challenger."""
-        if self._told and all([self._keep(path, "model") for path in model.files().values()]):
+        if all([self._keep(path, f"model/{path.name}") for path in model.files().values()]):
             finite, lost = finite_metrics(model.metrics)
-            self._told.model = replace(model, metrics=finite, folder=self.folder / "model", time=_now())
-            self.tags(lost)
+            self._tell(model=replace(model, metrics=finite, folder=self.folder / "model", time=_now()), tags=lost)
 
     def watch(self) -> None:
         """Log the load of CPUs and memory, in percent and MB, under MLflow's names of system metrics, until it is closed."""
@@ -203,8 +190,10 @@ class Tracker:
         if self._told is None:
             return
         for path in pipeline_run.versions() if self._told.stage else []:
-            self._keep(path, "end")
-        self._told.own.status, self._told.error = status, error[:500]
+            self.artifact(path, shared=True)
+        for shared in (False, True) if error else ():
+            self._tell(shared=shared, tags={ERROR: error[:500]})
+        self._told.own.status, self._told.own.time = status, _now()
         self._save()
         publish.start(self.folder.parent, self._told.execution)
         if self._told.execution == self._process:
@@ -213,25 +202,25 @@ class Tracker:
     def _save(self) -> bool:
         """Write run.json; returns whether it is there."""
         assert self._told
-        self._told.own.ended = _now()
         with self._one_warning():
-            write_atomically(self.folder / "run.json", _json(self._told))
-        return (self.folder / "run.json").is_file()
+            write_atomically(self.folder / RUN, _json(self._told))
+        return (self.folder / RUN).is_file()
 
-    def _write(self, place: str, part: BaseModel) -> None:
-        """Write a file that a kill leaves whole or not at all; after a power loss it may be empty."""
-        file = self.folder / place / f"{next(self._names):06}.json"
-        with self._one_warning():
-            file.parent.mkdir(exist_ok=True)
-            (hidden := file.with_name(f".{file.name}")).write_text(_json(part), encoding="utf-8")
-            hidden.replace(file)
-            os.utime(self.folder / "run.json")  # the last sign of a stage that is killed
+    def _tell(self, shared: bool = False, **values: Any) -> None:
+        """Add to the log: these values of the stage's run, or with ``shared`` of the pipeline's."""
+        if self._told:
+            self._add(Run(key=(self._told.shared if shared else self._told.own).key, time=_now(), **values))
+
+    def _add(self, line: Run) -> None:
+        """Add a line to the log; after a power loss its last ones may be damaged."""
+        with self._one_warning(), (self.folder / LOG).open("ab") as file:
+            file.write(f"\n{_json(line)}\n".encode())  # a full disk may have cut off the line above
 
     def _keep(self, path: Path, place: str) -> bool:
-        """Copy a file to a folder below this one, whole or not at all; returns whether it is there."""
+        """Copy a file to ``place`` in this folder, whole or not at all; returns whether it is there."""
         if self._told is None:
             return False
-        copy = self.folder / place / path.name
+        copy = self.folder / place
         with self._one_warning(f"{path} is not uploaded"):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, hidden := copy.with_name(f".{path.name}"))
@@ -256,7 +245,7 @@ def _now() -> int:
 
 
 def _json(part: BaseModel) -> str:
-    return json.dumps(redacted(part.model_dump(mode="json")))
+    return json.dumps(redacted(part.model_dump(mode="json", exclude_defaults=True)))
 
 
 def open_tracker(stage: str | None, params: Params, files: list[Path] | None = None) -> Tracker:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -36,6 +36,7 @@ from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case, write
 from tests.pipelines.conftest import MEASURED, analytic_file, digits, make_params, own_sigterm, write_params  # noqa: F401 - fixtures
 from tests.pipelines.studies.conftest import TINY_STUDY
+from tests.pipelines.tracking.models import SIZE, write_exported
 from tests.pipelines.train_cases import SIGMAS
 
 
@@ -95,17 +96,12 @@ def write_images(folder: Path) -> None:
                 Image.new("RGB", (8, 8), (20 * i, 100 * k, 7)).save(folder / split / name / f"{i}.png")
 
 
-CARD = {"class_names": [str(k) for k in range(64)], "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+CARD = {"class_names": [str(k) for k in range(SIZE**2)], "in_channels": 1, "image_size": SIZE, "mean": [0.3], "std": [0.4]}
 
 
 def write_model(path: Path, card: str = json.dumps(CARD)) -> None:
-    """An ONNX model that answers with the pixels, as 64 classes, with ``card`` in its metadata."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    node = helper.make_node("Flatten", ["images"], ["logits"])
-    shapes = {"images": ["batch", 1, 8, 8], "logits": ["batch", 64]}
-    images, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    graph = helper.make_graph([node], "pixels", [images], [logits])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    """An ONNX model that answers with the pixels, as classes, with ``card`` in its metadata."""
+    model = onnx.load(write_exported(path.parent))
     helper.set_model_props(model, {CARD_ENTRY: card})
     onnx.save(model, path)
 

@@ -8,117 +8,73 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs.case import Case, cut, edit, flip, params, remove, row, write
-from tests.bad_inputs.conftest import hashes
+from tests.bad_inputs.case import Case, cut, edit, params, remove, row, write
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY, IMAGE = "studies/tiny.yaml", "images/test/cat/0.png"
 CHECKPOINT = "models/train/network.safetensors"
-ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out out.safetensors"
+ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out {CHECKPOINT}"
 SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
-TOO_MANY = {"GEE_TRAIN_PROCESSES": "4000"}
-FRONT = {"objectives": ["loss", "energy"], "variant": "baseline"}
+MLRUNS = {"MLFLOW_TRACKING_URI": "mlruns", "GEE_TRACKING": "on"}
 
 STAGES = [
-    *(row(run, "base.sede is not a known key", "did you mean seed?", SEDE) for run in ("check", "report", "gee run")),
+    row("report", "base.sede is not a known key", "did you mean seed?", SEDE),
     row("evolve", "params.yaml: base.seed = -1", "greater", params(base={"seed": -1}, train={"epochs": 0}), messages=2),
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
-    row("check", "export.opset = 999", "set it to 18", params(export={"opset": 999})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
-    row("prepare", "GEE_WORKERS = all: ", "must be a whole number", env={"GEE_WORKERS": "all"}),
+    row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
     *(
-        row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to 8000 or more", env=TOO_MANY)
-        for run in ("train", "evaluate", "robustness")
+        row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to", env={"GEE_TRAIN_PROCESSES": "4000"})
+        for run in ("train", "robustness")
     ),
     row("train", "data/prepared/meta.json: not found", "`dvc repro prepare` makes it", remove("data/prepared")),
-    row("evolve", "train_images.npy: damaged, its checksum", "dvc pull", flip("data/prepared/train_images.npy")),
     row("train", "models/evolve/genotype.json: not found", "dvc repro evolve", remove("models/evolve/genotype.json")),
-    row("export", "models/evolve/genotype.json: a genotype of another", "dvc repro evolve", params(network={"n_genes": 7})),
     row("export", "metrics.json: not found", "dvc repro -f evaluate", remove("reports/evaluate/metrics.json")),
 ]
 RUN = [
     row("gee run", "prepare.path = nowhere", "put the images", params(prepare={"dataset": "folder", "path": "nowhere"})),
-    row(
-        "gee run",
-        "evolve.start = inputs/a.json: cannot be read",
-        "or set `analytic`",
-        params(evolve={"start": "inputs/a.json"}),
-    ),
     row("gee run", "genes: 'sigma_99' is none of a network with 8", "leave it out", params(evolve={"genes": ["sigma_99"]})),
     row("gee run", "genes: weight_decay is 0", "set it to 0.0", params(evolve={"weight_decay": 0.0, "genes": ["plasticity"]})),
     row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
-    row("evolve", "evolve.budget.steps = 1: the", "raise", params(evolve={"budget": {"steps": 1}, "genes": ["width"]})),
-    row("evolve", "evolve.choose.parameters = 10: the", "raise", params(evolve=FRONT | {"choose": {"parameters": 10}})),
-    row("gee run", "network.name = networks.o:A: networks/o.py: no such", "git add", params(network={"name": "networks.o:A"})),
-    row(
-        "gee run",
-        "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ",
-        "write sqlite:///FILE",
-        env={"MLFLOW_TRACKING_URI": "mlruns", "GEE_TRACKING": "on"},
-    ),
+    row("gee run", "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ", "write sqlite:///FILE", env=MLRUNS),
 ]
 COMMANDS = [
     row("gee evlove", "No such command 'evlove'", "--help"),
     row("gee count --network resnet50", "unknown network 'resnet50'", "choose one of cifarnet"),
-    row("gee count --network vgg16 --genes 0", "Invalid value for '--genes'", "--help"),
     row("gee count --network vgg16 --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
-    row("gee preset use nothing", "unknown preset 'nothing'", "choose one of digits"),
     row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),
     row("gee summary", "reports/summary.json: damaged", "delete it and run `gee run`", write("reports/summary.json", "{")),
-    row("gee flow serve --cron soon", '--cron "soon": not a cron schedule', '"0 2 * * *"'),
+    row("gee flow serve --cron soon", '--cron "soon", --timezone UTC: no such schedule', '"0 2 * * *"'),
     row("gee flow run --set train.epoch=3", "train.epoch is not a known key", "mean epochs?"),
-    row("gee study run tinny", "unknown study 'tinny'", "choose one of tiny"),
     row("gee study run tiny --set train.epochs", "--set train.epochs", "write section.key=value"),
-    row("gee study run tiny --set tain.epochs=1", "tain.epochs = 1: no such key", "write section.key"),
-    row("gee study run tiny --only encoding=x", "--only encoding=x", "choose one of genetic"),
     row("gee study run tiny", "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),
-    row(
-        "gee study run tiny",
-        f"{STUDY}: cannot be read (not a file)",
-        "remove it",
-        remove(STUDY),
-        lambda p: os.mkfifo(p / STUDY),
-    ),
+    row("gee study run tiny", f"{STUDY}: no such device", "remove it", remove(STUDY), lambda p: os.mkfifo(p / STUDY)),
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),
     row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
-    row("gee predict nothing.png", "nothing.png: not found", "name image files, or folders"),
     row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "leave it out", cut(IMAGE)),
-    row("gee predict nothing images/test none", "nothing: not found", "none: not found", messages=2),
-    row(f"gee predict {IMAGE} --model images", "images/network.onnx: not found", "name an ONNX file of an export"),
+    row("gee predict nothing none", "nothing: not found", "none: not found", messages=2),
+    row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
+    row(f"gee predict {IMAGE} --model images", "images/network.onnx: not found", "an ONNX file of an export"),
     row(f"gee predict {IMAGE} --model models:/a@b", "models:/a@b: there is no sqlite", "`gee run` makes it"),
     row(f"gee predict {IMAGE} --model models:/a", "models:/a: names no version", "write models:/a@champion or"),
-    row(f"gee predict {IMAGE} --model {CHECKPOINT}", "network.safetensors: a checkpoint, not", "name models/export, or"),
-    row(ENCODE, "has 6 genes already", "name a network trained with network.n_genes = null"),
-    row(ENCODE.replace("out.safetensors", CHECKPOINT), f"{CHECKPOINT}: exists, and would be overwritten", "name another file"),
+    row(f"gee predict {IMAGE} --model {CHECKPOINT}", "network.safetensors: a checkpoint, not", "name models/export, an"),
+    row(ENCODE, f"{CHECKPOINT}: exists, and would be overwritten", "name another file"),
     row("gee energy energy", "'energy': neither MODULE:NETWORK", "name a network as"),
     row("gee energy sad:X", "sad.py, line 2 raises", "fix it", write("sad.py", "\n1 / 0")),
-    row(
-        "gee energy plain:net",
-        "has no neurons",
-        "with those of",
-        write("plain.py", "from torch.nn import Linear\nnet = Linear(4, 2)"),
-    ),
-    row(f"gee energy {CHECKPOINT} --steps 4", "makes its 2 steps itself", "leave it out"),
+    row("gee energy absent:X", "absent:X raises ModuleNotFoundError: No module named 'absent'", "of a module here"),
+    row("gee energy one:X", "one:X returns a int, not a torch.nn.Module", "return", write("one.py", "def X():\n    return 1")),
+    row(f"gee energy {CHECKPOINT} --steps 4", "makes its 2 steps itself", "leave out --steps"),
+    row(f"gee energy {CHECKPOINT} --shape 3,8,8", "of images of 1 × 8 × 8 or another size", "of other images"),
+    row(f"gee energy {CHECKPOINT} --shape 3,0", "--shape '3,0': not whole numbers above 0", "--shape 3,32,32"),
+    row(f"gee energy {CHECKPOINT} --mean 0", "--mean, --std: normalise --images", "give all three"),
 ]
 
 
 @pytest.mark.parametrize("case", STAGES + RUN + COMMANDS, ids=str)
 def test_it_is_refused_before_any_work(case: Case, refuses):
     refuses(case)
-
-
-@pytest.mark.slow
-def test_what_is_run_as_people_run_it_ends_with_one_message_and_exit_code_2(project):
-    params(base={"seed": -1})(project)
-    before = hashes(project)
-    command = [sys.executable, "-m", "pipelines.cli", "run"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "gee: error: params.yaml: base.seed = -1: input should be greater than or equal to 0\n"
-    assert hashes(project) == before
 
 
 @pytest.mark.slow  # a process of its own: MLflow keeps the stream that it first saw

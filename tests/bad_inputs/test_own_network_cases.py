@@ -41,11 +41,7 @@ CASES = [
     spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
     spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
     spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
-    spoilt("range(self.T)", "range(7)", "network.T = 2, but", "set network.T = 7"),
     spoilt("(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
-    spoilt("torch.stack([self.step(x) for _ in range(self.T)])", "self.step(x)", "let it return the output of"),
-    spoilt(".mean((-2, -1)))", ".mean((-2, -1))).bfloat16()", "it returns torch.bfloat16: let its forward end with"),
-    spoilt("nn.Conv2d(4, 6, 3, padding=1)", "nn.Conv2d(4, 6, 1)", "a chain needs the stem"),
 ]
 
 

@@ -15,7 +15,6 @@ from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.snn import kernels
 from gee_core.storage.atomic_files import write_json
-from gee_core.training.resume import Resumable
 
 TIMES = {("a", 16, 2): 0.5, ("a", 32, 4): 2.0, ("b", 32, 4): 3.0}
 TINY = ["network.width=0.0625", "network.n_genes=4", "train.batch_size=8", "train.sizes=[8, 16]", "train.T_schedule=null"]
@@ -67,37 +66,25 @@ def sections(name):
     return sections_of(recipe_values("digits", [*TINY, "base.precision=fp32"], 2, None), name)
 
 
-@pytest.mark.parametrize("within_an_epoch", [True, False])
-def test_a_stopped_curve_goes_on_to_the_rows_of_an_undisturbed_one(data, tmp_path, monkeypatch, within_an_epoch):
+@pytest.mark.slow
+def test_a_stopped_curve_goes_on_to_the_rows_of_an_undisturbed_one_and_not_with_another_recipe(data, tmp_path):
     side = contender(sections("genetic"), "genetic")
     whole = train_curve(tmp_path / "whole.json", side, data.meta, data.train, data.test)
 
-    def stop(*arguments):
+    def stop(row):
         raise KeyboardInterrupt
 
-    path = tmp_path / "stopped.json"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        if within_an_epoch:
-
-            def stopping_saver(states, epochs, rows):
-                return lambda mid_epoch: (states.keep(epochs, rows, mid_epoch), epochs and stop())
-
-            patch.setattr(Resumable, "periodic_saver", stopping_saver)
-        train_curve(path, side, data.meta, data.train, data.test, (lambda row: None) if within_an_epoch else stop)
+    path, again = tmp_path / "stopped.json", []
+    with pytest.raises(KeyboardInterrupt):
+        train_curve(path, side, data.meta, data.train, data.test, stop)
     assert len(accuracy_curves.read_curve(path)["rows"]) == 1
-    again = []
+    with pytest.raises(InputError, match=r"stopped\.json: the curve of a run with another base\.seed, train\.lr"):
+        other = contender(sections("genetic"), "genetic", seed=1, lr=1e-3)
+        train_curve(path, other, data.meta, data.train, data.test)
     assert train_curve(path, side, data.meta, data.train, data.test, again.append) == whole
     assert [row["epoch"] for row in again] == [2]
     assert [(row["size"], row["T"], row["images"]) for row in whole["rows"]] == [(8, 4, 32), (16, 4, 32)]
     assert not path.with_suffix("").exists()
-
-
-def test_a_curve_of_another_recipe_is_not_continued(data, tmp_path):
-    path = tmp_path / "curve.json"
-    train_curve(path, contender(sections("unencoded"), "unencoded"), data.meta, data.train, data.test)
-    with pytest.raises(InputError, match=r"curve\.json: the curve of a run with another base\.seed, train\.lr"):
-        other = contender(sections("unencoded"), "unencoded", seed=1, lr=1e-3)
-        train_curve(path, other, data.meta, data.train, data.test)
 
 
 def test_a_diverged_run_is_the_worst_learning_rate_and_the_best_is_no_end_of_those_that_were_tried(data, tmp_path, monkeypatch):

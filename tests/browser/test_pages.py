@@ -114,7 +114,7 @@ def test_a_run_shows_its_parameters_and_its_artifacts(site, page):
     page.get_by_text("Parameters", exact=True).click()
     expect(page.get_by_text("overrides").first).to_be_visible()
     page.get_by_text("Artifacts", exact=True).click()
-    for key in ("gee-results", "gee-mlflow", "gee-report", "gee-train", "gee-evolve"):
+    for key in ("gee-results", "gee-mlflow", "gee-train", "gee-evolve"):
         expect(page.get_by_text(key).first).to_be_visible()
 
 

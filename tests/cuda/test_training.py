@@ -49,12 +49,10 @@ def test_the_curve_is_the_cpus_within_a_tolerance(device):
     assert alike(found, on_cpu)
 
 
-@pytest.mark.parametrize("erasing", [0.0, 0.5])
-def test_crops_flips_and_erased_rectangles_are_those_of_the_cpu(erasing, device):
-    augment = Augment(crop_padding=2, flip=True, randaugment=0, erasing=erasing)
+def test_crops_flips_and_erased_rectangles_are_those_of_the_cpu(device):
     packed = images()
     here, there = (
-        to_input(packed.to(where).images, NORMALISE, augment, torch.Generator().manual_seed(1)).cpu()
+        to_input(packed.to(where).images, NORMALISE, WITHOUT_ROTATIONS, torch.Generator().manual_seed(1)).cpu()
         for where in ("cpu", device)
     )
     torch.testing.assert_close(there, here, rtol=1e-6, atol=1e-6)
@@ -73,16 +71,14 @@ def test_bf16_multiplies_in_bf16_and_ends_near_float32(device):
     assert record.train_loss == pytest.approx(losses(train(recipe(device))[1])[0], rel=0.1)
 
 
-@pytest.mark.parametrize("stop", [(1, 4)])
-def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(stop, device, deterministic, tmp_path):
-    how = recipe(device, augment=WITHOUT_ROTATIONS)
+def test_stopped_in_mid_epoch_it_ends_bit_for_bit_the_same(device, deterministic, tmp_path):
+    how, (epoch, step) = recipe(device, augment=WITHOUT_ROTATIONS), (1, 4)
     tensors, rows, n_calls = train(how, dropout=True)
     with pytest.raises(StoppedError):
-        train(how, tmp_path, stop, dropout=True)
+        train(how, tmp_path, (epoch, step), dropout=True)
     found, again, rest = train(how, tmp_path, dropout=True)
     assert again == rows
     assert same(found, tensors)
-    epoch, step = stop
     assert rest == n_calls - (epoch * n_calls // 2 + step)
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipelines.engines.engine import Processes, run_each
+from pipelines.engines.engine import run_each
+from pipelines.engines.processes import Processes
 
 
 def gpus_seen(job, tell):

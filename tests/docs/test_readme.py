@@ -4,7 +4,6 @@ import re
 from statistics import mean, stdev, variance
 
 import pytest
-from ruamel.yaml import YAML
 
 ACCURACY = "test accuracy, %"
 
@@ -179,26 +178,6 @@ def test_what_a_search_of_neurons_and_rates_gains_is_what_the_files_say(texts, v
     lost = best - value("genes_that_pay", "CIFAR-10, %", bad, "none")
     assert f"From a bad recipe it recovers all of {lost:.1f} points" in texts["RESULTS"]
     assert value("genes_that_pay", "CIFAR-10, %", bad, "CMA-ES") > best
-
-
-def test_what_the_paper_says_is_what_the_studies_say_that_it_does(texts, root):
-    def published(study, **columns):
-        rows = YAML(typ="safe").load((root / f"studies/{study}.yaml").read_text("utf-8"))["published"]
-        return next(row["metrics"] for row in rows if row["columns"] == columns and row["source"].endswith("CIFAR-10"))
-
-    random, baseline, ste = (
-        100 * published("ablation", variant=name)["test_accuracy"] for name in ("random", "baseline", "STE")
-    )
-    gained = f"gains {baseline - random:.0f} points over random wiring, the regularisers {ste - baseline:.0f} more (Table 4)"
-    assert gained in texts["RESULTS"]
-    noise = {name: 100 * share for name, share in published("noise", encoding="GEE").items()}
-    assert f"{noise['noise_accuracy']:.1f} % at r = 0.5 on CIFAR-10" in texts["RESULTS"]
-    assert f"({noise['clean_accuracy'] - noise['noise_accuracy']:.1f} points from Table 2)" in texts["RESULTS"]
-    genes, others = (
-        100 * published("architectures", network="CIFARNet", encoding=name)["test_accuracy"]
-        for name in ("genetic 200", "TSSL-BP")
-    )
-    assert f"to {genes - others:.1f} points more than others' networks" in texts["RESULTS"]
 
 
 def test_kills_are_those_of_the_file(texts, value):

@@ -43,17 +43,6 @@ def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wirin
     assert network.lif() == network.structure().lif() == shaped.lif()
 
 
-@pytest.mark.parametrize(("population", "top", "fits"), [(4, 4, True), (4, 5, False), (None, 10, True), (None, 11, False)])
-def test_no_more_candidates_are_scored_again_than_a_generation_has(population, top, fits):
-    evolve = {"genes": ["wiring"], "population_size": population, "rescore": {"top": top, "draws": 2}}
-    network = {"name": "cifarnet"}  # σ_O and eight σ_l: CMA-ES has 4 + ⌊3 ln 9⌋ = 10 candidates
-    if fits:
-        assert params(network, evolve).evolve.rescore.top == top
-    else:
-        with pytest.raises(ValidationError, match=rf"evolve\.rescore\.top = {top}: .* set it to {population or 10} or less"):
-            params(network, evolve)
-
-
 def test_groups_stand_for_their_genes_and_wiring_for_one_sigma_per_matrix():
     assert searched_genes(["wiring"], 3) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
     assert searched_genes(["T", "neurons"], 0) == ("T", "v_threshold", "tau", "surrogate_alpha")
@@ -75,13 +64,9 @@ OWN_BASE = {"name": "networks.my:ResNet", "block": None, "n_genes": 4, "init": N
 
 
 def test_genes_of_an_own_network_are_counted_once_it_is_registered(request):
-    evolve = {"genes": ["wiring"], "population_size": None, "rescore": {"top": 12, "draws": 2}}
-    unknown = params(OWN_BASE, evolve)  # stage check registers it, and checks the rest
-    for ask in (unknown.searched_genes, unknown.check_top):
-        with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
-            ask()
+    unknown = params(OWN_BASE, {"genes": ["wiring"]})
+    with pytest.raises(ValueError, match=r"^networks.my:ResNet is not registered: gee_core.register_network"):
+        unknown.searched_genes()
     assert params(OWN_BASE, {"genes": ["sigma_O", "tau"]}).searched_genes() == ("sigma_O", "tau")
     request.getfixturevalue("own")
     assert unknown.searched_genes() == ("sigma_O", *(f"sigma_{layer}" for layer in range(5)))
-    with pytest.raises(ValueError, match=r"rescore.top = 12: .* set it to 9 or less"):
-        unknown.check_top()

@@ -4,25 +4,19 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from spikingjelly.activation_based.functional import reset_net
-from spikingjelly.activation_based.model import sew_resnet
-from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from gee_core import gene_file
 from gee_core.checkpoint import load, save
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, load_genes, read_card, read_header, save_genes
-from gee_core.genome.encoding import decode, encode
+from gee_core.genome.encoding import encode
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
@@ -160,6 +154,8 @@ DAMAGE = {
     "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
     "a tensor of 4 terabytes": lambda d: TERABYTES,
     "a pickle": lambda d: pickle.dumps({"a": 1}),
+    "a list for a header": lambda d: to_bytes({"a": torch.ones(1)}, {GENES_ENTRY: "[]"}),
+    "a deep header": lambda d: to_bytes({"a": torch.ones(1)}, {GENES_ENTRY: "[" * 100_000}),
 }
 
 
@@ -172,15 +168,14 @@ def test_a_damaged_file_is_refused(damage, path):
     assert refused(path).startswith("damaged")
 
 
-def crafted(path: Path, about=lambda values: None, tensors=lambda values: None) -> None:
+def crafted(path: Path, change) -> None:
     """Change the header's values and the tensors, and give them a checksum that fits."""
     stored = load_file(path)
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
     values = json.loads(header["__metadata__"][GENES_ENTRY])
-    tensors(stored)
     del values["sha256"]
-    about(values)
+    change(values, stored)
     values["sha256"] = gene_file._checksum(values, stored)
     path.write_bytes(to_bytes(stored, {GENES_ENTRY: json.dumps(values)}))
 
@@ -189,40 +184,26 @@ X = "body.0.conv.parametrizations.weight.original"
 
 
 @pytest.mark.parametrize(
-    ("about", "message"),
+    ("change", "message"),
     [
-        (lambda v: v.update(version=2), "is of version 2 of its format, and this gee_core reads version 1"),
-        (lambda v: v.pop("version"), "damaged (lacks version)"),
-        (lambda v: v.update(architecture={}), "does not describe a network of build_network (lacks image_size, in_channels, n"),
-        (lambda v: v["architecture"].update(num_classes=2**31 - 1), "does not fit the network ("),
-        (lambda v: v["architecture"]["network"].update(name="networks.none:None"), "is of your own network networks.none:None"),
-        (lambda v: v.update(format="fp32"), "does not fit the network ("),
+        (lambda v, t: v.update(version=2), "is of version 2 of its format, and this gee_core reads version 1"),
+        (lambda v, t: v.pop("version"), "damaged (lacks version)"),
+        (
+            lambda v, t: v.update(architecture={}),
+            "does not describe a network of build_network (lacks image_size, in_channels, n",
+        ),
+        (lambda v, t: v["architecture"].update(num_classes=2**31 - 1), "does not fit the network ("),
+        (lambda v, t: v["architecture"]["network"].update(name="networks.none:None"), "is of your own network networks.none"),
+        (lambda v, t: v.update(format="fp32"), "does not fit the network ("),
+        (lambda v, t: t.pop(f"{X}.scale"), f"does not fit the network ('{X}.scale')"),
+        (lambda v, t: t.update({X: t[X][:-1].clone()}), "does not fit the network ("),
+        (lambda v, t: t["genome.O.scale"].fill_(float("inf")), "genome.O holds values that are not finite"),
     ],
-    ids=range(6),
+    ids=range(9),
 )
-def test_a_header_that_says_something_else_is_refused(about, message, path):
-    crafted(path, about)
+def test_a_header_and_tensors_that_fit_no_network_are_refused(change, message, path):
+    crafted(path, change)
     assert refused(path).startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("tensors", "message"),
-    [
-        (lambda t: t.pop(f"{X}.scale"), f"does not fit the network ('{X}.scale')"),
-        (lambda t: t.update({X: t[X][:-1].clone()}), "does not fit the network ("),
-        (lambda t: t["genome.O.scale"].fill_(float("inf")), "genome.O holds values that are not finite"),
-    ],
-    ids=range(3),
-)
-def test_tensors_of_another_network_or_that_are_not_finite_are_refused(tensors, message, path):
-    crafted(path, tensors=tensors)
-    assert refused(path).startswith(message)
-
-
-@pytest.mark.parametrize("entry", ["[]", "[" * 100_000], ids=["list", "deep"])
-def test_a_header_that_is_no_json_object_is_refused(entry, path):
-    path.write_bytes(to_bytes(load_file(path), {GENES_ENTRY: entry}))
-    assert refused(path).startswith("damaged")
 
 
 class Convolutions(nn.Module):
@@ -237,23 +218,12 @@ class Convolutions(nn.Module):
         return self.head(self.norm(self.third(self.second(self.stem(x)).relu()).relu()).mean((2, 3)))
 
 
-def trained(net, example):
-    """``net``, encoded, after ten steps, in evaluation mode."""
-    net = encode(net, 5, example=example).train()
-    optimizer = torch.optim.SGD(net.parameters(), 0.01)
-    for _ in range(10):
-        output = net(example)
-        (output.mean(0) if output.ndim > 2 else output).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        reset_net(net)
-    return net.eval()
-
-
 @EVERY_FORMAT
 def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded_as_a_network_of_ours(format, tmp_path):
     x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    net, path = trained(Convolutions(), x), tmp_path / "genes.safetensors"
+    net, path = encode(Convolutions(), 5, example=x), tmp_path / "genes.safetensors"
+    net(x)  # moves the statistics of its batch norm
+    net.eval()
     save_genes(path, net, format, {"by": "hand"})
     fresh = Convolutions()
     back = load_genes(path, fresh).eval()
@@ -262,35 +232,6 @@ def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded_as_a_ne
         assert torch.equal(back.state_dict()[name], expected(name, tensor, format)), name
     if format == "fp32":
         assert torch.equal(back(x), net(x))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "made_by", ["torchvision.models.resnet18()", "sew_resnet.sew_resnet18(cnf='ADD', spiking_neuron=IFNode)"]
-)
-def test_networks_of_other_libraries_come_back_in_another_process_with_equal_outputs(made_by, tmp_path):
-    code = f"""
-import torch, torchvision
-from spikingjelly.activation_based.model import sew_resnet
-from spikingjelly.activation_based.neuron import IFNode
-from gee_core import load_genes
-torch.manual_seed(1)
-net = {made_by}
-x = torch.load({str(tmp_path / "x.pt")!r})
-with torch.no_grad():
-    torch.save(load_genes({str(tmp_path / "genes.safetensors")!r}, net).eval()(x), {str(tmp_path / "y.pt")!r})
-"""
-    names = {"torchvision": torchvision, "sew_resnet": sew_resnet, "IFNode": IFNode}
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    net = trained(eval(made_by, names), x)
-    save_genes(tmp_path / "genes.safetensors", net)
-    torch.save(x, tmp_path / "x.pt")
-    subprocess.run([sys.executable, "-c", code], check=True)
-    rounded = load_genes(tmp_path / "genes.safetensors", eval(made_by, names)).eval()
-    with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / "y.pt"), rounded(x))
-    numbers = sum(tensor.nbytes for tensor in decode(net).state_dict().values())
-    assert (tmp_path / "genes.safetensors").stat().st_size < numbers / 10
 
 
 def test_a_file_of_another_module_is_refused_by_the_name_that_does_not_fit(path, tmp_path):
@@ -302,8 +243,8 @@ def test_a_file_of_another_module_is_refused_by_the_name_that_does_not_fit(path,
     fewer.norm = nn.Identity()
     for net, says in (
         (nn.Linear(2, 2), "Linear has no attribute `stem`"),
-        (more, "the file has no extra.bias"),
-        (fewer, "the file has a norm.bias"),
+        (more, "Missing key.*extra.weight"),
+        (fewer, "Unexpected key.*norm.bias"),
         (Convolutions(5), "size mismatch for head.weight"),
         (encode(Convolutions(), 4, example=x), "is no parameter"),
     ):

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from filelock import FileLock
 from sklearn.datasets import load_digits
 
 from gee_core.checkpoint import save
@@ -101,11 +102,20 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory) -> Path:
-    """A copy of the project with every result of a small run, one for all processes of the tests; copy it to change it."""
+    """A copy of the project with every result of a small run; copy it to change it."""
+    return made_once(tmp_path_factory, "finished", lambda folder: finish_project(folder / "project")) / "project"
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder that ``make`` fills, once for all processes of the tests, which wait for the first."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished/project"
-    folder.parent.mkdir(exist_ok=True)
-    finish_project(folder)
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
     return folder
 
 
@@ -200,11 +210,13 @@ def put_trained(folder: Path, trained: Path) -> None:
 @pytest.fixture(scope="session")
 def trained(digits, make_params, tmp_path_factory) -> Path:
     """The files of models/train: a network of ``make_params()``, trained until it knows some digits."""
-    params, data = make_params(train={"epochs": 40, "lr": 0.02}), load_prepared(digits)
-    net, *_ = train.run(params, analytic_file(params), data, tmp_path_factory.mktemp("scratch"))
-    path = tmp_path_factory.mktemp("trained") / "network.safetensors"
-    save(path, net)
-    return path
+
+    def make(folder: Path) -> None:
+        params = make_params(train={"epochs": 40, "lr": 0.02})
+        net, *_ = train.run(params, analytic_file(params), load_prepared(digits), tmp_path_factory.mktemp("scratch"))
+        save(folder / "network/network.safetensors", net)
+
+    return made_once(tmp_path_factory, "trained", make) / "network/network.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +250,10 @@ MEASURED = EVALUATION.model_dump()
 @pytest.fixture(scope="session")
 def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     """The ONNX file of that network, and the other files of models/export beside it."""
-    params, data = make_params(), load_prepared(digits)
-    folder = tmp_path_factory.mktemp("exported")
-    net = load_trained(params, data.meta, trained)
-    export.write_all(folder, params, net, data, EVALUATION, params.export.register_model)
-    return folder / "network.onnx"
+
+    def make(folder: Path) -> None:
+        params, data = make_params(), load_prepared(digits)
+        net = load_trained(params, data.meta, trained)
+        export.write_all(folder / "export", params, net, data, EVALUATION, params.export.register_model)
+
+    return made_once(tmp_path_factory, "exported", make) / "export/network.onnx"

@@ -13,17 +13,16 @@ from gee_core.errors import InputError
 from pipelines import check
 from pipelines.check import check_inputs
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
+from tests.pipelines.conftest import write_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project):
+def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project, make_params):
     (in_project() / "data/raw").mkdir()
     check.main()
     first = CHECKED.read_bytes()
-    params = Path("params.yaml").read_text()
-    assert "seed: 0" in params
-    Path("params.yaml").write_text(params.replace("seed: 0", "seed: 3", 1))
+    write_params(Path("params.yaml"), make_params(base={"seed": 3}))
     check.main()
     assert CHECKED.read_bytes() == first
 
@@ -40,18 +39,6 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
         with pytest.raises(InputError) as caught:
             check_inputs(make_params(**{section: {key: value}}))
         assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
-
-
-def test_an_operator_set_that_onnx_lacks_is_refused_and_the_default_loads_no_onnx(in_project, make_params, monkeypatch):
-    (in_project() / "data/raw").mkdir()
-    asked = []
-    monkeypatch.setattr("gee_core.export.to_onnx.check_opset", asked.append)
-    check_inputs(make_params())
-    check_inputs(make_params(export={"opset": 19}))
-    assert asked == [19]
-    monkeypatch.undo()
-    with pytest.raises(InputError, match=r"^opset = 99: the installed onnx knows none above \d+: set it to 18"):
-        check_inputs(make_params(export={"opset": 99}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the remedy has an option of GNU's cp")
@@ -80,7 +67,7 @@ def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_p
 def test_images_that_torchvision_can_download_are_where_they_are_absent(in_project, make_params, monkeypatch):
     in_project()
     provided = []
-    monkeypatch.setattr("gee_core.data.torchvision_sets.provide", lambda *given: provided.append(given))
+    monkeypatch.setattr("gee_core.data.sources.provide", lambda *given: provided.append(given))
     params = make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"})
     check_inputs(params)
     assert Path("data/raw/cifar10").is_dir()

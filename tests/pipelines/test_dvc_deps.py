@@ -25,10 +25,9 @@ AROUND = (
     "pipelines/runtime/progress.py",
     "pipelines/runtime/process_tree.py",
     "pipelines/runtime/input_errors.py",
-    "pipelines/runtime/ranks.py",
+    "pipelines/engines/ranks.py",
     "pipelines/runtime/resume_folder.py",
     "pipelines/runtime/settings.py",
-    "pipelines/runtime/worker_process.py",
     "pipelines/project/paths.py",
     "pipelines/project/params.py",
     "pipelines/project/watched_files.py",
@@ -39,7 +38,7 @@ source), tracks, shows progress and reports errors, and changes no result."""
 TABLE = "gee_core/zoo.py"
 """The table of networks, which the sections of params.yaml know by name; prepare builds none."""
 
-ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "select", "dask"))
+ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "processes", "select", "dask"))
 """Where jobs run; a result does not depend on it."""
 
 FIGURES = ("pipelines/figures/", "pipelines/reporting/")

@@ -195,30 +195,6 @@ def test_two_processes_train_and_measure_as_one(params, prepared, tmp_path):
             torch.testing.assert_close(tensor, trained[name], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("section", "changes", "says"),
-    [
-        ("network", {"T": 8}, r"prepare.events.frames = 4: network.T = 8 steps"),
-        ("prepare", {"events": None}, "events: dataset events needs frames: set it to {frames: 4, "),
-        ("prepare", {"dataset": "folder"}, "dataset folder has still images: set it to null"),
-        ("robustness", {"domain": "image"}, "robustness.domain = image: noise is added to recordings in the domain events"),
-        ("robustness", {"strengths": [0.0, 0.5, 1.5]}, "no more than all events can be lost"),
-        ("train", {"T_schedule": [3, 4]}, r"train.T_schedule = \[3, 4\]: 4 frames cannot be summed to 3"),
-        ("train", {"randaugment": 3}, "train.randaugment = 3: it is for images"),
-        ("train", {"noise": 0.5}, "train.noise = 0.5: Gaussian noise is for images"),
-    ],
-)
-def test_settings_that_do_not_fit_recordings_are_refused(make_params, section, changes, says):
-    with pytest.raises(ValueError, match=says):
-        make_params(**SECTIONS | {section: SECTIONS[section] | changes})
-
-
-def test_the_number_of_frames_of_recordings_is_not_searched(make_params):
-    free = {name: SECTIONS[name] | {"T_schedule": None} for name in ("evolve", "train")}
-    with pytest.raises(ValueError, match=r"searches T, which is the number of frames of prepare\.events: leave out T"):
-        make_params(**SECTIONS | free | {"evolve": free["evolve"] | {"genes": ["T"]}})
-
-
 def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_project, main):
     in_project()
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
@@ -227,7 +203,7 @@ def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_pro
     found = json.loads(out)
     assert (code, found["problems"]) == (0, [])
     assert found["counts"]["test"] == {"left": 4, "right": 4}
-    assert found["recordings"]["sensor"] == "12 x 12 pixels, by the events"
+    assert found["facts"]["sensor"] == "12 x 12 pixels, by the events"
     events = {"frames": 4, "split_by": "number", "clip": 15, "sensor": [SIDE, SIDE]}
     assert found["params"] == {"dataset": "events", "path": "bars", "name": "bars", "image_size": None, "events": events}
     save_recording(root / "train/left/8.npz", recording(1) | {"p": recording(1)["p"] * 2 - 1})

@@ -7,19 +7,19 @@ import pytest
 
 from gee_core.errors import InputError
 from gee_core.evolution.front import ranks
-from pipelines import evolve
 from pipelines.figures.search import front_of_candidates
-from pipelines.inputs.genotype_file import FrontFile, choose_member
+from pipelines.inputs.genotype_file import FrontFile, FrontMember, choose_member
 from pipelines.project.params import load_params
 from pipelines.reporting.tables import front_table
 from tests.pipelines.conftest import write_params
-from tests.pipelines.figures.svg_checks import assert_same_bytes_and_self_contained, texts
+from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import changed, make
 from tests.pipelines.test_evolve_stage import run_main
 from tests.pipelines.test_report import text_of
+from tests.pipelines.train_cases import SIGMAS
 
 OF_TWO = {"variant": "baseline", "objectives": ["loss", "energy"], "genes": ["neurons", "structure"], "sigma": 0.5}
-OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 3, "draws": 2}}
+OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 2, "draws": 1}, "proxy_images": 16}
 
 
 def files(folder):
@@ -71,48 +71,30 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
         choose_member(1)
 
 
-def test_a_front_that_was_stopped_ends_in_the_same_bytes(digits, make_params, tmp_path, here_and_now):
-    params = make_params(evolve=OF_TWO)
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    whole = evolve.run(params, digits, tmp_path / "whole")
-
-    def stop(record):
-        if record.candidate.place == (1, 1):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evolve.run(params, digits, tmp_path / "stopped", stop)
-    again = evolve.run(params, digits, tmp_path / "stopped")
-    assert (again.front, again.genotype, again.metrics) == (whole.front, whole.genotype, whole.metrics)
-    assert again.records == whole.records
+def member(loss: float, energy: float) -> FrontMember:
+    return FrontMember(objectives={"loss": loss, "energy": energy}, price={}, proxy_accuracy=loss / 2, genotype=SIGMAS)
 
 
-@pytest.fixture
-def front(digits, make_params, tmp_path_factory, here_and_now) -> FrontFile:
-    return evolve.run(make_params(evolve=OF_TWO), digits, tmp_path_factory.mktemp("scratch")).front
+MADE_UP = FrontFile(hypervolume=(0.1, 0.2), chosen=2, members=(member(0.5, 3.0), member(0.8, 1.0)))
 
 
-def test_the_page_has_the_front_and_the_start_as_table(front, tmp_path, no_figures):
+def test_the_page_has_the_front_and_the_start_as_table(tmp_path, no_figures):
     params = changed(evolve={"objectives": ["loss", "energy"], "variant": "baseline"})
     (tmp_path / "models/evolve").mkdir(parents=True)
-    (tmp_path / "models/evolve/front.json").write_text(front.model_dump_json())
+    (tmp_path / "models/evolve/front.json").write_text(MADE_UP.model_dump_json())
     text = text_of(make(tmp_path, params)[1])
     assert "The front" in text and "gee run --member NUMBER" in text
-    for number, member in enumerate(front.members, 1):
-        mark = ", trained" if number == front.chosen else ""
+    for number, member in enumerate(MADE_UP.members, 1):
+        mark = ", trained" if number == MADE_UP.chosen else ""
         assert f"{number}{mark} {member.objectives['loss']:.4g} {member.objectives['energy']:.4g} " in text
     start = pd.read_csv(tmp_path / "reports/evolve/candidates.csv").iloc[0]
     assert f"the start {start.L_ce:.4g} {start.energy_uj:.4g} {100 * start.proxy_accuracy:.2f} %" in text
 
 
-def test_the_figure_numbers_the_members(front):
+def test_the_figure_numbers_the_members():
     table = pd.DataFrame({"L_ce": [2.0, 1.0, 3.0], "energy_uj": [0.1, 0.4, 0.3], "index": [0, 1, 2]})
     table = table.assign(rescored="", generation=0, fitness=table["L_ce"], final_fitness=table["L_ce"], winner=False)
-
-    def drawn():
-        return front_of_candidates(table, front_table(front, table.assign(proxy_accuracy=0.5)), front.chosen)
-
-    assert_same_bytes_and_self_contained(drawn)
-    title = f"{len(front.members)} members of the front"
-    assert {"start", "trained", str(front.chosen), "energy per image (µJ) (log)", title} <= set(texts(drawn()))
+    svg = front_of_candidates(table, front_table(MADE_UP, table.assign(proxy_accuracy=0.5)), MADE_UP.chosen)
+    assert_self_contained(svg)
+    title = f"{len(MADE_UP.members)} members of the front"
+    assert {"start", "trained", str(MADE_UP.chosen), "energy per image (µJ) (log)", title} <= set(texts(svg))

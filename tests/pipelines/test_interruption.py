@@ -38,6 +38,7 @@ def test_gee_too(run, tmp_path):
     again = "gee run -f: interrupted; the same command without --force continues where it stopped\n"
     assert run(str(tmp_path / "gee"), "run", "-f", where="typer") == (130, again)
     assert run(str(tmp_path / "gee"), "predict", "a b", where="typer") == (130, "gee predict 'a b': interrupted\n")
+    assert run("-m", "pipelines.cli", "summary", where="typer") == (130, "gee summary: interrupted\n")
 
 
 def test_gee_at_work_too(main, monkeypatch):

@@ -92,7 +92,7 @@ def test_same_inputs_give_the_same_bytes(default, tmp_path):
 
 def test_hostile_names_and_titles_are_text_and_the_page_loads_nothing(tmp_path):
     title = "</title><script>alert(2)</script>"
-    _, html = make(tmp_path, changed(report={"title": title}), classes=HOSTILE, n_generations=2, population=1000)
+    _, html = make(tmp_path, changed(report={"title": title}), classes=HOSTILE)
     page = Page(html)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "object", "embed", "b"})
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -128,10 +128,10 @@ def test_a_plain_network_and_a_variant_without_a_search_show_no_search(tmp_path,
     assert "He’s initialisation, shaped by network.init ." in text_of(make(tmp_path, shaped, plain=True)[1])
 
 
-def test_a_hundred_classes_fit(tmp_path):
+def test_a_hundred_classes_have_the_least_recognised_first(tmp_path, no_figures):
     _, html = make(tmp_path, classes=[f"class {i}" for i in range(100)])
     text = text_of(html)
-    assert "in 100 classes" in text and len(html) < 600_000
+    assert "in 100 classes" in text
     assert "Class Recognised of images Most often called class 0 50.0 % 2 class 1 class 1 100.0 % 2 – class 2" in text
     least, everything = text.split("Least recognised classes")[1].split("All 100 classes, the least recognised first")
     assert "class 9 100.0 %" in least and "class 10 100.0 %" not in least and "class 99 100.0 %" in everything

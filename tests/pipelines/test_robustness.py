@@ -30,7 +30,9 @@ def params(make_params):
 
 @pytest.fixture(scope="module")
 def noise(params, net, data):
-    return pd.DataFrame(robustness.run(params, net, data))
+    """The rows, as a table, and how often progress was told."""
+    steps = []
+    return pd.DataFrame(robustness.run(params, net, data, lambda: steps.append(1))), steps
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +47,22 @@ def hardware(with_hardware, net, data):
     return robustness.run_hardware(with_hardware(), net, data, lambda: steps.append(1)), steps
 
 
-def test_there_is_a_row_for_every_strength_and_seed_and_progress_for_each(params, net, data, noise):
-    steps = []
-    assert robustness.run(params, net, data, lambda: steps.append(1)) == noise.to_dict("records")
-    assert len(steps) == len(noise)
-    assert list(noise) == ["domain", "r", "seed", "accuracy"]
-    assert list(zip(noise.r, noise.seed, strict=True)) == [(r, seed) for r in NOISE["strengths"] for seed in range(3)]
-    assert set(noise.domain) == {"image"}
-
-
-def test_without_noise_the_accuracy_is_that_of_evaluate_and_noise_lowers_it(noise, params, net, data):
-    clean = evaluate(params, net, data)[0].test_accuracy
-    mean = noise.groupby("r").accuracy.mean()
-    assert noise[noise.r == 0].accuracy.tolist() == [pytest.approx(clean)] * 3
-    assert mean[2.0] < mean[0.0]
-
-
-def test_an_accuracy_equals_the_networks_own_on_images_with_the_noise_of_its_seed_alone(noise, params, net, data):
-    for row in noise.itertuples():
+def test_there_is_a_row_for_every_strength_and_seed_with_the_accuracy_on_images_with_the_noise_of_its_seed_alone(
+    noise, params, net, data
+):
+    rows, steps = noise
+    assert list(rows) == ["domain", "r", "seed", "accuracy"] and len(steps) == len(rows)
+    assert list(zip(rows.r, rows.seed, strict=True)) == [(r, seed) for r in NOISE["strengths"] for seed in range(3)]
+    assert set(rows.domain) == {"image"}
+    for row in rows.itertuples():
         generator, correct = torch_generator(params.base.seed, "noise", row.seed), 0  # the same at every strength
         for images, labels in data.test.batches(params.robustness.batch_size):
             x = noisy_input(images, data.meta.normalise, row.r, "image", generator)
             with torch.no_grad():
                 correct += (net(x).mean(0).argmax(1) == labels).sum().item()
         assert row.accuracy == pytest.approx(correct / 24)
+    mean = rows.groupby("r").accuracy.mean()
+    assert mean[2.0] < mean[0.0]
 
 
 def test_there_is_a_row_per_draw_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(

@@ -8,7 +8,6 @@ from rich.console import Console
 from gee_core.errors import InputError
 from pipelines import stage as frame
 from pipelines.runtime import progress
-from pipelines.runtime.input_errors import report_input_errors
 from pipelines.stage import stage
 
 
@@ -62,11 +61,6 @@ def test_bad_params_are_refused_before_anything_is_tracked(in_project, monkeypat
         pytest.fail("the stage ran")
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("train: error: params.yaml: ")
-
-
-def test_nothing_is_caught_that_is_neither_bad_input_nor_an_interruption():
-    with pytest.raises(ValueError, match="a bug"), report_input_errors("gee"):
-        raise ValueError("a bug")
 
 
 def test_a_stage_shows_its_progress(tracked, monkeypatch):

@@ -21,8 +21,6 @@ from pipelines.commands.prediction import open_model
 from pipelines.export import build_model_card
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
-from pipelines.tracking import mlflow_models
-from pipelines.tracking.folder import FILES
 from tests.pipelines.conftest import EVALUATION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,35 +101,3 @@ def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_optio
     subprocess.run(line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"), shell=True, check=True)
     ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
     assert len(row["image"]) == 3072 and "base64 -" not in line
-
-
-@pytest.mark.slow
-def test_the_code_of_the_tutorial_runs(folder, net, expected, make_params, digits, monkeypatch, capsys):
-    import mlflow
-
-    meta = load_prepared(digits).meta
-    save_genes(folder / "genes.safetensors", net, "fp32", card=build_model_card(make_params(), meta).model_dump())
-    Path("data").symlink_to(digits.parent)
-    assert digits.name == "prepared"
-    load, names = mlflow.pyfunc.load_model, {}
-    mlflow_models.save_served_model({name: folder / name for name in FILES}, "copy", "r", "m")
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda address: load("copy"))
-    monkeypatch.setattr(mlflow.models, "evaluate", evaluated := Evaluate())
-    text = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
-    said = []
-    for block in blocks(text):
-        exec(compile(block, "use-the-model.md", "exec"), names)
-        said.append(capsys.readouterr().out)
-    best = meta.class_names[expected.argmax()]
-    assert evaluated.classes[0] == best and set(names["table"]["class"]) > {best}
-    for alone in said[-2:]:
-        assert alone.split()[0] == best and float(alone.split()[1]) == pytest.approx(expected.max(), abs=1e-4)
-    assert open_model("again.safetensors").card.class_names == meta.class_names
-
-
-class Evaluate:
-    """In place of `mlflow.models.evaluate`, which logs a run."""
-
-    def __call__(self, classify, table, targets, model_type):
-        self.classes, self.metrics = classify(table.drop(columns=targets)), {"accuracy_score": 1.0}
-        return self

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import pytest
-
 from gee_core.config import Params
 from gee_core.genome.genotype import Genotype
 from pipelines.inputs.genotype_file import GenotypeFile
@@ -12,11 +10,6 @@ GENES = Genotype(0.3, (0.4,) * 8).as_dict()
 SIGMAS = GenotypeFile(network="vgg16", width=1 / 16, n_genes=6, genes=GENES, seed=7)
 SHAPED = SIGMAS.model_copy(update={"genes": GENES | {"omega_O": 1.0, "beta": 0.5}})
 PLAIN = GenotypeFile(network="vgg16", width=1 / 16, n_genes=None, genes={}, seed=7)
-ALL = pytest.mark.parametrize(
-    ("n_genes", "genotype"), [(6, SIGMAS), (6, SHAPED), (None, PLAIN)], ids=["genetic", "shaped", "plain"]
-)
-
-
 RATED = ["stem.conv", *(f"body.{layer}.conv" for layer in (0, 2, 3, 5, 6, 8, 9))]
 """Layers of the small VGG-16 with neurons behind them."""
 

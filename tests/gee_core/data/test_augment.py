@@ -15,7 +15,6 @@ from gee_core.data.augment import (
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 NORMALISE = Normalise(MEAN, STD)
-NOTHING = Augment(crop_padding=0, flip=False, randaugment=0, erasing=0.0)
 ALL = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
 
 
@@ -33,13 +32,6 @@ def test_without_augmentation_the_input_is_normalised():
     torch.testing.assert_close(x.double(), expected.double(), rtol=0, atol=2e-6)
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_an_augmentation_of_nothing_changes_nothing_and_draws_nothing():
-    g = generator()
-    before = g.get_state()
-    assert torch.equal(to_input(pictures(), NORMALISE, NOTHING, g), to_input(pictures(), NORMALISE))
-    assert torch.equal(before, g.get_state())
 
 
 def test_crop_and_flip_equals_a_loop_over_the_images():

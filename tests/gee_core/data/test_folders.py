@@ -1,6 +1,5 @@
 import os
 import shutil
-import sys
 
 import pytest
 
@@ -60,6 +59,7 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     shutil.move(root / "test", tmp_path / "others")
     (root / "test").symlink_to(tmp_path / "others")
     (root / "train/dog/more").symlink_to(root / "train/cat")
+    assert len(list_images(tmp_path / "link").files("train").files) == 5  # a link below a class is not followed
     found = linked_folders(tmp_path / "link")
     assert found == [tmp_path / "link/test", tmp_path / "link/train/cat"]
 
@@ -67,40 +67,21 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        ("train", r"raw/train: no such folder: put the training images there"),
-        ("*", r"raw: holds no class folders"),
-        ("test/*", r"raw/test: holds no class folders"),
-        ("train/cat", r"raw/test/cat: class 'cat' has no folder in .*raw/train"),
-        ("test/dog", r"raw/train/dog: class 'dog' has no folder in .*raw/test"),
+        ("train", "raw/train: no such folder: put the training images there"),
+        ("*", "raw: holds no class folders"),
+        ("train/cat", "raw/test/cat: class 'cat' has no folder in .*raw/train: add its images there"),
+        ("test/dog", "raw/train/dog: class 'dog' has no folder in .*raw/test: add its images there"),
         ("train/cat/*", r"raw/train/cat: holds no images \(\.png, "),
     ],
 )
 def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, message):
     root = make_folder(TWO | {"emu": 1}, TWO | {"emu": 1})
-    if remove == "*":
-        shutil.rmtree(root)
-        root.mkdir()
-    elif remove.endswith("/*"):
-        shutil.rmtree(root / remove[:-2])
-        (root / remove[:-2]).mkdir()
-    else:
-        shutil.rmtree(root / remove)
+    folder = root / remove.removesuffix("*")
+    shutil.rmtree(folder)
+    if remove.endswith("*"):
+        folder.mkdir()
     with pytest.raises(InputError, match=message):
         list_images(root)
-
-
-def test_folders_that_are_nested_too_deeply_are_an_input_error(make_folder, monkeypatch):
-    root, depth = make_folder(TWO, TWO), sys.getrecursionlimit() + 100
-    monkeypatch.chdir(root / "train/cat")
-    for _ in range(depth):
-        os.mkdir("d")
-        os.chdir("d")
-    if sys.version_info < (3, 12):
-        with pytest.raises(InputError, match=r"raw/train/cat: its folders are nested too deeply: put the files"):
-            list_images(root)
-    for _ in range(depth):
-        os.chdir("..")
-        os.rmdir("d")
 
 
 def test_what_looks_like_images_but_is_not_read_is_named(make_folder):

@@ -5,7 +5,8 @@ import torch
 from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.sources import load_source
-from gee_core.rank import Rank
+from gee_core.errors import InputError
+from gee_core.rank import ALONE, Rank
 
 
 @pytest.fixture
@@ -30,27 +31,35 @@ def equal(left, right):
     )
 
 
-@pytest.mark.parametrize(("workers", "shuffled"), [("0", True), ("2", True), ("2", False)])
-def test_streamed_batches_equal_packed_ones_whatever_the_number_of_workers(both, monkeypatch, workers, shuffled):
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("shuffled", "first", "rank", "sizes"),
+    [
+        (True, 0, ALONE, [4, 4, 4, 1]),
+        (False, 1, ALONE, [4, 4, 1]),
+        (True, 4, ALONE, []),
+        (True, 0, Rank(0, 2), [2, 2, 2, 0]),  # of the last image, the second process has it
+    ],
+)
+def test_streamed_batches_equal_packed_ones_and_all_follow_the_generator(
+    both, monkeypatch, workers, shuffled, first, rank, sizes
+):
     monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
-    left, right = (list(images.batches(4, generator() if shuffled else None)) for images in both)
-    assert [len(labels) for _, labels in left] == [4, 4, 4, 1]
+    left, right = (list(images.batches(4, generator() if shuffled else None, first, rank)) for images in both)
+    assert [len(labels) for _, labels in left] == sizes
     assert equal(left, right)
+    order = torch.randperm(13, generator=generator()) if shuffled else torch.arange(13)
+    wanted = [batch[rank.share(len(batch))] for batch in order.split(4)][first:]
+    assert equal(left, [(both[0].images[indices], both[0].labels[indices]) for indices in wanted])
 
 
-def test_a_share_without_images_is_an_empty_batch_of_both(both):
-    rank = Rank(0, 2)  # of the last image, the second process has it
-    left, right = (list(images.batches(4, rank=rank)) for images in both)
-    assert [len(labels) for _, labels in left] == [2, 2, 2, 0]
-    assert equal(left, right)
-
-
-@pytest.mark.parametrize("first", [1, 4])
-def test_batches_at_the_beginning_are_left_out_and_the_others_are_the_same(both, first):
-    for images in both:
-        every, rest = list(images.batches(4, generator())), list(images.batches(4, generator(), first=first))
-        assert len(rest) == len(every) - first
-        assert equal(every[first:], rest)
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_file_ends_a_stream_with_its_name(both, monkeypatch, workers):
+    monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
+    _, streamed = both
+    (streamed.root / streamed.files[9]).write_bytes(b"text")
+    with pytest.raises(InputError, match=rf"{streamed.files[9]}: not a readable image"):
+        list(streamed.batches(4))
 
 
 def test_a_subset_streams_what_it_packs(both):

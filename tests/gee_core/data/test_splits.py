@@ -43,5 +43,7 @@ def test_the_holdout_and_the_rest_both_show_every_class():
 
 
 def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
-    with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on"):
+    with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on: add images"):
         split_off(torch.tensor([0, 0, 0, 0, 1, 1]), 0.9, 0, ["cat", "dog"], "holdout")
+    with pytest.raises(InputError, match=r"^holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
+        split_off(torch.tensor([0, 0, 0, 0, 1, 1]), 0.2, 0, ["cat", "dog"], "holdout")

@@ -1,6 +1,4 @@
-import errno
 import hashlib
-import os
 import tarfile
 from urllib.error import URLError
 
@@ -10,7 +8,7 @@ import torch
 from torchvision import datasets
 
 from gee_core.config.prepare import DATASETS
-from gee_core.data.torchvision_sets import TORCHVISION, provide, torchvision_images
+from gee_core.data.sources import TORCHVISION, provide, torchvision_images
 from gee_core.errors import InputError
 
 
@@ -85,12 +83,3 @@ def test_an_archive_is_unpacked_if_its_md5_is_the_published_one(is_published, tm
     with pytest.raises(InputError, match="cifar10: absent or damaged"):  # the archive has no images
         provide("cifar10", tmp_path)
     assert (tmp_path / "cifar-10-batches-py/note").exists() is is_published
-
-
-def test_a_full_disk_while_unpacking_is_named(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(datasets.FashionMNIST, "download", full)
-    with pytest.raises(InputError, match=f"fashion_mnist: {tmp_path}: no space left on device: free some space"):
-        torchvision_images("fashion_mnist", tmp_path)

@@ -1,15 +1,22 @@
-"""The defects of hardware do to weights, genes and spikes what their definitions say, to a copy, by the seed alone."""
+"""The defects of hardware do to weights, genes and spikes what their definitions say, to a copy, by the seed alone.
+
+Faulty neurons are compared with loops over neurons and steps, in every form that a network's steps take.
+"""
 
 import re
 
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
 
 from gee_core.config.params import DOMAINS
 from gee_core.evaluation import hardware_noise
-from gee_core.evaluation.faulty_neurons import chosen
 from gee_core.evaluation.hardware_noise import (
+    LEAST_THRESHOLD,
     OF_BITS,
+    add_faults,
+    chosen,
     disturbed,
     encoded_weights,
     faulty,
@@ -19,8 +26,10 @@ from gee_core.evaluation.hardware_noise import (
 from gee_core.genome.encoding import decode
 from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.network import build_network
+from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from tests.gee_core.lively import awake
+from tests.gee_core.own_networks import THREE, lively
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 STRENGTH = {"weights": 0.5, "genes": 0.5, "threshold": 0.5, "lost_step": 1}
@@ -92,19 +101,14 @@ def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same
     assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
 
 
-def test_the_share_of_stuck_weights_is_the_probability_and_the_others_keep_their_values():
-    x = torch.randn(300, 400, generator=generator(1))
-    stuck = faulty(x, "stuck", 0.3, 0, generator())
-    assert (stuck == 0).float().mean() == pytest.approx(0.3, abs=0.005)
-    assert torch.equal(stuck[stuck != 0], x[stuck != 0])
-
-
 @pytest.mark.parametrize("p", [1e-3, 0.5])
 def test_what_is_chosen_is_a_share_of_all_and_more_of_it_at_a_larger_probability(p):
     less, more = (chosen((1000, 1001), probability, generator()) for probability in (p, 1.5 * p))
     assert less.float().mean() == pytest.approx(p, rel=0.1)
     assert (less <= more).all() and less.sum() < more.sum()
     assert not chosen((3, 5), 0.0, generator()).any() and chosen((3, 5), 1.0, generator()).all()
+    x = torch.randn(1000, 1001, generator=generator(1))
+    assert torch.equal(faulty(x, "stuck", p, 0, generator()), torch.where(less, 0.0, x))
 
 
 def flip_only(monkeypatch, bit, place):
@@ -138,3 +142,102 @@ def test_a_strength_out_of_range_and_genes_of_a_plain_network_are_refused(domain
         disturbed(net(), domain, strength, 0)
     with pytest.raises(ValueError, match="gene_bits: the network is plain and has no genes"):
         disturbed(net(None), "gene_bits", 0.1, 0)
+
+
+T, B, SHAPE = 6, 5, (3, 4, 2)
+
+
+def generators(name):
+    return torch.Generator().manual_seed(len(name))
+
+
+def currents(seed=0):
+    return 1.2 * torch.randn(T * B, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+class One(nn.Module):
+    """One layer of neurons as a network of T steps."""
+
+    def __init__(self, node):
+        super().__init__()
+        self.T, self.node = T, node
+
+    def forward(self, x):
+        return self.node(x)
+
+
+def lif_loop(x, tau, decay_input, v_reset, thresholds):
+    """Spikes (T*B, …) of neurons with their own ``thresholds``, each step by step in float64."""
+    spikes = torch.zeros(T, B, *SHAPE)
+    for place in torch.cartesian_prod(*map(torch.arange, (B, *SHAPE))).tolist():
+        V_th, v = float(thresholds[tuple(place[1:])]), 0.0
+        for t in range(T):
+            I = float(x.unflatten(0, (T, B))[(t, *place)])
+            v += (I - v) / tau if decay_input else I - v / tau
+            if v >= V_th:
+                spikes[(t, *place)] = 1
+                v = 0.0 if v_reset == 0.0 else v - V_th
+    return spikes.flatten(0, 1)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard reset", "soft reset"])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_neurons_with_mismatch_are_neurons_with_thresholds_of_their_own(decay_input, v_reset):
+    net = One(LIF(T, tau=1.7, decay_input=decay_input, v_reset=v_reset))
+    nominal = net(currents())
+    add_faults(net, "threshold", 0.4, generators)
+    delta = 0.4 * torch.randn(SHAPE, generator=generators("node"))
+    thresholds = (0.5 * (1 + delta)).clamp_min(0.5 * LEAST_THRESHOLD)
+    expected = lif_loop(currents(), 1.7, decay_input, v_reset, thresholds)
+    assert torch.equal(net(currents()), expected)
+    assert (nominal != expected).float().mean() > 0.02
+    assert torch.equal(net(currents().contiguous(memory_format=torch.channels_last)), expected)
+    two = currents().unflatten(0, (T, B))[:, :2].flatten(0, 1)
+    assert torch.equal(net(two).unflatten(0, (T, 2)), expected.unflatten(0, (T, B))[:, :2])
+
+
+@pytest.mark.parametrize(("domain", "value"), [("dropped", 0.0), ("spurious", 1.0)])
+def test_outputs_are_set_with_their_probability_and_no_other_output_changes(domain, value):
+    net = One(LIF(T))
+    spikes = net(currents())
+    add_faults(net, domain, 0.3, generators)
+    changed, again = net(currents()), net(currents())
+    assert set(changed[changed != spikes].tolist()) == {value}
+    assert (changed != spikes).sum() / (spikes != value).sum() == pytest.approx(0.3, abs=0.1)
+    assert not torch.equal(changed, again)  # every pass has faults of its own
+
+
+@pytest.mark.parametrize("n", [2, T])
+def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
+    net = One(LIF(T))
+    before = net(currents()).unflatten(0, (T, B))
+    add_faults(net, "lost_step", n, generators)
+    after = net(currents()).unflatten(0, (T, B))
+    lost = [t for t in range(T) if not after[t].any()]
+    assert len(lost) == n and before.flatten(1).any(1).all()
+    assert all(torch.equal(after[t], before[t]) for t in range(T) if t not in lost)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 2)])
+@torch.no_grad()
+def test_one_network_in_three_forms_has_the_same_faults(domain, strength):
+    single, multi, folded = (disturbed(net, domain, strength, seed=3) for net, _ in map(lively, THREE))
+    _, x = lively(THREE[0])
+    assert torch.equal(single(x), folded(x)) and torch.equal(multi(x), folded(x))
+    assert torch.equal(single(x), folded(x))  # and in the next pass
+    clean = lively(THREE[2])[0](x)
+    assert not torch.equal(folded(x), clean)
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (neuron.QIFNode(), "node is a QIFNode, whose membrane is not linear"),
+        (LIF(T, v_reset=-0.3), "node is reset to -0.3, not to 0"),
+        (neuron.LIFNode(v_reset=None), None),
+        (neuron.ParametricLIFNode(), None),
+    ],
+)
+def test_mismatch_is_for_linear_membranes_that_are_reset_to_0(node, reason):
+    assert unfit(One(node), "threshold") == reason

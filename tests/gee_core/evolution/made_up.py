@@ -18,8 +18,8 @@ def config(**changes) -> EvolveConfig:
     values |= {"bound": 4.0, "proxy_epochs": 1, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
     values |= {"lr_X": 1.0, "lr_O": 1.0, "a": 0.1, "b": 0.2}
     values |= {"tau_lambda": 2.0, "start": "analytic", "rescore": None}
-    values |= {"sizes": None, "T_schedule": None, "norm_images": None, "whiten": False, "optimizer": "adamw", "budget": None}
-    values |= {"objectives": ["loss"], "choose": "knee", "equal": "passes"}
+    values |= {"sizes": None, "T_schedule": None, "whiten": False, "optimizer": "adamw", "budget": None}
+    values |= {"objectives": ["loss"], "choose": "knee"}
     return EvolveConfig(**(values | changes))
 
 

@@ -10,11 +10,11 @@ from gee_core.evolution.fitness import fitness, regulariser_decay, spatial_entro
 from tests.gee_core.evolution.made_up import config, measured
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def normal(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 1, 1), (3, 2, 10)])
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 1, 1)])
 def test_the_temporal_difference_equals_eq_13_written_as_loops(shape):
     o_TBK, (T, B, K) = normal(*shape), shape
     total = 0.0
@@ -25,43 +25,25 @@ def test_the_temporal_difference_equals_eq_13_written_as_loops(shape):
     assert temporal_difference(o_TBK[:1]).item() == 0  # a single step
 
 
-@pytest.mark.parametrize("g", [2, 5])
-def test_the_entropy_equals_eq_14_and_15_written_as_loops(g):
-    O = normal(g, g)
+def test_the_entropy_equals_eq_14_and_15_written_as_loops_and_is_one_where_all_genes_interact_equally():
+    O, g = normal(5, 5), 5
     weights = [abs(O[i, j].item()) for i in range(g) for j in range(g)]
     p = [w / sum(weights) for w in weights]
     assert spatial_entropy(O).item() == pytest.approx(-sum(x * math.log(x) for x in p) / math.log(g**2))
-
-
-def test_the_entropy_is_largest_and_one_where_all_genes_interact_equally():
-    assert spatial_entropy(0.3 * normal(6, 6).sign()).item() == pytest.approx(1.0)
-    assert all(0 < spatial_entropy(normal(6, 6, seed=seed)).item() < 1 for seed in range(20))
+    assert spatial_entropy(0.3 * O.sign()).item() == pytest.approx(1.0)
     assert spatial_entropy(torch.tensor([[0.0, -3.0], [0.0, 0.0]])).item() == 0
     assert spatial_entropy(torch.tensor([[2.0]])).item() == 1
 
 
-def test_the_weight_of_the_regularisers_starts_at_one_and_decays_to_zero():
-    weights = [regulariser_decay(t, 2.0) for t in range(60)]
-    assert weights[0] == 1
-    assert weights[2] == pytest.approx(1 / math.e)
-    assert weights == sorted(weights, reverse=True) and weights[-1] < 1e-12
+def test_the_weight_of_the_regularisers_starts_at_one_and_decays_exponentially():
+    assert [regulariser_decay(t, 2.0) for t in range(3)] == pytest.approx([1, math.exp(-0.5), math.exp(-1)])
 
 
 # L_ce = 2, R_T = 3, R_S = 0.5, λ = 0.4, a = 0.1, b = 0.2: λ·a·R_T = 0.12, λ·b·R_S = 0.04
-@pytest.mark.parametrize(
-    ("variant", "F"),
-    [
-        ("analytic", 2),
-        ("random_search", 1.84),
-        ("baseline", 2),
-        ("baseline+R_T", 1.88),
-        ("baseline+R_S", 1.96),
-        ("ste", 1.84),
-    ],
-)
-def test_each_variant_has_its_own_fitness(variant, F):
+VARIANTS = {"analytic": 2, "random_search": 1.84, "baseline": 2, "baseline+R_T": 1.88, "baseline+R_S": 1.96, "ste": 1.84}
+
+
+@pytest.mark.parametrize(("variant", "F"), VARIANTS.items())
+def test_each_variant_has_its_own_fitness_and_a_failed_candidate_none(variant, F):
     assert fitness(measured(2.0, 3.0, 0.5), 0.4, config(variant=variant)) == pytest.approx(F)
-
-
-def test_a_failed_candidate_has_no_fitness():
-    assert math.isnan(fitness(failed("x"), 0.4, config(variant="baseline")))
+    assert math.isnan(fitness(failed("x"), 0.4, config(variant=variant)))

@@ -14,7 +14,6 @@ from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
 from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.search import Nsga2
 from gee_core.evolution.winner import winner
 from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
 
@@ -39,7 +38,7 @@ def test_a_front_holds_what_nobody_beats_among_those_that_are_left(points):
 @given(points=POINTS)
 def test_the_hypervolume_is_the_part_of_all_cells_that_a_point_beats(points):
     cfg = CFG.model_copy(update={"objectives": ["loss", "energy", "parameters"]})
-    scores = [measured(L_ce, price=Price(int(n), 9, 4, energy, 1.0)) for L_ce, energy, n in [(3.0, 3.0, 3.0), *points]]
+    scores = [measured(L_ce, price=Price(int(n), 9, 4, energy)) for L_ce, energy, n in [(3.0, 3.0, 3.0), *points]]
     records = [Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)]
 
     def beaten(cell):
@@ -69,7 +68,7 @@ def trade(c: Candidate):
     y = math.hypot(*others)
     if x > 0.9:
         return failed("it diverged")
-    return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2, 1.0))
+    return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2))
 
 
 @pytest.mark.parametrize("variant", ["baseline", "random_search"])
@@ -90,30 +89,17 @@ def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_an
     assert len(scorer.scored) == len(records) - 20
 
 
-def test_nsga2_ranks_failed_candidates_after_those_outside_of_the_budget():
-    def asked_after(*last):
-        searches = [Nsga2(np.full(2, 0.25), 2, (np.zeros(2), np.ones(2)), 4, seed) for seed in range(8)]
-        for search in searches:
-            search.ask()
-            search.tell([(1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (3.0, 3.0, 0.5), last])
-        return np.array([search.ask() for search in searches])
-
-    np.testing.assert_array_equal(asked_after(math.nan, math.nan, 0.0), asked_after(4.0, 4.0, 1.5))
-    assert not np.array_equal(asked_after(math.nan, math.nan, 0.0), asked_after(4.0, 4.0, 0.0))
-
-
 def members_of(*points):
-    scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy, 1.0)) for loss, energy in points]
+    scores = [measured(loss, price=Price(int(100 * energy), 9, 4, energy)) for loss, energy in points]
     return front([Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)], CFG)
 
 
 def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     members = members_of((0.5, 10.0), (1.0, 2.0), (2.0, 1.0), (0.45, 40.0), (3.0, 3.0))
-    points, prices = [m.point for m in members], [m.record.price() for m in members]
-    assert points == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
+    assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
 
     def choose(choice):
-        return chosen(points, prices, CFG.model_copy(update={"choose": choice}))
+        return members.index(chosen(members, CFG.model_copy(update={"choose": choice})))
 
     assert choose("knee") == 1  # the corner
     for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
@@ -140,5 +126,4 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
     for m in members:
         own = [point(r, cfg) for r in again if r.candidate.rescored == m.record.candidate.rescored]
         assert m.point == pytest.approx(np.mean(own, axis=0))
-    place = chosen([m.point for m in members], [m.record.price() for m in members], cfg)
-    assert winner(records, cfg) == members[place].record
+    assert winner(records, cfg) == chosen(members, cfg).record

@@ -15,43 +15,33 @@ from gee_core.config.known_networks import encoded_channels
 from gee_core.data.augment import Augment
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Candidate, Failure, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, Score
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.loop import evolve
-from gee_core.evolution.proxy import proxy_recipe, score
-from gee_core.evolution.proxy_task import checkpoint_name
-from gee_core.evolution.search_vector import SearchSpace
+from gee_core.evolution.proxy import kind_of, proxy_recipe, score
+from gee_core.evolution.proxy_task import checkpoint_name, forget_generation
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.hardware import Compute
-from gee_core.training.norm_statistics import renew_statistics
+from gee_core.seeding import derive_seed
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 
 
 @pytest.fixture(scope="module")
-def scores(task) -> list[Score]:
-    """Of candidates 0, 1 and 2, one after the other in this process."""
-    return [score(task, candidate(index)) for index in range(3)]
+def first(task) -> Score:
+    """Of candidate 0."""
+    return score(task, candidate(0))
 
 
-def test_candidates_of_a_generation_with_equal_genes_have_equal_scores(task):
-    """Common random numbers: wiring, weights and the order of the images depend on the generation's seed alone."""
-    searched, records = SearchSpace(("sigma_O", "sigma_X"), candidate(0).genotype, 4.0), []
-
-    def note(candidates):
-        records.extend(candidates)
-        yield from ((c, failed("not scored"), 0.0) for c in candidates)
-
-    evolve(task.evolve, searched, 7, note)
-    first, other = records
-    assert first.genotype != other.genotype
-    assert score(task, replace(other, genotype=first.genotype)) == score(task, first)
-    assert score(task, other) != score(task, first)
+def test_wiring_weights_and_the_order_of_the_images_depend_on_the_seed_alone_and_the_score_on_the_genes(task, first):
+    same = replace(candidate(0), index=1)
+    assert score(task, same) == first
+    assert score(task, replace(same, genotype=candidate(0, sigma=0.2).genotype)) != first
+    assert score(task, replace(same, seed=7)) != first
 
 
-def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, scores, tmp_path):
+def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, first, tmp_path):
     c = candidate(0)
-    assert score(replace(task, checkpoints=tmp_path), c) == scores[0]
+    assert score(replace(task, checkpoints=tmp_path), c) == first
     data = load_prepared(task.prepared)
     net = load(tmp_path / checkpoint_name(c)).eval()
     holdout = data.holdout_images()
@@ -60,27 +50,8 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, sco
     logits = o_TBK.mean(0)
     L_ce, R_T = F.cross_entropy(logits, holdout.labels), temporal_difference(o_TBK)
     measured = [L_ce.item(), R_T.item(), o_TBK.var(correction=0).item(), spatial_entropy(genome_of(net).O.detach()).item()]
-    assert measured == pytest.approx([scores[0].L_ce, scores[0].R_T, scores[0].var_o, scores[0].R_S], rel=1e-5)
-    assert scores[0].proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
-
-
-def test_it_can_be_scored_with_batch_norms_statistics_of_all_steps(task, tmp_path):
-    c, few = candidate(0), changed(task, T_schedule=[1])
-    anew = changed(few, norm_images=16)
-    before, after = (score(replace(which, checkpoints=tmp_path / name), c) for name, which in (("few", few), ("anew", anew)))
-    expected, found = (load(tmp_path / name / checkpoint_name(c)) for name in ("few", "anew"))
-    images, normalise, compute = train_images(task), load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
-    recipe = proxy_recipe(anew.evolve, normalise, compute, len(images), c.seed)
-    renew_statistics(expected, images, recipe)
-    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
-    assert after.L_ce != before.L_ce
-    assert after.TSE == before.TSE
-
-
-def test_a_candidate_whose_statistics_overflow_is_a_failed_score(task):
-    result = score(changed(task, lr=1e3), candidate(0, sigma=1e6))
-    assert re.match(r"failed: FloatingPointError: \S+running_var holds values that are not finite after the tr", result.status)
-    assert result.image_passes == score(task, candidate(0)).image_passes
+    assert measured == pytest.approx([first.L_ce, first.R_T, first.var_o, first.R_S], rel=1e-5)
+    assert first.proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
 
 
 @pytest.mark.parametrize(
@@ -89,61 +60,57 @@ def test_a_candidate_whose_statistics_overflow_is_a_failed_score(task):
         (FloatingPointError("two\nlines"), Failure.DIVERGED),
         (torch.linalg.LinAlgError("it is singular"), Failure.DIVERGED),
         (RuntimeError("value cannot be converted to type float without overflow"), Failure.DIVERGED),
-        (torch.OutOfMemoryError("of " + 1000 * "x"), Failure.GPU_MEMORY),
+        (torch.OutOfMemoryError("of it"), Failure.GPU_MEMORY),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Failure.GPU_MEMORY),
         (MemoryError("all of it"), Failure.MEMORY),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Failure.CODE),
     ],
 )
-def test_an_error_in_training_is_a_failed_score_with_its_reason_on_one_short_line(error, kind, task, monkeypatch):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(proxy, "train_epoch", fail)
-    result = score(task, candidate(0))
-    status = result.status
-    assert result.failure is kind
-    assert status.startswith(f"failed: {type(error).__name__}: ")
-    assert "\n" not in status
-    assert len(status) <= 500
+def test_errors_are_of_kinds(error, kind):
+    assert kind_of(error) is kind
 
 
-def test_a_lost_gpu_is_no_candidates_fault(task, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("CUDA error: unspecified launch failure")
+def test_an_error_is_a_failed_score_on_one_line_unless_the_gpu_is_lost_or_the_networks_code_is_wrong(task, monkeypatch):
+    def failing(error):
+        monkeypatch.setattr(proxy, "train_epoch", lambda *_: (_ for _ in ()).throw(error))
+        return score(task, replace(candidate(0), generation=3, index=2))
 
-    monkeypatch.setattr(proxy, "train_epoch", fail)
+    result = failing(MemoryError("two\n" + 1000 * "lines"))
+    assert result.failure is Failure.MEMORY and not result.repeatable
+    assert result.status.startswith("failed: MemoryError: two lines") and len(result.status) == 500
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
-        score(task, candidate(0))
-
-
-def test_an_error_of_the_networks_code_leaves_with_a_note_that_names_the_candidate(task, monkeypatch):
-    def fail(*_):
-        raise ValueError("no such layer")
-
-    monkeypatch.setattr(proxy, "train_epoch", fail)
+        failing(RuntimeError("CUDA error: unspecified launch failure"))
     with pytest.raises(ValueError, match="no such layer") as caught:
-        score(task, replace(candidate(0), generation=3, index=2))
+        failing(ValueError("no such layer"))
     note = f"in candidate 2 of generation 3, seed {candidate(0).seed}"
     assert pickle.loads(pickle.dumps(caught.value)).__notes__ == [note]  # as it comes from a worker
 
 
-def test_test_images_never_reach_a_candidate(task, scores, make_prepared):
+def test_test_images_never_reach_a_candidate(task, first, make_prepared):
     other = replace(task, prepared=make_prepared(test_seed=99))
     assert not torch.equal(load_prepared(task.prepared).test.images, load_prepared(other.prepared).test.images)
-    assert [score(other, candidate(index)) for index in range(3)] == scores
+    assert score(other, candidate(0)) == first
 
 
-def test_holdout_images_are_never_trained_on_and_TSE_is_the_mean_loss_of_the_epochs(task, monkeypatch):
-    seen, losses, real = [], [], proxy.train_epoch
+def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_on_whole_images_at_all_steps(task, first, monkeypatch):
+    seen, losses, measured, real, measure = [], [], [], proxy.train_epoch, proxy.measure
 
-    def noted(net, optimizer, images, *arguments):
+    def noted(net, optimizer, images, recipe, *arguments):
         seen.append(images)
-        losses.append((record := real(net, optimizer, images, *arguments)).train_loss)
+        assert recipe.seed == derive_seed(candidate(0).seed, "proxy")  # of the order of the images
+        losses.append((record := real(net, optimizer, images, recipe, *arguments)).train_loss)
         return record
 
+    def noting(net, holdout, *arguments):
+        measured.append((net.T, holdout.image_size))
+        return measure(net, holdout, *arguments)
+
     monkeypatch.setattr(proxy, "train_epoch", noted)
-    assert score(task, candidate(0)).TSE == fmean(losses) != losses[0]
+    monkeypatch.setattr(proxy, "measure", noting)
+    result = score(changed(task, optimizer="muon", T_schedule=[1]), candidate(0))
+    assert result.status == "ok" and result != first
+    assert result.TSE == fmean(losses) != losses[0]
+    assert measured == [(NETWORK.T, 8)]
     data = load_prepared(task.prepared)
     trained, held_out = ({bytes(image.numpy()) for image in part} for part in (seen[0].images, data.holdout_images().images))
     assert len(trained) == len(data.train) - len(data.holdout) == 21
@@ -151,36 +118,26 @@ def test_holdout_images_are_never_trained_on_and_TSE_is_the_mean_loss_of_the_epo
 
 
 def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task):
-    meta = load_prepared(task.prepared).meta
-    normalise, compute = meta.normalise, Compute.of("cpu", "fp32")
+    normalise, compute = load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
     recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.cfg.label_smoothing) == (8, Augment(0, False, 0, 0.0), 0.0)
+    assert (recipe.cfg.norm_images, recipe.cfg.lr, recipe.cfg.epochs) == (None, task.evolve.lr, 10)
     one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
 
 
-def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took(task, scores):
+def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took_also_where_it_diverged(task, first):
     n = len(train_images(task))
     seen = min(n, 8 * ((n + 4) // 8))  # a last batch that is less than half full waits
-    assert {s.image_passes for s in scores} == {2 * seen}
+    assert first.image_passes == 2 * seen
     assert score(changed(task, proxy_images=16), candidate(0)).image_passes == 32
     diverged = score(changed(task, lr=1e30), candidate(0))
     assert re.match(r"failed: FloatingPointError: the training loss is \w+ in epoch \d", diverged.status)
     assert diverged.image_passes in (seen, 2 * seen) and math.isnan(diverged.L_ce)
-
-
-def test_a_candidate_is_trained_as_evolve_says_and_scored_on_whole_images_and_all_steps(task, scores, monkeypatch):
-    seen = []
-    real = proxy.measure
-    monkeypatch.setattr(
-        proxy,
-        "measure",
-        lambda net, holdout, *a: (seen.append((net.T, holdout.image_size)), real(net, holdout, *a))[1],
-    )
-    found = score(changed(task, optimizer="muon", T_schedule=[1]), candidate(0))
-    assert found.status == "ok" and found != scores[0]
-    assert seen == [(NETWORK.T, 8)]
+    overflown = score(changed(task, lr=1e3), candidate(0, sigma=1e6))
+    assert re.match(r"failed: FloatingPointError: \S+running_var holds values that are not finite after", overflown.status)
+    assert overflown.image_passes == 2 * seen
 
 
 @pytest.mark.usefixtures("own")
@@ -188,7 +145,49 @@ def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_
     name = "networks.my:WithDropout"
     task = changed(replace(task, network=NETWORK.model_copy(update={"name": name, "width": 1.0})), proxy_epochs=1)
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
-    found = score(replace(task, checkpoints=tmp_path), own)
-    assert found.status == "ok"
+    result = score(replace(task, checkpoints=tmp_path), own)
+    assert result.status == "ok"
     assert load(tmp_path / checkpoint_name(own)).built_with["name"] == name
-    assert score(task, own) == found
+    assert score(task, own) == result
+
+
+def score_until(task, candidate, n_states, monkeypatch):
+    """Train ``candidate`` until ``n_states`` states are kept, then stop."""
+    real, left = proxy.train_epoch, iter(range(n_states - 1))
+
+    def train_epoch(*arguments):
+        *others, on_step = arguments
+
+        def stop_on_step(mid_epoch):
+            on_step(mid_epoch)
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        return real(*others, stop_on_step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(proxy, "train_epoch", train_epoch)
+        score(task, candidate)
+
+
+def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_network(task, tmp_path, monkeypatch):
+    task = changed(task, proxy_epochs=3, whiten=True)
+    whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate())
+    stopped = replace(task, checkpoints=tmp_path / "stopped", save_seconds=0.0)
+    for n_states in (2, 2, 1):  # three epochs have six moments at which one is kept
+        score_until(stopped, candidate(), n_states, monkeypatch)
+    epochs, real = [], proxy.train_epoch
+    monkeypatch.setattr(proxy, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
+    assert score(stopped, candidate()) == whole
+    assert epochs == [2]
+    name = checkpoint_name(candidate())
+    assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_state_of_another_wiring_in_the_same_place_is_not_used(task, first, tmp_path, monkeypatch):
+    kept = replace(task, checkpoints=tmp_path, save_seconds=0.0)
+    score_until(kept, candidate(sigma=0.3), 3, monkeypatch)
+    assert score(kept, candidate()) == first
+    assert list(tmp_path.glob("*-step*"))
+    forget_generation(tmp_path, candidate().generation)
+    assert not list(tmp_path.glob("*-step*"))

@@ -45,14 +45,10 @@ def test_the_start_comes_back_from_its_vector(names):
     own = space(names)
     back = own.genotype(own.start_vector())
     assert back.settings == START.settings  # to the digit
-    assert back.as_dict() == pytest.approx({**START.as_dict(), **({} if names != GROUPS[1] else common(back))})
+    of_all = np.exp(np.log(START.sigma_X).mean())  # one σ for all X is the geometric mean of those of the start
+    common = {f"sigma_{layer}": of_all for layer in range(len(START.sigma_X))} if "sigma_X" in names else {}
+    assert back.as_dict() == pytest.approx(START.as_dict() | common)
     assert {type(value) for value in back.as_dict().values()} <= {float, int}  # JSON cannot hold numpy's
-
-
-def common(genotype: Genotype) -> dict[str, float]:
-    """One σ for all X, the geometric mean of those of the start."""
-    assert genotype.sigma_X[0] == pytest.approx(np.exp(np.log(START.sigma_X).mean()))
-    return {f"sigma_{layer}": genotype.sigma_X[0] for layer in range(len(START.sigma_X))}
 
 
 @given(st.data())
@@ -74,23 +70,19 @@ def test_genes_that_are_not_searched_stay_as_in_the_start(names):
     assert changed <= set(own.genes) | moved
 
 
-@EVERY
+@pytest.mark.parametrize("names", [["wiring"], ["sigma_O", "sigma_X"], ["shape", "neurons", "plasticity", "structure"]])
 def test_sigmas_lie_around_the_start_by_the_bound_and_other_genes_in_their_ranges(names):
     own = space(names)
     low, high = (own.genotype(side).as_dict() for side in own.bounds())
     for name in own.genes:
-        gene, unit = GENES.get(name, GENES["sigma_O"]), SETTINGS[name] if name in ("width", "n_genes") else 1
-        wanted = (gene.low * unit, gene.high * unit)
-        if name.startswith("sigma") and "width" not in names:
-            name = name.replace("X", "0")
-            centre = np.exp(np.log(START.sigma_X).mean()) if "sigma_X" in names and name != "sigma_O" else START.as_dict()[name]
-            wanted = centre / 4, centre * 4
-        if not (name.startswith("sigma") and "width" in names):
-            assert (low[name], high[name]) == pytest.approx(wanted), name
-
-
-def test_a_start_outside_of_a_range_widens_it():
-    start = replace(START, settings=(("v_threshold", 2.0), ("lr", 1e-4)))
+        if name.startswith("sigma"):
+            centre = np.exp(np.log(START.sigma_X).mean()) if name == "sigma_X" else START.as_dict()[name]
+            name, wanted = name.replace("X", "0"), (centre / 4, centre * 4)
+        else:
+            unit = SETTINGS[name] if name in ("width", "n_genes") else 1
+            wanted = GENES[name].low * unit, GENES[name].high * unit
+        assert (low[name], high[name]) == pytest.approx(wanted), name
+    start = replace(START, settings=(("v_threshold", 2.0), ("lr", 1e-4)))  # outside of the ranges, which it widens
     own = space(["v_threshold", "lr"], start)
     assert own.genotype(own.start_vector()) == start
     assert [dict(own.genotype(side).settings)["v_threshold"] for side in own.bounds()] == [0.1, 2.0]
@@ -105,19 +97,16 @@ def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas
     np.testing.assert_allclose(sigmas(found), [2 * wide.sigma_O, *wide.sigma_X])
 
 
-@pytest.mark.parametrize(
-    ("genes", "start", "said"),
-    [
-        (("omegaX", "beta"), START, "'omegaX' is no gene and no group: did you mean omega_X?"),
-        (("sigma_9",), START, "'sigma_9' is none of a network with 8 encodings"),
-        (("tau",), replace(START, settings=()), "'tau' is none of the start: leave it out, or give the start a value of it"),
-        (
-            ("weight_decay",),
-            replace(START, settings=(("weight_decay", 0.0),)),
-            "weight_decay is 0: .* set it to 0.0001, or leave",
-        ),
-    ],
-)
+NO_DECAY = replace(START, settings=(("weight_decay", 0.0),))
+REFUSED = [
+    (("omegaX", "beta"), START, "'omegaX' is no gene and no group: did you mean omega_X?"),
+    (("sigma_9",), START, "'sigma_9' is none of a network with 8 encodings"),
+    (("tau",), NO_DECAY, "'tau' is none of the start: leave it out, or give the start a value of it"),
+    (("weight_decay",), NO_DECAY, "weight_decay is 0: .* set it to 0.0001, or leave"),
+]
+
+
+@pytest.mark.parametrize(("genes", "start", "said"), REFUSED)
 def test_genes_that_are_not_there_or_cannot_start_are_refused(genes, start, said):
     with pytest.raises(InputError, match=said):
         SearchSpace(genes, start, 4.0)

@@ -21,29 +21,17 @@ def images(n):
     return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n))
 
 
-def test_spikes_are_counted_by_hand():
+@torch.no_grad()
+def test_spikes_and_predictions_that_differ_are_counted():
     """With another bias in the graph the stem fires otherwise: the share is that of the two spike trains."""
     net, graph = lively(), to_nir(lively(), 1, 8)
+    graph.nodes["head.0"].bias[0] += 1e6
+    right = (net(images(8)).mean(0).argmax(1) == 0).float().mean().item()
+    assert nir_agreement(net, graph, images(8))[:2] == (right, 1)
     other = copy.deepcopy(net)
-    with torch.no_grad():
-        norm = other.stem.norm_lif.norm
-        norm.bias += 0.3
+    other.stem.norm_lif.norm.bias += 0.3
     graph.nodes["stem.conv"].bias += np.float32(0.3)
     _, spikes, layers = nir_agreement(net, graph, images(8))
-    trains = []
-    for network in (net, other):
-        with torch.no_grad():
-            trains.append(network.stem(images(8)) > 0)
-    both, either = (trains[0] & trains[1]).sum().item(), (trains[0] | trains[1]).sum().item()
-    assert 0 < both < either
-    assert layers["stem.norm_lif.lif"] == both / either
-    assert spikes < 1
-
-
-def test_other_predictions_are_counted():
-    graph = to_nir(lively(), 1, 8)
-    graph.nodes["head.0"].bias[0] += 1e6
-    with torch.no_grad():
-        right = (lively()(images(8)).mean(0).argmax(1) == 0).float().mean().item()
-    assert nir_agreement(lively(), graph, images(8))[:2] == (right, 1)
-    assert right < 1
+    one, two = (network.stem(images(8)) > 0 for network in (net, other))
+    assert 0 < layers["stem.norm_lif.lif"] == (one & two).sum().item() / (one | two).sum().item() < 1
+    assert right < 1 and spikes < 1

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import base, neuron
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 import gee_core
@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.model.match_width import narrowed_width
-from gee_core.model.network import build_network, count_parameters, count_plain_parameters
+from gee_core.model.network import build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
 from tests.gee_core.evolution.proxy_task import NETWORK
 from tests.gee_core.own_networks import THREE, VGG, AllSteps, MultiStep, OneStep, ResNet, lively
@@ -48,11 +48,6 @@ def test_one_network_that_runs_its_steps_in_three_ways_answers_alike_in_every_ca
     assert (outputs[2][1:] - outputs[2][:-1]).abs().max() > 1e-3
     for o_TBK in outputs[:2]:
         torch.testing.assert_close(o_TBK, outputs[2])
-
-
-def test_the_chain_is_the_one_that_encode_finds_and_leaves_out_1x1_shortcuts():
-    net = build_network("networks.my:ResNet", 5, 1, 8, T=2)
-    assert [conv.out_channels for conv in net.conv_chain()] == [8, 8, 8, 16, 16] == encoded_channels("networks.my:ResNet")
 
 
 def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
@@ -134,6 +129,7 @@ def test_a_module_runs_once_when_it_is_first_built_and_its_chain_is_known_from_t
     gee_core.register_network("a:counted", Counted)
     build_network("a:counted", 5, 1, 8, 4, T=2)
     build_network("a:counted", 5, 1, 8, T=2, seed=1)
+    assert encoded_channels("networks.my:ResNet") == [8, 8, 8, 16, 16]  # without the 1x1 shortcut
     assert encoded_channels("a:counted") == [8, 16, 16] and kernel_positions("a:counted") == 9
     assert runs == [(3, 1, 8, 8)]
     assert encoded_channels("a:counted", 0.5) == [4, 8, 8]  # built as it was first, at another width
@@ -150,27 +146,19 @@ def test_a_network_that_nobody_registered_and_a_name_of_another_form_are_refused
         gee_core.register_network("a:b", "VGG")
 
 
-def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and_describes_itself(name=NAME):
-    channels = encoded_channels(name)
-    genotype = Genotype(0.3, (0.2,) * len(channels), Shape(omega_X=0.5))
-    genetic = wired_network(config(name), Images, genotype, 3)
-    before = torch.get_rng_state()
-    assert equal(genetic, wired_network(config(name), Images, genotype, 3))
+def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and_describes_itself():
+    before, genotype = torch.get_rng_state(), Genotype(0.3, (0.2,) * 3, Shape(omega_X=0.5))
+    genetic, again, other = (wired_network(config(NAME), Images, genotype, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
-    other = wired_network(config(name), Images, genotype, 4)
-    assert not torch.equal(genetic.net.head.weight, other.net.head.weight)
-    genome = genome_of(genetic)
-    assert genome.channels == channels
-    assert genome.O.abs().max() <= 0.6
-    plain = wired_network(config(name, n_genes=None), Images, None, 3)
-    shaped = wired_network(config(name, n_genes=None, init={"beta": 2.0}), Images, None, 3)
+    assert equal(genetic, again) and not torch.equal(genetic.net.head.weight, other.net.head.weight)
+    assert genome_of(genetic).channels == encoded_channels(NAME) and genome_of(genetic).O.abs().max() <= 0.6
+    plain, shaped = (wired_network(config(NAME, n_genes=None, init=init), Images, None, 3) for init in (None, {"beta": 2.0}))
     stem, conv, *_ = plain.conv_chain()
-    assert torch.equal(shaped.conv_chain()[0].weight, stem.weight)
-    assert torch.equal(genetic.conv_chain()[0].weight, stem.weight)
+    assert all(torch.equal(net.conv_chain()[0].weight, stem.weight) for net in (shaped, genetic))
     assert shaped.conv_chain()[1].weight[..., 0, 0].norm() < 0.2 * conv.weight[..., 0, 0].norm()
     for net in (genetic, plain):
         architecture = architecture_of(net)
-        assert (architecture.network.name, architecture.network.block, architecture.network.T) == (name, None, 3)
+        assert (architecture.network.name, architecture.network.block, architecture.network.T) == (NAME, None, 3)
         shapes = {key: value.shape for key, value in empty_network(architecture).state_dict().items()}
         assert shapes == {key: value.shape for key, value in net.state_dict().items()}
 
@@ -179,38 +167,15 @@ def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     genetic = count_parameters(build_network(NAME, 5, 1, 8, n_genes=2))
     assert plain_parameters(config(NAME), Images) == count_parameters(build_network(NAME, 5, 1, 8))
     width = narrowed_width(config(NAME), Images, genetic, tolerance=0.2)
-    assert abs(count_plain_parameters(NAME, 5, 1, 8, width=width) - genetic) <= 0.2 * genetic
+    assert abs(plain_parameters(config(NAME, width=width), Images) - genetic) <= 0.2 * genetic
     with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take width"):
         narrowed_width(config("networks.my:ResNet"), Images, genetic)
 
 
-class Memory(base.MemoryModule):
-    """The sum of its inputs since the last reset."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_memory("total", 0.0)
-
-    def forward(self, x):
-        self.total = self.total + x
-        return self.total
-
-
-class Resets(VGG):
-    """``VGG`` with a memory that is reset, and noise from torch's generator."""
-
-    def __init__(self, num_classes, in_channels, image_size, T):
-        super().__init__(num_classes, in_channels, image_size, T)
-        self.head = nn.Sequential(Memory(), self.head)
-
-    def forward(self, x):
-        return super().forward(x + torch.rand_like(x))
-
-
-def test_memory_is_reset_noise_is_repeated_and_the_trial_leaves_no_trace():
-    gee_core.register_network("a:resets", Resets)
+def test_noise_is_repeated_and_the_trial_leaves_no_trace():
+    gee_core.register_network("a:noisy", answers(lambda o: o + torch.rand_like(o)))
     before = torch.get_rng_state()
-    net = build_network("a:resets", 5, 1, 8, T=3)
+    net = build_network("a:noisy", 5, 1, 8)
     assert {int(norm.num_batches_tracked) for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)} == {0}
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(net.train()(X), net(X))
@@ -229,27 +194,14 @@ def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied
     assert equal(gee_core.decode(net), net)
 
 
-class View(nn.Module):
-    """Flattens by ``view``, which takes no channels-last tensor."""
-
-    def __init__(self, num_classes, in_channels, image_size, T):
-        super().__init__()
-        self.T = T
-        self.conv1, self.lif1 = nn.Conv2d(in_channels, 4, 3, padding=1), neuron.LIFNode()
-        self.conv2, self.lif2 = nn.Conv2d(4, 6, 3, padding=1), neuron.LIFNode()
-        self.fc = nn.Linear(6 * image_size**2, num_classes)
-
-    def forward(self, x):
-        steps = (self.lif2(self.conv2(self.lif1(self.conv1(x)))) for _ in range(self.T))
-        return torch.stack([self.fc(y.view(len(y), -1)) for y in steps])
-
-
 def test_its_images_and_weights_have_the_ordinary_layout_so_that_its_code_may_use_view():
-    gee_core.register_network(NAME, View)
-    images = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    for net in (build_network(NAME, 5, 3, 8, n_genes, T=2) for n_genes in (4, None)):
-        net(images).sum().backward()
-        assert torch.equal(gee_core.decode(net).eval()(images), net.eval()(images))
+    images, seen = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last), []
+    for n_genes in (4, None):
+        net = build_network(NAME, 5, 3, 8, n_genes, T=2).eval()
+        net.net.register_forward_pre_hook(lambda module, args: seen.append(args[0].is_contiguous()))
+        plain = gee_core.decode(net)
+        assert torch.equal(plain(images), net(images)) and all(seen)
+        assert all(conv.weight.is_contiguous() for each in (net, plain) for conv in each.conv_chain())
 
 
 def test_a_network_for_frames_of_events_alone_is_tried_with_them_and_takes_them():

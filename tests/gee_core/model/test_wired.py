@@ -16,20 +16,9 @@ from gee_core.seeding import derive_seed, torch_generator
 
 SHAPE = SimpleNamespace(num_classes=5, in_channels=1, image_size=8)
 NETWORK = NetworkConfig(
-    name="resnet18",
-    block="pre",
-    pool="max",
-    width=1 / 16,
-    n_genes=6,
-    T=2,
-    tau=3.0,
-    decay_input=False,
-    v_threshold=0.7,
-    v_reset=None,
-    detach_reset=True,
-    surrogate="atan",
+    **{"name": "resnet18", "block": "pre", "pool": "max", "width": 1 / 16, "n_genes": 6, "T": 2, "tau": 3.0, "init": None},
+    **{"decay_input": False, "v_threshold": 0.7, "v_reset": None, "detach_reset": True, "surrogate": "atan"},
     surrogate_alpha=1.5,
-    init=None,
 )
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
@@ -44,19 +33,14 @@ def test_the_draws_are_those_of_the_generator_for_the_wiring():
         assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
 
 
-def test_without_a_genotype_the_wiring_is_that_of_build_network():
+def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_network_follows_its_seed():
     sizes = (SHAPE.num_classes, SHAPE.in_channels, SHAPE.image_size)
-    built = build_network("resnet18", *sizes, 6, NETWORK.width, derive_seed(3, "weights"), **NETWORK.lif())
-    wired = wired_network(NETWORK, SHAPE, None, 3).state_dict()
-    assert all(torch.equal(value, wired[name]) for name, value in built.state_dict().items())
-
-
-def test_a_plain_network_has_no_wiring_to_draw_and_follows_its_seed():
-    first, again, other = (wired_network(PLAIN, SHAPE, None, seed) for seed in (3, 3, 4))
-    assert genome_of(first) is None
-    assert torch.equal(first.stem.conv.weight, again.stem.conv.weight)
-    assert not torch.equal(first.stem.conv.weight, other.stem.conv.weight)
-    assert plain_parameters(NETWORK, SHAPE) == count_parameters(first)
+    for network in (NETWORK, PLAIN):
+        for seed in (3, 4):
+            weights_seed = derive_seed(seed, "weights")
+            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **NETWORK.lif())
+            assert same(built, wired_network(network, SHAPE, None, seed))
+    assert plain_parameters(NETWORK, SHAPE) == count_parameters(built)
 
 
 @pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
@@ -73,8 +57,8 @@ def test_a_network_knows_the_architecture_it_was_built_with_and_the_empty_one_ha
 ORTHOGONAL = Shape(omega_O=1.0, omega_X=1.0, beta=0.5)
 
 
-def shaped(network, shape):
-    return network.model_copy(update={"init": shape})
+def wired(network, shape, genotype=None):
+    return wired_network(network.model_copy(update={"init": shape}), SHAPE, genotype, 3)
 
 
 def is_flat(matrix):
@@ -82,34 +66,31 @@ def is_flat(matrix):
     return bool(S.max() < 1.001 * S.min())
 
 
+def same(one, other):
+    others = other.state_dict()
+    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
+
+
 @pytest.mark.parametrize("network", [NETWORK, PLAIN], ids=["genetic", "plain"])
 def test_a_neutral_init_changes_no_bit(network):
-    states = [wired_network(shaped(network, shape), SHAPE, None, 3).state_dict() for shape in (None, Shape())]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert same(wired(network, None), wired(network, Shape()))
 
 
-def test_without_a_genotype_the_analytic_wiring_has_the_shape_of_init():
-    neutral, net = (wired_network(shaped(NETWORK, shape), SHAPE, None, 3) for shape in (None, ORTHOGONAL))
-    genome = genome_of(net)
+def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own_whatever_init_is():
+    genome = genome_of(wired(NETWORK, ORTHOGONAL))
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
-    assert not is_flat(genome_of(neutral).O)
-
-
-def test_a_genotype_brings_its_own_shape_whatever_init_is():
     genotype = replace(GENOTYPE, shape=Shape(omega_O=1.0))
-    net = wired_network(shaped(NETWORK, ORTHOGONAL), SHAPE, genotype, 3)
+    net = wired(NETWORK, ORTHOGONAL, genotype)
     assert is_flat(genome_of(net).O)
     assert not is_flat(genome_of(net).X_0[4])
-    same = wired_network(NETWORK, SHAPE, genotype, 3).state_dict()
-    assert all(torch.equal(value, same[name]) for name, value in net.state_dict().items())
+    assert same(net, wired(NETWORK, None, genotype))
 
 
 def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
-    neutral, net = (wired_network(shaped(PLAIN, shape), SHAPE, None, 3) for shape in (None, ORTHOGONAL))
+    neutral, net = wired(PLAIN, None), wired(PLAIN, ORTHOGONAL)
     chain = net.conv_chain()
     assert all(is_flat(conv.weight[:, :, 1, 1]) for conv in chain[1:])
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, neutral.get_parameter(name))}
     names = {module: name for name, module in net.named_modules()}
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
-    again = wired_network(shaped(PLAIN, ORTHOGONAL), SHAPE, None, 3).state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in net.state_dict().items())
+    assert same(net, wired(PLAIN, ORTHOGONAL))

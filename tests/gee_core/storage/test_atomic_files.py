@@ -116,7 +116,7 @@ def test_json_that_no_other_program_could_read_is_refused_and_the_old_file_stays
 
 def test_no_file_takes_the_place_of_a_pipe_or_a_device_but_of_a_link(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match=r"pipe: cannot be written \(it is no regular file\): name another file"):
+    with pytest.raises(InputError, match=r"pipe: cannot be written \(not a file\): a pipe or a device lies there"):
         write_atomically(tmp_path / "pipe", "content")
     assert names(tmp_path) == ["pipe"] and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     (tmp_path / "link").symlink_to("pipe")

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gee_core.data.augment import Augment, Normalise
+from gee_core.data.augment import Augment
 from gee_core.data.images import PackedImages
-from gee_core.errors import InputError
 from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.training import loop
-from gee_core.training.loop import outputs, train_epoch
+from gee_core.training.loop import accuracy_and_loss, train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import learning_rate, steps_per_epoch
 from tests.gee_core.recipes import AS_THEY_ARE, FP32, recipe
@@ -51,17 +50,19 @@ def test_an_epoch_takes_a_last_batch_that_is_at_least_half_full(n, batch, steps)
     assert len(net.seen) == steps
 
 
-def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_update():
-    net, images, settings = Linear(), numbered(6), recipe(label_smoothing=0.2)
+@pytest.mark.parametrize("loss", ["ce", "tet"])
+def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_update(loss):
+    settings = recipe(label_smoothing=0.2, loss=loss, tet_lambda=0.1, tet_phi=0.5)
+    net, images = Linear(), numbered(6)
     walker, loss_sum, correct = copy.deepcopy(net), 0.0, 0
     optimizer = make_optimizer("adamw", net, 0.0)
     record = train_epoch(net, optimizer, images, settings, 1)
     slow = torch.optim.AdamW(walker.parameters(), weight_decay=0.0, lr=1.0)
     for step, numbers in enumerate(net.seen):  # batches of 4 and 2
         o, labels = walker(images.images[numbers].float()), images.labels[numbers]
-        logits = (o[0] + o[1]) / 2
-        smooth = 0.8 * F.one_hot(labels, 2) + 0.2 / 2
-        losses = -(smooth * logits.log_softmax(1)).sum(1)
+        logits, smooth = (o[0] + o[1]) / 2, 0.8 * F.one_hot(labels, 2) + 0.2 / 2
+        ce, ce_0, ce_1 = (-(smooth * z.log_softmax(1)).sum(1) for z in (logits, *o))  # the mean over the steps, or each step
+        losses = ce if loss == "ce" else 0.9 * (ce_0 + ce_1) / 2 + 0.1 * (o - 0.5).square().mean((0, 2))
         slow.param_groups[0]["lr"] = learning_rate(2 + step, 6, 2, 0.01)
         slow.zero_grad()
         losses.mean().backward()
@@ -96,15 +97,16 @@ def test_the_gradients_of_two_processes_average_to_that_of_the_whole_batch(monke
     assert not torch.allclose(parts[0], parts[1])
 
 
-def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
+def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone_and_the_global_generator_is_left_alone():
     augment = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 
     def seen(seed, epochs, global_seed):
-        torch.manual_seed(global_seed)
         net = Linear()
+        before = torch.manual_seed(global_seed).get_state()
         for epoch in epochs:
             net.seen.clear()
             train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8, size=4), recipe(seed=seed, augment=augment), epoch)
+        assert torch.equal(torch.get_rng_state(), before)
         return net.seen
 
     assert seen(0, [2], 1) == seen(0, [0, 1, 2], 2)
@@ -112,16 +114,16 @@ def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
     assert seen(0, [2], 1) != seen(1, [2], 1)
 
 
-def test_the_loss_falls_on_a_few_images_and_the_global_generator_is_left_alone():
-    state, generator = torch.random.get_rng_state(), torch.Generator().manual_seed(0)
-    images = PackedImages(torch.randint(0, 256, (16, 1, 8, 8), generator=generator).to(torch.uint8), torch.arange(16) % 4)
-    net = build_network("cifarnet", 4, 1, 8, 8, 1 / 16, T=2)
-    settings = recipe(epochs=20, batch_size=8, lr=0.02, normalise=Normalise((0.5,), (0.3,)))
-    optimizer = make_optimizer("adamw", net, 0.0)
-    records = [train_epoch(net, optimizer, images, settings, epoch) for epoch in range(20)]
-    assert records[-1].train_loss < 0.5 * records[0].train_loss
-    assert records[-1].train_accuracy > records[0].train_accuracy
-    assert torch.equal(torch.random.get_rng_state(), state)
+@pytest.mark.parametrize("batch", [3, 7])
+def test_accuracy_and_loss_are_means_over_all_images(batch):
+    images = numbered(7)
+    logits = 1.5 * torch.arange(7.0)[:, None].expand(7, 2) / 10
+    logits = logits + torch.tensor([0.0, 0.3])
+    net = Linear().eval()
+    net.fc.bias.data[1] = 0.2  # times 1.5
+    accuracy, loss = accuracy_and_loss(net, images, batch, AS_THEY_ARE, FP32)
+    assert accuracy == 3 / 7  # the images with odd numbers
+    assert loss == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-5)
 
 
 def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
@@ -131,43 +133,10 @@ def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
         train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8), recipe(), 2)
 
 
-def test_outputs_come_in_order_without_gradient():
-    net = Linear().eval()
-    pairs = list(outputs(net, numbered(7), 3, AS_THEY_ARE, FP32))
-    o_TBK = torch.cat([o for o, _ in pairs], 1)
-    assert torch.cat([labels for _, labels in pairs]).tolist() == [0, 1, 0, 1, 0, 1, 0]
-    torch.testing.assert_close(o_TBK[0, :, 0], torch.arange(7) / 10)
-    torch.testing.assert_close(o_TBK[1], 2 * o_TBK[0])
-    assert not o_TBK.requires_grad
+SCHEDULES = [((), 2, [None] * 2), ((16,), 2, [16] * 2), ((1, 2), 5, [1, 1, 1, 2, 2]), ((1, 2, 3), 2, [2, 3])]
 
 
-class Normed(Linear):
-    """Batch norm over one value per image, so over one value in all where a batch is one image."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm2d(1)
-
-    def forward(self, x):
-        return super().forward(self.norm(x))
-
-
-def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_an_input_error_that_names_the_setting():
-    net = Normed()
-    with pytest.raises(InputError, match=r"^batch_size: 1 image of 1 pixels is one value per channel .* set it to 3 or more$"):
-        train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(3, size=1), recipe(batch_size=2), 0)
-
-
-@pytest.mark.parametrize(
-    ("values", "epochs", "expected"),
-    [
-        ((), 2, [None, None]),
-        ((16,), 3, [16] * 3),
-        ((16, 24, 32), 3, [16, 24, 32]),
-        ((1, 2), 5, [1, 1, 1, 2, 2]),
-        ((1, 2, 3), 2, [2, 3]),
-    ],
-)
+@pytest.mark.parametrize(("values", "epochs", "expected"), SCHEDULES)
 def test_sizes_and_steps_follow_the_parts_of_the_epochs(values, epochs, expected):
     how = recipe(epochs=epochs, sizes=values, T_schedule=values)
     assert [how.size_of(epoch) for epoch in range(epochs)] == expected
@@ -183,3 +152,20 @@ def test_an_epoch_trains_at_its_size_and_steps_and_the_network_keeps_its_own():
         train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8, size=8), how, epoch)
     assert seen == [(4, 1), (4, 1), (6, 2), (6, 2), (8, 3), (8, 3)]
     assert net.T == 4 and net(torch.zeros(2, 1, 8, 8)).shape[0] == 4
+
+
+RATES = [
+    # six steps to lr_min = 0.1 from lr = 1; cosines of 0, 60, 120, 180 degrees are 1, 1/2, -1/2, -1
+    (2, None, [0.5, 1.0, 1.0, 0.775, 0.325, 0.1]),
+    (5, None, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
+    # with a cooldown of a half it falls in three steps: the highest, the middle and the lowest
+    (2, 0.5, [0.5, 1.0, 1.0, 1.0, 0.55, 0.1]),
+    (0, 1.0, [1.0, 0.82, 0.64, 0.46, 0.28, 0.1]),
+    (2, 1.0, [0.5, 1.0, 1.0, 0.7, 0.4, 0.1]),  # the warm-up comes first
+    (0, 0.01, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),  # no step
+]
+
+
+@pytest.mark.parametrize(("n_warmup", "cooldown", "expected"), RATES)
+def test_the_learning_rate_follows_the_table_worked_out_by_hand(n_warmup, cooldown, expected):
+    assert [learning_rate(step, 6, n_warmup, 1.0, 0.1, cooldown) for step in range(6)] == pytest.approx(expected, abs=1e-5)

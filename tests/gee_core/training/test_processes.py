@@ -4,7 +4,7 @@ Three, because unlike that of two, the sum of their gradients depends on its ord
 """
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,14 @@ from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.snn import kernels
 from gee_core.snn.synced_norm import SyncedBatchNorm2d, sync_batch_norms
-from gee_core.training.loop import MidEpochState, train_epoch
-from gee_core.training.norm_statistics import renew_statistics
+from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
 from gee_core.training.resume import Resumable, training_tensors
 from gee_core.training.whitening import whiten_stem
 from tests.gee_core.processes import in_processes
-from tests.gee_core.recipes import FP32, recipe
+from tests.gee_core.recipes import FP32, recipe, train
 from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
 
 EPOCHS, BATCH, IMAGES = 4, 7, 33
@@ -75,21 +74,15 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
 
 def trained(
     compute: Compute, sync: bool, folder: Path | None = None, stop: tuple[int, int] | None = None
-) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """All that training changed, and its records; after all epochs, or the step (epoch, step) of ``stop``.
+) -> tuple[dict[str, torch.Tensor], list[dict], int]:
+    """All that training changed, its records, and its number of steps but for the last of each epoch; or until ``stop``.
 
     In float64: in float32, the order of a sum decides within a few steps whether some membrane reaches the threshold, and from
     the first other spike on, two runs of one process with their batches in another order differ as well.
     """
     augment = Augment(crop_padding=1, flip=True, randaugment=5, erasing=0.5, noise=0.5)
-    settings = {
-        "epochs": EPOCHS,
-        "batch_size": BATCH,
-        "lr": 4e-3,
-        "label_smoothing": 0.1,
-        "norm_images": 2 * BATCH,
-        "spike_penalty": 0.5,
-    }
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 4e-3, "label_smoothing": 0.1}
+    settings |= {"norm_images": 2 * BATCH, "spike_penalty": 0.5}
     how = recipe(augment, Normalise((0.5,) * 3, (0.5,) * 3), compute, warmup_steps=3, **settings)
     pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
@@ -99,22 +92,10 @@ def trained(
     optimizer = make_optimizer("adamw", net, 0.01, 0.9)
     net = parallel(net, compute, sync)
     states = Resumable(folder, "step", bare(net), optimizer, 5, save_seconds=0.0, rank=compute.rank)
-    first, rows, mid_epoch = states.restore()
-    for epoch in range(first, EPOCHS):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(state: MidEpochState, epoch: int = epoch, keep=keep) -> None:
-            keep(state)
-            if (epoch, state.step) == stop:
-                raise KeyboardInterrupt
-
-        with contextlib.suppress(KeyboardInterrupt):
-            rows.append(asdict(train_epoch(net, optimizer, images, how, epoch, mid_epoch, on_step)))
-        if len(rows) == epoch:  # stopped
-            break
-        mid_epoch = None
-        states.keep(len(rows), rows)
-    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows
+    rows, taken = [], []
+    with contextlib.suppress(KeyboardInterrupt):
+        rows, taken = train(net, optimizer, images, how, states, stop)
+    return {name: tensor.clone() for name, tensor in training_tensors(bare(net), optimizer).items()}, rows, len(taken)
 
 
 class WithUnused(nn.Module):
@@ -139,22 +120,6 @@ def with_unused(compute: Compute) -> list[torch.Tensor]:
     return gradients
 
 
-def renewed(compute: Compute, norm: type | None = None) -> dict[str, torch.Tensor]:
-    """The statistics of a network, or of one ``norm``, taken anew over four images a batch: a share is one or two.
-
-    In training, its batch norms would see the images of their own process. Every image has a brightness of its own.
-    """
-    generator = torch.Generator().manual_seed(0)
-    brightness = 255 * torch.rand(12, 1, 1, 1, generator=generator)
-    images = (torch.rand(12, 3, 16, 16, generator=generator) * brightness).to(torch.uint8)
-    how = recipe(None, Normalise((0.5,) * 3, (0.5,) * 3), compute, epochs=1, batch_size=4, norm_images=4 if norm else 12)
-    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2) if norm is None else nn.Sequential(norm(3))
-    net.double().register_forward_pre_hook(lambda _, args: (args[0].double(),))
-    renew_statistics(net, PackedImages(images, torch.zeros(12).long()), how)
-    assert all(type(module) is not SyncedBatchNorm2d for module in net.modules())
-    return dict(net.named_buffers())
-
-
 def everything(compute: Compute, folder: Path) -> dict:
     """All that the tests compare, of one process; one start of the processes takes seconds."""
     return {
@@ -164,8 +129,6 @@ def everything(compute: Compute, folder: Path) -> dict:
         "stopped": trained(compute, sync=False, folder=folder, stop=(2, 3)),
         "resumed": trained(compute, sync=False, folder=folder),
         "unused": with_unused(compute),
-        "renewed": renewed(compute),
-        "renewed others": renewed(compute, layer.BatchNorm2d),
     }
 
 
@@ -192,8 +155,8 @@ def test_synced_batch_norm_sees_the_images_of_all(three):
 
 @pytest.mark.slow
 def test_twenty_steps_end_at_the_weights_of_one_process(three):
-    weights, rows = trained(FP32, sync=True)
-    for found, found_rows in (process["synced"] for process in three):
+    weights, rows, _ = trained(FP32, sync=True)
+    for found, found_rows, _ in (process["synced"] for process in three):
         assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
         torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
         assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]
@@ -201,10 +164,10 @@ def test_twenty_steps_end_at_the_weights_of_one_process(three):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes_in_as_many_processes_alone(three, folder):
-    whole, rows = three[0]["local"]
+    whole, rows, taken = three[0]["local"]
     assert not torch.equal(whole["net.genome.O"], three[0]["synced"][0]["net.genome.O"])
-    assert len(three[0]["stopped"][1]) == 2
-    for found, again in (process[name] for process in three for name in ("local", "resumed")):
+    assert (taken, three[0]["resumed"][2]) == (EPOCHS * 4, 1 + 4)  # it stopped after the third step of the third epoch
+    for found, again, _ in (process[name] for process in three for name in ("local", "resumed")):
         assert again == rows
         assert [name for name, tensor in whole.items() if not torch.equal(found[name], tensor)] == []
     with pytest.raises(InputError, match=r"3 processes began this training run, which 1 cannot.*: start 3, or delete"):
@@ -217,37 +180,22 @@ def test_one_process_synchronises_batch_norms_too():
     assert type(net) is SyncedBatchNorm2d
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     reference = x.detach().clone().requires_grad_()
-    for y in (net(x), nn.functional.batch_norm(reference, None, None, training=True)):
+    ys = net(x), nn.functional.batch_norm(reference, None, None, training=True)
+    torch.testing.assert_close(*ys)
+    for y in ys:
         y.pow(3).sum().backward()
-    torch.testing.assert_close(net(x), nn.functional.batch_norm(reference, None, None, training=True))
     torch.testing.assert_close(x.grad, reference.grad, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="more than 1 value per channel"):  # which train_epoch explains
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
         net(x[:1, :, :1, :1])
 
 
-def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it():
-    net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(layer.BatchNorm2d(1)))
-    several = replace(FP32, rank=Rank(0, 2))
-    told = r"^sync_batch_norm: the batch norm 1\.0 is a BatchNorm2d, which .*: set it to false, or"
+@pytest.mark.parametrize(("norm", "name"), [(layer.BatchNorm2d(1), "BatchNorm2d"), (nn.BatchNorm3d(1), "BatchNorm3d")])
+def test_a_batch_norm_that_cannot_be_synchronised_is_an_input_error_that_names_it(norm, name):
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(norm))
+    told = rf"^sync_batch_norm: the batch norm 1\.0 is a {name}, which .*: set it to false, or"
     with pytest.raises(InputError, match=told):
-        parallel(net, several, sync_batch_norm=True)
+        parallel(net, replace(FP32, rank=Rank(0, 2)), sync_batch_norm=True)
     assert type(net[0]) is nn.BatchNorm2d
-
-
-@pytest.mark.slow
-def test_statistics_that_are_taken_anew_are_those_of_one_process(three):
-    whole = renewed(FP32)
-    for process in three:
-        torch.testing.assert_close(process["renewed"], whole, atol=1e-7, rtol=1e-7)
-
-
-@pytest.mark.slow
-def test_batch_norms_that_cannot_be_synchronised_put_together_what_they_have_of_unequal_shares(three):
-    whole = renewed(FP32, layer.BatchNorm2d)
-    for process in three:
-        found = process["renewed others"]
-        torch.testing.assert_close(found["0.running_mean"], whole["0.running_mean"], atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(found["0.running_var"], whole["0.running_var"], atol=0, rtol=1e-2)  # of 256 values, unbiased
 
 
 @pytest.mark.slow
@@ -277,8 +225,3 @@ def test_fewer_images_in_a_batch_than_processes_are_refused_before_the_first_ste
     net = WithUnused()
     with pytest.raises(InputError, match=told):
         train_epoch(net, torch.optim.SGD(net.parameters()), images, how, 0)
-
-
-def test_a_batch_norm_of_another_class_cannot_be_synchronised():
-    with pytest.raises(InputError, match=r"^sync_batch_norm: the batch norm 0 is a BatchNorm3d, .*: set it to false"):
-        parallel(nn.Sequential(nn.BatchNorm3d(2)), FP32, sync_batch_norm=True)

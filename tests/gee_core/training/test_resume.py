@@ -1,7 +1,5 @@
 """A training that was stopped anywhere equals one that never stopped, bit for bit."""
 
-from dataclasses import asdict
-
 import pytest
 import torch
 from torch import nn
@@ -10,10 +8,9 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import build_network
-from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.resume import Resumable, begun, training_tensors
-from tests.gee_core.recipes import recipe
+from tests.gee_core.recipes import recipe, train
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
@@ -31,43 +28,24 @@ def built(optimizer):
     return net, make_optimizer(optimizer if optimizer in ("sgd", "muon") else "adamw", net, 0.1, 0.9, 0.5, 2.0)
 
 
-def train(folder, optimizer="adamw", stop=None, save_seconds=0.0):
-    """Two epochs; ``stop`` (epoch, step) breaks off after a step. Network, optimiser, rows, and the steps taken."""
+def run(folder, optimizer="adamw", stop=None, save_seconds=0.0):
+    """What training changed, and what ``train`` returns."""
     net, optimizer = built(optimizer)
     states = Resumable(folder, "step", net, optimizer, N_STEPS, save_seconds)
-    first, rows, mid_epoch = states.restore()
-    taken = []
-    for epoch in range(first, RECIPE.cfg.epochs):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(mid_epoch, epoch=epoch, keep=keep):
-            taken.append((epoch, mid_epoch.step))
-            keep(mid_epoch)
-            if (epoch, mid_epoch.step) == stop:
-                raise KeyboardInterrupt
-
-        rows.append(asdict(train_epoch(net, optimizer, IMAGES, RECIPE, epoch, mid_epoch, on_step)))
-        mid_epoch = None
-        states.keep(len(rows), rows)
+    rows, taken = train(net, optimizer, IMAGES, RECIPE, states, stop)
     return training_tensors(net, optimizer), rows, taken
 
 
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "muon", "dropout"])
-def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, tmp_path):
-    tensors, rows, taken = train(None, optimizer)
+@pytest.mark.parametrize(("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7)])
+def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, place, tmp_path):
+    tensors, rows, taken = run(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]
-    for number in (0, 7):
-        folder = tmp_path / str(number)
-        with pytest.raises(KeyboardInterrupt):
-            train(folder, optimizer, taken[number])
-        found, again, rest = train(folder, optimizer)
-        assert again == rows
-        assert same(found, tensors)
-        assert rest == taken[number + 1 :]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, optimizer, taken[place])
+    again, same_rows, rest = run(tmp_path, optimizer)
+    assert same_rows == rows
+    assert again.keys() == tensors.keys() and all(torch.equal(again[name], tensors[name]) for name in again)
+    assert rest == taken[place + 1 :]
 
 
 def test_work_goes_on_in_the_number_format_in_which_it_began(tmp_path):
@@ -76,21 +54,50 @@ def test_work_goes_on_in_the_number_format_in_which_it_began(tmp_path):
     assert begun(bf16, tmp_path / "new") == fp32
 
 
-def test_a_damaged_state_costs_the_steps_since_the_one_before(tmp_path, caplog):
-    tensors, rows, taken = train(None)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, stop=(1, 3))
-    newest = tmp_path / f"step-{N_STEPS + 3:08}.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-1])
-    found, again, rest = train(tmp_path)
-    assert again == rows
-    assert same(found, tensors)
-    assert rest == taken[taken.index((1, 3)) :]
-    assert len(caplog.messages) == 1
-    assert str(newest) in caplog.messages[0]
+def test_states_in_mid_epoch_are_kept_only_so_often_and_two_are_on_disk(tmp_path):
+    for name, save_seconds, numbers in (("seldom", 1000.0, [N_STEPS]), ("always", 0.0, [N_STEPS + 2, N_STEPS + 3])):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / name, stop=(1, 3), save_seconds=save_seconds)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
+            f"step-{number:08}.{end}" for number in numbers for end in ("json", "safetensors")
+        ]  # the end of an epoch always is
 
 
-def test_states_in_mid_epoch_are_kept_only_so_often(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, stop=(1, 3), save_seconds=1000.0)
-    assert [path.stem for path in tmp_path.glob("*.safetensors")] == [f"step-{N_STEPS:08}"]  # the end of an epoch always is
+def flipped(data: bytes) -> bytes:
+    return data[:-2] + bytes([data[-2] ^ 4]) + data[-1:]
+
+
+DAMAGE = {
+    "a bit of a number": (".safetensors", flipped, True),
+    "the end": (".safetensors", lambda data: data[:-1], True),
+    "another number in the JSON": (".json", lambda data: data.replace(b"0.1", b"0.2"), True),
+    "no JSON": (".json", None, False),  # as where writing was interrupted
+    "no tensors": (".safetensors", None, False),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_where_the_newest_state_is_damaged_the_one_before_is_used_with_one_warning_that_names_the_file(
+    damage, tmp_path, caplog
+):
+    net = nn.Linear(2, 1)
+    states = Resumable(tmp_path, "step", net, torch.optim.SGD(net.parameters()), 1)
+    assert states.restore() == (0, [], None)
+    for epochs in (1, 2, 3):
+        nn.init.constant_(net.weight, epochs)
+        states.keep(epochs, [{"loss": 0.1}] * epochs)
+    end, spoil, warned = DAMAGE[damage]
+    path = tmp_path / f"step-00000003{end}"
+    if spoil is None:
+        path.unlink()
+    else:
+        path.write_bytes(spoil(path.read_bytes()))
+    for n_messages in (warned, 0):  # nobody is told twice
+        caplog.clear()
+        assert states.restore() == (2, [{"loss": 0.1}] * 2, None)
+        assert net.weight.tolist() == [[2.0, 2.0]]
+        assert len(caplog.messages) == n_messages
+        for message in caplog.messages:
+            assert str(path.with_suffix("")) in message and message.endswith("; resuming from the state before it")
+    states.keep(3, [])
+    assert states.restore() == (3, [], None)

@@ -108,14 +108,9 @@ def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tm
     assert memory["operations"] == pytest.approx((32 * (3.1 + 0.1) + (2 + 10) * 0.1) * 3 / 2 * 1e-9)
     assert "2 images of photos, 1 × 4 × 4, values 0 to 1" in found["input"]
     assert err == ""
+    once = ("--images", "photos", "--shape", "1,4,4", "--json", "--n", 1, "--batch-size", 1, "--e-mac", 100, "--e-ac", 10)
+    assert json.loads(gee("energy_ones:Ones", *once)[0])["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["energy_ones.py", "photos"]  # no bytecode
-
-
-def test_energies_of_an_operation_and_the_number_of_images_are_the_given_ones(gee, tmp_path):
-    write_images(tmp_path / "photos", [51, 0, 51])  # the first and the last are taken
-    arguments = ["energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--json", "--n", 2, "--batch-size", 1]
-    found = json.loads(gee(*arguments, "--e-mac", 100, "--e-ac", 10)[0])
-    assert found["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +130,6 @@ def test_the_table_has_every_layer_and_what_is_not_counted_and_warnings_go_elsew
     assert "energy_ones:Attention, 2 random inputs of 3 × 4" in text
     assert " fires fc fc 48 1 real " in text
     assert "SpikingJelly MACs 120 (ours 48)" in text  # 3·4·4, and 3·3·4 twice for the products
-    assert "multiplies outside of its layers" in text
     assert "not counted norm (GroupNorm)" in text
     assert "estimate after Lemaire et al.): operations" in text and "; without GroupNorm" in text
     assert [line.split(":")[1] for line in err.splitlines()] == [" warning", " warning"]
@@ -175,7 +169,7 @@ def prepared(digits, tmp_path):
     return load_prepared(digits)
 
 
-def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params):
+def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params, tmp_path):
     net = load_trained(make_params(), prepared.meta, trained)
     expected = measure_energy(net, prepared.meta.normalise(spaced(prepared.test, 10).images))
     out, err = gee(trained, "--n", 10, "--batch-size", 4, "--json")
@@ -191,12 +185,18 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained
     assert gee(trained, "--prepared", "--n", 10, "--batch-size", 4, "--json")[0] == out
     text = gee(trained)[0]
     assert "more with building W" in text and "with W built" in text
+    write_images(tmp_path / "photos", [0, 51])
+    for name, shape, way in ((trained, "1,8,8", "normalised as data/prepared"), ("energy_ones:Ones", "1,4,4", "values 0 to 1")):
+        found = json.loads(gee(name, "--images", "photos", "--shape", shape, "--json")[0])
+        assert found["input"] == f"2 images of photos, {shape.replace(',', ' × ')}, {way}"
 
 
 DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}
 
 
-def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, prepared, trained):
+def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says_if_the_classes_fit_or_they_are_named(
+    gee, prepared, trained
+):
     net = load(trained)
     save_genes("other.safetensors", net, "fp32", DIGITS)
     found = json.loads(gee("other.safetensors", "--n", 10, "--json")[0])
@@ -204,16 +204,9 @@ def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee
     expected = measure_energy(net, Normalise((0.1,), (0.5,))(spaced(prepared.test, 10).images))
     assert found["energy_mj"] == pytest.approx(expected.energy_mj())
     assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate)
-
-
-@pytest.mark.parametrize("card", [None, DIGITS | {"class_names": list("abcdefghij")}], ids=["checkpoint", "genes"])
-@pytest.mark.usefixtures("prepared")
-def test_prepared_images_of_other_classes_are_taken_only_where_they_are_named(gee, card):
-    net = build_network("vgg16", 10 if card else 3, 1, 8, n_genes=2, width=1 / 32)
-    if card:
-        save_genes("other.safetensors", net, card=card)
-    else:
-        save("other.safetensors", net)
-    out, err = gee("other.safetensors", "--n", 2, "--json")
-    assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
-    assert "2 test images" in json.loads(gee("other.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]
+    save_genes("letters.safetensors", net, "fp32", DIGITS | {"class_names": list("abcdefghij")})
+    save("three.safetensors", build_network("vgg16", 3, 1, 8, n_genes=2, width=1 / 32))
+    for name in ("letters", "three"):
+        out, err = gee(f"{name}.safetensors", "--n", 2, "--json")
+        assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
+    assert "2 test images" in json.loads(gee("letters.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]

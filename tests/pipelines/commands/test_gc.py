@@ -4,6 +4,8 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -39,8 +41,8 @@ def make(tmp_path):
 def remove(project: Path, days: int) -> list[str]:
     """Delete everything that can go; how many of what."""
     found = leftovers(project, days)
-    delete([folder for leftover in found for folder in leftover.folders], project / ".scratch/removing")
-    return [f"{len(leftover.folders)} {leftover.kind.partition(', older')[0]}" for leftover in found]
+    delete([folder for folders in found.values() for folder in folders], project / ".scratch/removing")
+    return [f"{len(folders)} {kind.partition(', older')[0]}" for kind, folders in found.items()]
 
 
 def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, tmp_path):
@@ -57,9 +59,9 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
     age(tmp_path / "outside", 99)
     (tmp_path / ".scratch/evolve/link").symlink_to(tmp_path / "outside")  # not followed
     assert remove(tmp_path, 30) == [
-        "1 runs of stages, interrupted",
-        "1 steps of studies",
-        "2 copies of the project of killed experiments",
+        "1 runs of stages in .scratch, interrupted",
+        "1 steps of studies in .scratch/studies",
+        "2 copies of the project in .dvc/tmp/exps",
     ]
     assert not any(folder.exists() for folder in old) and all(folder.exists() for folder in kept)
     assert (tmp_path / "outside/precious").exists() and remove(tmp_path, 30) == []
@@ -68,11 +70,12 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
 def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hour_goes(make, tmp_path):
     folder, other = make("train/a", 2 * HOUR, done=MD5), make("train/b", 2 * HOUR, done="f" * 32)
     young = [make("train/c", HOUR / 2, done=MD5), make("evolve/d", HOUR / 2)]
-    assert leftovers(tmp_path, 30) == []
+    assert leftovers(tmp_path, 30) == {}
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
-    assert remove(tmp_path, 30) == ["1 runs of stages, finished"]
+    make("train/old", 31, done=MD5)  # which is not counted as interrupted too
+    assert remove(tmp_path, 30) == ["2 runs of stages in .scratch, finished"]
     assert (folder.exists(), other.exists()) == (False, True)
-    assert remove(tmp_path, 0) == ["1 runs of stages, interrupted"]
+    assert remove(tmp_path, 0) == ["1 runs of stages in .scratch, interrupted"]
     assert all(folder.exists() for folder in young)
 
 
@@ -81,21 +84,13 @@ def test_a_folder_that_a_process_holds_stays(make, tmp_path):
     with (used / "lock").open("w") as file:
         age(used, 99)
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert remove(tmp_path, 30) == ["1 steps of studies"]
+        assert remove(tmp_path, 30) == ["1 steps of studies in .scratch/studies"]
     assert (used.exists(), free.exists()) == (True, False)
 
 
-class Process:
-    def __init__(self, words: str, cwd: Path, pid: int):
-        self.words, self.folder, self.pid = words.split(), cwd, pid
-
-    def cmdline(self):
-        if self.words == ["denied"]:
-            raise psutil.AccessDenied(self.pid)
-        return self.words
-
-    def cwd(self):
-        return str(self.folder)
+def process(words: str, folder: Path, pid: int) -> SimpleNamespace:
+    """One that psutil tells of."""
+    return SimpleNamespace(cmdline=words.split, cwd=lambda: str(folder), pid=pid)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +104,12 @@ class Process:
         ("python /opt/bin/gee flow serve --cron x", False),
         ("python -m pipelines.cli gc --yes", False),
         ("vim pipelines/train.py", False),
-        ("denied", False),
     ],
 )
 def test_who_is_at_work_is_known_by_the_command_line_and_the_folder(words, works, tmp_path):
     places = [(tmp_path / "a", 7), (tmp_path / "a/.dvc/tmp/exps/x", 8), (tmp_path / "ab", 9), (tmp_path / "a", os.getpid())]
-    processes = [Process(words, folder, pid) for folder, pid in places]
+    processes = [process(words, folder, pid) for folder, pid in places]
+    processes.append(SimpleNamespace(cwd=Mock(side_effect=psutil.AccessDenied(10))))
     assert at_work(processes, tmp_path / "a") == ([f"7 {words}", f"8 {words}"] if works else [])
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import InputError
 from gee_core.evaluation.early_exit import exits
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
@@ -79,11 +80,14 @@ def test_the_answer_does_not_depend_on_the_batches_which_are_small_for_large_ima
     model, sizes = open_model(exported), []
     together = predict(Path(), images, model)
     monkeypatch.setattr(prediction, "BATCH_VALUES", 3 * 64 + 1)  # three images of 8 x 8
-    monkeypatch.setattr(prediction.Model, "answers", lambda _, x: sizes.append(len(x)) or model.classify(x))
-    for one, other in zip(together, predict(Path(), images, model), strict=True):
+    counted = model._replace(classify=lambda x: sizes.append(len(x)) or model.classify(x))
+    for one, other in zip(together, predict(Path(), images, counted), strict=True):
         ((name, p),) = one.top
         assert other.file == one.file and other.top == [(name, pytest.approx(p, abs=1e-5))]
     assert sizes == [3] * 8
+    silent = model._replace(classify=lambda x: (np.full((len(x), 10), np.nan), [None] * len(x)))
+    with pytest.raises(InputError, match="does not answer with finite probabilities of 10 classes"):
+        predict(Path(), images, silent)
 
 
 def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_names(images, tmp_path):
@@ -91,7 +95,6 @@ def test_the_images_of_a_folder_are_found_at_any_depth_in_the_order_of_their_nam
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(images[0], tmp_path / "set" / name)
     (tmp_path / "set/again").symlink_to(tmp_path / "set")  # followed, it would never end
-    (tmp_path / "set/lost.png").symlink_to("nowhere")
     files = find_images(tmp_path, [Path("set"), Path("set/notes.txt")])
     assert [str(path) for path in files] == ["set/a/a.png", "set/a/c.jpeg", "set/b.PNG", "set/notes.txt"]
 
@@ -103,6 +106,8 @@ def test_damaged_files_are_named_and_the_others_get_their_answers(exported, imag
     code, out, err = main("predict", folder, "--model", exported)
     assert code == 1 and [Path(line.partition(":")[0]).name for line in out.splitlines()] == ["a.png", "c.png"]
     assert err.startswith(f"gee: error: {folder / 'b.png'}: ") and len(err.splitlines()) == 1
+    code, out, err = main("predict", images[0], "none.png", "--model", exported)
+    assert (code, len(out.splitlines())) == (1, 1) and "none.png: not found: replace it or leave it out" in err
     for path in ("a.png", "c.png"):
         (folder / path).unlink()
     for i in range(28):
@@ -150,11 +155,8 @@ def test_names_of_files_and_classes_cannot_break_a_line_or_colour_it(exported, i
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--model", "pipe.onnx"], "pipe.onnx: not a file: name an ONNX file of an export, "),
-        (
-            ["--model", "https://u:word@host/m"],
-            "--model https://***@host/m: neither a file nor a model of MLflow",
-        ),
+        (["--model", "pipe.onnx"], "pipe.onnx: not found: name models/export, an ONNX file of an export, "),
+        (["--model", "https://u:word@host/m"], "https:/***@host/m: not found"),
         (["--pretrained", "cifarnet.digit"], "did you mean cifarnet.digits?"),
         (["--pretrained", NAME, "--model", "https://u:word@x"], "these are two networks: leave out one of the two"),
     ],

@@ -32,8 +32,9 @@ def test_training_starts_at_a_shipped_network_with_a_new_classifier_for_other_cl
 def test_a_shipped_network_of_another_structure_is_refused(make_params, digits):
     meta = load_prepared(digits).meta
     with pytest.raises(
-        InputError, match=rf"train.init_from = {NAME}: has network.n_genes \d+: set it so, or init_from to null"
+        InputError,
+        match=rf"train.init_from = {NAME}: another network \(n_genes is \d+, not \d+\): set it so, or init_from to null",
     ):
         encoded_network(shipped(make_params, n_genes=5), meta)
-    with pytest.raises(InputError, match="has images of 1 channels"):
+    with pytest.raises(InputError, match="in_channels is 1, not 3"):
         encoded_network(shipped(make_params), meta.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3, "in_channels": 3}))

@@ -1,35 +1,34 @@
+"""`gee preset queue`: presets as DVC experiments, and why one is refused."""
+
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from gee_core.errors import InputError
-from pipelines.commands import preset as queue
-from pipelines.commands.preset import queue_preset
-from pipelines.project import presets
-from pipelines.project.presets import load_preset, write_preset
+from pipelines.commands import preset as module
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def params(tmp_path, monkeypatch) -> Path:
-    """The params.yaml of a project with this one's presets, the current folder."""
-    monkeypatch.setattr(presets, "PRESETS", ROOT / "presets")
-    monkeypatch.chdir(tmp_path)
-    return Path("params.yaml")
+def project(bare_project) -> Path:
+    """A project with this one's presets, the current folder."""
+    shutil.copytree(ROOT / "presets", bare_project / "presets")
+    (bare_project / "data/raw").mkdir(parents=True)
+    return bare_project
 
 
 def make_commit() -> None:
     """Make the folder a project that git knows."""
-    Path("dvc.yaml").touch()
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "dvc.yaml"], ["commit", "-qm", "start"]):
         subprocess.run(["git", *identity, *words], check=True)
 
 
 @pytest.fixture
-def dvc_calls(params, monkeypatch) -> list[list[str]]:
+def dvc_calls(project, monkeypatch) -> list[list[str]]:
     """The commands of DVC that would have been run, in a git repository; they succeed."""
     make_commit()
     calls, run = [], subprocess.run
@@ -38,41 +37,33 @@ def dvc_calls(params, monkeypatch) -> list[list[str]]:
     def record(command, **options):
         return run(command, **options) if command[0] == "git" else calls.append(command) or done
 
-    monkeypatch.setattr(queue.subprocess, "run", record)
+    monkeypatch.setattr(module.subprocess, "run", record)
+    monkeypatch.setattr(module.console, "width", 1000)
     return calls
 
 
-def test_a_queued_preset_leaves_params_as_they_are_and_names_its_images_by_an_absolute_path(params, dvc_calls):
-    write_preset(load_preset("digits"))
-    before = params.read_bytes()
-    changes = queue_preset("cifar10-tiny", load_preset("cifar10-tiny", "my/images"))
-    assert params.read_bytes() == before
-    assert f"prepare.path='{Path.cwd() / 'my/images'}'" in changes  # the copy that DVC makes of the project has no images
+def test_a_queued_preset_leaves_params_as_they_are_and_names_its_images_by_an_absolute_path(project, dvc_calls, main):
+    before = (project / "params.yaml").read_bytes()
+    code, out, _ = main("preset", "queue", "cifar10-tiny", "--data", "my/images")
+    assert code == 0 and (project / "params.yaml").read_bytes() == before
+    assert f"  prepare.path='{project / 'my/images'}'" in out.splitlines()  # the copy that DVC makes has no images
     (command,) = dvc_calls
-    assert command[1:7] == ["-m", "dvc", "exp", "run", "--queue", "--name"]
-    assert command[7:] == ["cifar10-tiny", *(f"--set-param={change}" for change in changes)]
+    changes = [f"--set-param={line.strip()}" for line in out.splitlines() if line.startswith("  ")]
+    assert command == [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", "cifar10-tiny", *changes]
 
 
-def test_what_cannot_run_is_not_queued(params, dvc_calls):
-    write_preset(load_preset("digits"))
-    with pytest.raises(InputError, match="imagenet: no such folder"):
-        queue_preset("imagenet-paper", load_preset("imagenet-paper"))
+def test_what_cannot_run_is_not_queued_nor_is_what_stands_before_it(project, dvc_calls, main):
+    assert "imagenet: no such folder" in main("preset", "queue", "digits", "imagenet-paper")[2]
+    params = project / "params.yaml"
     params.write_text(params.read_text().replace("seed: 0", "seed: many", 1))
-    with pytest.raises(InputError, match=r"base\.seed"):
-        queue_preset("digits", load_preset("digits"))
+    assert "base.seed = 'many'" in main("preset", "queue", "digits")[2]
     assert dvc_calls == []
 
 
-def test_why_dvc_refuses_is_said_in_one_line_and_without_git_the_remedy_is_git(params):
-    write_preset(load_preset("digits"))
-    with pytest.raises(InputError) as caught:
-        queue_preset("digits", load_preset("digits"))
-    problem = f"{Path.cwd()}: no git commit of the project, which DVC's experiments need"
+def test_why_dvc_refuses_is_said_in_one_line_and_without_git_the_remedy_is_git(project, main):
+    problem = f"{project}: no git commit of the project, which DVC's experiments need"
     remedy = "`git init`, `dvc config core.no_scm false`, then commit the project; or write params.yaml itself"
-    assert str(caught.value) == f"{problem}: {remedy}"
+    assert main("preset", "queue", "digits") == (2, "", f"gee: error: {problem}: {remedy}\n")
     make_commit()  # no DVC
-    Path("data/raw").mkdir(parents=True)
-    with pytest.raises(InputError) as caught:
-        queue_preset("digits", load_preset("digits"))
-    assert str(caught.value).startswith("DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")
-    assert "\n" not in str(caught.value)
+    (line,) = main("preset", "queue", "digits")[2].splitlines()
+    assert line.startswith("gee: error: DVC cannot queue the experiment 'digits' (you are not inside of a DVC repository")

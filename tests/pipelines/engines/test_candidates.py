@@ -17,9 +17,9 @@ from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines import candidates as workers
+from pipelines.engines import processes
 from pipelines.engines.candidates import Workers, score_here
 from pipelines.engines.engine import Serial
-from pipelines.runtime import worker_process
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def score_by(monkeypatch, tmp_path):
 
     def replace(function, n_workers=2, mark="once"):
         monkeypatch.setattr(workers, "_timed_score", function)
-        monkeypatch.setattr(worker_process, "CONTEXT", multiprocessing.get_context("fork"))
+        monkeypatch.setattr(processes, "CONTEXT", multiprocessing.get_context("fork"))
         monkeypatch.setenv("GEE_WORKERS", str(n_workers))
         monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / mark))
 
@@ -125,8 +125,15 @@ def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score
 def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_of_workers(
     make_params, digits, tmp_path, monkeypatch
 ):
+    from distributed import LocalCluster
+
     params, results = make_params(evolve={"population_size": 4, "rescore": Rescore(top=2, draws=2)}), {}
+    cluster = LocalCluster(
+        n_workers=2, host="127.0.0.1", dashboard_address="127.0.0.1:0", threads_per_worker=1, memory_limit=None
+    )
     for engine, n_workers in (("serial", "1"), ("processes", "2"), ("dask", "2"), ("dask", "1")):
+        if engine == "dask":
+            monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
         monkeypatch.setenv("GEE_ENGINE", engine)
         monkeypatch.setenv("GEE_WORKERS", n_workers)
         (tmp_path / f"{engine}{n_workers}").mkdir()
@@ -134,6 +141,7 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
         genotype = evolved.genotype.model_dump_json(indent=2)
         rows = evolve.table(evolved.records, evolved.best, params)
         results[engine, n_workers] = (csv_text(rows), genotype, evolved.metrics)
+    cluster.close()
     counts = results["serial", "1"][2]
     assert (counts["n_candidates"], counts["n_rescored"], counts["n_failed"]) == (8, 8, 0)
     assert all(result == results["serial", "1"] for result in results.values())

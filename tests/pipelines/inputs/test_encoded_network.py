@@ -19,7 +19,7 @@ from pipelines.cli import app
 from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
 from pipelines.inputs.init_from import encoded_network, init_from_files
-from pipelines.inputs.loading import load_configured
+from pipelines.inputs.loading import load_trained
 from tests.pipelines.train_cases import SIGMAS
 
 
@@ -27,7 +27,7 @@ from tests.pipelines.train_cases import SIGMAS
 def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
     """A plain network, trained until it knows some digits."""
     params = make_params(
-        network={"n_genes": None}, evolve={"variant": "analytic"}, train={"epochs": 40, "warmup_epochs": 1, "lr": 0.02}
+        network={"n_genes": None}, evolve={"variant": "analytic"}, train={"epochs": 20, "warmup_epochs": 1, "lr": 0.02}
     )
     data = load_prepared(digits)
     net, *_ = train.run(params, genotype_file(params, None), data, tmp_path_factory.mktemp("scratch"))
@@ -53,12 +53,12 @@ def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_els
 @pytest.mark.slow
 def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_checkpoint, digits, make_params, tmp_path):
     params = make_params(train={"init_from": str(plain_checkpoint), "lr": 1e-3})
-    data, reported = load_prepared(digits), []
+    data = load_prepared(digits)
     for name in ("whole", "stopped", "wired"):
         (tmp_path / name).mkdir()
-    net, rows, _ = train.run(params, SIGMAS, data, tmp_path / "whole", on_encoded=reported.append)
-    _, wired, _ = train.run(make_params(train={"lr": 1e-3}), SIGMAS, data, tmp_path / "wired")
-    assert rows[-1]["train_loss"] < rows[0]["train_loss"] < wired[0]["train_loss"] and len(reported) == 1
+    net, rows, _, errors = train.run(params, SIGMAS, data, tmp_path / "whole")
+    _, wired, *_ = train.run(make_params(train={"lr": 1e-3}), SIGMAS, data, tmp_path / "wired")
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"] < wired[0]["train_loss"] and errors
 
     def stop(row):
         if row["epoch"] == 2:
@@ -66,7 +66,7 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
 
     with pytest.raises(KeyboardInterrupt):
         train.run(params, SIGMAS, data, tmp_path / "stopped", stop)
-    resumed, again, _ = train.run(params, SIGMAS, data, tmp_path / "stopped")
+    resumed, again, *_ = train.run(params, SIGMAS, data, tmp_path / "stopped")
     assert again == rows
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in net.state_dict().items())
 
@@ -87,28 +87,22 @@ def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint,
     assert "body.9.conv" in shown
 
 
-def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, digits, make_params, tmp_path):
-    path = Path(shutil.copy(plain_checkpoint, tmp_path))
-    shutil.copy(plain_checkpoint.with_suffix(".json"), tmp_path)
-    params = make_params(train={"init_from": str(path)}, network={"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 4})
+def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, trained, digits, make_params, tmp_path):
+    meta, lost = load_prepared(digits).meta, tmp_path / "lost.safetensors"
     remedy = "name a network.safetensors of this network trained with network.n_genes = null, or null"
-    with pytest.raises(InputError, match=rf"^train\.init_from = {path}: .* another network .T is 2, not 4.: {remedy}$"):
-        encoded_network(params, load_prepared(digits).meta)
-    path.unlink()
-    with pytest.raises(InputError, match=rf"^train\.init_from = {path}: not found: {remedy}$"):
-        encoded_network(params, load_prepared(digits).meta)
+    for path, T, says in (
+        (plain_checkpoint, 4, r".* another network .T is 2, not 4."),
+        (trained, 2, r".* another network .n_genes is 6, not None."),
+        (lost, 2, "not found"),
+    ):
+        params = make_params(train={"init_from": str(path)}, network={"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": T})
+        with pytest.raises(InputError, match=rf"^train\.init_from = {path}: {says}: {remedy}$"):
+            encoded_network(params, meta)
 
 
-def test_a_genetic_checkpoint_and_one_that_dvc_does_not_watch_are_refused(trained, digits, make_params, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="n_genes is 6, not None"):
-        encoded_network(make_params(train={"init_from": str(trained)}), load_prepared(digits).meta)
-    monkeypatch.chdir(tmp_path)
-    for path in (str(trained), "models/train/network.safetensors"):
-        with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
-            init_from_files(make_params(train={"init_from": path}))
-
-
-def test_a_run_depends_on_both_files_of_the_checkpoint(plain_checkpoint, make_params, tmp_path, monkeypatch):
+def test_a_run_depends_on_both_files_of_the_checkpoint_which_lie_where_dvc_watches(
+    plain_checkpoint, make_params, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_checkpoint.parent, "inputs")
     params = make_params(train={"init_from": "inputs/network.safetensors"})
@@ -116,6 +110,9 @@ def test_a_run_depends_on_both_files_of_the_checkpoint(plain_checkpoint, make_pa
     Path("inputs/network.json").unlink()
     with pytest.raises(InputError, match=r"train.init_from = inputs/network.safetensors: inputs/network.json: no such file"):
         init_from_files(params)
+    for path in (str(plain_checkpoint), "models/train/network.safetensors"):
+        with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
+            init_from_files(make_params(train={"init_from": path}))
 
 
 def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):
@@ -125,7 +122,7 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
     assert result.exit_code == 0
     assert "relative error" in result.output
     params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
-    net = load_configured(out, params.network, meta)
+    net = load_trained(params, meta, out)
     expected, _ = encoded_network(params, meta)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -11,7 +11,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.wired import architecture_of, wired_network
-from pipelines.inputs.loading import load_checkpoint, load_configured, load_trained, spaced
+from pipelines.inputs.loading import load_checkpoint, load_trained, spaced
 from pipelines.project.paths import CHECKPOINT
 
 NETWORK = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2}
@@ -40,7 +40,7 @@ def test_the_configured_network_is_read_in_evaluation_mode(path, meta, make_para
 
 
 def test_a_checkpoint_of_another_network_or_for_other_images_is_refused_and_the_difference_named(path, meta, make_params):
-    network = make_params(network=NETWORK).network
+    params = make_params(network=NETWORK)
     for changes, named in (
         ({"name": "resnet19"}, "name is 'resnet18', not 'resnet19'"),
         ({"width": 1 / 16}, "width is 0.03125, not 0.0625"),
@@ -48,13 +48,14 @@ def test_a_checkpoint_of_another_network_or_for_other_images_is_refused_and_the_
         ({"T": 4}, "T is 2, not 4"),  # the same tensors: only the settings tell
         ({"block": "post"}, "block is 'pre', not 'post'"),
     ):
+        other = params.model_copy(update={"network": params.network.model_copy(update=changes)})
         with pytest.raises(InputError, match=rf"a checkpoint of another network \({named}\): run `dvc repro train`"):
-            load_configured(path, network.model_copy(update=changes), meta)
+            load_trained(other, meta, path)
     for field, value in (("num_classes", 4), ("in_channels", 3), ("image_size", 16)):
         with pytest.raises(InputError, match=f"{field} is {getattr(meta, field)}, not {value}"):
-            load_configured(path, network, meta.model_copy(update={field: value}))
-    of_shape = make_params(network=NETWORK | {"init": {"omega_X": 1.0, "beta": 1.0}}).network
-    assert load_configured(path, of_shape, meta).genome.n_genes == 4  # where the wiring started makes no other network
+            load_trained(params, meta.model_copy(update={field: value}), path)
+    of_shape = make_params(network=NETWORK | {"init": {"omega_X": 1.0, "beta": 1.0}})
+    assert load_trained(of_shape, meta, path).genome.n_genes == 4  # where the wiring started makes no other network
 
 
 def test_weights_that_are_not_finite_ask_for_a_lower_learning_rate(path, meta, make_params):

@@ -16,10 +16,9 @@ import psutil
 import pytest
 
 from gee_core.config import Params
-from pipelines.orchestration.ending import cards
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.orchestration.request import Request
-from pipelines.reporting.summary import percent, read_summary
+from pipelines.reporting.summary import read_summary
 from pipelines.runtime.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,15 +38,13 @@ def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_i
     table = flow.results_markdown({"evolve": "cached", "train": "ran"}, summary)
     assert table.startswith("| cifarnet × 0.125 on digits, 28 genes, ste, seed 0 | |\n|---|---|\n| test accuracy |")
     assert "| evolve | cached |\n| train | ran |" in table
-    flow.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about", summary)
+    flow.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")
     flow.publish("failed", None, "about")
     assert published == [
         ("create_markdown", table),
-        ("create_markdown", cards(summary)),
         ("create_link", "http://127.0.0.1:5000/#/experiments/1/runs/2"),
         ("create_markdown", "failed"),
     ]
-    assert f"**{percent(summary.test_accuracy)}**" in cards(summary)
 
 
 def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_none(flow):
@@ -61,14 +58,12 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
 
 
-def test_overrides_come_by_section_or_by_key():
-    from pipelines.orchestration.form import by_key
-
+def test_overrides_come_by_section_or_by_key(flow):
     by_section = {"evolve": {"budget": {"energy_uj": 1}}, "train": {"lr": 1, "epochs": 2}}
     assert (
-        by_key(by_section)
+        flow.by_key(by_section)
         == {"evolve.budget": {"energy_uj": 1}, "train.lr": 1, "train.epochs": 2}
-        == by_key(by_key(by_section))
+        == flow.by_key(flow.by_key(by_section))
     )
 
 
@@ -136,24 +131,26 @@ def test_a_flow_is_claimed_and_holds_the_project_while_it_runs(flow, monkeypatch
     assert (state.type.value, state.message) == ("CANCELLED", "stopped by Ctrl-C")
 
 
-def test_a_run_is_complete_and_tracked_only_where_a_stage_ran(pipeline, published):
-    for outcome, message, tracked in (
-        ("ran", "first ran", [{"stage.first": "ran"}, "FINISHED"]),
-        ("cached", "everything was up to date", []),
-    ):
-        state, found = pipeline(lambda results, outcome=outcome: results.update(first=outcome) or [])
-        assert (state.message, state.data[0], found) == (message, {"first": outcome}, tracked)
-        assert f"| first | {outcome} |" in published[-1][1]
+NOT_RUN = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
+FAILURES = ["stage first failed: why\nlines", "stage other failed\nmore"]
 
 
-def test_a_run_of_which_stages_failed_has_their_messages_and_tracks_what_did_not_run(pipeline, published):
-    messages = ["stage first failed: why\nlines", "stage other failed\nmore"]
-    state, tracked = pipeline(lambda results: results.update(first="failed") or messages)
-    assert (state.type.value, state.message, state.data) == ("FAILED", "stage first failed: why", "\n".join(messages))
-    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
-    assert tracked == [{"stage.first": "failed"} | not_run, "FAILED"]
+@pytest.mark.parametrize(
+    ("outcome", "failures", "state", "tracked"),
+    [
+        ("ran", [], ("COMPLETED", "first ran"), [{"stage.first": "ran"}, "FINISHED"]),
+        ("cached", [], ("COMPLETED", "everything was up to date"), []),
+        ("failed", FAILURES, ("FAILED", "stage first failed: why"), [{"stage.first": "failed"} | NOT_RUN, "FAILED"]),
+    ],
+)
+def test_a_run_has_what_became_of_its_stages_and_is_tracked_unless_nothing_changed(
+    outcome, failures, state, tracked, pipeline, published
+):
+    ended, found = pipeline(lambda results: results.update(first=outcome) or failures)
+    assert ((ended.type.value, ended.message), found) == (state, tracked)
+    assert ended.data == "\n".join(failures) if failures else ended.data[0] == {"first": outcome}
     [(_, table)] = published
-    assert "| first | failed |" in table and "| other | not run |" in table
+    assert f"| first | {outcome} |" in table and ("| other | not run |" in table) == bool(failures)
 
 
 def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
@@ -163,8 +160,7 @@ def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
 
     state, tracked = pipeline(stop)
     assert isinstance(state, KeyboardInterrupt)
-    not_run = dict.fromkeys(("stage.second", "stage.third", "stage.other"), "not run")
-    assert tracked == [{"stage.first": "ran"} | not_run, "KILLED"]
+    assert tracked == [{"stage.first": "ran"} | NOT_RUN, "KILLED"]
 
 
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"

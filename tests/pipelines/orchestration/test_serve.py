@@ -22,8 +22,8 @@ def _in_project(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cron": "0 25 * * *"}, '--cron "0 25 * * *": not a cron schedule'),
-        ({"timezone": "Europe/Bonn"}, "--timezone Europe/Bonn: no such time zone"),
+        ({"cron": "0 25 * * *"}, '--cron "0 25 * * *", --timezone UTC: no such schedule or time zone: write for example "0 2'),
+        ({"timezone": "Europe/Bonn"}, '--cron "0 2 * * *", --timezone Europe/Bonn: no such schedule or time zone'),
         ({"studies": ["ablation", "nothing"]}, "unknown study 'nothing'"),
         ({}, "PREFECT_API_URL: not set, and a schedule needs a server: start `prefect server start`"),
     ],

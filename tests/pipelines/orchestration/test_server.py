@@ -158,7 +158,7 @@ def test_a_command_gets_the_message_as_its_last_argument(server, monkeypatch, tm
     assert eval((tmp_path / "told").read_text()) == ["--to", "me", "it's $HOME; failed"]
 
 
-@pytest.mark.parametrize("target", ["no-such-command", "http://127.0.0.1:9/a secret", "a 'quote", f"{sys.executable} -c 1/0"])
+@pytest.mark.parametrize("target", ["no-such-command", "http://127.0.0.1:9/a secret", "a 'quote"])
 def test_a_notification_that_fails_is_only_logged(target, server, monkeypatch, caplog):
     monkeypatch.setenv("GEE_NOTIFY", target)
     server.notify("a message")

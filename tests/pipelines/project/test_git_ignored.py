@@ -25,13 +25,3 @@ def test_images_and_results_are_ignored_and_what_names_them_is_not(repo):
         assert repo.scm.is_ignored(str(Path(path).absolute())), path
     for path in ("data/README.md", "data/raw/README.md", "data/raw/birds.dvc", "models/studies/tiny.dvc"):
         assert not repo.scm.is_ignored(str(Path(path).absolute())), path
-
-
-def test_what_dvc_add_takes_is_brought_back_by_dvc(repo):
-    for folder in ("data/raw/birds", "models/studies/tiny"):
-        Path(folder).mkdir(parents=True)
-        Path(folder, "0.png").write_bytes(b"0")
-        repo.add(folder)
-        shutil.rmtree(folder)
-        repo.checkout()
-        assert Path(folder, "0.png").read_bytes() == b"0"

@@ -1,15 +1,13 @@
 import os
 import resource
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime import journal
 
-ENTRIES = [{"n": n, "text": "σ\n{" * n, "nested": {"x": n / 3}} for n in range(4)]
+ENTRIES = [{"n": n, "text": "σ\n{" * n, "nested": {"x": n / 3}} for n in range(3)]
 
 
 @pytest.fixture
@@ -25,20 +23,6 @@ def test_what_was_appended_is_read_back_in_order_without_a_warning(path, caplog)
     assert len(path.read_bytes().splitlines()) == len(ENTRIES)
     assert journal.read(path.with_name("missing")) == []
     assert caplog.records == []
-
-
-def test_a_file_that_grows_is_read_on_by_whole_lines_without_damaged_ones(path):
-    lines = path.read_bytes().splitlines(keepends=True)
-    found = journal.read_on(path, 0)
-    ends = [sum(map(len, lines[: i + 1])) for i in range(len(lines))]
-    assert found == list(zip(ENTRIES, ends, strict=True))
-    line, position = lines[1], ends[-1]
-    with path.open("ab") as file:
-        file.write(line.replace(b"1", b"7", 1) + line[:-3])
-    assert journal.read_on(path, position) == []
-    with path.open("ab") as file:
-        file.write(line[-3:])
-    assert journal.read_on(path, position) == [(ENTRIES[1], path.stat().st_size)]
 
 
 def test_a_flip_anywhere_loses_no_line_but_those_that_it_touches(path):
@@ -65,10 +49,10 @@ def test_a_file_cut_off_anywhere_keeps_the_whole_lines_and_takes_up_the_next(pat
 def test_damaged_lines_are_counted_in_a_warning(path, caplog):
     lines = path.read_bytes().splitlines(keepends=True)
     never_appended = b'\xff\xfe\x00\nnull\n{"n": 1}\n{"check": {}}\n' + b"{" * 10_000 + b"\n"
-    path.write_bytes(lines[0] + lines[1].replace(b"0.3333", b"0.3334") + never_appended + lines[2] + lines[3][:20])
-    assert journal.read(path) == [ENTRIES[0], ENTRIES[2]]
+    path.write_bytes(lines[0] + lines[1].replace(b"0.3333", b"0.3334") + never_appended + lines[2][:20])
+    assert journal.read(path) == ENTRIES[:1]
     (warning,) = caplog.messages
-    assert warning == f"{path}: 7 of 9 lines damaged; what they recorded is recomputed"
+    assert warning == f"{path}: 7 of 8 lines damaged; what they recorded is recomputed"
 
 
 def test_an_entry_is_on_disk_before_append_returns(tmp_path, monkeypatch):
@@ -94,15 +78,3 @@ def test_a_full_disk_is_one_message_and_the_lines_before_stay(path):
     assert path.read_bytes().startswith(before)
     journal.append(path, {"n": 6})
     assert journal.read(path) == [*ENTRIES, {"n": 6}]
-
-
-def test_two_processes_append_side_by_side(tmp_path):
-    script = (
-        "import sys; from pathlib import Path; from pipelines.runtime import journal\n"
-        "for n in range(100): journal.append(Path(sys.argv[1]), {'who': sys.argv[2], 'n': n, 'long': 'x' * 500})"
-    )
-    path = tmp_path / "journal"
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), who]) for who in "ab"]
-    assert [writer.wait(timeout=600) for writer in writers] == [0, 0]
-    found = journal.read(path)
-    assert [[v["n"] for v in found if v["who"] == who] for who in "ab"] == [list(range(100))] * 2

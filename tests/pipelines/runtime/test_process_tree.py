@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.runtime.process_tree import dvc_ancestor, followed, is_gone, process_key, run_in_group
+from pipelines.runtime.process_tree import dvc_ancestor, followed, is_gone, process_key
 from tests.wait_until import wait_until
 
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -26,7 +26,8 @@ finally:
 """
 OWNER = """
 import sys
-from pipelines.runtime.process_tree import followed
+from pipelines.runtime.process_tree import exit_on_sigterm, followed
+exit_on_sigterm()
 with followed([sys.executable, "stage.py"]) as process:
     for line in process.stdout:
         print(line, end="", flush=True)
@@ -87,28 +88,18 @@ def test_a_process_that_leaves_cleans_up_and_is_not_torn_down():
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "cleaned up\n", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number):
+@pytest.mark.parametrize(
+    ("number", "others"), [(signal.SIGKILL, ""), (signal.SIGTERM, "sleep 3600 & "), (signal.SIGINT, "sleep 3600 & ")]
+)
+def test_nothing_is_left_of_a_group_when_its_owner_gets(folder, number, others):
+    command = f'["sh", "-c", f"{others}exec {{sys.executable}} stage.py"]'
+    (folder / "owner.py").write_text(OWNER.replace('[sys.executable, "stage.py"]', command))
     owner = start(folder, "owner.py")
-    assert len(stages_in(folder)) == 2
+    assert len(stages_in(folder)) == (3 if others else 2)
     owner.send_signal(number)
     end(owner)
     wait_until(lambda: not stages_in(folder))
     assert (folder / "ended").exists()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_of_a_group_whose_command_started_others_when_its_owner_gets(folder, number):
-    command = '["sh", "-c", f"sleep 3600 & exec {sys.executable} stage.py"]'
-    script = OWNER.replace('[sys.executable, "stage.py"]', command).replace(
-        "import followed", "import exit_on_sigterm, followed"
-    )
-    (folder / "owner.py").write_text(script.replace("with followed", "exit_on_sigterm()\nwith followed"))
-    owner = start(folder, "owner.py")
-    assert len(stages_in(folder)) == 3
-    owner.send_signal(number)
-    end(owner)
-    wait_until(lambda: not stages_in(folder))
 
 
 def test_a_command_on_the_terminal_that_gets_the_ctrl_c_too_ends_by_itself(folder):
@@ -126,14 +117,22 @@ def test_a_command_on_the_terminal_that_gets_the_ctrl_c_too_ends_by_itself(folde
     assert (folder / "freed").exists()
 
 
-def test_a_process_of_torchs_launcher_ends_when_that_is_killed(folder, monkeypatch):
-    (folder / "torchrun.py").write_text('import subprocess, sys\nsubprocess.run([sys.executable, "stage.py"])')
-    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
-        monkeypatch.setenv(name, "1")
-    launcher = start(folder, "torchrun.py")
-    launcher.kill()
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("torchrun", 'subprocess.run([sys.executable, "stage.py"])'),
+        ("dvc", 'subprocess.run(f"{sys.executable} stage.py; :", shell=True)'),  # its shell lives on
+    ],
+)
+def test_a_process_ends_when_torchs_launcher_or_dvc_above_it_is_killed(name, script, folder, monkeypatch):
+    (folder / name).write_text(f"import subprocess, sys\n{script}")
+    if name == "torchrun":
+        for variable in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+            monkeypatch.setenv(variable, "1")
+    above = start(folder, name, "repro")
+    above.kill()
     wait_until(lambda: (folder / "ended").exists())
-    end(launcher)
+    end(above)
     wait_until(lambda: not stages_in(folder))
 
 
@@ -157,22 +156,6 @@ def test_a_process_started_by_hand_outlives_the_shell_that_started_it(folder):
     wait_until(lambda: not stages_in(folder))
 
 
-def test_a_stage_ends_when_dvc_above_it_is_killed_though_its_shell_lives(folder):
-    (folder / "dvc").write_text('import subprocess\nsubprocess.run("\\"$PY\\" stage.py; :", shell=True)')
-    dvc = subprocess.Popen(
-        [sys.executable, "dvc", "repro"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": ROOT, "PY": sys.executable},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert dvc.stdout.readline() == "up\n"
-    dvc.kill()
-    wait_until(lambda: (folder / "ended").exists())
-    end(dvc)
-    wait_until(lambda: not stages_in(folder))
-
-
 PRINTS = """
 import os, sys, time
 print("a", flush=True)
@@ -191,8 +174,6 @@ def test_a_followed_process_gives_the_lines_of_both_streams_as_they_come_and_its
         Path("go").touch()
         assert process.stdout.read() == "b\n"
     assert process.returncode == 3
-    done = run_in_group([sys.executable, "-c", PRINTS])
-    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "a")  # without X
 
 
 def test_a_process_is_gone_once_it_has_ended_and_one_of_another_machine_never_is():

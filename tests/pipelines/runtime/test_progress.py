@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.runtime import progress
-from pipelines.runtime.progress import Bars, Jobs, Steps
-from tests.wait_until import wait_until
+from pipelines.runtime.progress import Jobs, Steps
 
 
 class Clock:
@@ -23,7 +22,7 @@ def clock():
 
 
 def test_a_line_says_what_is_done_and_what_is_left(clock):
-    steps = Steps("train", 30, clock)
+    steps = Steps("train", 30, clock=clock)
     steps.at(0.5)
     clock.now += 60
     steps.at(12.4, "loss 0.310, accuracy 0.912")
@@ -36,7 +35,7 @@ def test_a_line_says_what_is_done_and_what_is_left(clock):
 
 
 def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
-    steps = Steps("train", 30, clock)
+    steps = Steps("train", 30, clock=clock)
     clock.now += 20  # the images are read
     for done in range(1, 21):
         clock.now += 0.01
@@ -47,7 +46,7 @@ def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
 
 
 def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(clock):
-    jobs = Jobs(steps := Steps("evolve", 30, clock))
+    jobs = Jobs(steps := Steps("evolve", 30, clock=clock))
     for job in range(20):
         clock.now += 1
         jobs.at(job, 1.0, resumed=True)
@@ -58,7 +57,7 @@ def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(c
 
 
 def test_a_total_that_is_not_known_yet(clock):
-    steps = Steps("prepare", None, clock)
+    steps = Steps("prepare", None, clock=clock)
     assert steps.line() == "prepare 0:00 so far"
     steps.at(512, "images", 2048)
     clock.now += 10
@@ -68,23 +67,28 @@ def test_a_total_that_is_not_known_yet(clock):
 
 
 def test_parts_of_jobs_that_run_at_the_same_time_add_up(clock):
-    steps = Steps("evolve", 8, clock)
+    steps = Steps("evolve", 8, clock=clock)
     jobs = Jobs(steps)
     for job, part in [((0, 0), 0.5), ((0, 1), 0.75), ((0, 0), 1.0), ((0, 1), 0.25)]:  # the last one's worker died
         jobs.at(job, part, f"best F {part}")
     assert (steps.done, steps.note) == (1.25, "best F 0.25")
 
 
-def test_a_log_gets_lines_while_nothing_moves_and_one_at_the_end(monkeypatch):
+def test_a_log_gets_a_line_after_a_while_and_one_at_the_end(monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=log, width=20))
     monkeypatch.setattr(progress, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     with progress.progress("evolve", 28) as steps:
         steps.at(3, "generation [0], best F 0.512")
-        wait_until(lambda: log.getvalue().count("\n") >= 3)
-    first, *_, last = log.getvalue().splitlines()
-    assert first.startswith(("evolve 0/28 0 %", "evolve 3/28 11 % generation [0], best F 0.512, "))
+        steps.at(4)
+        monkeypatch.setattr(progress, "LINE_SECONDS", 600)
+        steps.at(3)
+        steps.at(3)
+    first, second, third, last = log.getvalue().splitlines()
+    assert [line.split(", best")[0] for line in (first, second, third)] == [
+        f"evolve {done}/28 {percent} % generation [0]" for done, percent in ((3, 11), (4, 14), (3, 11))
+    ]
     assert last.startswith("evolve 3/28 11 % generation [0], best F 0.512, in 0:")
 
 
@@ -106,8 +110,6 @@ def test_a_terminal_has_a_bar_that_moves_within_a_step(monkeypatch):
         steps.at(1.5, "loss 0.5 [x]")
     text = console.file.getvalue()
     assert "1/3" in text
+    assert ", in 0:" not in text  # no line
     assert "loss 0.5 [x]" in text
-    with Bars(Console(file=io.StringIO(), force_terminal=True, width=120)) as bars:
-        bars.add_task("train", total=3, note="", steps=steps)
-        bars.refresh()
-        assert bars.tasks[0].completed == 1.5
+    assert steps.bars.tasks[0].completed == 1.5

@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.runtime import resume_folder
-from pipelines.runtime.resume_folder import (
-    HELD,
-    VALUES,
-    at_work_in,
-    finish_run,
-    open_resume_folder,
-)
+from pipelines.runtime.resume_folder import HELD, VALUES, at_work_in, finish_run, open_resume_folder
 
 
 @pytest.fixture
@@ -23,25 +17,19 @@ def inputs(tmp_path, monkeypatch):
     return [Path("meta.json"), Path("genotype.json")]
 
 
-def test_the_same_run_finds_its_folder_again_with_all_that_is_in_it(make_params, inputs):
-    params = make_params()
-    folder = open_resume_folder("train", [params.base, params.train], inputs)
-    (folder / "state").write_text("half done")
-    assert folder.parent == Path(".scratch/train")
-    again = make_params()
-    assert open_resume_folder("train", [again.base, again.train], inputs) == folder
-    assert (folder / "state").read_text() == "half done"
-
-
-def test_anything_the_result_depends_on_gives_another_folder(make_params, inputs):
+def test_the_same_run_finds_its_folder_again_and_anything_the_result_depends_on_gives_another(make_params, inputs):
     params, slower = make_params(), make_params(train={"lr": 0.001})
     folders = [open_resume_folder("train", [params.base, params.train], inputs)]
+    assert folders[0].parent == Path(".scratch/train")
+    again = make_params()
+    assert open_resume_folder("train", [again.base, again.train], inputs) == folders[0]
     folders.append(open_resume_folder("train", [params.base, slower.train], inputs))
     folders.append(open_resume_folder("evolve", [params.base, params.train], inputs))
     folders.append(open_resume_folder("train", [params.base, params.train], inputs[:1]))
+    folders.append(open_resume_folder("train", [params.base, params.train], inputs, extra="x"))
     inputs[1].write_text("another genotype")
     folders.append(open_resume_folder("train", [params.base, params.train], inputs))
-    assert len(set(folders)) == 5
+    assert len(set(folders)) == 6
 
 
 def test_an_edit_of_the_code_that_dvc_yaml_lists_gives_another_folder(make_params, inputs, tmp_path, monkeypatch):

@@ -52,32 +52,13 @@ def write_study(project) -> Callable[..., str]:
     return write
 
 
-class Ran:
-    """In place of `Display`: remembers the cells that were to run, those that ran, and the lines."""
-
-    def __init__(self):
-        self.missing, self.cells, self.lines = [], [], []
-
-    def planned(self, cells, missing, jobs):
-        self.missing = [cell.name for cell in missing]
-
-    def note(self, cell, note):
-        pass
-
-    def done(self, cell, result):
-        self.cells.append(cell.name)
-
-    def say(self, line):
-        self.lines.append(line)
-
-
 @pytest.fixture
 def run(write_study) -> Callable[..., list]:
     """Runs the tiny study with the given keys changed; returns its tables."""
 
-    def go(watch=None, seeds=None, only=None, force=False, keep=False, **changes):
+    def go(seeds=None, only=None, force=False, keep=False, jobs=1, **changes):
         request = Request(write_study(**changes), seeds=seeds, only=only or {})
-        return run_study(request, watch or Ran(), jobs=1, force=force, keep=keep)
+        return run_study(request, jobs, force, keep)
 
     return go
 
@@ -92,13 +73,16 @@ def measure(cell, notify) -> dict:
     hardware = [{"domain": "weights", "strength": s, "draw": 0, "accuracy": accuracy - s / 9} for s in (0.0, 1.0)]
     hardware += [{"domain": "genes", "strength": 0.5, "draw": 0, "accuracy": accuracy}] if genetic else []
     layers = [{"layer": "stem", "energy_mj": 1.0, "decode_energy_mj": 0.0, "input_rate": 0.5}]
-    return {"status": "ok", "metrics": metrics, "layers": layers, "hardware": hardware}
+    noise = [{"domain": "image", "r": r, "seed": 0, "accuracy": accuracy - r / 9} for r in (0.0, 0.5)]
+    return {"status": "ok", "metrics": metrics, "layers": layers, "noise": noise, "hardware": hardware}
 
 
 @pytest.fixture
-def quick(monkeypatch) -> None:
-    """Cells are not trained."""
-    monkeypatch.setattr("pipelines.studies.study.run_cell", measure)
+def quick(monkeypatch) -> list[str]:
+    """Cells are not trained; the names of those that ran."""
+    names: list[str] = []
+    monkeypatch.setattr("pipelines.studies.study.run_cell", lambda cell, tell: names.append(cell.name) or measure(cell, tell))
+    return names
 
 
 def write_yaml(path: Path, values: dict) -> None:

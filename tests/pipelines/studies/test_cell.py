@@ -35,38 +35,26 @@ def variants(params, *sections):
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
-def test_every_setting_on_which_a_result_depends_is_in_the_key(cell, meta):
-    own = cell()
-    key = cell_key(own, own.params, meta)
-    read = dict(variants(own.params, "base", "network", "evolve", "train", *STAGES))
-    assert {name for name, params in read.items() if cell_key(own, params, meta) == key} == set()
-    unread = dict(variants(own.params, "prepare", "report"))  # images count by their content
-    assert {name for name, params in unread.items() if cell_key(own, params, meta) != key} == set()
-    networks = [cell(network={"name": name}).params for name in ("vgg16", "cifarnet")]
-    assert len({cell_key(own, params, meta) for params in networks}) == 2
+def test_the_key_has_every_setting_on_which_a_result_depends_and_no_other(cell, meta):
+    plain = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}
+    for one, unread in (
+        (cell(), ["prepare", "report"]),  # images count by their content
+        (cell(("evaluate",)), ["prepare", "report", "robustness", "export"]),
+        (cell(("evaluate",), **plain), ["prepare", "report", "robustness", "export", "evolve"]),
+    ):
+        key, read = cell_key(one, one.params, meta), [name for name, _ in one.params if name not in unread]
+        same = {name for name, params in variants(one.params, *read, *unread) if cell_key(one, params, meta) == key}
+        assert same == {name for name, _ in variants(one.params, *unread)}
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
-def test_every_setting_of_the_plain_network_that_is_trained_first_is_in_the_key(cell, meta):
+def test_what_differs_in_a_network_its_stages_its_candidate_or_its_first_training_has_a_key_of_its_own(cell, meta):
     own, first = cell(), cell(network={"n_genes": None}, evolve={"variant": "analytic"}).params
-    keys = {"none": cell_key(own, own.params, meta), "first": cell_key(replace(own, encoded=first), own.params, meta)}
-    for name, params in variants(first, "base", "network", "train"):
-        keys[name] = cell_key(replace(own, encoded=params), own.params, meta)
-    assert len(set(keys.values())) == len(keys)
-
-
-def test_candidates_and_each_of_their_trainings_have_a_key_of_their_own(cell, meta):
-    pairs = [(candidate, training) for candidate in (None, 0, 1) for training in (None, 1, 2)]
-    assert len({cell_key(replace(cell(), candidate=c, training=t), cell().params, meta) for c, t in pairs}) == len(pairs)
-
-
-@pytest.mark.filterwarnings("ignore:Pydantic serializer")
-def test_sections_that_the_cell_does_not_read_are_not_in_the_key(cell, meta):
-    own, plain = cell(("evaluate",)), cell(("evaluate",), network={"n_genes": None}, evolve={"variant": "analytic"})
-    for one, sections in ((own, ("robustness", "export")), (plain, ("evolve", "robustness", "export"))):
-        keys = {cell_key(one, params, meta) for _, params in variants(one.params, *sections)}
-        assert keys == {cell_key(one, one.params, meta)}
-    assert len({cell_key(cell(stages), own.params, meta) for stages in ((), ("evaluate",), ("evaluate", "robustness"))}) == 3
+    cells = [cell(network={"name": name}) for name in ("vgg16", "cifarnet")]
+    cells += [cell(stages) for stages in ((), ("evaluate",), ("evaluate", "robustness"))]
+    cells += [replace(own, candidate=candidate, training=training) for candidate in (0, 1) for training in (None, 1, 2)]
+    cells += [replace(own, encoded=params) for _, params in [("first", first), *variants(first, "base", "network", "train")]]
+    assert len({cell_key(cell, cell.params, meta) for cell in cells}) == len(cells)
 
 
 @pytest.mark.parametrize(("section", "name"), [("evolve", "start"), ("train", "init_from")])

@@ -1,4 +1,3 @@
-import re
 import shlex
 
 import pytest
@@ -35,37 +34,27 @@ def test_every_combination_of_options_and_seeds_is_a_cell_and_seeds_count_from_t
     assert sorted(combined) == sorted((T, g, seed) for T in (1, 2) for g in (4, 6, 8) for seed in (5, 6))
 
 
-@pytest.mark.parametrize(
-    ("only", "n"),
-    [
-        ({"training": {"1"}}, 2 + 6),
-        ({"part": {"kendall"}, "training": {"1"}, "E": {"2"}}, 3),
-        ({"encoding": {"genetic"}}, 1 + 12),
-        ({"encoding": {"genetic", "unencoded"}}, 2 + 12),
-    ],
-)
-def test_a_choice_of_labels_leaves_the_parts_without_their_column_whole(only, n, drafts):
-    cells = drafts(seeds=1, analysis=RANGE, only=only)
-    assert len(cells) == n
-    assert all(
-        (cell.columns | {"part": cell.part}).get(column, min(labels)) in labels
-        for cell in cells
-        for column, labels in only.items()
-    )
+ONLY = [
+    ({"training": {"1"}}, 2 + 6),
+    ({"part": {"kendall"}, "training": {"1"}, "E": {"2"}}, 3),
+    ({"encoding": {"genetic"}}, 1 + 12),
+    ({"encoding": {"genetic", "unencoded"}}, 2 + 12),
+    ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, part, E, candidate, training"),
+    ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
+    ({"part": {"grid"}, "E": {"1"}}, "--only E=…: the study has no such column: choose one of encoding, part"),
+]
 
 
-@pytest.mark.parametrize(
-    ("only", "message"),
-    [
-        ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, size, part, E"),
-        ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
-        ({"part": {"grid"}, "E": {"1"}}, "--only E=…: the study has no such column: choose one of encoding, size, part"),
-    ],
-)
-def test_a_choice_of_cells_that_do_not_exist_is_refused(only, message, drafts):
-    cells = [{"columns": {"encoding": label, "size": size}} for label, size in [("genetic", "small"), ("unencoded", "big")]]
-    with pytest.raises(InputError, match=re.escape(message)):
-        drafts(only=only, cells=cells, grid=None, analysis=RANGE)
+@pytest.mark.parametrize(("only", "outcome"), ONLY)
+def test_a_choice_of_labels_leaves_the_parts_without_their_column_whole(only, outcome, drafts):
+    try:
+        cells = drafts(seeds=1, analysis=RANGE, only=only)
+    except InputError as error:
+        assert str(error) == outcome
+    else:
+        assert len(cells) == outcome
+        labels = [cell.columns | {"part": cell.part} for cell in cells]
+        assert all(own.get(column) in {*wanted, None} for own in labels for column, wanted in only.items())
 
 
 def test_two_columns_set_a_key_to_one_value(drafts):
@@ -86,9 +75,8 @@ def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
     overrides = {"network.init": {"alpha": 1}, "train.epochs": 5, "evolve.start": None, "prepare.path": "ä😀b"}
     request = Request("tiny", "digits", "/my images/x", 2, overrides, {"encoding": {"it's, 5E", "plain"}})
     words = shlex.split(request.command())
-    assert words[:4] == ["gee", "study", "run", "tiny"]
-    given = list(zip(words[4::2], words[5::2], strict=True))
-    assert given[:3] == [("--preset", "digits"), ("--data", "/my images/x"), ("--seeds", "2")]
+    assert words[:10] == ["gee", "study", "run", "tiny", "--preset", "digits", "--data", "/my images/x", "--seeds", "2"]
+    given = list(zip(words[10::2], words[11::2], strict=True))
     assert parse_changes([value for option, value in given if option == "--set"]) == overrides
     assert parse_only([value for option, value in given if option == "--only"]) == request.only
 
@@ -153,16 +141,13 @@ def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
     assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
 
 
-def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent_or_is_refused(drafts, digits, monkeypatch):
+def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits):
     cells = drafts(seeds=1, grid=NARROWED, set={"network.name": "resnet19", "network.n_genes": 12})
     genetic, narrowed = (resolve_cell(cell, digits) for cell in cells)
     wanted = parameters(genetic, digits)
     assert narrowed.params.network.n_genes is None
     assert abs(parameters(narrowed, digits) - wanted) <= 0.02 * wanted
     assert narrowed.full_parameters == genetic.full_parameters
-    monkeypatch.setattr("pipelines.studies.plan.count_parameters", lambda net: 3)
-    with pytest.raises(InputError, match=r"resnet19: no plain network within 2% of 3 parameters"):
-        resolve_cell(cells[1], digits)
 
 
 def test_a_cell_that_starts_at_weights_searches_no_wiring_and_first_trains_its_own_plain_network(drafts):

@@ -55,11 +55,12 @@ def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_se
 
 def test_a_column_of_labels_with_the_name_of_a_number_keeps_its_labels(make_params):
     columns = [{"footprint": "small", "a": "x"}, {"a": "y"}]
-    cells = [Cell("grid", labels, make_params(), (), key=labels["a"]) for labels in columns]
-    result = {"status": "ok", "commit": None, "metrics": {"footprint": 1234, "test_accuracy": 0.5}}
+    cells = [Cell("grid", labels, make_params(), (), key=labels["a"], full_parameters=200) for labels in columns]
+    result = {"status": "ok", "commit": None, "metrics": {"footprint": 1234, "test_accuracy": 0.5, "parameters": 50}}
     frame = cells_frame(cells, dict.fromkeys("xy", result))
     assert frame["footprint"].tolist() == ["small", ""]
     assert frame["test_accuracy"].tolist() == [0.5, 0.5]
+    assert frame["parameter_ratio"].tolist() == [0.25, 0.25]  # of the plain network
 
 
 def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():

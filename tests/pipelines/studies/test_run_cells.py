@@ -1,7 +1,6 @@
 """Cells run in parallel on an engine; failures, kills and lost GPUs."""
 
 import errno
-import json
 import os
 import re
 import signal
@@ -13,18 +12,15 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from pipelines.runtime import worker_process
+from pipelines.engines import processes
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, read_result
 
-DONE = "done"
 
-
-def run_cells(cells, folder, jobs, notes=None) -> list[str]:
-    """The lines of the error; ``notes`` receives the key of each cell with its notes, `DONE` at the end."""
+def run_cells(cells, folder, jobs=1, notes=None) -> dict[str, dict | str]:
+    """Results and errors by key, in order of completion; ``notes`` receives the notes."""
     notes = [] if notes is None else notes
-    on_note, on_done = (lambda cell, note: notes.append((cell.key, note))), (lambda cell, _: notes.append((cell.key, DONE)))
-    return str(study.cells_error(cells, study.run_cells(cells, folder, jobs, "abc", on_note, on_done))).splitlines()
+    return {cell.key: outcome for cell, outcome in study.run_cells(cells, folder, jobs, "abc", notes.append)}
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def run_by(monkeypatch, tmp_path):
 
     def replace_work(function):
         monkeypatch.setattr(study, "run_cell", function)
-        monkeypatch.setattr(worker_process, "CONTEXT", get_context("fork"))
+        monkeypatch.setattr(processes, "CONTEXT", get_context("fork"))
         monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
 
     return replace_work
@@ -53,55 +49,52 @@ def by_seed(cell, notify):
     return {"status": "ok", "metrics": {"seed": cell.params.base.seed}}
 
 
-def fails_at_2_and_above(cell, notify):
+def fails_at_2(cell, notify):
     if cell.params.base.seed == 2:
         raise InputError("bad image", "replace it")
-    if cell.params.base.seed > 2:
-        raise InputError("no space", "free some")
     return by_seed(cell, notify)
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_every_cell_runs_once_and_errors_are_told_once_all_others_are_done(cells, run_by, tmp_path, jobs):
-    run_by(fails_at_2_and_above)
-    notes = []
-    assert run_cells(cells(0, 2, 3, 4, 1), tmp_path, jobs, notes) == [
-        "the cell seed = 2, seed 2: bad image: replace it",
-        "the cell seed = 3, seed 3 and 1 more: no space: free some",
-    ]
-    assert ("key2", "failed: bad image: replace it") in notes
-    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key1"]
+def test_every_cell_runs_once_and_one_that_fails_stops_no_other(cells, run_by, tmp_path, jobs):
+    run_by(fails_at_2)
+    outcomes = run_cells(cells(0, 2, 1), tmp_path, jobs, notes := [])
+    assert outcomes.keys() == {"key0", "key1", "key2"} and outcomes["key2"] == "bad image: replace it"
+    assert sorted(notes) == ["seed = 0, seed 0: working", "seed = 1, seed 1: working"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
     result = read_result(tmp_path, "key1")
-    assert (result["metrics"], result["commit"], result["params"]["base"]["seed"]) == ({"seed": 1}, "abc", 1)
+    assert result["params"].pop("base")["seed"] == 1
+    assert {"key": "key1", "seed": 1, "commit": "abc", "status": "ok", "metrics": {"seed": 1}}.items() <= result.items()
+    assert outcomes["key1"]["metrics"] == {"seed": 1}
+
+
+def of_an_own_network():
+    exec(compile("1 / 0", os.path.abspath("networks/mine.py"), "exec"))
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ZeroDivisionError("by\nzero"), r"studies/study\.py, line \d+ raises ZeroDivisionError: by zero: mend it and run"),
+        (
+            ZeroDivisionError("by\nzero"),
+            r"studies/study\.py, line \d+ raises ZeroDivisionError: by zero: mend it and run",
+        ),
+        (of_an_own_network, r"networks/mine\.py, line 1 raises ZeroDivisionError: division by zero: mend it and run the study"),
         (torch.OutOfMemoryError("CUDA out of memory."), r"out of memory \(CUDA out of memory\.\): lower the batch_size"),
         (OSError(errno.ENOSPC, "no", "a.bin"), r"a\.bin: no space left on device: free some"),
     ],
-    ids=["a bug", "a full GPU", "a full disk"],
+    ids=["a bug", "an own network", "a full GPU", "a full disk"],
 )
-def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, error, said):
+def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, monkeypatch, error, said):
     def fails(cell, notify):
+        if callable(error):
+            error()
         raise error
 
-    run_by(fails)
-    [line] = run_cells(cells(2), tmp_path, 1)
-    assert re.search(rf"^the cell seed = 2, seed 2: .*{said}.*$", line)
-
-
-def test_an_error_in_an_own_network_is_named_by_its_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    module = {"json": json}
-    exec(compile("def forward(x):\n    return json.loads(x)", str(tmp_path / "networks/mine.py"), "exec"), module)
-    try:
-        module["forward"]("[")
-    except ValueError as error:
-        assert study._named(error).startswith("networks/mine.py, line 2 raises JSONDecodeError: Expecting value: ")
+    run_by(fails)
+    [line] = run_cells(cells(2), tmp_path).values()
+    assert re.search(said, line)
 
 
 def loses_its_gpu_once_and_dies_at_2(cell, notify):
@@ -115,14 +108,12 @@ def loses_its_gpu_once_and_dies_at_2(cell, notify):
 
 
 @pytest.mark.slow
-def test_a_cell_whose_process_lost_its_gpu_runs_again_and_one_that_always_kills_it_is_named(cells, run_by, tmp_path):
+def test_a_cell_whose_process_lost_its_gpu_runs_again_and_one_that_always_kills_it_fails(cells, run_by, tmp_path):
     run_by(loses_its_gpu_once_and_dies_at_2)
-    notes = []
-    [line] = run_cells(cells(0, 2, 3), tmp_path / "cells", 2, notes)
+    outcomes = run_cells(cells(0, 2, 3), tmp_path / "cells", 2)
     assert (tmp_path / "mark").exists()
-    assert line.startswith("the cell seed = 2, seed 2: the worker died every time (out of memory?): run the study again")
+    assert outcomes["key2"].startswith("the worker died every time (out of memory?): run the study again with --jobs 1")
     assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == ["key0.json", "key3.json"]
-    assert sorted(key for key, note in notes if note == DONE) == ["key0", "key3"]
 
 
 @pytest.mark.slow
@@ -142,16 +133,17 @@ def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, 
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("dask", "serial")]
     assert contents[0] == contents[1]
     assert sorted(contents[0]) == ["key0.json", "key1.json", "key2.json"]
-    assert sorted(notes) == sorted((f"key{seed}", note) for seed in range(3) for note in (DONE, "working"))
+    assert sorted(notes) == [f"seed = {seed}, seed {seed}: working" for seed in range(3)]
 
 
-def test_cells_that_share_a_training_run_or_a_search_are_far_apart(cells):
-    first, again = cells(0, 1), cells(0, 1, robustness={"domain": "image"})
-    later = cells(0, train={"epochs": 7})  # the search of seed 0 again
-    ordered = [
-        (cell.params.base.seed, cell.params.train.epochs, cell.params.robustness.domain)
-        for cell in study._apart([first[0], again[0], later[0], first[1], again[1]])
+def test_cells_that_share_a_search_are_far_apart(cells, run_by, tmp_path):
+    run_by(by_seed)
+    first, again, later = cells(0, 1), cells(0, 1, robustness={"domain": "image"}), cells(0, train={"epochs": 7})
+    keyed = [replace(cell, key=f"{cell.key}.{n}") for n, same in enumerate((first, again, later)) for cell in same]
+    assert list(run_cells(sorted(keyed, key=lambda cell: cell.key), tmp_path)) == [
+        "key0.0",
+        "key1.0",
+        "key0.1",
+        "key1.1",
+        "key0.2",
     ]
-    assert [seed for seed, *_ in ordered] == [0, 1, 0, 0, 1]
-    assert ordered[0][1:] == ordered[1][1:] == (4, "normalised") and ordered[2][1] == 7
-    assert [domain for *_, domain in ordered[3:]] == ["image", "image"]

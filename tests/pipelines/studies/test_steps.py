@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -7,8 +8,10 @@ import pytest
 from gee_core.checkpoint import load
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import DivergedError
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
+from pipelines.engines import candidates
 from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
@@ -42,10 +45,11 @@ def untimed(result):
 
 def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     wanted = cell(("evaluate", "robustness"))
-    metrics = run_cell(wanted)["metrics"]
-    params, data = wanted.params, load_prepared(digits)
+    result = run_cell(wanted)
+    assert json.dumps(result, allow_nan=False) and result["layers"][-1]["output_rate"] is None  # the head has no neurons
+    metrics, params, data = result["metrics"], wanted.params, load_prepared(digits)
     evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
-    net, _, of_training = train.run(params, evolved.genotype, data, tmp_path / "train")
+    net, _, of_training, _ = train.run(params, evolved.genotype, data, tmp_path / "train")
     expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0].model_dump()
     expected |= robustness.metrics(robustness.run(params, net, data))
     expected |= {"evolve_passes": 3 * 1 * 48, "train_passes": 2 * 64}  # candidates, epochs, images without the hold-out
@@ -97,6 +101,8 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
     assert first["L_ce"] == second["L_ce"] == results[1]["L_ce"]
     assert first["test_loss"] != second["test_loss"]
     assert len(list(STUDY_STEPS.glob("evolve/*/records.jsonl"))) == 1
+    longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy_epochs": 2}))["metrics"]
+    assert longer["test_loss"] == results[1]["test_loss"] and longer["L_ce"] != results[1]["L_ce"]
 
 
 def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, tmp_path):
@@ -124,40 +130,26 @@ def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
     assert run_cell(cell(**rescored))["metrics"]["best_fitness_sd"] > 0
 
 
-@pytest.mark.parametrize("killed_at", ["evolve 2/3", "train 2/3"])
-def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(killed_at, cell, monkeypatch):
+def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypatch):
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)
     shutil.rmtree(STUDY_STEPS)
+    scored, score = [], candidates._timed_score
+    monkeypatch.setattr(candidates, "_timed_score", lambda *rest, **more: scored.append(rest) or score(*rest, **more))
 
-    def kill(note):
-        if note.startswith(killed_at):
-            raise KeyboardInterrupt
+    def kill_at(moment):
+        def notify(note):
+            if note.startswith(moment):
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_cell(wanted, kill)
-    scored, score_here = [], steps.score_here
-    monkeypatch.setattr(steps, "score_here", lambda task: Counting(score_here(task), scored))
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(wanted, notify)
+
+    kill_at("evolve 2/3")
+    assert len(scored) == 2
+    kill_at("train 2/3")
     assert untimed(run_cell(wanted)) == untimed(expected)
-    assert len(scored) == (1 if "evolve" in killed_at else 0)
-
-
-class Counting:
-    """A scorer that remembers what it scored."""
-
-    def __init__(self, scorer, scored):
-        self._scorer, self._scored = scorer, scored
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._scorer.__exit__(*exception)
-
-    def score_all(self, candidates):
-        for result in self._scorer.score_all(candidates):
-            self._scored.append(result)
-            yield result
+    assert len(scored) == 3
 
 
 def spoil(path):
@@ -167,20 +159,18 @@ def spoil(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("name", "is_done_again"),
-    [("evolve/*/records.jsonl", False), ("train/*/result.json", True), ("train/*/network.safetensors", True)],
-)
-def test_a_damaged_step_is_named_and_done_again_with_the_same_result(name, is_done_again, cell, caplog):
+def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplog):
     wanted = cell(train={"epochs": 2})
     expected = run_cell(wanted)
-    (path,) = STUDY_STEPS.glob(name)
-    spoil(path)
-    notes = []
-    assert untimed(run_cell(wanted, notes.append)) == untimed(expected)
-    assert any(note.startswith("train 2/2") for note in notes) == is_done_again
-    (message,) = caplog.messages
-    assert message.startswith(f"{path}: ") and "damaged" in message and "recomputed" in message
+    for name, is_trained in (("evolve/*/records.jsonl", 0), ("train/*/result.json", 1), ("train/*/network.safetensors", 1)):
+        (path,) = STUDY_STEPS.glob(name)
+        spoil(path)
+        notes: list[str] = []
+        assert untimed(run_cell(wanted, notes.append)) == untimed(expected)
+        assert sum(note.startswith("train 2/2") for note in notes) == is_trained
+        (message,) = [message for message in caplog.messages if message.startswith(f"{path}: ")]
+        assert "damaged" in message and "recomputed" in message
+        caplog.clear()
 
 
 def test_images_are_prepared_once_and_anew_where_they_are_damaged_or_the_section_is_another(tmp_path, monkeypatch, caplog):
@@ -201,25 +191,22 @@ def test_images_are_prepared_once_and_anew_where_they_are_damaged_or_the_section
     assert prepare_images(PREPARE.model_copy(update={"max_train_images": 50})) != first
 
 
-def test_another_time_size_or_number_of_raw_files_makes_other_images(tmp_path):
-    cfg = PREPARE.model_copy(update={"dataset": "folder", "path": str(tmp_path)})
-    image = tmp_path / "cats/a.png"
+def test_another_time_size_or_number_of_raw_files_makes_other_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prepare, "run", lambda cfg, out: None)
+    cfg, image = PREPARE.model_copy(update={"dataset": "folder", "path": "raw"}), tmp_path / "raw/cats/a.png"
     for name in ("cats", "dogs"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "z.png").touch()
-    image.write_bytes(b"1")
-    os.utime(image, (1, 1))
-    listings = [steps._listing(cfg)]
-    os.utime(image, (2, 2))  # as an image of the same size in its place
-    listings.append(steps._listing(cfg))
-    image.write_bytes(b"12")
-    listings.append(steps._listing(cfg))
-    (image.parent / "b.png").write_bytes(b"12")
-    listings.append(steps._listing(cfg))
-    assert len(set(listings)) == 4 and listings[-1] == steps._listing(cfg)
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        (tmp_path / "raw" / name / "z.png").touch()
+    folders = []
+    for file, content, time in ((image, b"1", 1), (image, b"1", 2), (image, b"12", 2), (image.with_name("b.png"), b"12", 2)):
+        file.write_bytes(content)
+        os.utime(file, (time, time))
+        folders.append(prepare_images(cfg))
+    assert len(set(folders)) == 4 and folders[-1] == prepare_images(cfg)
 
 
-def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
+def test_a_candidate_that_failed_and_a_training_that_diverges_fail_their_cell(cell, monkeypatch):
     run = evolve.run
 
     def first_fails(*arguments, **options):
@@ -228,12 +215,10 @@ def test_a_candidate_that_failed_fails_its_cell(cell, monkeypatch):
         failed = replace(first, score=replace(first.score, status="failed: the loss is nan"))
         return evolved._replace(records=[failed, *evolved.records[1:]])
 
+    def diverges(*arguments):
+        raise DivergedError("train: the training loss is nan")
+
     monkeypatch.setattr(evolve, "run", first_fails)
     assert run_cell(cell(candidate=0)) == {"status": "failed: failed: the loss is nan", "metrics": {}}
-    assert run_cell(cell(candidate=1))["status"] == "ok"
-
-
-def test_a_number_that_json_cannot_hold_is_none_in_the_rows_of_a_cell():
-    row = {"layer": "stem", "binary": True, "output_rate": 0.1 + 0.2}
-    rows = steps._rows([row | {"energy_mj": float("inf"), "input_rate": float("nan")}])
-    assert rows == [row | {"energy_mj": None, "input_rate": None}]
+    monkeypatch.setattr(train, "run", diverges)
+    assert run_cell(cell(candidate=1)) == {"status": "failed: train: the training loss is nan", "metrics": {}}

@@ -19,8 +19,6 @@ from pipelines.tracking.tracker import Tracker
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits · g=6"
 GONE = f"{socket.gethostname()}/4194303/1"
-FILES = 13
-"""Number of files that the small stage of `stage` leaves."""
 
 META = Meta(
     dataset="digits",
@@ -40,31 +38,24 @@ META = Meta(
 )
 
 
-class FakeClient:
-    """Every call may fail before it does its work, or after it (its answer is lost).
+class Faulty:
+    """Every call may fail before it does its work (``do_NAME`` of the class), or after it (its answer is lost).
 
     ``lose``, ``drop``: numbers of calls whose answer is lost, or that never arrive. ``late``: numbers of calls that never
     arrive in time: they are carried out before the next but one.
     """
 
     def __init__(self):
-        self.runs: dict[str, Values] = {}
-        self.experiments: dict[str, Values] = {}
         self.calls: list[str] = []
         self.is_down = False
         self.lose, self.drop, self.late = set(), set(), set()
         self._due: list = []
 
     def __getattr__(self, name):
-        try:
-            work = getattr(type(self), f"do_{name}")
-        except AttributeError:
-            raise AttributeError(name) from None
+        if name.startswith("_") or not (work := getattr(type(self), f"do_{name}", None)):
+            raise AttributeError(name)
 
         def call(*args, **kwargs):
-            if name == "log_artifact":  # what is uploaded is what the file held then
-                run_id, path, folder = args
-                args = run_id, Path(path).name, folder, Path(path).read_text()
             number = len(self.calls)
             self.calls.append(name)
             while self._due and self._due[0][0] <= number:
@@ -80,38 +71,44 @@ class FakeClient:
 
         return call
 
+
+class FakeClient(Faulty):
+    """Experiments and runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs: dict[str, Values] = {}
+        self.experiments: dict[str, Values] = {}
+
     def do_get_experiment_by_name(self, name):
         return self.experiments.get(name)
 
     def do_create_experiment(self, name, artifact_location):
-        if name in self.experiments:
-            raise ValueError("there is one")
-        self.experiments[name] = Values(experiment_id=str(len(self.experiments)), tags={}, lifecycle_stage="active")
+        assert name not in self.experiments
+        self.experiments[name] = Values(
+            experiment_id=str(len(self.experiments)), tags={}, lifecycle_stage="active", artifact_location=""
+        )
         return self.experiments[name].experiment_id
 
     def do_set_experiment_tag(self, experiment_id, key, value):
-        next(found for found in self.experiments.values() if found.experiment_id == experiment_id).tags[key] = value
+        list(self.experiments.values())[int(experiment_id)].tags[key] = value
 
     def do_create_run(self, experiment_id, start_time, tags, run_name):
-        run_id = f"run{len(self.runs)}"
+        run_id, points = f"run{len(self.runs)}", set()
         info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start_time=start_time, end_time=None)
-        points: set = set()
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
         data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
         self.runs[run_id] = Values(info=info, data=data, points=points, files={}, inputs=set())
-        return self.runs[run_id]
+        return snapshot(self.runs[run_id])
 
     def do_search_runs(self, experiments, query, max_results=1000, page_token=None):
-        found = list(self.runs.values())
-        for part in query.split(" and "):
-            name, operator, value = re.fullmatch(r"(?:tags\.`|attributes\.)([\w.]+)`? (=|LIKE) '(.*)'", part).groups()
-            of = {run.info.run_id: run.info.status if name == "status" else run.data.tags.get(name, "") for run in found}
-            start = value.removesuffix("%")
-            found = [r for r in found if (x := of[r.info.run_id]) == value or (operator == "LIKE" and x.startswith(start))]
-        return Page(found)
+        name, operator, value = re.fullmatch(r"(?:tags\.`|attributes\.)([\w.]+)`? (=|LIKE) '(.*)'", query).groups()
+        pattern = re.escape(value).replace("%", ".*") if operator == "LIKE" else re.escape(value)
+        values = {id: run.info.status if name == "status" else run.data.tags.get(name, "") for id, run in self.runs.items()}
+        return Page(snapshot(self.runs[run_id]) for run_id, value in values.items() if re.fullmatch(pattern, value))
 
     def do_get_run(self, run_id):
-        return self.runs[run_id]
+        return snapshot(self.runs[run_id])
 
     def do_delete_tag(self, run_id, key):
         del self.runs[run_id].data.tags[key]
@@ -125,7 +122,7 @@ class FakeClient:
     def do_set_tag(self, run_id, key, value):
         self.runs[run_id].data.tags[key] = value
 
-    def do_set_terminated(self, run_id, status, end_time=None):
+    def do_set_terminated(self, run_id, status, end_time):
         self.runs[run_id].info.status, self.runs[run_id].info.end_time = status, end_time
 
     def do_log_batch(self, run_id, metrics, params, tags):
@@ -137,14 +134,14 @@ class FakeClient:
         run.points |= {(metric.key, metric.step, metric.timestamp, metric.value) for metric in metrics}
         run.data.metrics.update({metric.key: metric.value for metric in metrics})
 
-    def do_log_inputs(self, run_id, datasets):
-        self.runs[run_id].inputs |= {(found.dataset.name, found.dataset.digest) for found in datasets}
+    def do_log_inputs(self, run_id, inputs):
+        self.runs[run_id].inputs |= {(each.dataset.name, each.dataset.digest) for each in inputs}
 
     def do_log_text(self, run_id, text, file):
         self.runs[run_id].files[file] = text
 
-    def do_log_artifact(self, run_id, name, folder, text):
-        self.runs[run_id].files[f"{folder or ''}/{name}"] = text
+    def do_log_artifact(self, run_id, path, folder):
+        self.runs[run_id].files[f"{folder or ''}/{Path(path).name}"] = Path(path).read_text()
 
     def state(self) -> list:
         """All that people see of it, without what a run is called inside."""
@@ -162,6 +159,12 @@ class FakeClient:
             ]
             for run in self.runs.values()
         )
+
+
+def snapshot(run: Values) -> Values:
+    """The answer of a server, which does not change with the run."""
+    data = {name: dict(values) for name, values in vars(run.data).items() if name != "to_proto"}
+    return Values(info=Values(**vars(run.info)), data=Values(**data, to_proto=run.data.to_proto))
 
 
 class Page(list):
@@ -197,8 +200,7 @@ def client(monkeypatch) -> FakeClient:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A project folder, and the current one."""
-    root = Path(__file__).resolve().parents[3]
-    shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copy(Path(__file__).resolve().parents[3] / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "plot.svg").write_text("<svg/>")
     monkeypatch.chdir(tmp_path)
@@ -208,7 +210,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def candidate(name: str, fitness: float | None = 0.5, sigma_O: float = 0.1, level: str = "candidate") -> Run:
     """A candidate that was scored for 9.25 s, or has failed."""
     status, metrics = ("FAILED", {}) if fitness is None else ("FINISHED", {"fitness": fitness})
-    params, times = {"index": name, "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "ended": 1_700_000_009_500}
+    params, times = {"width": "0.2", "sigma_O": str(sigma_O)}, {"start": 1_700_000_000_250, "time": 1_700_000_009_500}
     texts = {"genotype.json": "{}"}
     return Run(key="", level=level, name=name, params=params, metrics=metrics, texts=texts, status=status, **times)
 
@@ -220,15 +222,16 @@ def stage(folder):
     def track(status: str = "FINISHED") -> Tracker:
         tracker = Tracker("evolve", KEYS, name=PIPELINE, params={f"section.key{i}": str(i) for i in range(110)})
         tracker.search("search", ["gene.sigma_O"], ["L_ce"])
-        tracker.dataset(META, "training")
-        tracker.params({"variant": "ste"})
+        for context in ("training", "testing"):
+            tracker.dataset(META, context)
+        tracker.params({"variant": "each key once per run", "more": 1})
         for step in range(2):
             tracker.child(f"cand{step}", candidate(f"cand{step}", 0.5 / (step + 1)))
-            tracker.metrics({"best": 1.0 - step, "final_fitness": 0.5}, step=step)
+            tracker.metrics({"best": 1.0 - step, "final_fitness": 0.5, "energy_mj": 0.002}, step=step)
         tracker.child("cand2", candidate("cand2", None))
         tracker.mark({"cand0": ({"final_fitness": 0.4, "rank": 1}, {"gee.winner": "true"})})
         tracker.artifact(folder / "plot.svg", "plots")
-        tracker.metrics({"test_accuracy": 0.9}, shared=True)
+        tracker.metrics({"test_accuracy": 0.9, "final_fitness": 9.0}, shared=True)
         tracker.tags({"gee.result": "abc", NOTE: "the table"}, shared=True)
         tracker.artifact(folder / "plot.svg", shared=True)
         tracker.close(status)
@@ -238,24 +241,14 @@ def stage(folder):
 
 
 @pytest.fixture
-def expected(client, stage):
-    """What the store holds after the stage, undisturbed; the store is empty again."""
-    stage()
-    publish_all()
-    state = client.state()
-    client.runs.clear(), client.experiments.clear(), client.calls.clear()
-    return state
-
-
-@pytest.fixture
 def left(client, stage, monkeypatch):
     """Tracks that stage in a process that then is gone; its folder, which nobody has published."""
 
-    def track(status: str = "FINISHED") -> Path:
+    def track() -> Path:
         with monkeypatch.context() as patch:
             patch.setattr("pipelines.tracking.tracker.process_key", lambda process: GONE)
             patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: f"{GONE}1")
-            return stage(status).folder
+            return stage().folder
 
     return track
 

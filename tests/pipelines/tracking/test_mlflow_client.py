@@ -1,12 +1,16 @@
+import logging
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace as Values
 
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.paths import COPIES
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.mlflow_client import connect, tracking_uri
+from pipelines.tracking.experiment_page import EXPERIMENT_TAGS
+from pipelines.tracking.mlflow_client import connect, find_experiment, tracking_uri
 
 
 def make_project(folder: Path) -> Path:
@@ -42,36 +46,44 @@ def test_a_folder_is_refused_where_mlflow_refuses_it(folder, monkeypatch):
     assert tracking_uri() == folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [shutil.move, shutil.copytree], ids=["moved", "copied"])
-def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path, monkeypatch, how):
-    """Experiments that the user put elsewhere are no sign of that, nor is a server."""
+@pytest.mark.parametrize(
+    ("place", "moved"), [("{project}/mlartifacts", True), ("{other}/mlartifacts", False), ("s3://bucket/mlartifacts", False)]
+)
+def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path, monkeypatch, place, moved):
+    """An experiment that the user put elsewhere is no sign of that, nor is a server."""
     project = make_project(tmp_path / "a project")
-    monkeypatch.chdir(project)
-    client = connect(tracking_uri())
+    (project / "mlflow.db").touch()
     (tmp_path / "large").mkdir()
-    places = [f"{project.as_uri()}/mlartifacts", f"{tmp_path.as_uri()}/large/mlartifacts", "s3://bucket/mlartifacts"]
-    for i, place in enumerate(places):
-        client.create_experiment(str(i), place)
-    client.delete_experiment("1")
-    connect(tracking_uri())
-    how(project, tmp_path / "b")
-    monkeypatch.chdir(tmp_path / "b")
-    with pytest.raises(InputError, match=rf"this project was moved or copied from {project}.*move mlflow.db away"):
-        connect(tracking_uri())
+    location = place.format(project=project.as_uri(), other=(tmp_path / "large").as_uri())
+    experiment = Values(experiment_id="0", artifact_location=location, lifecycle_stage="active", tags=EXPERIMENT_TAGS)
+    client = Values(get_experiment_by_name=lambda name: experiment)
+    monkeypatch.chdir(project)
+    assert find_experiment(client, "gee", tracking_uri()) == "0"
+    for how in (shutil.copytree, shutil.move):
+        monkeypatch.chdir(how(project, tmp_path / how.__name__))
+        said = rf"this project was moved or copied from {project}.*move mlflow.db away"
+        with pytest.raises(InputError, match=said) if moved else nullcontext():
+            find_experiment(client, "gee", tracking_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    connect(tracking_uri())
+    assert find_experiment(client, "gee", tracking_uri()) == "0"
 
 
 @pytest.mark.slow
 def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path))
     (tmp_path / "mlflow.db.new/left").mkdir(parents=True)
-    uri = tracking_uri()
     with monkeypatch.context() as patch:
         patch.setattr(mlflow_client.os, "replace", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            mlflow_client.connect(uri)
+            connect(tracking_uri())
     assert not (tmp_path / "mlflow.db").exists()
-    mlflow_client.connect(uri)
+    connect(tracking_uri())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "mlflow.db", "params.yaml"]
+
+
+def test_what_mlflow_itself_warns_of_is_redacted():
+    mlflow_client.load()
+    (handler, *_) = logging.getLogger("mlflow").handlers
+    record = logging.LogRecord("mlflow.x", logging.WARNING, "", 1, "cannot reach %s", ("https://ada:hunter22@host",), None)
+    assert handler.filter(record)
+    assert record.getMessage() == "cannot reach https://***@host"

@@ -1,23 +1,18 @@
-"""Which model is champion, that a repeated entry changes nothing, and what a real store shows of a model."""
+"""Which model is champion, and that a repeated entry changes nothing."""
 
 import json
-import shutil
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
 
-from gee_core.errors import InputError
-from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking import mlflow_models, publish
-from pipelines.tracking.mlflow_client import connect
+from pipelines.tracking import mlflow_models
 from pipelines.tracking.mlflow_models import rank, write_model
-from pipelines.tracking.tracker import Tracker
-from tests.pipelines.tracking.conftest import KEYS, FakeClient, Page, publish_all
-from tests.pipelines.tracking.models import README, exported_model, write_exported
+from tests.pipelines.tracking.conftest import Faulty, Page
+from tests.pipelines.tracking.models import exported_model, write_exported
 
 NAME = "gee-digits-vgg16-g6"
-ALIASES = ("champion", "challenger")
 
 
 def model(metrics, time=100, digest="a", metric="test_accuracy"):
@@ -55,30 +50,27 @@ def test_only_a_model_that_is_better_on_the_same_images_becomes_champion(new, ol
     assert reason in why
 
 
-class FakeRegistry(FakeClient):
-    """A store in memory that also keeps models and registered versions."""
+class FakeRegistry(Faulty):
+    """Logged models, registered versions, and the models that runs have as outputs."""
 
     def __init__(self):
         super().__init__()
+        self.outputs: dict[str, list] = defaultdict(list)
         self.models: dict[str, Values] = {}
         self.versions: list[Values] = []
         self.aliases: dict[str, int] = {}
-        self.is_registered = False
+        self.description = ""
+
+    def do_get_run(self, run_id):
+        return Values(outputs=Values(model_outputs=list(self.outputs[run_id])))
 
     def do_search_logged_models(self, experiments, query):
-        tag = query.partition("'")[2].rstrip("'")
-        return Page(model for model in self.models.values() if model.tags["gee.entry"] == tag)
+        return Page(model for model in self.models.values() if f"'{model.tags['gee.entry']}'" in query)
 
     def do_create_logged_model(self, experiment_id, name, run_id, tags, params, model_type):
+        known = {"tags": dict(tags), "metrics": set(), "status": "PENDING", "artifact_location": "s3://m", "files": []}
         model_id = f"m-{len(self.models)}"
-        known = {
-            "tags": dict(tags),
-            "params": params,
-            "metrics": set(),
-            "status": "PENDING",
-            "artifact_location": f"s3://{model_id}",
-        }
-        self.models[model_id] = Values(model_id=model_id, name=name, files=[], **known)
+        self.models[model_id] = Values(model_id=model_id, name=name, params=params, **known)
         return self.models[model_id]
 
     def do_log_model_artifacts(self, model_id, folder):
@@ -87,14 +79,11 @@ class FakeRegistry(FakeClient):
     def do_finalize_logged_model(self, model_id, status):
         self.models[model_id].status = status
 
-    def do_get_logged_model(self, model_id):
-        return self.models[model_id]
-
     def do_set_logged_model_tags(self, model_id, tags):
         self.models[model_id].tags |= tags
 
     def do_log_outputs(self, run_id, models):
-        self.runs[run_id].outputs.model_outputs.extend(models)
+        self.outputs[run_id] += models
 
     def do_log_batch(self, run_id, metrics):
         for m in metrics:
@@ -104,9 +93,9 @@ class FakeRegistry(FakeClient):
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS
 
-        if self.is_registered:
+        if self.description:
             raise MlflowException("it exists", RESOURCE_ALREADY_EXISTS)
-        self.is_registered, self.description = True, description
+        self.description = description
 
     def do_get_registered_model(self, name):
         return Values(aliases=dict(self.aliases))
@@ -119,9 +108,8 @@ class FakeRegistry(FakeClient):
 
     def do_create_model_version(self, name, source, run_id, tags, model_id):
         tags = {key: str(value) for key, value in tags.items()}
-        version = Values(name=name, version=len(self.versions) + 1, source=source, tags=tags, description="")
-        self.versions.append(version)
-        return version
+        self.versions.append(Values(version=len(self.versions) + 1, tags=tags, description=""))
+        return self.versions[-1]
 
     def do_update_model_version(self, name, version, description):
         self.versions[int(version) - 1].description = description
@@ -132,13 +120,8 @@ class FakeRegistry(FakeClient):
     def everything(self) -> list:
         """All that is in it."""
         models = [(m.status, m.files, sorted(m.metrics), sorted(m.tags.items())) for m in self.models.values()]
-        outputs = [[model.model_id for model in run.outputs.model_outputs] for run in self.runs.values()]
-        return [
-            models,
-            outputs,
-            [(version.description, sorted(version.tags.items())) for version in self.versions],
-            self.aliases,
-        ]
+        outputs = {run_id: [model.model_id for model in models] for run_id, models in self.outputs.items()}
+        return [models, outputs, [(v.description, sorted(v.tags.items())) for v in self.versions], self.aliases]
 
 
 @pytest.fixture
@@ -149,10 +132,8 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
 
     def write(registry: FakeRegistry, accuracy: float, time: int) -> str:
-        run_id, exported = f"run{time}", exported_model(tmp_path / "exported", accuracy, time=time)
-        for name in (run_id, "pipeline"):
-            registry.runs.setdefault(name, Values(outputs=Values(model_outputs=[])))
-        return write_model(registry, "0", run_id, "pipeline", exported, f"one/{time}")
+        exported = exported_model(tmp_path / "exported", accuracy, time=time)
+        return write_model(registry, "0", f"run{time}", "pipeline", exported, f"one/{time}")
 
     return write
 
@@ -182,75 +163,15 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
         assert registry.everything() == expected.everything(), f"call {number}: {expected.calls[number]}"
 
 
-def test_a_description_is_as_long_as_every_database_takes(write, tmp_path):
-    readme = tmp_path / "exported/README.md"
+def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, tmp_path):
+    """Its description is as long as every database takes."""
+    registry, readme = FakeRegistry(), tmp_path / "exported/README.md"
     readme.write_text(f"models:/{NAME}@champion " + "long " * 2000)
-    registry = FakeRegistry()
-    write(registry, 0.5, 1)
-    (version,) = registry.versions
-    assert version.description.startswith(f"models:/{NAME}/1 long") and len(version.description) <= 5000
-
-
-def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write):
-    registry = FakeRegistry()
     said = [write(registry, ACCURACIES[time], time) for time in (2, 3, 4)]
     before = dict(registry.aliases)
     said.append(write(registry, 0.99, 1))
     assert registry.aliases == before == {"champion": 2, "challenger": 3}
+    text = registry.versions[1].description
+    assert text.startswith(f"models:/{NAME}/2 long") and len(text) <= 5000
     assert said[0] == f"{NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
     assert said[-1] == f"{NAME} version 4 is challenger: the champion, version 2, is of a later run"
-
-
-@pytest.mark.slow
-def test_what_a_real_store_shows_of_a_model_and_a_worse_one(folder, monkeypatch):
-    """Written in a temporary copy of DVC's, where MLflow by itself would take another mlflow.db."""
-    import mlflow
-
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(publish, "start", lambda *_: None)
-    copy = folder / ".dvc/tmp/exps/tmp1"
-    write_exported(copy / "models/export")
-    for name in ("dvc.yaml", "params.yaml"):
-        (copy / name).write_text((folder / name).read_text())
-    monkeypatch.chdir(copy)
-    for accuracy in (0.75, 0.5):
-        tracker = Tracker("export", KEYS)
-        tracker.model(exported_model(copy / "models/export", accuracy))
-        tracker.close()
-        shutil.copytree(tracker.folder, folder / "kept")
-        publish_all()
-        shutil.move(folder / "kept", tracker.folder)
-        publish_all()  # as after a power failure by which the deletion of the first was lost
-    assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
-    uri = f"sqlite:///{folder}/mlflow.db"
-    client = connect(uri)
-    aliases = {alias: int(client.get_model_version_by_alias(NAME, alias).version) for alias in (*ALIASES, "latest")}
-    assert aliases == {"champion": 1, "challenger": 2, "latest": 2}
-    (experiment,) = client.search_experiments(filter_string="name = 'gee'")
-    order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
-    first, second = client.search_logged_models([experiment.experiment_id], order_by=order)
-    (pipeline,) = {client.get_model_version(NAME, version).run_id for version in (1, 2)}
-    stages = client.search_runs([experiment.experiment_id], "tags.`gee.level` = 'stage'")
-    all_of_them, *each = ({m.model_id for m in run.outputs.model_outputs} for run in (client.get_run(pipeline), *stages))
-    assert all_of_them == {first.model_id, second.model_id}
-    assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
-    assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
-    assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
-        (key, value, "digits", "0123456789abcdef-test") for key, value in (("energy_uj", 750), ("test_accuracy", 0.75))
-    ]
-    assert first.params == {"network": "vgg16", "n_genes": "6"}
-    assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
-    assert first.tags["mlflow.note.content"] == README
-    assert client.get_model_version(NAME, 2).description == README.replace("@champion", "/2")
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-        logged = f"models:/{second.model_id}"
-        for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", logged, f"runs:/{pipeline}/{NAME}"):
-            (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
-            assert seen.top[0][0] == "pixel 6"
-        for address in (f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other/1", "runs:/0/x", "models:/"):
-            with pytest.raises(InputError, match=f"^{address}: cannot be read from sqlite"):
-                open_model(address)
-    example = (copy / "models/export/example.png").read_bytes()
-    assert model.predict({"image": [example]})["class"].tolist() == ["pixel 6"]

@@ -16,11 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gee_core.errors import InputError
+from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
 from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker, open_tracker
-from tests.pipelines.tracking.conftest import GONE, KEYS, META, candidate, publish_all
+from tests.pipelines.tracking.conftest import KEYS, META, candidate, publish_all
+from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.wait_until import wait_until
 
 pytestmark = pytest.mark.slow
@@ -28,36 +31,54 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A project folder in which the stages evolve and export have run, by hand, after a run that was left behind."""
-    folder = tmp_path_factory.mktemp("project")
+def make_folder(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "dvc.yaml").touch()
+    return folder
+
+
+NAME = "gee-digits-vgg16-g6"
+
+
+def publish_twice(folder: Path, tracker: Tracker) -> None:
+    """Close a tracker and publish, then again as after a power failure by which the deletion of its folder was lost."""
+    tracker.close()
+    shutil.copytree(tracker.folder, folder / "kept")
+    publish_all()
+    shutil.move(folder / "kept", tracker.folder)
+    publish_all()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project in which evolve ran, and two exports in a temporary copy of DVC's, where MLflow would make another db."""
+    folder = make_folder(tmp_path_factory.mktemp("project"))
+    copy = make_folder(folder / ".dvc/tmp/exps/tmp1")
+    write_exported(copy / "models/export")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(publish, "start", lambda *_: None)
-        with pytest.MonkeyPatch.context() as killed:
-            killed.setattr("pipelines.tracking.pipeline_run.execution_key", lambda: GONE)
-            Tracker("train", dict.fromkeys(KEYS, "left behind"), name="left behind").close()
-        params = load_params(folder / "params.yaml")
-        evolve = open_tracker("evolve", params)
+        evolve = open_tracker("evolve", load_params(folder / "params.yaml"))
         evolve.search("search", [], [])
         evolve.dataset(META, "training")
         evolve.params({f"p{i}": i for i in range(250)})
         for step in range(3):
             evolve.metrics({"fitness@best": 1.0 - step}, step=step)
-        evolve.child("a", candidate("gen0-cand0").model_copy(update={"params": {"width": "0.2"}}))
+        evolve.child("a", candidate("gen0-cand0"))
         evolve.child("b", candidate("gen0-cand1", None))
         evolve.mark({"gen0-cand0": ({"final_fitness": 0.4}, {"gee.winner": "true"})})
         evolve.metrics({"test_accuracy": 0.9, "test_loss": math.nan}, shared=True)
         evolve.tags({"gee.result": "abc", NOTE: "the table"}, shared=True)
         evolve.artifact(folder / "params.yaml", shared=True)
-        evolve.close()
-        open_tracker("export", params).close("FAILED")
-        publish_all()
+        publish_twice(folder, evolve)
+        patch.chdir(copy)
+        for accuracy in (0.75, 0.5):
+            export = Tracker("export", KEYS, name="digits")
+            export.model(exported_model(copy / "models/export", accuracy))
+            publish_twice(folder, export)
         yield folder
 
 
@@ -66,50 +87,68 @@ def store(project):
     return mlflow_client.connect(f"sqlite:///{project}/mlflow.db")
 
 
-def runs_of(store, query: str = "") -> dict:
-    """Stages by their name, other runs by that of the run."""
-    found = store.search_runs([store.get_experiment_by_name("gee").experiment_id], query)
-    return {run.data.tags.get("gee.stage") or run.info.run_name: run for run in found}
-
-
-def test_runs_lie_below_each_other_and_every_one_can_be_found_by_the_keys(store, project):
-    params = load_params(project / "params.yaml")
-    keys = {"dataset": params.prepare.dataset, "n_genes": params.network.n_genes, "seed": params.base.seed}
-    runs = runs_of(store, " and ".join(f"params.{key} = '{value}'" for key, value in keys.items()))
-    assert all(set(run.data.params) >= set(KEYS) for run in runs.values())
+def test_a_real_store_has_every_run_below_its_own_with_what_was_tracked(store, project):
+    runs = {run.info.run_name: run for run in store.search_runs([store.get_experiment_by_name("gee").experiment_id])}
     ids = {run.info.run_id: name for name, run in runs.items()}
     above = {name: ids.get(run.data.tags.get("mlflow.parentRunId")) for name, run in runs.items()}
-    stages = {"digits": None, "evolve": "digits", "export": "digits"}  # called by the preset
-    assert above == stages | {"gen0-cand0": "evolve", "gen0-cand1": "evolve"}
-
-
-def test_what_was_tracked_is_in_the_run_of_the_stage_and_of_its_candidates(store, project):
-    runs = runs_of(store)
-    evolve, best, failed = (runs[name] for name in ("evolve", "gen0-cand0", "gen0-cand1"))
+    stages = {"digits": None, "evolve · digits": "digits", "export · digits": "digits"}  # called by the preset
+    assert above == stages | {"gen0-cand0": "evolve · digits", "gen0-cand1": "evolve · digits"}
+    pipeline, evolve, best, failed = (runs[name] for name in ("digits", "evolve · digits", "gen0-cand0", "gen0-cand1"))
+    params = load_params(project / "params.yaml")
+    assert all(set(run.data.params) >= set(KEYS) for run in runs.values())
     assert {f"p{i}" for i in range(250)} <= set(evolve.data.params)
-    assert evolve.data.params["network.T"] == str(load_params(project / "params.yaml").network.T)
+    assert evolve.data.params["network.T"] == str(params.network.T)
+    assert pipeline.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
     history = store.get_metric_history(evolve.info.run_id, "fitness-best")  # MLflow refuses the @
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
     assert [file.path for file in store.list_artifacts(best.info.run_id)] == ["genotype.json"]
-    assert best.data.params["width"] == "0.2"  # a gene's own value in place of the setting
     assert (best.data.tags["gee.winner"], best.data.metrics["final_fitness"]) == ("true", 0.4)
-    assert failed.info.status == "FAILED"
+    assert (failed.info.status, pipeline.data.tags["stage.evolve"]) == ("FAILED", "ran")
+    assert (pipeline.data.metrics, pipeline.data.tags["not_finite"]) == ({"test_accuracy": 0.9}, "test_loss")
+    assert pipeline.data.tags["mlflow.note.content"].endswith("the table")
+    assert [file.path for file in store.list_artifacts(pipeline.info.run_id)] == ["params.yaml"]
+    for run in (pipeline, evolve):
+        (data,) = run.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)
+        assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
     assert store.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
 
 
-def test_the_run_of_a_pipeline_has_all_parameters_the_data_set_the_result_and_what_became_of_its_stages(store, project):
-    (run,) = runs_of(store, "tags.`gee.level` = 'pipeline' and tags.`gee.result` = 'abc'").values()
-    params = load_params(project / "params.yaml")
-    assert run.data.params["train.lr"] == str(params.train.lr)
-    assert run.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
-    assert (run.data.metrics, run.data.tags["not_finite"]) == ({"test_accuracy": 0.9}, "test_loss")
-    assert run.data.tags["mlflow.note.content"].endswith("the table")
-    assert (run.info.status, run.data.tags["stage.evolve"], run.data.tags["stage.export"]) == ("FAILED", "ran", "failed")
-    assert [file.path for file in store.list_artifacts(run.info.run_id)] == ["params.yaml"]
-    for level in (run, runs_of(store)["evolve"]):
-        (data,) = level.inputs.dataset_inputs
-        assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)
-        assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
+def test_a_real_store_has_each_model_once_with_its_alias_and_gives_it_out(store, project, monkeypatch):
+    import mlflow
+
+    copy = project / ".dvc/tmp/exps/tmp1"
+    assert not [path for path in copy.rglob("*") if path.name in ("mlflow.db", "mlruns", "mlartifacts")]
+    aliases = {
+        alias: int(store.get_model_version_by_alias(NAME, alias).version) for alias in ("champion", "challenger", "latest")
+    }
+    assert aliases == {"champion": 1, "challenger": 2, "latest": 2}
+    experiment_id = store.get_experiment_by_name("gee").experiment_id
+    order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
+    first, second = store.search_logged_models([experiment_id], order_by=order)
+    (pipeline,) = {store.get_model_version(NAME, version).run_id for version in (1, 2)}
+    exports = store.search_runs([experiment_id], "tags.`gee.stage` = 'export'")
+    all_of_them, *each = ({m.model_id for m in run.outputs.model_outputs} for run in (store.get_run(pipeline), *exports))
+    assert all_of_them == {first.model_id, second.model_id}
+    assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
+    assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
+    assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
+        (key, value, "digits", "0123456789abcdef-test") for key, value in (("energy_uj", 750), ("test_accuracy", 0.75))
+    ]
+    assert first.params == {"network": "vgg16", "n_genes": "6"}
+    assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
+    assert first.tags["mlflow.note.content"] == README
+    assert store.get_model_version(NAME, 2).description == README.replace("@champion", "/2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", f"models:/{second.model_id}", f"runs:/{pipeline}/{NAME}"):
+        (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
+        assert seen.top[0][0] == "pixel 6"
+    for address in (f"models:/{NAME}@nobody", f"models:/{NAME}/3", "models:/other/1", "runs:/0/x", "models:/"):
+        with pytest.raises(InputError, match=f"^{address}: cannot be read from sqlite"):
+            open_model(address)
+    example = (copy / "models/export/example.png").read_bytes()
+    answer = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict({"image": [example]})
+    assert answer["class"].tolist() == ["pixel 6"]
 
 
 def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_path, capsys):
@@ -129,6 +168,8 @@ def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_pat
 SEARCH = """
 import sys, time
 from pathlib import Path
+from gee_core.errors import InputError
+from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import Tracker, tracked_execution
 from pipelines.tracking.folder import tracking_root
@@ -198,14 +239,7 @@ def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
 @pytest.fixture
 def make(tmp_path):
     """Makes a project folder."""
-
-    def make(name: str) -> Path:
-        (folder := tmp_path / name).mkdir()
-        shutil.copy(ROOT / "params.yaml", folder)
-        (folder / "dvc.yaml").touch()
-        return folder
-
-    return make
+    return lambda name: make_folder(tmp_path / name)
 
 
 def test_whatever_is_killed_at_random_moments_the_store_equals_that_of_an_undisturbed_run(make, monkeypatch):

@@ -24,12 +24,13 @@ from gee_core.config.params import BaseConfig
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import PREFIX, CoreSettings
+from pipelines.engines.engine import Tell, WorkerDied, ignore
+from pipelines.engines.processes import Processes
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import print_errors, report_input_errors
 from pipelines.runtime.process_tree import STORE, die_with_parent, exit_on_sigterm, is_rank, started_by_command
 from pipelines.runtime.resume_folder import at_work_in
 from pipelines.runtime.settings import Settings, cpu_cores
-from pipelines.runtime.worker_process import Answer, Tell, WorkerProcess, end_workers, wait_for_any
 
 if TYPE_CHECKING:  # loads torch
     from torch.distributed.distributed_c10d import Store
@@ -85,42 +86,26 @@ def _run_ranks(stage: str, n: int) -> None:
     exit_on_sigterm()
     die_with_parent()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of parameters without a use in each step
-    folder = tempfile.TemporaryDirectory(prefix="gee-")
-    common = {STORE: f"file://{folder.name}/store", "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
     for backend in ("GLOO", "NCCL"):  # they connect within this machine
         os.environ.setdefault(f"{backend}_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
-    workers = [WorkerProcess(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
-    try:
-        for worker in workers:
-            worker.begin(_run_rank, stage)
-        running = dict(enumerate(workers))
-        while running:
-            wait_for_any(running.values())
-            ended = {rank: answer for rank, worker in running.items() if (answer := worker.answer(lambda note: None))}
-            for rank, answer in sorted(ended.items(), key=lambda item: item[1].exitcode is None):  # a death causes errors
-                del running[rank]
-                if answer != Answer():
-                    _end_as(answer, stage, f"process {rank} of {n}")
-    finally:
-        end_workers(workers, 20.0)  # in which the first one may tell MLflow that it was stopped
-        folder.cleanup()
+    with tempfile.TemporaryDirectory(prefix="gee-") as folder, Processes(n, threads=None) as engine:
+        common = {STORE: f"file://{folder}/store", "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+        jobs = [(stage, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
+        for (_, env), end in engine.each(_run_rank, jobs, ignore):
+            if isinstance(end, WorkerDied):
+                code = end.exitcode or 0
+                number = signal.SIGTERM if code == 128 + signal.SIGTERM else -code  # the first one cleans up before it exits
+                by = f"by {signal.Signals(number).name}" if number > 0 else f"with code {code}"
+                why = "memory may have run out; " if number == signal.SIGKILL else ""
+                print_errors(stage, f"process {env['RANK']} of {n} was ended {by}: {why}`dvc repro` continues where it stopped")
+                sys.exit(1)
 
 
-def _run_rank(stage: str, tell: Tell) -> None:
+def _run_rank(job: tuple[str, dict[str, str]], tell: Tell) -> None:
+    stage, env = job
+    os.environ.update(env)
     importlib.import_module(f"pipelines.{stage}").main()
-
-
-def _end_as(answer: Answer, stage: str, name: str) -> None:
-    """Raise the error of the process ``name``, or exit with a message if it died."""
-    if answer.error is not None:
-        raise answer.error
-    code = answer.exitcode or 0
-    number = signal.SIGTERM if code == 128 + signal.SIGTERM else -code  # the first process cleans up before it exits
-    by = f"by {signal.Signals(number).name}" if number > 0 else f"with code {code}"
-    why = "memory may have run out; " if number == signal.SIGKILL else ""
-    print_errors(stage, f"{name} was ended {by}: {why}`dvc repro` continues where it stopped")
-    sys.exit(1)
 
 
 def _own_device(device: str) -> str:

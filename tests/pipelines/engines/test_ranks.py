@@ -10,46 +10,45 @@ from types import SimpleNamespace
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.runtime import ranks, worker_process
+from pipelines.engines import processes, ranks
 from pipelines.runtime.process_tree import started_by_command
-from pipelines.runtime.worker_process import Answer
 
 
 @pytest.fixture
 def run_ranks(monkeypatch):
     """Runs a function in two forked processes."""
-    monkeypatch.setattr(worker_process, "CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(processes, "CONTEXT", multiprocessing.get_context("fork"))
     monkeypatch.setattr(ranks, "die_with_parent", lambda: None)
     monkeypatch.setattr(ranks, "exit_on_sigterm", lambda: None)
     for name in ("GEE_LOADER_WORKERS", "TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.setenv(name, "1")  # or it would outlive the test
 
     def run(function) -> None:
-        monkeypatch.setattr(ranks, "_run_rank", function)
+        monkeypatch.setattr(ranks.importlib, "import_module", lambda name: SimpleNamespace(main=function))
         ranks._run_ranks("train", 2)
 
     return run
 
 
-def note_variables(stage, tell):
+def note_variables():
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     values = [*(os.environ[name] for name in names), str(started_by_command())]
     Path(os.environ["GEE_TEST_MARK"] + os.environ["RANK"]).write_text(" ".join(values))
 
 
-def raises_in_the_second(stage, tell):
+def raises_in_the_second():
     if ranks.this_rank().number == 0:
         time.sleep(3600)
     raise InputError("the disk is full", "free some space")
 
 
-def is_killed_in_the_first(stage, tell):
+def is_killed_in_the_first():
     if ranks.this_rank().number == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(3600)
 
 
-def is_stopped_in_the_second(stage, tell):
+def is_stopped_in_the_second():
     if ranks.this_rank().number == 1:
         raise SystemExit(143)
     time.sleep(3600)
@@ -80,17 +79,6 @@ def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, ca
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(f"train: error: {said}")
     assert not multiprocessing.active_children()
-
-
-def test_a_death_is_told_before_the_errors_that_it_causes(monkeypatch, run_ranks, capsys):
-    answers = [Answer(error=RuntimeError("Connection closed by peer")), Answer(exitcode=-signal.SIGKILL)]
-    workers = [SimpleNamespace(begin=lambda *_: None, answer=lambda _, answer=answer: answer) for answer in answers]
-    monkeypatch.setattr(ranks, "WorkerProcess", lambda env: workers[int(env["RANK"])])
-    monkeypatch.setattr(ranks, "wait_for_any", lambda _: None)
-    monkeypatch.setattr(ranks, "end_workers", lambda *_: None)
-    with pytest.raises(SystemExit):
-        run_ranks(None)
-    assert "process 1 of 2 was ended by SIGKILL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from pipelines.runtime import ranks
+from pipelines.engines import ranks
+from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.ranks import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.resume_folder import HELD
 from tests.wait_until import wait_until
 
