@@ -5,7 +5,8 @@
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
 (which folds into the convolution before it, or into the thresholds of the neurons after it) and the neurons themselves count
 as free, as in the paper. A stem that reads recordings of event cameras runs at every step. It is charged as a layer that reads
-spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event.
+spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event. The integers of
+I-LIF neurons are such counts, as n binary spikes in the slots of a step would be.
 
 NeuroBench 2.3 counts the connections of active inputs, without those from padding and those of weight zero.
 """
@@ -47,7 +48,7 @@ class LayerCount:
     spiking: bool = True
     """Whether its input consists of -1, 0 and 1, NeuroBench's condition for accumulates."""
     counts: bool = False
-    """Whether it is the first layer, and its input consists of counts of events: then each event costs one accumulate."""
+    """Whether its input consists of counts of events, of a recording or of I-LIF neurons: each event costs one accumulate."""
     input_sum: float = 0.0
     input_count: int = 0
     output_rate: float | None = None
@@ -104,7 +105,7 @@ class Activity:
     layers: list[LayerCount] = field(default_factory=list)
     """In order of execution."""
     spikes_per_image: float = 0.0
-    """Spikes of all neurons, summed over the steps. An output of -1 is a spike."""
+    """Spikes of all neurons, summed over the steps. An output of -1 is a spike. An integer n of I-LIF is n spikes."""
     firing_rate: float = 0.0
     """Spikes per neuron and step."""
     sums: float = 0.0

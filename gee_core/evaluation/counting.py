@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
@@ -42,6 +43,7 @@ class Counter:
         self.batch = torch.empty(0)
         self.as_it_is = False
         self.since_neurons: list[str] = []  # layers that ran since the last neurons did
+        self.fires_integers = any(isinstance(module, neuron.ILIFNode) for module in net.modules())
         for name, module in net.named_modules():
             if isinstance(module, Layer):
                 module.register_forward_hook(partial(self._count_layer, name), with_kwargs=True)
@@ -81,21 +83,23 @@ class Counter:
             raise InputError(
                 f"a batch of shape {tuple(x.shape)} is (T, B, …) to a network in step mode m", "give time_first=True"
             )
-        binary = bool(((x == 0) | (x == 1)).all())
-        active = (x if binary else (x != 0).float()).reshape(-1, *shape).sum(0, dtype=torch.float32).double().cpu()
+        binary, is_first = bool(((x == 0) | (x == 1)).all()), [name] == (self.layers() or [name])[:1]
+        counts = binary or bool(((x >= 0) & (x == x.floor())).all())
+        events = counts and self.fires_integers and not is_first
+        active = (x if binary or events else (x != 0).float()).reshape(-1, *shape).sum(0, dtype=torch.float32).double().cpu()
         self._add(
             name,
             runs=self._runs(module, lead),
             macs=(x if isinstance(module, Transposed) else y).numel() * module.weight[0].numel(),
             calls_not_binary=not binary,
-            calls_not_counts=not (binary or bool(((x >= 0) & (x == x.floor())).all())),
-            calls_not_spiking=not (binary or bool(((x == 0) | (x.abs() == 1)).all())),
+            calls_not_counts=not counts,
+            calls_not_spiking=not (binary or events or bool(((x == 0) | (x.abs() == 1)).all())),
             input_sum=(active if binary else x).sum(dtype=torch.float64).item(),
             input_count=x.numel(),
         )
         self.counts[name, ("active", shape)] += active
         self.counts[name, ("inputs", shape)] += math.prod(lead)
-        if name == self.layers()[0]:  # the next batch, or the next step of a network that runs them one at a time
+        if is_first:  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
 
@@ -110,7 +114,9 @@ class Counter:
         self, name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]
     ) -> None:
         spikes = output if isinstance(output, Tensor) else output[0]
-        self._add(name, spikes=int(torch.count_nonzero(spikes)), outputs=spikes.numel())
+        active = int(torch.count_nonzero(spikes))
+        fired = spikes.sum(dtype=torch.float64).item() if isinstance(module, neuron.ILIFNode) else active
+        self._add(name, spikes=fired, active=active, outputs=spikes.numel())
         for layer in self.since_neurons:
             self.counts[name, ("after", layer)] += 1
         self.since_neurons.clear()
@@ -126,14 +132,16 @@ class Counter:
         layers = {name: self._layer_count(name) for name in self.layers()}
         for neurons, layer in [(name, quantity[1]) for name, quantity in numbers if quantity[0] == "after"]:
             layers[layer].output_rate = numbers[neurons, "spikes"] / numbers[neurons, "outputs"]
-        spikes, outputs = (sum(n for (_, quantity), n in numbers.items() if quantity == key) for key in ("spikes", "outputs"))
+        spikes, active, outputs = (
+            sum(n for (_, quantity), n in numbers.items() if quantity == key) for key in ("spikes", "active", "outputs")
+        )
         weights = [module.weight for module in self.net.modules() if isinstance(module, Layer)]
         return Activity(
             layers=list(layers.values()),
             spikes_per_image=spikes / numbers["", "images"],
             firing_rate=_share(spikes, outputs),
             sums=numbers["", "sums"] / numbers["", "images"],
-            activation_sparsity=1 - spikes / outputs if outputs else 0.0,
+            activation_sparsity=1 - active / outputs if outputs else 0.0,
             connection_sparsity=_share(sum(int((W == 0).sum()) for W in weights), sum(W.numel() for W in weights)),
             not_counted=self._not_counted(),
         )
@@ -141,6 +149,7 @@ class Counter:
     def _layer_count(self, name: str) -> LayerCount:
         module, numbers = cast(Layer, self.net.get_submodule(name)), self.counts
         n_images, is_first = numbers["", "images"], name == self.layers()[0]
+        reads_events = numbers["", "of_events"] > 0 if is_first else self.fires_integers
         if not math.isfinite(numbers[name, "input_sum"]):
             raise InputError(f"the input of {name} holds values that are not finite", "check its weights and the images")
         count = LayerCount(
@@ -150,7 +159,8 @@ class Counter:
             macs=_whole(numbers[name, "macs"], numbers[name, "runs"]),
             binary=not numbers[name, "calls_not_binary"],
             spiking=not numbers[name, "calls_not_spiking"],
-            counts=is_first and numbers["", "of_events"] > 0 and not numbers[name, "calls_not_counts"],
+            counts=(numbers["", "of_events"] > 0 if is_first else self.fires_integers)
+            and not numbers[name, "calls_not_counts"],
             input_sum=numbers[name, "input_sum"],
             input_count=numbers[name, "input_count"],
             decode_macs=self.decoding_costs.get(name, 0),
@@ -200,5 +210,5 @@ def _whole(total: int, parts: int) -> float:
     return _share(total, parts) if parts == 0 or total % parts else total // parts
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: int) -> float:
     return part / whole if whole else 0.0

@@ -24,7 +24,6 @@ from gee_core.export.to_onnx import check_opset, lif_in_onnx, to_onnx
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.snn import kernels
 from gee_core.snn.lif import LIF
 from tests.gee_core import own_networks
 from tests.gee_core.lively import awake
