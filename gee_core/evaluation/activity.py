@@ -5,8 +5,8 @@
 FL are multiply-accumulates per step, fr the mean firing rate of a layer's input over neurons, images and steps. Batch norm
 (which folds into the convolution before it, or into the thresholds of the neurons after it) and the neurons themselves count
 as free, as in the paper. A stem that reads recordings of event cameras runs at every step. It is charged as a layer that reads
-spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event. The integers of
-I-LIF neurons are such counts, as n binary spikes in the slots of a step would be.
+spikes, where its input is 0 and 1 alone or counts of events: fr is then the mean count, an accumulate per event. The integers
+of I-LIF neurons are such counts, as n binary spikes in the slots of a step would be.
 
 NeuroBench 2.3 counts the connections of active inputs, without those from padding and those of weight zero.
 """

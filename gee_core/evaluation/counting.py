@@ -159,8 +159,7 @@ class Counter:
             macs=_whole(numbers[name, "macs"], numbers[name, "runs"]),
             binary=not numbers[name, "calls_not_binary"],
             spiking=not numbers[name, "calls_not_spiking"],
-            counts=(numbers["", "of_events"] > 0 if is_first else self.fires_integers)
-            and not numbers[name, "calls_not_counts"],
+            counts=reads_events and not numbers[name, "calls_not_counts"],
             input_sum=numbers[name, "input_sum"],
             input_count=numbers[name, "input_count"],
             decode_macs=self.decoding_costs.get(name, 0),
