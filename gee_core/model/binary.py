@@ -29,18 +29,11 @@ class BinaryILIF(ILIF):
         return spikes
 
 
-class SummedLayer(nn.Module):
-    """A layer that runs once per slot, and the sum over the slots, to which its bias is added once."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, levels: int):
-        super().__init__()
-        self.bias, layer.bias = layer.bias, None
-        self.layer, self.sum = layer, TemporalBinSum(levels, always_convert=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T*B*D, …) → (T*B, …)."""
-        y: Tensor = self.sum(self.layer(x))
-        return y if self.bias is None else y + self.bias
+def summed(layer: nn.Conv2d | nn.Linear, levels: int) -> nn.Sequential:
+    """``layer``, changed in place to run once per slot, and the sum over the slots, each of which adds its share of the bias."""
+    if layer.bias is not None:
+        layer.bias.data /= levels
+    return nn.Sequential(layer, TemporalBinSum(levels, always_convert=True))
 
 
 def to_binary(net: nn.Module) -> SpikingNetwork:
@@ -74,7 +67,7 @@ def to_binary(net: nn.Module) -> SpikingNetwork:
             if isinstance(child, ILIF):
                 setattr(parent, name, BinaryILIF(child.T, D, child.tau, child.v_threshold, child.detach_reset))
             elif isinstance(child, nn.Conv2d | nn.Linear) and child not in read_no_spikes:
-                setattr(parent, name, SummedLayer(child, D))
+                setattr(parent, name, summed(child, D))
             elif isinstance(parent, BasicBlock) and isinstance(child, nn.Identity):  # a shortcut without weights
                 setattr(parent, name, TemporalBinSum(D, always_convert=True))
     return binary
