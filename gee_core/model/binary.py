@@ -30,7 +30,7 @@ class BinaryILIF(ILIF):
 
 
 def summed(layer: nn.Conv2d | nn.Linear, levels: int) -> nn.Sequential:
-    """``layer``, changed in place to run once per slot, and the sum over the slots, each of which adds its share of the bias."""
+    """``layer``, changed in place to run once per slot, and the sum over the slots, which share its bias."""
     if layer.bias is not None:
         layer.bias.data /= levels
     return nn.Sequential(layer, TemporalBinSum(levels, always_convert=True))
