@@ -23,9 +23,9 @@ class NetworkStructure(Section):
     """Multiplies every channel count of the paper's table."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
     """g, number of genes of an encoding. null: the plain network."""
-    neuron: Literal["lif", "ilif"] = "lif"
+    neuron: Literal["lif", "ilif"]
     """`lif`: spikes are 0 or 1. `ilif`: a neuron fires an integer 0 … D, which stands for as many spikes (`gee_core.ILIF`)."""
-    levels: Annotated[int, Field(ge=1, le=64)] | None = None
+    levels: Annotated[int, Field(ge=1, le=64)] | None
     """D, the largest integer that a neuron `ilif` fires in a step. null with `lif`."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps. Your own network must answer with as many."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError
-from gee_core.snn.lif import ILIF, LIF
+from gee_core.snn.lif import LIF
 
 DT = 1e-4
 """Seconds of a time step, because NIR's time constants are in seconds: SpikingJelly's default, and what snnTorch assumes."""
@@ -75,11 +75,8 @@ class GraphBuilder:
         node = nir.Conv2d(x.shape[1:], _array(weight), stride, padding, 1, 1, _array(bias))
         return self.add(name, node, x, (C, *size))
 
-    def lif(self, name: str, x: Signal, neurons: LIF | ILIF) -> Signal:
-        """LIF neurons. ExportError where they fire integers, or subtract the threshold when they fire."""
-        if isinstance(neurons, ILIF):
-            problem = "{argument} = ilif: NIR has no neurons that fire integers"
-            raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
+    def lif(self, name: str, x: Signal, neurons: LIF) -> Signal:
+        """LIF neurons. ExportError where they subtract the threshold when they fire."""
         if neurons.v_reset is None:
             raise ExportError(
                 "{argument} = null: NIR has no soft reset", "set {argument} to 0 and train the network anew", "v_reset"

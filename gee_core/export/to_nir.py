@@ -24,7 +24,7 @@ from gee_core.genome.encoding import decode
 from gee_core.model.base import check_unwrapped, image_shape
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 from gee_core.storage.atomic_files import write_atomically
 
 POOLS = ("sum", "avg")
@@ -69,6 +69,9 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     shape = image_shape(net, in_channels, image_size)
     if shape[0] != plain.stem.conv.in_channels:
         raise ValueError(f"in_channels = {shape[0]}, but the network takes images of {plain.stem.conv.in_channels}")
+    if any(isinstance(module, ILIF) for module in plain.modules()):
+        problem = "{argument} = ilif: NIR has no neurons that fire integers"
+        raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
     graph = GraphBuilder(shape, pool)
     tau = next(module.tau for module in plain.modules() if isinstance(module, LIF))  # the same for all
     x = _stem(graph, plain, tau)

@@ -123,6 +123,8 @@ def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: in
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
     """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
+    if isinstance(saved, dict) and isinstance(network := saved.get("network"), dict):
+        saved = saved | {"network": {"neuron": "lif", "levels": None} | network}  # files of version 0.1 lack them
     try:
         architecture = as_model(saved, Architecture)
         name = architecture.network.name

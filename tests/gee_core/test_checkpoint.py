@@ -21,7 +21,7 @@ from tests.gee_core.own_networks import VGG
 def config(**changes) -> NetworkConfig:
     values = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2, "tau": 2.0, "decay_input": True}
     values |= {"v_threshold": 0.5, "v_reset": 0.0, "detach_reset": True}
-    values |= {"surrogate": "piecewise_quadratic", "surrogate_alpha": 2.0}
+    values |= {"surrogate": "piecewise_quadratic", "surrogate_alpha": 2.0, "neuron": "lif", "levels": None}
     values |= {"block": None, "pool": "max", "init": None}
     return NetworkConfig(**(values | changes))
 
@@ -44,7 +44,9 @@ def path(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", [{"block": "post"}, {"name": "vgg16", "pool": "avg"}], ids=str)
+@pytest.mark.parametrize(
+    "form", [{"block": "post"}, {"name": "vgg16", "pool": "avg"}, {"neuron": "ilif", "levels": 3}], ids=str
+)
 @pytest.mark.parametrize("n_genes", [4, None], ids=["genetic", "plain"])
 def test_a_network_comes_back_bit_for_bit_and_in_its_own_memory_layout(n_genes, form, tmp_path):
     network, path = config(n_genes=n_genes, **form), tmp_path / "network.safetensors"

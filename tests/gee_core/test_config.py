@@ -1,6 +1,5 @@
 """The models behind params.yaml: no defaults, all documented; tests/test_params.py has what they refuse."""
 
-import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from gee_core.config import NetworkConfig, Params, PrepareConfig
 from gee_core.config.prepare import DATASETS, Dataset
 from gee_core.data.folders import is_in_files
 from gee_core.snn import lif as lif_module
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import DEFAULTS, LIF, neurons
 
 PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
 SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
@@ -31,10 +30,13 @@ def test_every_field_is_required_and_documented():
 def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
     network = NetworkConfig(**values()["network"] | {"tau": 3.5})
     arguments = network.lif()
-    assert set(arguments) == set(inspect.signature(LIF.__init__).parameters) - {"self"}
-    lif = LIF(**arguments)
+    assert set(arguments) == DEFAULTS["lif"].keys()
+    lif = neurons(**arguments)
+    assert type(lif) is LIF
     assert (lif.T, lif.tau, lif.v_threshold, lif.decay_input) == (4, 3.5, 0.5, True)
     assert type(lif.surrogate_function) is lif_module.SURROGATES[network.surrogate]
+    ilif = neurons(**NetworkConfig(**values()["network"] | {"neuron": "ilif", "levels": 3, "tau": 3.5}).lif())
+    assert ilif.settings() == (4, 3, 3.5, 0.5, True)
 
 
 def test_the_tables_without_torch_have_the_names_of_the_others():

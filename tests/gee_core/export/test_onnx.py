@@ -85,6 +85,8 @@ def test_neurons_in_onnx_fire_as_those_of_torch_also_at_the_threshold(T, decay_i
         pytest.param("vgg16", None, {"v_reset": None, "tau": 1.5}, marks=SLOW),
         pytest.param("vgg16", 4, {"decay_input": False, "tau": 1.7, "v_threshold": 0.4, "pool": "avg"}, marks=SLOW),
         pytest.param("resnet19", 4, {"block": "pre"}, marks=SLOW),
+        ("cifarnet", 4, {"neuron": "ilif", "levels": 4}),
+        pytest.param("vgg16", 4, {"neuron": "ilif", "levels": 2, "tau": 2.0}, marks=SLOW),
     ],
 )
 def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_genes, settings):

@@ -205,11 +205,12 @@ def not_finite(net):
     [
         (lambda: built("resnet34"), "^stem.pool pools values that are no spikes: NIR has no max pool"),
         (lambda: built("after"), "^body.2 pools values that are no spikes: NIR has no max pool"),
+        (lambda: built("cifarnet", neuron="ilif"), "neuron = ilif: NIR has no neurons that fire integers: set neuron to lif"),
         (lambda: built("cifarnet", v_reset=None), "v_reset = null: NIR has no soft reset: set v_reset to 0"),
         (lambda: not_finite(built("cifarnet")), r"^body\.0\.conv has weights that are not finite"),
         (lambda: nn.Conv2d(1, 2, 3), "^Conv2d cannot be expressed in NIR: only the layers of the table"),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_what_nir_cannot_express_is_refused(make, says):
     with pytest.raises(ExportError, match=says):

@@ -19,6 +19,8 @@ NETWORK = NetworkConfig(
     **{"name": "resnet18", "block": "pre", "pool": "max", "width": 1 / 16, "n_genes": 6, "T": 2, "tau": 3.0, "init": None},
     **{"decay_input": False, "v_threshold": 0.7, "v_reset": None, "detach_reset": True, "surrogate": "atan"},
     surrogate_alpha=1.5,
+    neuron="lif",
+    levels=None,
 )
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
