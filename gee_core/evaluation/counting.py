@@ -65,6 +65,9 @@ class Counter:
         """The names of the layers that ran, in order of execution."""
         return [name for name, quantity in self.counts if quantity == "runs"]
 
+    def _is_first(self, name: str) -> bool:
+        return name == next(layer for layer, quantity in self.counts if quantity == "runs")
+
     def _add(self, name: str, **numbers: float) -> None:
         for quantity, number in numbers.items():
             self.counts[name, quantity] += number
@@ -95,7 +98,7 @@ class Counter:
         )
         self.counts[name, ("active", shape)] += active
         self.counts[name, ("inputs", shape)] += math.prod(lead)
-        if name == self.layers()[0]:  # the next batch, or the next step of a network that runs them one at a time
+        if self._is_first(name):  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
 
@@ -140,7 +143,7 @@ class Counter:
 
     def _layer_count(self, name: str) -> LayerCount:
         module, numbers = cast(Layer, self.net.get_submodule(name)), self.counts
-        n_images, is_first = numbers["", "images"], name == self.layers()[0]
+        n_images = numbers["", "images"]
         if not math.isfinite(numbers[name, "input_sum"]):
             raise InputError(f"the input of {name} holds values that are not finite", "check its weights and the images")
         count = LayerCount(
@@ -150,7 +153,7 @@ class Counter:
             macs=_whole(numbers[name, "macs"], numbers[name, "runs"]),
             binary=not numbers[name, "calls_not_binary"],
             spiking=not numbers[name, "calls_not_spiking"],
-            counts=is_first and numbers["", "of_events"] > 0 and not numbers[name, "calls_not_counts"],
+            counts=self._is_first(name) and numbers["", "of_events"] > 0 and not numbers[name, "calls_not_counts"],
             input_sum=numbers[name, "input_sum"],
             input_count=numbers[name, "input_count"],
             decode_macs=self.decoding_costs.get(name, 0),
