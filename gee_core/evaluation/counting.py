@@ -67,6 +67,9 @@ class Counter:
         """The names of the layers that ran, in order of execution."""
         return [name for name, quantity in self.counts if quantity == "runs"]
 
+    def _is_first(self, name: str) -> bool:
+        return name == next(layer for layer, quantity in self.counts if quantity == "runs")
+
     def _add(self, name: str, **numbers: float) -> None:
         for quantity, number in numbers.items():
             self.counts[name, quantity] += number
@@ -99,7 +102,7 @@ class Counter:
         )
         self.counts[name, ("active", shape)] += active
         self.counts[name, ("inputs", shape)] += math.prod(lead)
-        if is_first:  # the next batch, or the next step of a network that runs them one at a time
+        if self._is_first(name):  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
 
@@ -148,8 +151,8 @@ class Counter:
 
     def _layer_count(self, name: str) -> LayerCount:
         module, numbers = cast(Layer, self.net.get_submodule(name)), self.counts
-        n_images, is_first = numbers["", "images"], name == self.layers()[0]
-        reads_events = numbers["", "of_events"] > 0 if is_first else self.fires_integers
+        n_images = numbers["", "images"]
+        reads_events = numbers["", "of_events"] > 0 if self._is_first(name) else self.fires_integers
         if not math.isfinite(numbers[name, "input_sum"]):
             raise InputError(f"the input of {name} holds values that are not finite", "check its weights and the images")
         count = LayerCount(

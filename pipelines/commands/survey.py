@@ -74,8 +74,10 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
     note = "recordings" if is_events else "decode" if decode else "headers"
     looks = _read_all(look, root, listing.all_files, note, result.problems, steps)
     train, test = ([name for name in names if name in looks] for names in (train, test))
-    if looks:
-        _describe_recordings(result, cfg, looks) if is_events else _describe_images(result, cfg, image_size, looks, train)
+    if looks and is_events:
+        _describe_recordings(result, cfg, looks)
+    elif looks:
+        _describe_images(result, cfg, image_size, looks, train)
     for name, others in {
         "ignored": [
             f"{n:,} {end}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])) if not end.endswith(endings)

@@ -40,7 +40,7 @@ class ImageClassifier(PythonModel):
         self._pixels = _run_file(files["pixels"])
         self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name.
 
         The answer has the index of ``model_input``, but for a list of files as its only row, which MLflow makes of a list.
@@ -54,7 +54,7 @@ class ImageClassifier(PythonModel):
         index = model_input.index if len(rows) == len(model_input) else None
         return pd.DataFrame(rows, index, columns=["class", "probability", "probabilities"])
 
-    def _row(self, p: np.ndarray) -> dict:
+    def _row(self, p: np.ndarray) -> dict[str, Any]:
         probabilities = dict(zip(self._names, p.tolist(), strict=True))
         return {"class": self._names[p.argmax()], "probability": float(p.max()), "probabilities": probabilities}
 

@@ -1,6 +1,5 @@
 """Short training runs on a device, and the images for them."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from gee_core.data.image_files import as_array
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.training.loop import train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable, training_tensors
@@ -56,10 +54,6 @@ def streamed(folder: Path, packed: PackedImages) -> StreamedImages:
     return StreamedImages(as_array(names), packed.labels, folder, SIZE, 3)
 
 
-class StoppedError(Exception):
-    """Ends a training run early."""
-
-
 def train(
     how: Recipe, folder: Path | None = None, stop: tuple[int, int] | None = None, dropout: bool = False
 ) -> tuple[dict[str, Tensor], list[dict], int]:
@@ -68,29 +62,15 @@ def train(
     States are kept in ``folder`` after every step, and the newest one is resumed. ``stop`` is (epoch, step).
 
     Raises:
-        StoppedError: after the step ``stop``.
+        KeyboardInterrupt: after the step ``stop``.
     """
     device = how.compute.device
     packed = images().to(device)
     net = network(dropout).to(device)
     optimizer = make_optimizer("adamw", net, 0.1, 0.9)
     states = Resumable(folder, "step", net, optimizer, steps_per_epoch(len(packed), how.cfg.batch_size), save_seconds=0.0)
-    first, rows, mid_epoch = states.restore()
-    n_calls = 0
-    for epoch in range(first, how.cfg.epochs):
-        keep = states.periodic_saver(epoch, rows)
-
-        def on_step(mid_epoch, epoch=epoch, keep=keep):
-            nonlocal n_calls
-            n_calls += 1
-            keep(mid_epoch)
-            if (epoch, mid_epoch.step) == stop:
-                raise StoppedError
-
-        rows.append(asdict(train_epoch(net, optimizer, packed, how, epoch, mid_epoch, on_step)))
-        mid_epoch = None
-        states.keep(len(rows), rows)
-    return {name: t.detach().cpu() for name, t in training_tensors(net, optimizer).items()}, rows, n_calls
+    rows, taken = recipes.train(net, optimizer, packed, how, states, stop)
+    return {name: t.detach().cpu() for name, t in training_tensors(net, optimizer).items()}, rows, len(taken)
 
 
 def losses(rows: list[dict]) -> list[float]:
