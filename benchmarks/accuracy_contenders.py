@@ -19,9 +19,15 @@ from pipelines.project.params import check_params
 from pipelines.project.presets import DEFAULT, load_preset
 from pipelines.train import full_recipe
 
-CONTENDERS = ("genetic", "unencoded", "spikingjelly_default", "spikingjelly_best")
+INTEGERS = "spikingjelly_ilif"
+CONTENDERS = ("genetic", "unencoded", "spikingjelly_default", "spikingjelly_best", INTEGERS)
 SHARED = "spikingjelly"
-"""The curve of both of SpikingJelly's contenders where they are trained with this library's layers."""
+"""The curve of both of SpikingJelly's contenders with binary spikes where they are trained with this library's layers."""
+NEURONS = {
+    SHARED: {"neuron": "lif", "levels": None, "T": 4, "tau": 2.0, "v_threshold": 0.5, "detach_reset": True},
+    INTEGERS: {"neuron": "ilif", "levels": 4, "T": 1, "tau": 4 / 3, "v_threshold": 1.0, "detach_reset": False},
+}
+"""SpikingJelly's neurons: LIF as the preset `digits` has it, and ILIFNode with its own defaults."""
 STANDARD = {
     "batch_size": 64,
     "optimizer": "adamw",
@@ -75,7 +81,7 @@ def sections_of(values: dict, name: str, standard_epochs: int | None = None) -> 
         network = network | {"n_genes": None}
         evolve = evolve | {"variant": "analytic", "start": "analytic"}
     if name.startswith(SHARED):
-        network = network | {"init": None}
+        network = network | {"init": None} | NEURONS[curve_name(name)]
         standard = load_preset(DEFAULT).values["train"] | STANDARD
         train = standard | {"epochs": standard_epochs or train["epochs"]}
     train = train | {"quantise": None, "init_from": None}
@@ -125,9 +131,9 @@ def use_spikingjelly(net: nn.Module, contiguous: bool) -> None:
         net.register_forward_pre_hook(lambda net, args: (args[0].contiguous(),))
 
 
-def curve_name(name: str, layers: str) -> str:
+def curve_name(name: str, layers: str = "fused") -> str:
     """The name of the curve that the contender ``name`` has."""
-    return SHARED if name.startswith(SHARED) and layers == "fused" else name
+    return SHARED if name in CONTENDERS[2:4] and layers == "fused" else name
 
 
 def own_layers(name: str) -> str:

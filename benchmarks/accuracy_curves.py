@@ -11,7 +11,16 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.accuracy_contenders import CONTENDERS, SHARED, Contender, contender, curve_name, own_layers, with_epochs
+from benchmarks.accuracy_contenders import (
+    CONTENDERS,
+    INTEGERS,
+    SHARED,
+    Contender,
+    contender,
+    curve_name,
+    own_layers,
+    with_epochs,
+)
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import InputError
@@ -23,7 +32,7 @@ from gee_core.training.loop import Images, accuracy_and_loss, for_inference, tra
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 
-LR_GRID = {"unencoded": (0.25, 0.5, 1.0, 2.0), SHARED: (1e-3, 2e-3, 4e-3, 8e-3)}
+LR_GRID = {"unencoded": (0.25, 0.5, 1.0, 2.0), SHARED: (1e-3, 2e-3, 4e-3, 8e-3), INTEGERS: (1e-3, 2e-3, 4e-3, 8e-3)}
 """Learning rates to try first: times that of the preset for `unencoded`, absolute ones for SpikingJelly's recipe."""
 MAX_FURTHER = 3
 """Most rates beyond the grid that are tried while the best is the lowest or the highest."""
@@ -199,7 +208,7 @@ def make_curves(arguments: argparse.Namespace, sections: dict[str, dict], data: 
         left = "all epochs are" if curve is None else f"{curve['epochs'] - len(curve['rows'])} of {curve['epochs']} epochs are"
         print(f"{name}, seed {seed}: {'nothing is' if curve and is_finished(curve) else left} left to train", flush=True)
     for name in names:
-        family = SHARED if name.startswith(SHARED) else name
+        family = curve_name(name)
         if family in LR_GRID and family not in rates:
             about = functools.partial(_print_row, {"contender": family})
             rates[family] = choose_lr(arguments.state, family, sections[family], data, on_row=about)

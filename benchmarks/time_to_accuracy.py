@@ -4,18 +4,19 @@
         [--preset cifar10-small] [--set section.key=value] [--epochs N] [--standard-epochs N] [--seeds 1] [--rounds 5]
         [--contender NAME] [--layers spikingjelly] [--lr NAME=VALUE]
 
-Contenders, all the same network (CIFARNet x 0.25, T = 4):
+Contenders, all the same network (CIFARNet x 0.25):
     genetic, unencoded    this library, recipe of the preset; the wiring is the analytic one with the shape of `network.init`
     spikingjelly_default  SpikingJelly's neurons, float32, contiguous layout, the standard recipe: AdamW, cosine with warm-up,
                           crops with a padding of 4 and flips, 32 pixels, T = 4, label smoothing 0.1
     spikingjelly_best     the same in bf16 autocast, channels-last
+    spikingjelly_ilif     the same with SpikingJelly's ILIFNode, D = 4, T = 1, always with its layers
 
 curves  The test accuracy at full size and T after every epoch, for every contender and seed: hours, which other programs on the
         machine do not disturb. A second call goes on where a killed one was. One curve serves both contenders of SpikingJelly:
         it is computed with this library's layers, which compute the same function (tests/gee_core/snn compares spikes and
         gradients, tests/benchmarks a training step); `--layers spikingjelly` trains SpikingJelly's own. The learning rates of
         SpikingJelly's recipe and of `unencoded` are chosen on the hold-out first (`--lr NAME=VALUE` skips that, NAME one of
-        genetic, unencoded, spikingjelly); that of `genetic` is the preset's.
+        genetic, unencoded, spikingjelly, spikingjelly_ilif); that of `genetic` is the preset's.
 times   The step (augmentation, forward, backward, optimiser) of every contender at every size and T of its recipe, interleaved
         in one run, medians, and what follows the last epoch (`train.norm_images`): a minute, on a quiet machine. Compiling and
         evaluation are not counted. Every call adds a measurement: a process keeps the memory that it happened to get, and two
@@ -34,7 +35,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.accuracy_contenders import CONTENDERS, SHARED, curve_name, sections_of, with_epochs
+from benchmarks.accuracy_contenders import CONTENDERS, INTEGERS, SHARED, curve_name, sections_of, with_epochs
 from benchmarks.accuracy_curves import curve_path, make_curves, read_curve, tried_rates
 from benchmarks.accuracy_times import Times, middle_times, named, reached, step_times
 from gee_core.config import PrepareConfig
@@ -51,7 +52,7 @@ from pipelines.project.safe_yaml import parse_changes
 
 PHASES = ("curves", "times", "result")
 TARGETS = (0.6, 0.7, 0.8)
-NETWORK = {"name": "cifarnet", "block": None, "width": 0.25, "T": 4}
+NETWORK = {"name": "cifarnet", "block": None, "width": 0.25}
 IMAGES = {"dataset": "cifar10", "image_size": None, "max_train_images": None, "max_test_images": None, "holdout": 0.1}
 """Of all 50,000 training images, 5,000 are the hold-out, on which learning rates are chosen."""
 
@@ -59,6 +60,7 @@ IMAGES = {"dataset": "cifar10", "image_size": None, "max_train_images": None, "m
 RATIOS = {
     "vs_spikingjelly_default": ("spikingjelly_default", "genetic", 2),
     "vs_spikingjelly_best": ("spikingjelly_best", "genetic", 2),
+    "vs_spikingjelly_ilif": (INTEGERS, "genetic", 2),
     "genetic_over_unencoded": ("genetic", "unencoded", 3),
 }
 """Seconds of one contender over those of another, and the number of decimals."""

@@ -140,33 +140,42 @@ def lif_gradients(
     return gradients[::-1]
 
 
-def ilif_membrane(currents: Sequence[Tensor], tau: float, v_threshold: float, levels: int) -> list[tuple[Tensor, Tensor]]:
+def ilif_membrane(
+    currents: Sequence[Tensor], tau: float, v_threshold: float, spikes_per_current: float, levels: int
+) -> list[tuple[Tensor, Tensor]]:
     """(h_t / V_th, the integer that it fires) of every step. The membrane is at rest before the first step."""
     steps, v = [], None
     for x_t in currents:
         h = x_t if v is None else (1.0 - 1.0 / tau) * v + x_t
-        scaled = h / v_threshold
+        scaled = h * spikes_per_current  # a division would take as long as all the rest
         fired = scaled.clamp(0.0, levels).round()
         steps.append((scaled, fired))
         v = h - fired * v_threshold
     return steps
 
 
-def ilif_spikes(currents: Sequence[Tensor], tau: float, v_threshold: float, levels: int, detach_reset: bool) -> list[Tensor]:
-    """The integers 0 … ``levels`` that are fired at every step."""
-    return [fired for _, fired in ilif_membrane(currents, tau, v_threshold, levels)]
+def ilif_spikes(
+    currents: Sequence[Tensor], tau: float, v_threshold: float, spikes_per_current: float, levels: int, detach_reset: bool
+) -> list[Tensor]:
+    """The integers 0 … ``levels`` that are fired at every step; ``spikes_per_current`` is 1 / V_th."""
+    return [fired for _, fired in ilif_membrane(currents, tau, v_threshold, spikes_per_current, levels)]
 
 
 def ilif_gradients(
-    currents: Sequence[Tensor], grad_s: Tensor, tau: float, v_threshold: float, levels: int, detach_reset: bool
+    currents: Sequence[Tensor],
+    grad_s: Tensor,
+    tau: float,
+    v_threshold: float,
+    spikes_per_current: float,
+    levels: int,
+    detach_reset: bool,
 ) -> list[Tensor]:
     """dL/dx_t of every step, straight through where 0 ≤ h / V_th ≤ ``levels``."""
+    membrane = ilif_membrane(currents, tau, v_threshold, spikes_per_current, levels)
     gradients, grad_v = [], None
-    for (scaled, _), grad_s_t in zip(
-        reversed(ilif_membrane(currents, tau, v_threshold, levels)), reversed(grad_s.unbind(0)), strict=True
-    ):
-        passes = ((scaled >= 0.0) & (scaled <= levels)).to(scaled.dtype)
-        grad_h = wide(grad_s_t) * passes / v_threshold
+    for (scaled, _), grad_s_t in zip(reversed(membrane), reversed(grad_s.unbind(0)), strict=True):
+        passes = (scaled.clamp(0.0, levels) == scaled).to(scaled.dtype)
+        grad_h = wide(grad_s_t) * passes * spikes_per_current
         if grad_v is not None:
             grad_h = grad_h + (grad_v if detach_reset else grad_v * (1.0 - passes))
         gradients.append(grad_h)

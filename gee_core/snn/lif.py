@@ -237,7 +237,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
 
     def dynamics(self) -> kernels.Dynamics:
         """I-LIF's loops."""
-        constants = self.tau, self.v_threshold, self.levels, self.detach_reset
+        constants = self.tau, self.v_threshold, 1.0 / self.v_threshold, self.levels, self.detach_reset
         return kernels.Dynamics(kernels.ilif_spikes, kernels.ilif_gradients, constants)
 
     def extra_repr(self) -> str:

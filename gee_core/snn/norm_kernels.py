@@ -1,16 +1,33 @@
 """Batch norm and the loops over time of the neurons after it, two passes over memory in each direction. See ``kernels``.
 
 Shapes: T steps, B batch, C channels, H W space, channels-last in memory, which the loops view as (T, B, S, C) with S = H*W.
-They compute in float32, and sum over images in float64.
+They compute in float32, and sum over images in float64. Constants of a channel (C,) are computed apart, by `of_channels`: in a
+loop, the compiler would take their roots and quotients anew for every element.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gee_core.snn.kernels import Dynamics, Loop, wide
+
+
+class OfChannels(NamedTuple):
+    """What a batch norm computes with, each (C,): ``normed = (x - mean)·inv_std``, ``y = scale·x + shift``."""
+
+    mean: Tensor
+    inv_std: Tensor
+    scale: Tensor
+    shift: Tensor
+
+
+def of_channels(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> OfChannels:
+    """The constants of a batch norm with the statistics ``mean`` and ``var``."""
+    inv_std = (var + eps).rsqrt()
+    scale = weight * inv_std
+    return OfChannels(mean, inv_std, scale, bias - mean * scale)
 
 
 def norm_spikes(
@@ -22,7 +39,7 @@ def norm_spikes(
     """
     fire, _, constants = dynamics
     spikes = fire(_currents(_split(x, rows), scale, shift, residual, T), *constants)
-    return _join(torch.stack([s.to(x.dtype) for s in spikes]), x)
+    return _join(_stack([s.to(x.dtype) for s in spikes]), x)
 
 
 def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
@@ -38,24 +55,6 @@ def statistics(sums: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     return (near + d_mean).to(near.dtype), (d2_mean - d_mean * d_mean).clamp_min(0.0).to(near.dtype)
 
 
-def batch_norm_spikes(
-    x: Tensor,
-    sums: Tensor,
-    near: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    residual: Tensor | None,
-    T: int,
-    rows: int,
-    dynamics: Dynamics,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(spikes (T*B, C, H, W), mean (C,), biased variance (C,)) with the statistics of ``sums``, of `channel_sums`."""
-    mean, var = statistics(sums, near)
-    scale, shift = _affine(weight, bias, mean, (var + eps).rsqrt())
-    return norm_spikes(x, scale, shift, residual, T, rows, dynamics), mean, var
-
-
 def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
     """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
@@ -64,43 +63,25 @@ def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[T
 
 
 def normed_gradient(
-    x: Tensor,
-    norm: tuple[Tensor, ...],
-    eps: float,
-    residual: Tensor | None,
-    grad_s: Tensor,
-    T: int,
-    rows: int,
-    dynamics: Dynamics,
+    x: Tensor, norm: OfChannels, residual: Tensor | None, grad_s: Tensor, T: int, rows: int, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
     """(dL/dy (rows*B, C, H, W) of the batch norm's output, dL/dweight and dL/dbias (2, C) in float64) of its spikes."""
-    weight, bias, mean, var = norm
     _, back, constants = dynamics
     y = _split(x, rows)
-    inv_std = (var + eps).rsqrt()
-    scale, shift = _affine(weight, bias, mean, inv_std)
-    gradients = back(_currents(y, scale, shift, residual, T), _split(grad_s, T), *constants)
+    gradients = back(_currents(y, norm.scale, norm.shift, residual, T), _split(grad_s, T), *constants)
     if rows < T:
         gradients = [functools.reduce(torch.add, gradients)]
-    g = torch.stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
-    sums = _sum_to_channels(wide(g) * ((wide(y) - mean) * inv_std)), _sum_to_channels(wide(g))
+    g = _stack([g.to(x.dtype) for g in gradients])  # rounded, as a separate batch norm would receive it
+    sums = _sum_to_channels(wide(g) * ((wide(y) - norm.mean) * norm.inv_std)), _sum_to_channels(wide(g))
     return _join(g, x), torch.stack(sums)
 
 
 def gradient_through_norm(
-    x: Tensor,
-    g: Tensor,
-    norm: tuple[Tensor, ...],
-    eps: float,
-    means: Tensor,
-    grad_x: Tensor | None,
-    rows: int,
+    x: Tensor, g: Tensor, norm: OfChannels, means: Tensor, grad_x: Tensor | None, rows: int
 ) -> Tensor:
     """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), of `normed_gradient`. ``grad_x`` reaches x apart."""
-    weight, _, mean, var = norm
-    inv_std = (var + eps).rsqrt()
-    normed = (wide(_split(x, rows)) - mean) * inv_std
-    grad_y = weight * inv_std * (wide(_split(g, rows)) - means[1] - normed * means[0])
+    normed = (wide(_split(x, rows)) - norm.mean) * norm.inv_std
+    grad_y = norm.scale * (wide(_split(g, rows)) - means[1] - normed * means[0])
     if grad_x is not None:
         grad_y = grad_y + wide(_split(grad_x, rows))
     return _join(grad_y.to(x.dtype), x)
@@ -115,9 +96,9 @@ def _currents(y: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, 
     return [z + wide(r) for z, r in zip(normed, _split(residual, T).unbind(0), strict=True)]
 
 
-def _affine(weight: Tensor, bias: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
-    scale = weight * inv_std
-    return scale, bias - mean * scale
+def _stack(steps: list[Tensor]) -> Tensor:
+    """(B, S, C) of every step → (T, B, S, C). One step is not copied."""
+    return torch.stack(steps) if len(steps) > 1 else steps[0][None]
 
 
 def _sum_to_channels(x: Tensor) -> Tensor:

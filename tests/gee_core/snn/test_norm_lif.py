@@ -154,11 +154,11 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    norm, n = (weight, bias, mean, var), torch.tensor(x[:, 0].numel()).double()
+    norm, n = norm_kernels.of_channels(mean, var, weight, bias, 1e-5), torch.tensor(x[:, 0].numel()).double()
     g, sums = norm_kernels.normed_gradient(
-        x, norm, 1e-5, residual, grad_s, steps, steps, kernels.Dynamics(kernels.lif_spikes, kernels.lif_gradients, lif)
+        x, norm, residual, grad_s, steps, steps, kernels.Dynamics(kernels.lif_spikes, kernels.lif_gradients, lif)
     )
-    grad_x = norm_kernels.gradient_through_norm(x, g, norm, 1e-5, sums / n, None, steps)
+    grad_x = norm_kernels.gradient_through_norm(x, g, norm, sums / n, None, steps)
     for position, gradient in enumerate([grad_x, *sums, g]):  # g reaches a residual as it is
         for seed in range(4):
             direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()
