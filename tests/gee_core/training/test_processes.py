@@ -32,6 +32,7 @@ from tests.gee_core.snn.test_norm_lif import CALLS, B, T, draw, lively
 
 EPOCHS, BATCH, IMAGES = 4, 7, 33
 """Five steps per epoch, twenty in all; the last batch of an epoch has five images."""
+INTEGERS = {"neuron": "ilif", "levels": 3}
 
 
 def share(drawn: torch.Tensor, images: slice) -> torch.Tensor:
@@ -73,7 +74,7 @@ def both_ways(compute: Compute) -> dict[tuple[str, bool], dict]:
 
 
 def trained(
-    compute: Compute, sync: bool, folder: Path | None = None, stop: tuple[int, int] | None = None
+    compute: Compute, sync: bool, folder: Path | None = None, stop: tuple[int, int] | None = None, **neurons: object
 ) -> tuple[dict[str, torch.Tensor], list[dict], int]:
     """All that training changed, its records, and its number of steps but for the last of each epoch; or until ``stop``.
 
@@ -85,7 +86,7 @@ def trained(
     settings |= {"norm_images": 2 * BATCH, "spike_penalty": 0.5}
     how = recipe(augment, Normalise((0.5,) * 3, (0.5,) * 3), compute, warmup_steps=3, **settings)
     pixels = torch.randint(256, (IMAGES, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2).double()
+    net = build_network("cifarnet", 10, 3, 16, n_genes=4, width=1 / 16, T=2, **neurons).double()
     net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
     images = PackedImages(pixels, torch.arange(IMAGES) % 10)
     whiten_stem(net, images, how.normalise, 0)
@@ -125,6 +126,7 @@ def everything(compute: Compute, folder: Path) -> dict:
     return {
         "passes": both_ways(compute),
         "synced": trained(compute, sync=True),
+        "integers": trained(compute, sync=True, **INTEGERS),
         "local": trained(compute, sync=False),
         "stopped": trained(compute, sync=False, folder=folder, stop=(2, 3)),
         "resumed": trained(compute, sync=False, folder=folder),
@@ -154,9 +156,10 @@ def test_synced_batch_norm_sees_the_images_of_all(three):
 
 
 @pytest.mark.slow
-def test_twenty_steps_end_at_the_weights_of_one_process(three):
-    weights, rows, _ = trained(FP32, sync=True)
-    for found, found_rows, _ in (process["synced"] for process in three):
+@pytest.mark.parametrize(("name", "neurons"), [("synced", {}), ("integers", INTEGERS)])
+def test_twenty_steps_end_at_the_weights_of_one_process(three, name, neurons):
+    weights, rows, _ = trained(FP32, sync=True, **neurons)
+    for found, found_rows, _ in (process[name] for process in three):
         assert max((found[key] - weights[key]).abs().max() for key in weights if key.startswith("net.")) < 1e-6
         torch.testing.assert_close([r["train_loss"] for r in found_rows], [r["train_loss"] for r in rows], atol=1e-6, rtol=0)
         assert [r["train_accuracy"] for r in found_rows] == [r["train_accuracy"] for r in rows]

@@ -22,7 +22,8 @@ N_STEPS = 6  # the last batch is half full
 
 
 def built(optimizer):
-    net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2)
+    neurons = {"neuron": "ilif", "levels": 3} if optimizer == "ilif" else {}
+    net = build_network("resnet18", 3, 3, 8, 4, 1 / 32, 0, T=2, **neurons)
     if optimizer == "dropout":
         net.head.insert(0, nn.Dropout(0.5))
     return net, make_optimizer(optimizer if optimizer in ("sgd", "muon") else "adamw", net, 0.1, 0.9, 0.5, 2.0)
@@ -36,7 +37,7 @@ def run(folder, optimizer="adamw", stop=None, save_seconds=0.0):
     return training_tensors(net, optimizer), rows, taken
 
 
-@pytest.mark.parametrize(("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7)])
+@pytest.mark.parametrize(("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7), ("ilif", 7)])
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, place, tmp_path):
     tensors, rows, taken = run(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]
