@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gee_core.errors import is_number, whole_number
 from gee_core.snn import kernels
+from gee_core.snn.dynamics import Dynamics, ilif_gradients, ilif_spikes, lif_gradients, lif_spikes
 
 SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
@@ -30,7 +31,7 @@ class Steps(torch.autograd.Function):
     """``fire`` with the gradient of the neuron. Saves only its input and recomputes the membrane in backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, T: int, dynamics: kernels.Dynamics) -> Tensor:
+    def forward(ctx: Any, x: Tensor, T: int, dynamics: Dynamics) -> Tensor:
         ctx.save_for_backward(x)
         ctx.constants = T, dynamics
         return fire(x, T, dynamics)
@@ -44,7 +45,7 @@ class Steps(torch.autograd.Function):
         return _unfold(kernels.run_loop(kernels.current_gradient_TN, _fold(x, T), _fold(grad_s, T), dynamics), x), None, None
 
 
-def fire(x: Tensor, T: int, dynamics: kernels.Dynamics) -> Tensor:
+def fire(x: Tensor, T: int, dynamics: Dynamics) -> Tensor:
     """Spikes (T*B, ...) of currents ``x`` (T*B, ...), of its type. Membrane in float32, at rest before the first step."""
     return _unfold(kernels.run_loop(kernels.spikes_TN, _fold(x, T), dynamics), x)
 
@@ -96,8 +97,8 @@ class FoldedSteps(neuron.BaseNode):
         """T, and all settings that change its output or its gradient."""
         raise NotImplementedError
 
-    def dynamics(self) -> kernels.Dynamics:
-        """The loops that `kernels` runs."""
+    def dynamics(self) -> Dynamics:
+        """What `kernels` runs over its steps."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it has the settings of `kernels.lif_spikes` and its gradient."""
+        """Whether it has the settings of `dynamics.lif_spikes` and its gradient."""
         function = self.surrogate_function
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and hard and type(function) is surrogate.PiecewiseQuadratic
@@ -183,10 +184,10 @@ class LIF(FoldedSteps, neuron.LIFNode):
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
         return *membrane, type(f).__name__, getattr(f, "alpha", None)
 
-    def dynamics(self) -> kernels.Dynamics:
+    def dynamics(self) -> Dynamics:
         """LIF's loops, for ``is_standard`` settings."""
         constants = self.tau, self.decay_input, self.v_threshold, self.surrogate_function.alpha
-        return kernels.Dynamics(kernels.lif_spikes, kernels.lif_gradients, constants)
+        return Dynamics(lif_spikes, lif_gradients, constants)
 
     def extra_repr(self) -> str:
         return f"T={self.T}, {super().extra_repr()}"
@@ -228,17 +229,17 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it has the settings of `kernels.ilif_spikes` and its gradient."""
+        """Whether it has the settings of `dynamics.ilif_spikes` and its gradient."""
         return self.step_mode == "m"
 
     def settings(self) -> tuple[Any, ...]:
         """T, and the neuron's constants."""
         return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
 
-    def dynamics(self) -> kernels.Dynamics:
+    def dynamics(self) -> Dynamics:
         """I-LIF's loops."""
         constants = self.tau, self.v_threshold, 1.0 / self.v_threshold, self.levels, self.detach_reset
-        return kernels.Dynamics(kernels.ilif_spikes, kernels.ilif_gradients, constants)
+        return Dynamics(ilif_spikes, ilif_gradients, constants)
 
     def extra_repr(self) -> str:
         return f"T={self.T}, levels={self.levels}, {super().extra_repr()}"

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gee_core.snn.kernels import Dynamics, Loop, wide
+from gee_core.snn.dynamics import Dynamics, wide
+from gee_core.snn.kernels import Loop
 
 
 class OfChannels(NamedTuple):
@@ -76,9 +77,7 @@ def normed_gradient(
     return _join(g, x), torch.stack(sums)
 
 
-def gradient_through_norm(
-    x: Tensor, g: Tensor, norm: OfChannels, means: Tensor, grad_x: Tensor | None, rows: int
-) -> Tensor:
+def gradient_through_norm(x: Tensor, g: Tensor, norm: OfChannels, means: Tensor, grad_x: Tensor | None, rows: int) -> Tensor:
     """dL/dx of a batch norm from dL/dy = ``g`` and ``means`` (2, C), of `normed_gradient`. ``grad_x`` reaches x apart."""
     normed = (wide(_split(x, rows)) - norm.mean) * norm.inv_std
     grad_y = norm.scale * (wide(_split(g, rows)) - means[1] - normed * means[0])

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 
 from gee_core.model.base import SpikingNetwork
-from gee_core.snn.kernels import wide
+from gee_core.snn.dynamics import wide
 
 Operations = list[tuple[Tensor, int]]
 """fr_l and FL_l, times images and steps, of each run of a layer."""
