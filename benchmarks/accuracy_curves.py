@@ -213,7 +213,8 @@ def make_curves(arguments: argparse.Namespace, sections: dict[str, dict], data: 
             about = functools.partial(_print_row, {"contender": family})
             rates[family] = choose_lr(arguments.state, family, sections[family], data, on_row=about)
         for seed in range(arguments.seeds):
-            side = contender(sections[name], name, seed, rates.get(family), own_layers(name))
+            layers = "fused" if arguments.layers == "fused" else own_layers(name)
+            side = contender(sections[name], name, seed, rates.get(family), layers)
             on_epoch = functools.partial(_print_row, {"contender": name, "seed": seed})
             train_curve(paths[name, seed], side, data.meta, data.train, data.test, on_epoch)
 

@@ -9,7 +9,7 @@ Contenders, all the same network (CIFARNet x 0.25):
     spikingjelly_default  SpikingJelly's neurons, float32, contiguous layout, the standard recipe: AdamW, cosine with warm-up,
                           crops with a padding of 4 and flips, 32 pixels, T = 4, label smoothing 0.1
     spikingjelly_best     the same in bf16 autocast, channels-last
-    spikingjelly_ilif     the same with SpikingJelly's ILIFNode, D = 4, T = 1, always with its layers
+    spikingjelly_ilif     the same with SpikingJelly's ILIFNode, D = 4, T = 1
 
 curves  The test accuracy at full size and T after every epoch, for every contender and seed: hours, which other programs on the
         machine do not disturb. A second call goes on where a killed one was. One curve serves both contenders of SpikingJelly:
