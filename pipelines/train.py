@@ -20,6 +20,7 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import append_row, csv_text
+from gee_core.training.finish import with_integers
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
@@ -96,10 +97,11 @@ def run(
             except FloatingPointError as error:
                 raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
             row, mid_epoch = asdict(record), None
-            if not cfg.include_holdout:
-                measured = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
-                row["val_accuracy"], row["val_loss"] = measured
-            row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
+            with with_integers(net, recipe.levels_of(epoch + 1)):
+                if not cfg.include_holdout:
+                    measured = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
+                    row["val_accuracy"], row["val_loss"] = measured
+                row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
             rows.append(row)
             states.keep(len(rows), rows)
             on_epoch(row)

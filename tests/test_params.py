@@ -90,6 +90,8 @@ def changed(preset: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 OWN = {"network.name": "networks.my:A"}
+ILIF = {"network.neuron": "ilif", "network.levels": 4}
+FINISH = {"levels": 8, "epochs": 2}
 FOLDER = {"prepare.dataset": "folder"}
 FRONT = {"evolve.objectives": ["loss", "energy"], "evolve.variant": "baseline"}
 FRAMES = {"frames": 4, "split_by": "number", "clip": 15}
@@ -163,6 +165,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train.lr_min": 0.00404}, "train: lr_min = 0.00404 must not be greater than lr = 0.004"),
     ({"train.warmup_epochs": 30}, "train: warmup_epochs = 30 must be less than epochs = 30"),
     ({"train.quantise": {"format": "int4", "epochs": 31}}, "train: quantise.epochs = 31 must not be greater than epochs = 30"),
+    ({"train.finish": FINISH | {"epochs": 30}}, "train: finish.epochs = 30 must be less than epochs = 30"),
+    ({"train.finish": FINISH} | ILIF, "train.finish = {'levels': 8, 'epochs': 2}: with network.neuron = ilif integers stay to"),
+    (OWN | {"train.finish": FINISH}, "train.finish = {'levels': 8, 'epochs': 2}: which batch norms come before which neurons"),
     ({"train.whiten": True, "train.init_from": "a"}, "train: whiten = true would replace the stem of init_from = 'a': set one"),
     (OWN | {"train.T_schedule": [2]}, "train.T_schedule = [2]: your own network runs the steps of its code: set it to null"),
     (OWN | {"evolve.T_schedule": [2]}, "evolve.T_schedule = [2]: your own network runs the steps of its code: set it to null"),

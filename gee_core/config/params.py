@@ -192,6 +192,12 @@ class Params(Section):
         if own and train.spike_penalty:
             unknown = "which layers of your own network read spikes is not known"
             yield f"train.spike_penalty = {train.spike_penalty}: {unknown}: set it to 0"
+        if own and train.finish:
+            unknown = "which batch norms come before which neurons of your own network is not known"
+            yield f"train.finish = {train.finish.model_dump()}: {unknown}: set it to null"
+        if network.neuron == "ilif" and train.finish:
+            integers = "with network.neuron = ilif integers stay to the end"
+            yield f"train.finish = {train.finish.model_dump()}: {integers}: set network.neuron to lif, or finish to null"
         searched = set(searched_genes(evolve.genes, 0)) if evolve.searches else set()
         searches = f"evolve.genes = {evolve.genes} searches"
         if searched & set(STRUCTURE) and train.init_from is not None:

@@ -16,6 +16,15 @@ class Quantise(Section):
     """Number of the last epochs that do so, at most `train.epochs`."""
 
 
+class Finish(Section):
+    """`train.finish`: the network's own LIF neurons train in the last epochs only, and I-LIF neurons of one step before."""
+
+    levels: Annotated[int, Field(ge=1, le=64)]
+    """D of the integers 0 … D that the neurons fire before (`gee_core.ILIF`); V_th is the network's."""
+    epochs: Positive
+    """Number of the last epochs, with the network's own neurons and steps, less than `train.epochs`."""
+
+
 class TrainConfig(Section):
     """`train`: the winner's full training (Sec. 4)."""
 
@@ -81,6 +90,8 @@ class TrainConfig(Section):
     """Whether batch norms see the images of all `GEE_TRAIN_PROCESSES`, not of each; needs `torch.nn.BatchNorm2d`, is slower."""
     quantise: Quantise | None
     """Round genes and weights in the last epochs; the checkpoint and validation keep float32. null trains without it."""
+    finish: Finish | None
+    """Train integers of one step first, which is faster, and LIF neurons in the last epochs. null: one kind throughout."""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -94,4 +105,6 @@ class TrainConfig(Section):
             raise ValueError(f"whiten = true would replace the stem of init_from = {self.init_from!r}: set one of the two")
         if self.quantise is not None and self.quantise.epochs > self.epochs:
             raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
+        if self.finish is not None and self.finish.epochs >= self.epochs:
+            raise ValueError(f"finish.epochs = {self.finish.epochs} must be less than epochs = {self.epochs}")
         return self

@@ -158,6 +158,7 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         include_holdout=False,
         sync_batch_norm=False,
         quantise=None,
+        finish=None,
     )
     warmup_steps = max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10)
     return Recipe(cfg=cfg, normalise=normalise, compute=compute, seed=derive_seed(seed, "proxy"), warmup_steps=warmup_steps)

@@ -17,6 +17,7 @@ from gee_core.genome.quantise import quantised_call
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
+from gee_core.training.finish import carry_scales, with_integers
 from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
@@ -65,6 +66,7 @@ def train_epoch(
     """
     check_images(len(images), recipe.cfg.batch_size, recipe.compute.rank)
     cfg, rank, T, bits = recipe.cfg, recipe.compute.rank, recipe.T_of(epoch), recipe.bits_of(epoch)
+    levels = recipe.levels_of(epoch)
     generator = torch_generator(recipe.seed, "epoch", epoch)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     net.train()
@@ -82,8 +84,9 @@ def train_epoch(
         x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
         forward_seed = derive_seed(recipe.seed, "forward", epoch, step, *process)
         draws = private_torch_rng(forward_seed, recipe.compute.device)  # dropout's
+        neurons = with_integers(bare(net), levels)
         counted = operations(bare(net), cfg.spike_penalty > 0)
-        with recipe.compute.autocast(), draws, with_steps(bare(net), T), counted as noted:
+        with recipe.compute.autocast(), draws, neurons, with_steps(bare(net), T), counted as noted:
             o_TBK = net(x) if bits is None else quantised_call(net, bits, x)
         of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
         loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
@@ -96,6 +99,8 @@ def train_epoch(
         total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
+    if levels and not recipe.levels_of(epoch + 1):
+        carry_scales(bare(net), levels)
     if cfg.norm_images and epoch + 1 == cfg.epochs:
         renew_statistics(net, images, recipe)
     share_statistics(net, rank)

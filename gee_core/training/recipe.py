@@ -52,9 +52,14 @@ class Recipe:
         """Side in pixels of the images in ``epoch`` (from 0). None keeps their size."""
         return self._part(self.cfg.sizes or (), epoch)
 
+    def levels_of(self, epoch: int) -> int | None:
+        """D of the integers that neurons fire in ``epoch`` (from 0). None keeps the network's neurons."""
+        finish = self.cfg.finish
+        return finish.levels if finish and epoch < self.cfg.epochs - finish.epochs else None
+
     def T_of(self, epoch: int) -> int | None:
         """Time steps in ``epoch`` (from 0). None keeps the network's number."""
-        return self._part(self.cfg.T_schedule or (), epoch)
+        return 1 if self.levels_of(epoch) else self._part(self.cfg.T_schedule or (), epoch)
 
     def _part(self, values: Sequence[int], epoch: int) -> int | None:
         if len(values) > self.cfg.epochs:

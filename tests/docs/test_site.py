@@ -11,7 +11,7 @@ import yaml
 from gee_core.config import Params
 from gee_core.config.evolve import Rescore
 from gee_core.config.params import Hardware
-from gee_core.config.train import Quantise
+from gee_core.config.train import Finish, Quantise
 
 LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
 
@@ -72,7 +72,7 @@ def test_every_setting_has_a_row_with_its_docstring_and_its_value_or_default(hoo
     assert set(re.findall("`([a-z]+)`", replaced)) >= set(Params.model_fields)
     assert [place for place in rows if "." not in place[0]] == [(name, key) for name in values for key in values[name]]
     models = {name: field.annotation for name, field in Params.model_fields.items()}
-    models |= {"evolve.rescore": Rescore, "train.quantise": Quantise, "robustness.hardware": Hardware}
+    models |= {"evolve.rescore": Rescore, "train.quantise": Quantise, "train.finish": Finish, "robustness.hardware": Hardware}
     for name, model in models.items():
         for key, field in model.model_fields.items():
             _, meaning, value = rows[name, key]

@@ -1,9 +1,12 @@
 """A training that was stopped anywhere equals one that never stopped, bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from gee_core.config.train import Finish
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.hardware import Compute
@@ -15,6 +18,7 @@ from tests.gee_core.recipes import recipe, train
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 NORMALISE = Normalise((0.5,) * 3, (0.3,) * 3)
 RECIPE = recipe(AUGMENT, NORMALISE, epochs=2, label_smoothing=0.1, sizes=[6, 8], T_schedule=[1, 2], norm_images=8)
+FINISH = replace(RECIPE, cfg=RECIPE.cfg.model_copy(update={"finish": Finish(levels=3, epochs=1)}))
 IMAGES = PackedImages(
     torch.randint(0, 256, (22, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(22) % 3
 )
@@ -31,13 +35,16 @@ def built(optimizer):
 
 def run(folder, optimizer="adamw", stop=None, save_seconds=0.0):
     """What training changed, and what ``train`` returns."""
+    how = FINISH if optimizer == "finish" else RECIPE
     net, optimizer = built(optimizer)
     states = Resumable(folder, "step", net, optimizer, N_STEPS, save_seconds)
-    rows, taken = train(net, optimizer, IMAGES, RECIPE, states, stop)
+    rows, taken = train(net, optimizer, IMAGES, how, states, stop)
     return training_tensors(net, optimizer), rows, taken
 
 
-@pytest.mark.parametrize(("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7), ("ilif", 7)])
+@pytest.mark.parametrize(
+    ("optimizer", "place"), [("sgd", 0), ("muon", 7), ("dropout", 0), ("dropout", 7), ("ilif", 7), ("finish", 4), ("finish", 7)]
+)
 def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(optimizer, place, tmp_path):
     tensors, rows, taken = run(None, optimizer)
     assert taken == [(epoch, step) for epoch in range(2) for step in range(1, N_STEPS)]
