@@ -86,7 +86,7 @@ class Counter:
             raise InputError(
                 f"a batch of shape {tuple(x.shape)} is (T, B, …) to a network in step mode m", "give time_first=True"
             )
-        binary, is_first = bool(((x == 0) | (x == 1)).all()), [name] == (self.layers() or [name])[:1]
+        binary, is_first = bool(((x == 0) | (x == 1)).all()), name == next(iter(self.layers()), name)
         counts = binary or bool(((x >= 0) & (x == x.floor())).all())
         events = counts and self.fires_integers and not is_first
         active = (x if binary or events else (x != 0).float()).reshape(-1, *shape).sum(0, dtype=torch.float32).double().cpu()

@@ -48,7 +48,7 @@ def _like_the_currents(x: Tensor, T: int, tau: float, decay_input: bool, v_thres
 
 
 def lif_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: float) -> Any:
-    """The operators of ``lif``, in the arithmetic of ``gee_core.snn.kernels``."""
+    """The operators of ``lif``, in the arithmetic of ``gee_core.snn.dynamics``."""
     tau_1, threshold_1, zero_1 = (op.Constant(value_float=value) for value in (tau, v_threshold, 0.0))
     spikes, v = [], None
     for x_t in op.Split(x, axis=0, num_outputs=T) if T > 1 else [x]:
@@ -76,14 +76,14 @@ def _integers_like_the_currents(x: Tensor, T: int, tau: float, v_threshold: floa
 
 
 def ilif_in_onnx(x: Any, T: int, tau: float, v_threshold: float, levels: int) -> Any:
-    """The operators of ``ilif``, in the arithmetic of ``gee_core.snn.kernels``."""
-    decay, threshold_1, zero, largest = (
-        op.Constant(value_float=value) for value in (1.0 - 1.0 / tau, v_threshold, 0.0, float(levels))
+    """The operators of ``ilif``, in the arithmetic of ``gee_core.snn.dynamics``."""
+    decay, threshold_1, per_current, zero, largest = (
+        op.Constant(value_float=value) for value in (1.0 - 1.0 / tau, v_threshold, 1.0 / v_threshold, 0.0, float(levels))
     )
     integers, v = [], None
     for x_t in op.Split(x, axis=0, num_outputs=T) if T > 1 else [x]:
         h = x_t if v is None else op.Add(op.Mul(decay, v), x_t)
-        integers.append(op.Round(op.Clip(op.Div(h, threshold_1), zero, largest)))
+        integers.append(op.Round(op.Clip(op.Mul(h, per_current), zero, largest)))
         v = op.Sub(h, op.Mul(integers[-1], threshold_1))
     return op.Concat(*integers, axis=0)  # type: ignore[type-var]
 
@@ -108,9 +108,8 @@ def with_one_node(net: nn.Module) -> nn.Module:
     """``net``, with all standard neurons replaced in place, but for subclasses and those with hooks: they are traced."""
     for module in list(net.modules()):
         for name, child in module.named_children():
-            if not isinstance(child, LIF | ILIF) or type(child) not in (LIF, ILIF) or not child.is_standard:
-                continue
-            if not (child._forward_hooks or child._forward_pre_hooks):
+            hooks = child._forward_hooks or child._forward_pre_hooks
+            if isinstance(child, LIF | ILIF) and type(child) in (LIF, ILIF) and child.is_standard and not hooks:
                 setattr(module, name, OneNode(child))
     return net
 

@@ -2,8 +2,8 @@
 
 The class is called with ``num_classes``, ``in_channels`` and ``image_size``, by name, and with those settings of the section
 `network` that its signature names: ``width``, ``T``, ``tau``, ``decay_input``, ``v_threshold``, ``v_reset``,
-``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``neuron``, ``levels``,
-``pool``. All others are the module's own business.
+``detach_reset``, ``surrogate``, ``surrogate_alpha``, ``neuron``, ``levels``, ``pool``. All others are the module's own
+business.
 
 The contract: the module takes images (B, C, H, W), or frames of events (T, B, C, H, W), and answers with the output of every
 step, o (T, B, K) in float32 and finite. ``build_network`` runs it once when it is first built with its arguments, and refuses
