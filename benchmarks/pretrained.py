@@ -58,7 +58,9 @@ class Training(NamedTuple):
 TRAININGS = {
     "cifarnet.cifar10": Training("cifar10-cpu", *CIFAR10, UNSEARCHED),
     "cifarnet-small.cifar10": Training("cifar10-small", *CIFAR10, (*UNSEARCHED, "network.n_genes=13")),
-    "cifarnet.fashion_mnist": Training("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT"),
+    "cifarnet.fashion_mnist": Training(
+        "fashion-mnist", "Fashion-MNIST (Xiao et al. 2017), all 60,000 training images", "MIT", UNSEARCHED
+    ),
     "cifarnet.digits": Training("digits", "UCI optical digits as in scikit-learn, 1,438 images", "CC BY 4.0"),
     "cifarnet.nmnist": Training("nmnist", "N-MNIST (Orchard et al. 2015), 1,000 recordings", "CC BY-SA 4.0"),
     "cifarnet.photographs": Training("photographs", "3,140 photographs of Imagenette", "ImageNet: research only", UNSEARCHED),
