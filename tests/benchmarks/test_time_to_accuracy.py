@@ -105,15 +105,17 @@ def test_a_diverged_run_is_the_worst_learning_rate_and_the_best_is_no_end_of_tho
     assert tried == [0.005, 0.01, 0.02, 0.04]
 
 
+@pytest.mark.parametrize("name", ["spikingjelly_best", "spikingjelly_ilif"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_layers(monkeypatch, fused):
+def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_layers(monkeypatch, fused, name):
     monkeypatch.setattr(kernels, "compiles", lambda x: fused)
     monkeypatch.setattr(kernels, "_compiled", lambda loop, on_gpu: loop)
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(8, 3, 16, 16, generator=generator), torch.arange(8) % 4
     results = []
     for theirs in (False, True):
-        net = build_network("cifarnet", 4, 3, 16, None, 0.0625).train()
+        neurons = contender(sections(name), name).params.network.lif()
+        net = build_network("cifarnet", 4, 3, 16, None, 0.0625, **neurons).train()
         if theirs:
             use_spikingjelly(net, contiguous=True)
         loss = F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)).mean(0), labels, label_smoothing=0.1)
