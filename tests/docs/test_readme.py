@@ -98,7 +98,10 @@ def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     assert "**no**: {:.0f} points lost, {:.0f} and {:.0f} with plain weights".format(*lost) in texts["RESULTS"]
     assert value("headline_energy", "energy, µJ", "narrowed") < 0.5 * value("headline_energy", "energy, µJ", "genetic")
     whitened = f"{value('whitened_stem', ACCURACY, '`cifar10-small`, whitened stem'):.1f} %"
-    assert f"{whitened} after 5 epochs, no gain after 18 (one seed)" in texts["README"]
+    short, long = (value("integers", ACCURACY, f"**`{preset}`, integers**") for preset in ("cifar10-small", "cifar10-cpu"))
+    assert f"{short:.1f} % after 5 epochs, {long:.1f} % after 40 (one seed)" in texts["README"]
+    before = value("integers", ACCURACY, "`cifar10-small`, LIF, T = 2, 2, 2, 2, 4")
+    assert f"gain [{short - before:.1f} points](results/integers.md)" in texts["RESULTS"]
     assert f"after 5 epochs ({whitened}, n = 1)" in texts["RESULTS"]
     gained = [value("whitened_stem", ACCURACY, f"`cifar10-small`, {stem}") for stem in ("whitened stem", "before")]
     assert f"**A whitened stem** gains [{gained[0] - gained[1]:.1f} points]" in texts["RESULTS"]
