@@ -45,6 +45,9 @@ def to_binary(net: nn.Module) -> SpikingNetwork:
     Args:
         net: a network of ``build_network`` with ``neuron="ilif"``, not an own one.
 
+    Returns:
+        The copy: (B, C, H, W) in, outputs (T, B, K), as of ``net``.
+
     Raises:
         InputError: ``net`` is another network.
 
