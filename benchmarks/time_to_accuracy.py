@@ -12,8 +12,8 @@ Contenders, all the same network (CIFARNet x 0.25):
     spikingjelly_ilif     the same with SpikingJelly's ILIFNode, D = 4, T = 1
 
 curves  The test accuracy at full size and T after every epoch, for every contender and seed: hours, which other programs on the
-        machine do not disturb. A second call goes on where a killed one was. One curve serves both contenders of SpikingJelly:
-        it is computed with this library's layers, which compute the same function (tests/gee_core/snn compares spikes and
+        machine do not disturb. A second call goes on where a killed one was. One curve serves both contenders with LIF neurons:
+        all are computed with this library's layers, which compute the same function (tests/gee_core/snn compares spikes and
         gradients, tests/benchmarks a training step); `--layers spikingjelly` trains SpikingJelly's own. The learning rates of
         SpikingJelly's recipe and of `unencoded` are chosen on the hold-out first (`--lr NAME=VALUE` skips that, NAME one of
         genetic, unencoded, spikingjelly, spikingjelly_ilif); that of `genetic` is the preset's.

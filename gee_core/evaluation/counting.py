@@ -68,7 +68,7 @@ class Counter:
         return [name for name, quantity in self.counts if quantity == "runs"]
 
     def _is_first(self, name: str) -> bool:
-        return name == next(layer for layer, quantity in self.counts if quantity == "runs")
+        return name == next((layer for layer, quantity in self.counts if quantity == "runs"), name)
 
     def _add(self, name: str, **numbers: float) -> None:
         for quantity, number in numbers.items():
@@ -86,7 +86,7 @@ class Counter:
             raise InputError(
                 f"a batch of shape {tuple(x.shape)} is (T, B, …) to a network in step mode m", "give time_first=True"
             )
-        binary, is_first = bool(((x == 0) | (x == 1)).all()), name == next(iter(self.layers()), name)
+        binary, is_first = bool(((x == 0) | (x == 1)).all()), self._is_first(name)
         counts = binary or bool(((x >= 0) & (x == x.floor())).all())
         events = counts and self.fires_integers and not is_first
         active = (x if binary or events else (x != 0).float()).reshape(-1, *shape).sum(0, dtype=torch.float32).double().cpu()
@@ -102,7 +102,7 @@ class Counter:
         )
         self.counts[name, ("active", shape)] += active
         self.counts[name, ("inputs", shape)] += math.prod(lead)
-        if self._is_first(name):  # the next batch, or the next step of a network that runs them one at a time
+        if is_first:  # the next batch, or the next step of a network that runs them one at a time
             self.since_neurons.clear()
         self.since_neurons.append(name)
 

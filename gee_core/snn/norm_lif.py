@@ -109,7 +109,7 @@ class NormLIFSteps(torch.autograd.Function):
         constants: tuple[Any, ...],
         synced: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
-        eps, T, rows, dynamics = ctx.constants = constants
+        eps, T, rows, dynamics = constants
         total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
         if synced:
             sums = SumOfAll.apply(sums)
@@ -119,21 +119,22 @@ class NormLIFSteps(torch.autograd.Function):
         n = sums[-1]
         ctx.save_for_backward(total, residual, n, *norm)
         ctx.mark_non_differentiable(mean, var, n)
+        ctx.loop = T, rows, dynamics
         ctx.repeats, ctx.synced = 0 if stream is None else len(x) // len(stream), synced
         return (total if ctx.repeats else None), spikes, mean, var, n
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, residual, n, *of_channels = ctx.saved_tensors
-        _, *constants = ctx.constants
+        T, rows, dynamics = ctx.loop
         norm = norm_kernels.OfChannels(*of_channels)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
-        g, sums = kernels.run_loop(norm_kernels.normed_gradient, x, norm, residual, grads[0], *constants)
+        g, sums = kernels.run_loop(norm_kernels.normed_gradient, x, norm, residual, grads[0], T, rows, dynamics)
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm.mean.dtype)
         if not any(ctx.needs_input_grad[:2]):  # a stem that is not trained
             return None, None, grad_residual, grad_weight, grad_bias, None, None, None
         of_all = SumOfAll.apply(sums) if ctx.synced else sums
         means = (of_all / n).to(norm.mean.dtype)  # here, since the loop would divide in float64 for every element
-        grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, means, grads[1], constants[1])
+        grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, means, grads[1], rows)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from gee_core.model.base import with_steps
 from gee_core.snn.lif import ILIF, LIF
 from gee_core.snn.norm_lif import NormLIF
 
@@ -16,7 +15,7 @@ HALF_RATE = 0.7
 
 @contextmanager
 def with_integers(net: nn.Module, levels: int | None) -> Iterator[None]:
-    """Context in which ``net`` has one step and fires integers 0 … ``levels`` in place of spikes. None leaves it as it is."""
+    """Context in which ``net`` fires integers 0 … ``levels`` in place of spikes. None leaves it as it is."""
     if levels is None:
         yield
         return
@@ -24,10 +23,9 @@ def with_integers(net: nn.Module, levels: int | None) -> Iterator[None]:
         (parent, name, child) for parent in net.modules() for name, child in parent.named_children() if type(child) is LIF
     ]
     for parent, name, lif in places:
-        setattr(parent, name, ILIF(1, levels, v_threshold=lif.v_threshold, detach_reset=lif.detach_reset))
+        setattr(parent, name, ILIF(lif.T, levels, v_threshold=lif.v_threshold, detach_reset=lif.detach_reset))
     try:
-        with with_steps(net, 1):
-            yield
+        yield
     finally:
         for parent, name, lif in places:
             setattr(parent, name, lif)

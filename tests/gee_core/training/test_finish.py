@@ -6,6 +6,7 @@ import torch
 from gee_core.config.train import Finish
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
+from gee_core.model.base import with_steps
 from gee_core.model.network import build_network
 from gee_core.snn.lif import ILIF, LIF
 from gee_core.snn.norm_lif import NormLIF
@@ -23,9 +24,11 @@ def kinds(net):
 
 def test_integers_of_one_step_are_fired_until_the_context_ends():
     net = build_network("resnet18", 10, 1, 16, 4, 1 / 32, T=4, v_threshold=0.7)
-    with with_integers(net, 5):
+    with with_integers(net, 5), with_steps(net, 1):
         assert kinds(net) == {ILIF} and net(IMAGES).shape == (1, 3, 10)
         assert {(lif.T, lif.levels, lif.v_threshold) for lif in net.modules() if isinstance(lif, ILIF)} == {(1, 5, 0.7)}
+    with with_integers(net, 5):
+        assert net(torch.stack([IMAGES] * 4)).shape == (4, 3, 10)  # frames of recordings
     assert kinds(net) == {LIF} and net(IMAGES).shape == (4, 3, 10)
     with with_integers(net, None):
         assert kinds(net) == {LIF} and net.T == 4
