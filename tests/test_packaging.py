@@ -61,9 +61,7 @@ def test_the_wheel_holds_the_library_and_its_licence_and_nothing_else(wheel):
     modules = {f"gee_core/{name}" for name in files(ROOT / "gee_core") if name.endswith(".py")}
     (info,) = (path.name for path in wheel.glob("*.dist-info"))
     described = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE")}
-    networks = {
-        f"gee_core/{name}" for name in files(ROOT / "gee_core") if name.startswith("pretrained/") and name[-3:] != ".py"
-    }
+    networks = {f"gee_core/{name}" for name in files(ROOT / "gee_core") if name.endswith((".safetensors", ".onnx"))}
     assert files(wheel) == modules | networks | {"gee_core/py.typed"} | described
     assert (wheel / info / "licenses/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
