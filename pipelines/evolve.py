@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Key, Record, Score
-from gee_core.evolution.front import front, hypervolumes
+from gee_core.evolution.front import front, hypervolumes, start_point
 from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
@@ -53,7 +54,7 @@ class Evolved(NamedTuple):
     """The result of an evolution."""
 
     records: list[Record]
-    """By generation and index, fresh draws last. A plain network has none."""
+    """By generation and index, fresh draws last. A plain network that is not searched has none."""
     best: Record | None
     """The winner among them, or None for a plain network."""
     genotype: GenotypeFile
@@ -71,7 +72,7 @@ def run(
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
 ) -> Evolved:
-    """Evolve on the images in ``prepared`` and choose the winner. A plain network has nothing to evolve.
+    """Evolve on the images in ``prepared`` and choose the winner. A plain network without a search has nothing to evolve.
 
     An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates.
     ``on_record`` gets each record, and when its scoring ended, in seconds since 1970.
@@ -80,9 +81,9 @@ def run(
         DivergedError: every candidate failed, by its numbers.
         InputError: every candidate failed, one or more by the machine or the network's code, or all of the first generation.
     """
-    if params.network.n_genes is None:
+    if not params.scores_candidates:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
-    check_limits(params, load_meta(prepared))
+    check_limits(params, meta := load_meta(prepared))
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = scratch / CHECKPOINTS, Settings.read().save_seconds
     task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
@@ -105,7 +106,7 @@ def run(
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
-        space = search_space(params)
+        space = search_space(params, meta)
         scored = {key: (score, seconds) for key, (score, seconds, _) in known.items()}
         records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, scored, keep, end_generation)
     if not any(record.ok for record in records):
@@ -147,7 +148,7 @@ def n_candidates(params: Params) -> int:
 
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
-    """The genotype.json of a candidate. ``record=None`` for a plain network, which has no genes."""
+    """The genotype.json of a candidate. ``record=None`` for a plain network that is not searched."""
     network, evolve, start = params.network, params.evolve, params.evolve.start_file
     about: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
     about |= {"variant": evolve.variant}
@@ -198,12 +199,16 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
     volumes = hypervolumes(records, cfg) if cfg.several else []
     draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
+    paired = [s - w for s, w in zip(fresh.get(START, []), draws, strict=False)]
+    costs = [p[1] for p in (dict(front(records, cfg)).get(best), start_point(records, cfg)) if p] if cfg.several else []
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
     values = {
         "best_fitness": fmean(draws),
         "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
+        "gain_error": stdev(paired) / math.sqrt(len(paired)) if len(paired) > 1 else None,
+        "cost_ratio": costs[0] / costs[1] if costs and costs[1] else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": best.score.L_ce,
@@ -222,7 +227,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
 def main() -> None:
     with stage("evolve") as s:
         s.track.params(s.params.evolve.model_dump())
-        if s.params.network.n_genes is None:
+        if not s.params.scores_candidates:
             write_outputs(run(s.params, PREPARED, Path()), s.params)
         else:
             _evolve(s)
@@ -255,7 +260,7 @@ def _evolve(s: Stage) -> None:
             found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer)
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
-        assert found.best is not None  # a plain network has none
+        assert found.best is not None  # only what is not searched has none
         write_outputs(found, params)
         track_winner(s.track, found.records, found.best.candidate, params)
         elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation

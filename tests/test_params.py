@@ -121,7 +121,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (OWN | {"network.block": "pre"}, "network.block = 'pre': networks.my:A is your own network, and block is for those of the"),
     ({"network.init": {"omega_O": 1.5}}, "network.init.omega_O = 1.5: input should be less than or equal to 1"),
     ({"network.init": {"gamma_0": 0.5}}, "network.init.gamma_0 is not a known key: remove it"),
-    ({"network.n_genes": None}, "network.n_genes = null is a plain network, which has no genes to evolve: set evolve.variant"),
+    (
+        {"network.n_genes": None},
+        "network.n_genes = null is a plain network, evolve.genes = ['shape'] searches beta of an enco",
+    ),
+    (
+        {"network.n_genes": None, "evolve.genes": ["width"]},
+        "network.n_genes = null is a plain network, evolve.variant = ste rewards the entropy of O, which it has not: set var",
+    ),
+    (
+        {"evolve.genes": ["levels"]},
+        "evolve.genes = ['levels'] searches levels, which neurons lif have not: leave it out, or",
+    ),
+    (
+        {"evolve.genes": ["surrogate_alpha"]} | ILIF,
+        "evolve.genes = ['surrogate_alpha'] searches surrogate_alpha, which neuro",
+    ),
     (
         {"network.n_genes": None, "evolve.variant": "analytic", "train.init_from": "inputs/a.safetensors"},
         "train.init_from = 'inputs/a.safetensors' is to be encoded, but network.n_genes = null asks for a plain network: set",
@@ -146,10 +161,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.objectives": ["loss"] * 2}, "evolve: objectives = ['loss', 'loss']: write loss first, and each once"),
     (FRONT | {"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
     (FRONT | {"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
-    ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be knee, limits of parameters, bytes, energy_uj, steps such a"),
-    ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be knee, limits of parameters"),
+    ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be no_worse, knee, limits of parameters, bytes, energy_uj, st"),
+    ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be no_worse, knee, limits of parameters"),
     (FRONT | {"evolve.choose": 5}, "evolve: choose = 5: a front has at most rescore.top + 1 members: choose 1 to 4"),
-    ({"evolve.choose": 0}, "evolve.choose = 0: must be knee, limits of parameters"),
+    ({"evolve.choose": 0}, "evolve.choose = 0: must be no_worse, knee, limits of parameters"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
     ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),

@@ -72,9 +72,10 @@ class EvolveConfig(Section):
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
     """[loss]: CMA-ES minimises F. More, with loss first: NSGA-II (Deb et al. 2002), or random search, finds a front, whose
     members no other candidate beats in all. That takes the variant `baseline`. All candidates share one draw."""
-    choose: Literal["knee"] | Positive | Budget
-    """The member of a front that is trained: `knee`, the nearest to the best of every objective, each on its range. Or limits
-    as in `budget`, such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
+    choose: Literal["no_worse", "knee"] | Positive | Budget
+    """The member of a front that is trained. `no_worse`: of those with no more loss than the start, the one with the least of
+    the second objective. `knee`: the nearest to the best of every objective, each on its range. Or limits as in `budget`, such
+    as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
     n_generations: Positive
     """Number of generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
@@ -94,7 +95,8 @@ class EvolveConfig(Section):
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
     sizes: Sizes | None
-    """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. They are scored on whole ones."""
+    """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. The last is that of the hold-out
+    images on which losses are measured; energy is that of whole images."""
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
     whiten: bool
@@ -146,9 +148,10 @@ class EvolveConfig(Section):
     @classmethod
     def _is_a_choice(cls, choice: object) -> object:
         limits = set(dict(choice)) if isinstance(choice, dict | Budget) else set()
-        if not (choice == "knee" or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
+        named = isinstance(choice, str) and choice in ("no_worse", "knee")
+        if not (named or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
             limit = f"limits of {', '.join(Budget.model_fields)} such as {{energy_uj: 10}}"
-            raise ValueError(f"must be knee, {limit}, or the number of a member, from 1")
+            raise ValueError(f"must be no_worse, knee, {limit}, or the number of a member, from 1")
         return choice
 
     @property

@@ -56,6 +56,8 @@ class Gene:
     relative: bool = False
     most: float = math.inf
     """Greatest value of a relative gene, as that of its setting."""
+    neuron: str = ""
+    """The `network.neuron` that has it, where the other has not."""
 
     def scaled(self, value: float) -> float:
         """``value`` on the scale on which steps are equal."""
@@ -68,9 +70,10 @@ GENES = {
     "omega_O": Gene("shape", 0.0, 1.0, "ω_O: flatness of O’s singular values", 0.0, log=False),
     "omega_X": Gene("shape", 0.0, 1.0, "ω_X: flatness of the singular values of every X_l[p]", 0.0, log=False),
     "beta": Gene("shape", 0.0, 2.0, "β: decay of a kernel from its centre", 0.0, log=False),
-    "v_threshold": Gene("neurons", 0.1, 1.0, "V_th: firing threshold"),
+    "v_threshold": Gene("neurons", 0.1, 2.0, "V_th: firing threshold, or current per spike"),
     "tau": Gene("neurons", 1.15, 4.0, "τ: membrane time constant in steps"),
-    "surrogate_alpha": Gene("neurons", 0.7, 4.0, "α: slope of the surrogate gradient"),
+    "surrogate_alpha": Gene("neurons", 0.7, 4.0, "α: slope of the surrogate gradient", neuron="lif"),
+    "levels": Gene("neurons", 1, 16, "D: the largest integer that a neuron fires", integer=True, neuron="ilif"),
     "lr": Gene("plasticity", 1e-3, 5e-2, "lr: peak learning rate"),
     "lr_X": Gene("plasticity", 0.1, 4.0, "lr_X: factor on the learning rate of X"),
     "lr_O": Gene("plasticity", 0.02, 2.0, "lr_O: factor on the learning rate of O"),
@@ -89,12 +92,15 @@ SETTINGS = tuple(name for name, gene in GENES.items() if gene.group not in ("wir
 
 STRUCTURE = tuple(name for name, gene in GENES.items() if gene.group == "structure")
 
+PLAIN = {*SETTINGS} - {"n_genes", "lr_X", "lr_O"}
+"""The genes of plain networks."""
+
 AnySection = TypeVar("AnySection", bound=Section)
 
 
 def check_genes(names: Sequence[str]) -> None:
     """Raise ``InputError`` for a name in `evolve.genes` that is no group and no gene, or for one that stands there twice."""
-    known, found = [*GROUPS, *GENES], searched_genes(names, 2)
+    known, found = [*GROUPS, *GENES], searched_genes(names, 2, "lif")
     for name in names:
         if name not in known and not re.fullmatch(r"sigma_\d+", name):
             remedy = did_you_mean(name, known) or f"the groups are {', '.join(GROUPS)}; the genes {', '.join(GENES)}, sigma_0 …"
@@ -105,9 +111,13 @@ def check_genes(names: Sequence[str]) -> None:
         raise InputError("sigma_X sets all σ_l, which wiring or sigma_l set too", "leave out one of the two")
 
 
-def searched_genes(names: Iterable[str], n_encodings: int) -> tuple[str, ...]:
-    """The genes of `evolve.genes` = ``names`` in the order of the search vector; ``n_encodings`` is L + 1."""
-    groups = {group: [name for name, gene in GENES.items() if gene.group == group] for group in GROUPS}
+def searched_genes(names: Iterable[str], n_encodings: int, neuron: str) -> tuple[str, ...]:
+    """The genes of `evolve.genes` = ``names`` in the order of the search vector; ``n_encodings`` is L + 1.
+
+    A group stands for those of its genes that the ``neuron`` has.
+    """
+    of_neuron = {name: gene.group for name, gene in GENES.items() if gene.neuron in ("", neuron)}
+    groups = {group: [name for name, own in of_neuron.items() if own == group] for group in GROUPS}
     groups["wiring"] = ["sigma_O", *(f"sigma_{layer}" for layer in range(n_encodings))]
     return tuple(gene for name in names for gene in groups.get(name, [name]))
 

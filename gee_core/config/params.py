@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from gee_core.config.evaluation import MEASURES, PROMOTING
-from gee_core.config.evolve import EvolveConfig
-from gee_core.config.genes import STRUCTURE, searched_genes, with_genes
+from gee_core.config.evolve import SWITCHES, EvolveConfig
+from gee_core.config.genes import GENES, PLAIN, STRUCTURE, searched_genes, with_genes
 from gee_core.config.known_networks import encoded_channels, is_own, least_side
 from gee_core.config.network import NetworkConfig
 from gee_core.config.prepare import PrepareConfig
@@ -181,9 +181,14 @@ class Params(Section):
     def _conflicts(self) -> Iterator[str]:
         """Values that values of another section exclude, each with a remedy."""
         network, evolve, train, own = self.network, self.evolve, self.train, is_own(self.network.name)
-        if network.n_genes is None and evolve.searches:
-            remedy = f"set evolve.variant to analytic (it is {evolve.variant})"
-            yield f"network.n_genes = null is a plain network, which has no genes to evolve: {remedy}"
+        searched = set(searched_genes(evolve.genes, 0, network.neuron)) if evolve.searches else set()
+        searches = f"evolve.genes = {evolve.genes} searches"
+        if network.n_genes is None and (encoded := searched - PLAIN):
+            remedy = f"leave it out, or set evolve.variant to analytic (it is {evolve.variant})"
+            yield f"network.n_genes = null is a plain network, {searches} {min(encoded)} of an encoded one: {remedy}"
+        if network.n_genes is None and evolve.searches and evolve.b and SWITCHES[evolve.variant][1]:
+            no_O = f"evolve.variant = {evolve.variant} rewards the entropy of O, which it has not"
+            yield f"network.n_genes = null is a plain network, {no_O}: set variant to baseline, or b to 0"
         if network.n_genes is None and train.init_from is not None:
             plain = "is to be encoded, but network.n_genes = null asks for a plain network"
             yield f"train.init_from = {train.init_from!r} {plain}: set the number of genes, or init_from to null"
@@ -198,10 +203,11 @@ class Params(Section):
         if network.neuron == "ilif" and train.finish:
             integers = "with network.neuron = ilif integers stay to the end"
             yield f"train.finish = {train.finish.model_dump()}: {integers}: set network.neuron to lif, or finish to null"
-        searched = set(searched_genes(evolve.genes, 0)) if evolve.searches else set()
-        searches = f"evolve.genes = {evolve.genes} searches"
         if searched & set(STRUCTURE) and train.init_from is not None:
             yield f"train.init_from = {train.init_from!r} has one structure, {searches} others: leave one out"
+        if others := [gene for gene in searched & GENES.keys() if GENES[gene].neuron not in ("", network.neuron)]:
+            needs = f"which neurons {network.neuron} have not"
+            yield f"{searches} {min(others)}, {needs}: leave it out, or set network.neuron to {GENES[min(others)].neuron}"
         for section, schedule in (("evolve", evolve.T_schedule), ("train", train.T_schedule)):
             if own and schedule is not None:
                 yield f"{section}.T_schedule = {schedule}: your own network runs the steps of its code: set it to null"
@@ -226,7 +232,7 @@ class Params(Section):
             yield f"robustness.strengths = {strengths}: no more than all events can be lost: set none above 1"
         if events.frames != T:
             yield f"prepare.events.frames = {events.frames}: network.T = {T} steps see one each: set one to the other"
-        if self.evolve.searches and "T" in searched_genes(self.evolve.genes, 0):
+        if self.evolve.searches and "T" in searched_genes(self.evolve.genes, 0, self.network.neuron):
             yield f"evolve.genes = {self.evolve.genes} searches T, which is the number of frames of prepare.events: leave out T"
         for section, schedule in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
             if wrong := [steps for steps in schedule or () if T % steps]:
@@ -247,6 +253,11 @@ class Params(Section):
                 problem = f"{key} = {sizes}: {self.network.name} does not run on images of {small[0]} pixels"
                 raise InputError(problem, f"leave out {small[0]}, or choose {least} or more")
 
+    @property
+    def scores_candidates(self) -> bool:
+        """Whether evolve has candidates to score: not of a plain network that is not searched."""
+        return self.network.n_genes is not None or self.evolve.searches
+
     def with_genes(self, values: Mapping[str, float]) -> Self:
         """The parameters in which genes by name replace settings, as the stages after evolve need them."""
         sections = {name: with_genes(getattr(self, name), values) for name in ("network", "evolve", "train")}
@@ -255,4 +266,4 @@ class Params(Section):
     def searched_genes(self) -> tuple[str, ...]:
         """The genes that evolve searches; a ValueError if an own network is not registered, or cannot be built."""
         n_encodings = len(encoded_channels(self.network.name, self.network.width)) if "wiring" in self.evolve.genes else 0
-        return searched_genes(self.evolve.genes, n_encodings)
+        return searched_genes(self.evolve.genes, n_encodings, self.network.neuron)

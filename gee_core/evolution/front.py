@@ -51,6 +51,12 @@ def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
     return sorted(members, key=lambda member: member.point)
 
 
+def start_point(records: Sequence[Record], cfg: EvolveConfig) -> Point:
+    """The objectives of the start of a search: their means over its fresh draws, where there are any among ``records``."""
+    again = [r for r in records if r.candidate.rescored == records[0].candidate.label] or records[:1]
+    return tuple(map(fmean, zip(*(point(r, cfg) for r in again), strict=True)))
+
+
 def ranks(points: Sequence[Point]) -> list[int]:
     """1 for the front, 2 for the front of the others, and so on, or 0 for NaN."""
     import moocore  # it takes a moment
@@ -83,15 +89,17 @@ def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     search = [r for r in records if not r.candidate.rescored]
     if not search[0].ok:
         return []
-    reference = [2 * value for value in point(search[0], cfg)]
+    reference = [2 * value for value in start_point(search, cfg)]
     ok = [(r.candidate.generation, point(r, cfg)) for r in search if r.ok]
     fronts = ([p for g, p in ok if g <= generation] for generation in range(search[-1].candidate.generation + 1))
     return [float(moocore.hypervolume(points, ref=reference)) / math.prod(reference) for points in fronts]
 
 
-def chosen(members: Sequence[Member], cfg: EvolveConfig) -> Member:
-    """The member of a front that `choose` names. An ``InputError`` if there is none."""
+def chosen(members: Sequence[Member], cfg: EvolveConfig, start: Point) -> Member:
+    """The member of a front that `choose` names, ``start`` being where the search began. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(members)
+    if choice == "no_worse":  # where the start failed, the one of least loss
+        return min((m for m in members if m.point[0] <= start[0]), key=lambda m: m.point[1], default=members[0])
     if isinstance(choice, int):
         if choice > n:
             raise InputError(f"{{argument}} = {choice}: the front has {n} members", f"choose 1 to {n}", "choose")

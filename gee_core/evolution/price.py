@@ -1,15 +1,17 @@
 """The price of a candidate's network: counted before it is trained, its energy measured after."""
 
+import math
 from dataclasses import asdict, replace
 
 import torch
 
 from gee_core.config import EvolveConfig, NetworkConfig
+from gee_core.config.known_networks import genes_and_weights
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, Score
 from gee_core.gene_file import stored_bytes
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import ImageShape, wired_network
+from gee_core.model.wired import ImageShape, plain_parameters, wired_network
 from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 
@@ -27,6 +29,14 @@ def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
 def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
     """``counted`` of the configured network."""
     return counted(wired_network(network, meta, None, 0), meta, e_mac)
+
+
+def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
+    """The largest g with which the configured network has no more than so many ``parameters``, or 0."""
+    of_weights = genes_and_weights(network.name, network.width, 1)[1]
+    linear = genes_and_weights(network.name, network.width, 1)[0] - 1  # g genes are g² + linear·g numbers
+    left = parameters - (plain_parameters(network, meta) - of_weights)
+    return (math.isqrt(linear**2 + 4 * left) - linear) // 2 if left > 0 else 0
 
 
 def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tuple[float, float]) -> float:

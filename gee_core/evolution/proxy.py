@@ -14,11 +14,12 @@ from statistics import fmean
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from gee_core.checkpoint import save
 from gee_core.config import EvolveConfig, TrainConfig
 from gee_core.config.genes import with_genes
-from gee_core.data.augment import Normalise
+from gee_core.data.augment import Normalise, resized
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
@@ -102,7 +103,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
         mid_epoch = None
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows))
+    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows), (evolve.sizes or [None])[-1])
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
         result = checked(result, evolve, price)
@@ -111,10 +112,17 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
     return replace(result, image_passes=sum(passes), price=price)
 
 
-def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) -> Score:
-    """The score of a candidate after its training: its measurements on the hold-out images, and its ``TSE``."""
+def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, size: int | None = None) -> Score:
+    """The score of a candidate after its training: its measurements on the hold-out images of ``size``, and its ``TSE``.
+
+    A plain network has no O, and R_S = 0.
+    """
+
+    def to_input(images: Tensor) -> Tensor:
+        return resized(recipe.normalise(images), size)
+
     sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
-    for o_TBK, labels in outputs(for_inference(net), holdout, 256, recipe.normalise, recipe.compute):
+    for o_TBK, labels in outputs(for_inference(net), holdout, 256, to_input, recipe.compute):
         logits, o = o_TBK.mean(0), o_TBK.double()
         loss, correct = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
         spread = o.sum(), o.square().sum(), torch.full_like(sums[0], o.numel())
@@ -123,8 +131,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float) ->
     o_sum, o_square, n = sums[3:].tolist()
     var_o = max(0.0, o_square / n - (o_sum / n) ** 2)
     genome = genome_of(net)
-    assert genome is not None  # only encoded networks evolve
-    R_S = spatial_entropy(genome.O.detach()).item()
+    R_S = 0.0 if genome is None else spatial_entropy(genome.O.detach()).item()
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)

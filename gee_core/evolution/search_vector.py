@@ -4,7 +4,7 @@ Its coordinates are log σ, and of every other gene the part of its range, from 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,8 @@ class SearchSpace:
     ``sigma_O`` and ``sigma_0`` … are σ's of their own, ``sigma_X`` is one σ for all X_l. They lie between their start divided
     and multiplied by ``bound``. All other genes lie in the ranges of ``config.genes.GENES``, widened to ``start`` where it
     lies outside. ``network`` is needed where the structure is searched: every σ is then, at another width or number of
-    genes, the analytic one times the factor that it has in ``start``.
+    genes, the analytic one times the factor that it has in ``start``. ``most_genes`` of a structure, if it is known, is how
+    many genes fit into the budget: a candidate gets no more of them, where the range allows it.
 
     Raises:
         InputError: a gene is unknown, has no value in ``start``, or has no effect because another sets the same σ's.
@@ -32,6 +33,7 @@ class SearchSpace:
     start: Genotype
     bound: float
     network: NetworkConfig | None = None
+    most_genes: Callable[[NetworkConfig], int] | None = None
 
     def __post_init__(self) -> None:
         check_genes(self.genes)
@@ -58,6 +60,9 @@ class SearchSpace:
         coordinates = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
         sigmas = {gene: math.exp(value) for gene, value in coordinates.items() if gene.startswith("sigma")}
         others = {gene: self._value(gene, value) for gene, value in coordinates.items() if gene not in sigmas}
+        if self.most_genes and self.network and "n_genes" in others:
+            least = min(others["n_genes"], self._value("n_genes", 0.0))
+            others["n_genes"] = max(least, min(others["n_genes"], self.most_genes(with_genes(self.network, others))))
         shape = {gene: value for gene, value in others.items() if gene in Shape.model_fields}
         sigma_X = [sigmas.get(f"sigma_{layer}", sigmas.get("sigma_X", s)) for layer, s in enumerate(self.start.sigma_X)]
         genotype = replace(
@@ -67,7 +72,7 @@ class SearchSpace:
             shape=Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
             settings=tuple((name, others.get(name, value)) for name, value in self.start.settings),
         )
-        return self._rewired(genotype) if set(STRUCTURE) & set(self.genes) else genotype
+        return self._rewired(genotype) if self.start.sigma_X and set(STRUCTURE) & set(self.genes) else genotype
 
     def _rewired(self, genotype: Genotype) -> Genotype:
         """``genotype`` with σ's for its structure: they have the factors to the analytic σ's that the start has."""

@@ -8,7 +8,7 @@ from statistics import fmean
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.fitness import fitness
-from gee_core.evolution.front import chosen, crowding, front
+from gee_core.evolution.front import chosen, crowding, front, start_point
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -30,7 +30,7 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
     which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
-    front, the best are the members that are most apart.
+    front, the best are the members that are most apart, and no worse than twice the start.
     """
     if cfg.rescore is None:
         return []
@@ -79,7 +79,7 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
         InputError: `choose` names no member of the front.
     """
     if cfg.several and (members := front(records, cfg)):
-        return chosen(members, cfg).record
+        return chosen(members, cfg, start_point(records, cfg)).record
     fresh = fresh_fitness(records, cfg)
     ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:
@@ -88,8 +88,9 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
 
 
 def _most_apart(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
-    """The front of the search, members without near neighbours first."""
-    members = front(records, cfg)
+    """The front of the search within twice the start's values, members without near neighbours first."""
+    found, start = front(records, cfg), start_point(records, cfg)
+    members = [m for m in found if all(x <= 2 * s for x, s in zip(m.point, start, strict=True))] or found
     apart = crowding([member.point for member in members]) if members else []
     return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda pair: -pair[0])]
 

@@ -24,6 +24,8 @@ TRUNCATED_VARIANCE = 1 - 2 * TRUNCATION * math.exp(-(TRUNCATION**2) / 2) / (
 class Genotype:
     """The standard deviations of O and of every X_l before truncation, σ_O and σ_0 … σ_L, and the other genes.
 
+    Without any σ_l it is that of a plain network, which has no wiring: its genes are ``settings`` alone.
+
     Examples:
         >>> gee_core.Genotype(sigma_O=0.1, sigma_X=(0.1, 0.2)).sigma_X
         (0.1, 0.2)
@@ -43,6 +45,8 @@ class Genotype:
 
     def as_dict(self) -> dict[str, float]:
         """{"sigma_O": …, "sigma_0": …, …, "omega_O": …, …, "v_threshold": …, …}."""
+        if not self.sigma_X:
+            return dict(self.settings)
         sigmas = {"sigma_O": self.sigma_O} | {f"sigma_{layer}": sigma for layer, sigma in enumerate(self.sigma_X)}
         return sigmas | self.shape.model_dump() | dict(self.settings)
 
@@ -54,13 +58,13 @@ class Genotype:
             ValueError: a gene is unknown, or the setting that it replaces could not have its value.
         """
         sigma_X = takewhile(lambda name: name in genes, (f"sigma_{layer}" for layer in count()))
-        sigmas = {name: genes[name] for name in ("sigma_O", *sigma_X)}
+        sigmas = {name: genes[name] for name in ("sigma_O", *sigma_X)} if "sigma_O" in genes else {}
         shape = {name: value for name, value in genes.items() if name in Shape.model_fields}
         settings = tuple((name, value) for name, value in genes.items() if name in SETTINGS)
         if unknown := genes.keys() - sigmas.keys() - shape.keys() - dict(settings).keys():
-            raise ValueError(f"{min(unknown)} is no gene of a network with {len(sigmas) - 1} encodings")
+            raise ValueError(f"{min(unknown)} is no gene of a network with {max(0, len(sigmas) - 1)} encodings")
         check_settings(dict(settings))
-        return cls(sigmas.pop("sigma_O"), tuple(sigmas.values()), Shape(**shape), settings)
+        return cls(sigmas.pop("sigma_O", 1.0), tuple(sigmas.values()), Shape(**shape), settings)
 
     def with_unit_sigmas(self) -> "Genotype":
         """The other genes with all σ = 1."""
@@ -68,8 +72,9 @@ class Genotype:
 
 
 def configured_genotype(network: NetworkConfig) -> Genotype:
-    """The analytic σ's of the configured network, with the shape of `network.init`."""
-    assert network.n_genes is not None  # a plain network has no genes
+    """The analytic σ's of the configured network, with the shape of `network.init`; no σ's of a plain one."""
+    if network.n_genes is None:
+        return Genotype(1.0, ())
     channels = encoded_channels(network.name, network.width)
     analytic = analytic_genotype(channels, network.n_genes, kernel_positions(network.name))
     return replace(analytic, shape=network.shape)

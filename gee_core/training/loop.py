@@ -135,7 +135,7 @@ def for_inference(net: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def outputs(
-    net: nn.Module, images: Images, batch_size: int, normalise: Normalise, compute: Compute
+    net: nn.Module, images: Images, batch_size: int, normalise: Callable[[Tensor], Tensor], compute: Compute
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (o (T, B, K) in float32, labels (B,)) of ``net``, in evaluation mode, over this process's share of ``images``."""
     for batch, labels in images.batches(batch_size, rank=compute.rank):

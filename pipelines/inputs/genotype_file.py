@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, model_validator
 
 from gee_core.config import NetworkConfig, Params, StrictModel
+from gee_core.config.genes import PLAIN
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import write_atomically
@@ -31,7 +32,7 @@ class GenotypeFile(StrictModel, extra="ignore"):
     width: float
     """`network.width` of params.yaml. A gene of that name has been searched."""
     n_genes: int | None
-    """`network.n_genes` likewise. None for a plain network, which has no genes."""
+    """`network.n_genes` likewise. None for a plain network."""
     variant: Name | None = None
     searched: tuple[Name, ...] = ()
     """The genes that were searched."""
@@ -47,8 +48,8 @@ class GenotypeFile(StrictModel, extra="ignore"):
 
     @model_validator(mode="after")
     def _is_a_genotype(self) -> "GenotypeFile":
-        if self.n_genes is None and self.genes:
-            raise ValueError("a plain network has no genes")
+        if self.n_genes is None and (encoded := self.genes.keys() - PLAIN):
+            raise ValueError(f"a plain network has no gene {min(encoded)}")
         if self.n_genes is not None and not {"sigma_O", "sigma_0"} <= self.genes.keys():
             raise ValueError("its genes lack σ's")
         _ = self.genotype  # raises where a gene is unknown or out of range
@@ -67,7 +68,7 @@ class GenotypeFile(StrictModel, extra="ignore"):
 
     @property
     def genotype(self) -> Genotype | None:
-        """The genotype, or None for a plain network."""
+        """The genotype, or None for a plain network that was not searched."""
         return Genotype.of(self.genes) if self.genes else None
 
 

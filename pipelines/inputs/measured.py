@@ -25,6 +25,10 @@ class Searched(BaseModel):
     best_L_ce: float | None = None
     image_passes: int | None = None
     start_fitness: float | None = None
+    gain_error: float | None = None
+    """Standard error of the difference between the two, over the same fresh draws."""
+    cost_ratio: float | None = None
+    """Of several objectives: the winner's second one over that of the start."""
     random_fitness: float | None = None
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from gee_core.model.wired import ImageShape
 
 
-def search_space(params: Params) -> SearchSpace:
+def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSpace:
     """The genes that evolve searches, around its start. An own network is registered before.
+
+    With ``images``, candidates have no more genes than fit into `evolve.budget`, where that limits parameters.
 
     Raises:
         InputError: the start is unusable, or an own network does not take a gene.
@@ -33,7 +36,12 @@ def search_space(params: Params) -> SearchSpace:
         for gene in (gene for gene in genes if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network)
+    limit, fitted = params.evolve.budget and params.evolve.budget.parameters, None
+    if images is not None and limit is not None:
+        from gee_core.evolution.price import most_genes  # loads torch
+
+        fitted = partial(most_genes, meta=images, parameters=limit)
+    return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
 
 
 def check_search(params: Params) -> None:
@@ -87,7 +95,7 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
         try:
             file = GenotypeFile.read(path)
             genotype = file.genotype
-            if genotype is None:
+            if genotype is None or not genotype.sigma_X:
                 raise ValueError("a plain network has no genes")
         except OSError as error:
             problem = f"{named}: cannot be read ({error.strerror})"

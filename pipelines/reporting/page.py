@@ -18,7 +18,7 @@ from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, nir, number, percent
+from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent
 from pipelines.reporting.tables import Tables, front_table, gene_table, recognised, rescored_table
 
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
@@ -57,6 +57,7 @@ def render(
         mlflow=MLFLOW + quote(query),
         nir=nir(summary),
         rescored=rescored,
+        in_words=gained(summary),
         again=next((row for row in rescored if row["won"]), None),
         start=next((row for row in rescored if row["start"]), None),
         n_mistakes=int((tables.confusion["actual"] != tables.confusion["predicted"]).sum()),

@@ -49,6 +49,10 @@ class Summary(BaseModel):
     n_candidates: int
     best_fitness: float | None
     start_fitness: float | None = None
+    gain_error: float | None = None
+    cost: str | None = None
+    """Name of the second objective."""
+    cost_ratio: float | None = None
     random_fitness: float | None = None
     image_passes: int | None = None
     onnx_bytes: int | None
@@ -104,6 +108,7 @@ def build_summary(params: Params, measured: Measured, commit: str | None) -> Sum
         variant=params.evolve.variant,
         seed=params.base.seed,
         parameter_ratio=_rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
+        cost=params.evolve.objectives[1] if params.evolve.several else None,
         noise_domain=params.robustness.domain,
         onnx_agreement=_rounded(export.agreement),
         genes_format=None if export.genes_bytes is None else params.export.genes,
@@ -165,10 +170,21 @@ def _search(s: Summary) -> str:
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
     fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
     texts = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
-    if s.start_fitness is not None and (s.best_fitness or 0) > s.start_fitness:
-        texts[0] += " (of a front, at another price)"
     same = " on the same fresh draws" if texts[1:] else ""
-    return f"{cost}; fitness{same}: {', '.join(texts)}" if s.n_candidates else "none"
+    words = f"; {text}" if (text := gained(s)) else ""
+    return f"{cost}{words}; {'loss' if s.cost else 'fitness'}{same}: {', '.join(texts)}" if s.n_candidates else "none"
+
+
+def gained(s: Summary) -> str:
+    """What a search of several objectives gained, in words; empty where it had one, or no spread over fresh draws is known."""
+    if s.cost_ratio is None or s.gain_error is None or s.start_fitness is None or s.best_fitness is None:
+        return ""
+    less = s.start_fitness - s.best_fitness
+    if s.cost_ratio == 1 and not less:
+        return "no better network than the one before the search"
+    alike = abs(less) < 2 * s.gain_error
+    how = "as accurate as" if alike else "more accurate than" if less > 0 else "less accurate than"
+    return f"{how} the network before the search, for {s.cost_ratio:.2g} of its {s.cost}"
 
 
 def nir(s: Summary) -> str:

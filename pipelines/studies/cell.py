@@ -117,9 +117,9 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     """16 hexadecimal digits of everything that influences the result of ``cell`` with ``params``, and of nothing else.
 
     The key leaves out the code, so that an edit invalidates no results: each names its commit. It leaves out the source of the
-    images, and `evolve` of a plain network, which has no search. Files that the sections name count by their content.
+    images, and `evolve` of a plain network that is not searched. Files that the sections name count by their content.
     """
-    evolved = params.network.n_genes is not None
+    evolved = params.scores_candidates
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
     values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
     values |= {"images": meta.model_dump(exclude={"source"}), "candidate": cell.candidate}

@@ -169,7 +169,7 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Pat
 def _searched(cell: Cell, notify: Notify) -> tuple[GenotypeFile, Numbers]:
     """The genotype that the cell trains, and the numbers of its search. A finished search is replayed from its records."""
     params = cell.params
-    if params.network.n_genes is None:
+    if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
     shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
     folder = evolve.resume_folder(shared, cell.prepared, STUDY_STEPS)

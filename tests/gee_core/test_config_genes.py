@@ -44,9 +44,10 @@ def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wirin
 
 
 def test_groups_stand_for_their_genes_and_wiring_for_one_sigma_per_matrix():
-    assert searched_genes(["wiring"], 3) == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
-    assert searched_genes(["T", "neurons"], 0) == ("T", "v_threshold", "tau", "surrogate_alpha")
-    every = searched_genes(GROUPS, 2)
+    assert searched_genes(["wiring"], 3, "lif") == ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
+    assert searched_genes(["T", "neurons"], 0, "lif") == ("T", "v_threshold", "tau", "surrogate_alpha")
+    assert searched_genes(["T", "neurons"], 0, "ilif") == ("T", "v_threshold", "tau", "levels")
+    every = {*searched_genes(GROUPS, 2, "lif"), *searched_genes(GROUPS, 2, "ilif")}
     assert sorted([*every, "sigma_X"]) == sorted([*GENES, "sigma_0", "sigma_1"])
     settings = params().network.model_dump() | params().evolve.model_dump()
     assert all(gene.group in ("wiring", "shape") or name in settings for name, gene in GENES.items())

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
-from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks
+from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks, start_point
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.winner import winner
+from gee_core.evolution.winner import START, candidates_to_rescore, winner
 from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
 
 POINTS = st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 3), min_size=1, max_size=12)
@@ -99,9 +99,15 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
 
     def choose(choice):
-        return members.index(chosen(members, CFG.model_copy(update={"choose": choice})))
+        return members.index(chosen(members, CFG.model_copy(update={"choose": choice}), start))
 
+    start = (1.5, 9.0)
     assert choose("knee") == 1  # the corner
+    assert choose("no_worse") == 2
+    start = (0.1, 9.0)
+    assert choose("no_worse") == 0  # all lose more than the start: the least of them
+    start = (math.nan, math.nan)
+    assert choose("no_worse") == 0  # the start failed
     for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
         assert choose(choice) == wanted
     few = "choose = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
@@ -126,4 +132,18 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
     for m in members:
         own = [point(r, cfg) for r in again if r.candidate.rescored == m.record.candidate.rescored]
         assert m.point == pytest.approx(np.mean(own, axis=0))
-    assert winner(records, cfg) == chosen(members, cfg).record
+    start = start_point(records, cfg)
+    assert start == pytest.approx(np.mean([point(r, cfg) for r in again if r.candidate.rescored == START], axis=0))
+    assert winner(records, cfg) == chosen(members, cfg, start).record
+    thrifty = winner(records, cfg.model_copy(update={"choose": "no_worse"}))
+    assert point(thrifty, cfg)[0] <= start[0] and point(thrifty, cfg)[1] < start[1]
+
+
+def test_what_is_worse_than_twice_the_start_is_not_scored_again():
+    cfg = config(variant="baseline", objectives=["loss", "energy"], rescore={"top": 3, "draws": 1})
+    losses_and_energies = [(1.0, 4.0), (2.1, 1.0), (2.5, 0.5), (0.9, 9.0), (1.2, 3.0), (0.95, 7.0), (1.9, 2.0)]
+    scores = [measured(loss, price=Price(9, 9, 4, energy)) for loss, energy in losses_and_energies]
+    genotypes = [replace(SPACE.start, sigma_O=0.1 + 0.01 * i) for i in range(len(scores))]
+    records = [Record(Candidate(0, i, 1, g), s, 1, s.L_ce, 0) for i, (g, s) in enumerate(zip(genotypes, scores, strict=True))]
+    again = {c.rescored for c in candidates_to_rescore(records, None, cfg, 0)}
+    assert again == {"0-6", "0-5", "0-0"} | ({c.rescored for c in candidates_to_rescore(records, None, cfg, 0)} & {"0-4"})

@@ -1,5 +1,6 @@
 """The search vector of every group: round trips, bounds, and the genes that are not searched."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ EVERY = pytest.mark.parametrize("names", GROUPS, ids=lambda names: "-".join(name
 
 
 def space(names, start=START, bound=4.0) -> SearchSpace:
-    return SearchSpace(searched_genes(names, len(start.sigma_X)), start, bound, NETWORK)
+    return SearchSpace(searched_genes(names, len(start.sigma_X), "lif"), start, bound, NETWORK)
 
 
 def sigmas(genotype: Genotype) -> list[float]:
@@ -82,10 +83,10 @@ def test_sigmas_lie_around_the_start_by_the_bound_and_other_genes_in_their_range
             unit = SETTINGS[name] if name in ("width", "n_genes") else 1
             wanted = GENES[name].low * unit, GENES[name].high * unit
         assert (low[name], high[name]) == pytest.approx(wanted), name
-    start = replace(START, settings=(("v_threshold", 2.0), ("lr", 1e-4)))  # outside of the ranges, which it widens
+    start = replace(START, settings=(("v_threshold", 3.0), ("lr", 1e-4)))  # outside of the ranges, which it widens
     own = space(["v_threshold", "lr"], start)
     assert own.genotype(own.start_vector()) == start
-    assert [dict(own.genotype(side).settings)["v_threshold"] for side in own.bounds()] == [0.1, 2.0]
+    assert [dict(own.genotype(side).settings)["v_threshold"] for side in own.bounds()] == [0.1, 3.0]
 
 
 def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas():
@@ -95,6 +96,23 @@ def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas
     assert {name: dict(found.settings)[name] for name in ("width", "n_genes", "T")} == {"width": 0.5, "n_genes": 36, "T": 8}
     wide = configured_genotype(NETWORK.model_copy(update={"width": 0.5, "n_genes": 36}))
     np.testing.assert_allclose(sigmas(found), [2 * wide.sigma_O, *wide.sigma_X])
+
+
+def test_a_candidate_has_no_more_genes_than_fit_and_the_least_where_none_fit():
+    most = {0.25: 9, 0.5: 2}  # by width
+    own = replace(space(["width", "n_genes"]), most_genes=lambda network: most.get(network.width, 99))
+    genes = {
+        vector: dict(own.genotype(vector).settings)["n_genes"] for vector in itertools.product((0.5, 1.0, 0.0), (0.4, 1.0))
+    }
+    assert genes == {(0.5, 0.4): 9, (0.5, 1.0): 9, (1.0, 0.4): 4, (1.0, 1.0): 4, (0.0, 0.4): 10, (0.0, 1.0): 36}
+
+
+def test_a_plain_network_has_settings_alone():
+    plain = configured_genotype(NETWORK.model_copy(update={"n_genes": None}))
+    own = SearchSpace(("width", "v_threshold"), replace(plain, settings=tuple(SETTINGS.items())), 4.0, NETWORK)
+    found = own.genotype([1.0, 0.0])
+    assert found.as_dict() == SETTINGS | {"width": 0.5, "v_threshold": 0.1}
+    assert Genotype.of(found.as_dict()) == found
 
 
 NO_DECAY = replace(START, settings=(("weight_decay", 0.0),))
