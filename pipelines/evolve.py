@@ -200,7 +200,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
     volumes = hypervolumes(records, cfg) if cfg.several else []
     draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
     paired = [s - w for s, w in zip(fresh.get(START, []), draws, strict=False)]
-    costs = [p[1] for p in (dict(front(records, cfg)).get(best), start_point(records, cfg)) if p] if cfg.several else []
+    members = [m.point for m in front(records, cfg) if m.record is best] if cfg.several else []
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
     values = {
@@ -208,7 +208,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
         "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
         "gain_error": stdev(paired) / math.sqrt(len(paired)) if len(paired) > 1 else None,
-        "cost_ratio": costs[0] / costs[1] if costs and costs[1] else None,
+        "cost_ratio": members[0][1] / start_point(records, cfg)[1] if members else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": best.score.L_ce,

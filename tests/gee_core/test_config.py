@@ -28,7 +28,7 @@ def test_every_field_is_required_and_documented():
 
 
 def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
-    network = NetworkConfig(**values()["network"] | {"tau": 3.5})
+    network = NetworkConfig(**values()["network"] | {"neuron": "lif", "levels": None, "tau": 3.5})
     arguments = network.lif()
     assert set(arguments) == DEFAULTS["lif"].keys()
     lif = neurons(**arguments)

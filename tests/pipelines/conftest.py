@@ -33,10 +33,13 @@ from tests.project_copy import finish_project
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "base": {"device": "cpu", "precision": "fp32"},
-    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2},
+    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "neuron": "lif", "levels": None, "T": 2},
     "evolve": {
         "variant": "ste",
         "genes": ["wiring"],
+        "budget": None,
+        "objectives": ["loss"],
+        "choose": "knee",
         "rescore": None,
         "n_generations": 2,
         "population_size": 3,
