@@ -260,7 +260,8 @@ def _evolve(s: Stage) -> None:
         track_winner(s.track, found.records, found.best.candidate, params)
         elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation
         s.track.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
-        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else [])):
+        drawn = draw(found, scratch / CHECKPOINTS)
+        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
             s.track.artifact(path)
         delete_folder(scratch / CHECKPOINTS)
         finish_run(scratch, OUT / "metrics.json")
@@ -274,6 +275,18 @@ def write_outputs(evolved: Evolved, params: Params) -> None:
         write_json(FRONT, evolved.front.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(table(evolved.records, evolved.best, params), COLUMNS))
     write_json(OUT / "metrics.json", evolved.metrics)
+
+
+def draw(evolved: Evolved, folder: Path) -> list[Path]:
+    """Draw the genes and the front as report does, into files in ``folder``."""
+    import pandas as pd  # here, since these take a second to load
+
+    from pipelines.reporting.page import search_figures
+
+    svgs = search_figures(pd.read_csv(OUT / "candidates.csv"), evolved.genotype, evolved.front)
+    for name, svg in svgs.items():
+        write_atomically(folder / f"{name}.svg", svg)
+    return [folder / f"{name}.svg" for name in svgs]
 
 
 if __name__ == "__main__":
