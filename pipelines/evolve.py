@@ -208,7 +208,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
         "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
         "gain_error": stdev(paired) / math.sqrt(len(paired)) if len(paired) > 1 else None,
-        "cost_ratio": members[0][1] / start_point(records, cfg)[1] if members else None,
+        "cost_ratio": members[0][1] / start_point(records, cfg)[1] if members and START in fresh else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": best.score.L_ce,
@@ -265,7 +265,8 @@ def _evolve(s: Stage) -> None:
         track_winner(s.track, found.records, found.best.candidate, params)
         elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation
         s.track.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
-        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else [])):
+        drawn = draw(found, scratch / CHECKPOINTS)
+        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
             s.track.artifact(path)
         delete_folder(scratch / CHECKPOINTS)
         finish_run(scratch, OUT / "metrics.json")
@@ -279,6 +280,18 @@ def write_outputs(evolved: Evolved, params: Params) -> None:
         write_json(FRONT, evolved.front.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(table(evolved.records, evolved.best, params), COLUMNS))
     write_json(OUT / "metrics.json", evolved.metrics)
+
+
+def draw(evolved: Evolved, folder: Path) -> list[Path]:
+    """Draw the genes and the front as report does, into files in ``folder``."""
+    import pandas as pd  # here, since these take a second to load
+
+    from pipelines.reporting.page import search_figures
+
+    svgs = search_figures(pd.read_csv(OUT / "candidates.csv"), evolved.genotype, evolved.front)
+    for name, svg in svgs.items():
+        write_atomically(folder / f"{name}.svg", svg)
+    return [folder / f"{name}.svg" for name in svgs]
 
 
 if __name__ == "__main__":

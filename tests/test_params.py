@@ -185,7 +185,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"robustness.strengths": [0.5]}, "robustness.strengths = [0.5]: must contain 0.0, no noise: add it"),
     ({"robustness.strengths": [0.0, 0.5, 0.5]}, "robustness.strengths = [0.0, 0.5, 0.5]: must rise, without repeats"),
     ({"robustness.hardware": DEFECTS | {"wieghts": [0.1]}}, "robustness.hardware.wieghts is not a known key: did you mean wei"),
-    (LIF | {"robustness.hardware": DEFECTS | {"lost_step": [5]}}, "robustness.hardware.lost_step = [5]: network.T = 4 steps can be"),
+    (
+        LIF | {"robustness.hardware": DEFECTS | {"lost_step": [5]}},
+        "robustness.hardware.lost_step = [5]: network.T = 4 steps can be",
+    ),
     ({"robustness.domain": "events"}, "robustness.domain = events: noise is added to images in the domains normalised and ima"),
     ({"export.promote_metric": "plain_parameters"}, "export.promote_metric = 'plain_parameters': input should be 'test_accura"),
     ({"report.title": "${oc.env:TOKEN}"}, "report.title = '${oc.env:TOKEN}': \"${\" stands for another value in DVC's experim"),

@@ -46,7 +46,7 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
 
 def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
     """The preset that ``params`` differ least from, and by key the values that differ. A file that is not valid is left out."""
-    values, changes = _by_key(params.model_dump()), dict[str, dict[str, str]]()
+    values, changes = _by_key(params.model_dump(exclude_unset=True)), dict[str, dict[str, str]]()
     with contextlib.suppress(InputError):
         default = _by_key(_sections(DEFAULT))
         for name in sorted(preset_names(), key=lambda name: name != DEFAULT):

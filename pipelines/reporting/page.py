@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 from markupsafe import Markup
 
 from gee_core.config import Params
@@ -15,11 +16,11 @@ from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit
 from pipelines.figures import measurements, search
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
 from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent
-from pipelines.reporting.tables import Tables, front_table, gene_table, recognised, rescored_table
+from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognised, rescored_table
 
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
 """The runs of the first experiment of the project's own mlflow.db, in its view for trained models. A quoted filter follows."""
@@ -36,9 +37,10 @@ def render(
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
     by_class = recognised(tables.confusion, names)
+    effects = effect_table(tables.candidates, genotype, tables.front)
     return fill_in(
         "report.html",
-        draw(tables, names, measured),
+        draw(tables, names, measured, genotype),
         params=params,
         own=is_own(params.network.name),
         params_yaml="".join(f"{name}:\n{as_yaml(section)}" for name, section in params),
@@ -50,6 +52,9 @@ def render(
         genes=gene_table(params, genotype),
         front=tables.front,
         points=[] if tables.front is None else front_table(tables.front, tables.candidates).to_dict("records"),
+        n_effects=effects["n"].max() if len(effects) else 0,
+        idle=search.idle_genes(effects),
+        fixed=[name for name in genotype.searched if name not in set(effects["gene"])],
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
@@ -84,7 +89,7 @@ def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:
     return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
 
 
-def draw(tables: Tables, names: Sequence[str], measured: Measured) -> dict[str, str]:
+def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: GenotypeFile) -> dict[str, str]:
     """The figures for which the tables have data, as SVG text."""
     evaluate, export = measured.evaluate, measured.export
     sizes = {"plain weights": 4 * evaluate.plain_parameters, "network.onnx": export.onnx_bytes, "network.nir": export.nir_bytes}
@@ -103,6 +108,13 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured) -> dict[str, 
         svgs["hardware"] = measurements.accuracy_under_defects(measurements.defect_table(tables.hardware))
     if len(search.searched_rows(tables.candidates)) > 1:
         svgs["fitness"] = search.fitness_over_generations(tables.candidates)
-    if front := tables.front:
-        svgs["front"] = search.front_of_candidates(tables.candidates, front_table(front, tables.candidates), front.chosen)
+    return svgs | search_figures(tables.candidates, genotype, tables.front)
+
+
+def search_figures(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontFile | None) -> dict[str, str]:
+    """The figures of a search's genes and of its ``front``, for which there are data, as SVG text."""
+    effects = effect_table(candidates, genotype, front)
+    svgs = {"gene_effects": search.gene_effects(effects)} if len(effects) else {}
+    if front:
+        svgs["front"] = search.front_of_candidates(candidates, front_table(front, candidates), front.chosen)
     return svgs

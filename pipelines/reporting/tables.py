@@ -18,7 +18,7 @@ from gee_core.genome.genotype import configured_genotype
 from gee_core.storage.csv_rows import unescaped
 from gee_core.storage.json_object import read_json_model
 from pipelines.figures.measurements import confusion_counts
-from pipelines.figures.search import searched_rows
+from pipelines.figures.search import gene_correlations, searched_rows
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import reading
 from pipelines.project.paths import FRONT
@@ -123,6 +123,11 @@ def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
     start = (again if len(again) else candidates[:1])[[MEASURED_AS.get(name, name) for name in names]].mean()
     members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
     return pd.DataFrame([*members, start.tolist()], columns=names)
+
+
+def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontFile | None) -> pd.DataFrame:
+    """The `gene_correlations` of the searched genes with the objectives of ``front``, or without one with the final fitness."""
+    return gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
 
 
 def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:

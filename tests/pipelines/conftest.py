@@ -152,7 +152,7 @@ def main(monkeypatch, capsys) -> Iterator[Callable[..., tuple[int, str, str]]]:
 def no_figures(monkeypatch) -> None:
     """Reports with empty figures, for tests of the text."""
     of_run = ("training", "energy", "noise", "confusion", "hardware", "raster", "genes")
-    of_search = ("fitness",)
+    of_search = ("fitness", "gene_effects")
     monkeypatch.setattr("pipelines.reporting.page.draw", lambda *_: dict.fromkeys(of_run + of_search, "<svg></svg>"))
 
 

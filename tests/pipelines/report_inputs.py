@@ -47,9 +47,9 @@ def changed(params=None, **sections):
 
 PARAMS = changed(
     COMMITTED,
-    network={"name": "resnet19", "block": "pre", "width": 0.25, "n_genes": 24},
+    network={"name": "resnet19", "block": "pre", "width": 0.25, "n_genes": 24, "neuron": "lif", "levels": None, "T": 4},
     prepare={"dataset": "digits"},
-    evolve={"variant": "ste", "genes": ["wiring"], "bound": 4.0, "rescore": None},
+    evolve={"variant": "ste", "genes": ["wiring"], "bound": 4.0, "rescore": None, "objectives": ["loss"], "budget": None},
     train={"epochs": 3},
     robustness={"domain": "image"},
 )

@@ -48,7 +48,10 @@ def test_the_stage_leaves_a_front_ranks_all_candidates_and_trains_another_member
     assert volumes == list(enumerate(front.hypervolume))
     own = json.loads((folder / "models/evolve/genotype.json").read_text())
     assert own == json.loads(front.members[front.chosen - 1].genotype.model_dump_json())
-    assert {name for _, name, _ in tracked.files} >= {"front.json", "genotype.json"}
+    tracked_files = {name: content.decode() for folder, name, content in tracked.files if not folder}
+    assert tracked_files.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
+    assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(tracked_files["gene_effects.svg"]))
+    assert f"{len(front.members)} members of the front" in texts(tracked_files["front.svg"])
     before, here_and_now.scored = files(folder), []
     other = len(front.members) if front.chosen == 1 else 1
     choose_member(other)

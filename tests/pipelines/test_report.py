@@ -118,7 +118,7 @@ def test_headings_are_in_order_and_tables_have_scopes(default):
 
 def test_a_plain_network_and_a_variant_without_a_search_show_no_search(tmp_path, no_figures):
     html = make(tmp_path, changed(evolve={"variant": "random"}), n_generations=1, population=1, epochs=1)[1]
-    assert "does not search" in html and "Best fitness" not in html
+    assert "does not search" in html and "Best fitness" not in html and "gene mattered" not in html
     summary, html = make(tmp_path, PLAIN, plain=True)
     text = text_of(html)
     assert summary.best_fitness is None and summary.n_genes is None
@@ -160,6 +160,19 @@ def test_genes_of_shape_stand_next_to_their_neutral_values(tmp_path, no_figures)
     path = tmp_path / "models/evolve/genotype.json"  # of a gene that only network.init shapes
     path.write_text(json.dumps(json.loads(path.read_text()) | {"searched": ["tau"]}))
     assert "0 – flatness of O’s singular values" in made_again(tmp_path)
+
+
+def test_the_genes_that_the_search_could_have_done_without_are_named(tmp_path, no_figures):
+    text = text_of(make(tmp_path, SHAPE, n_generations=4, population=5, failed=[])[1])
+    assert "Which gene mattered Over 20 candidates." in text
+    path = tmp_path / "reports/evolve/candidates.csv"
+    table = pd.read_csv(path)
+    wave = pd.Series([0, 1, 1, 0] * 5)
+    table.assign(final_fitness=range(20), tau=range(20), beta=wave, omega_O=wave + 1, omega_X=0.5).to_csv(path, index=False)
+    said = "The search could have done without omega_O and beta: |ρ| is below two standard errors."
+    assert said in (text := made_again(tmp_path, SHAPE)) and "omega_X never varied." in text
+    table.assign(**dict.fromkeys(["final_fitness", "tau", "beta", "omega_O", "omega_X"], range(20))).to_csv(path, index=False)
+    assert "Each gene mattered" in (text := made_again(tmp_path, SHAPE)) and "never varied" not in text
 
 
 @pytest.mark.parametrize("failed", [[], [6]])

@@ -12,7 +12,9 @@ from tests.gee_core.evolution.made_up import config
 from tests.gee_core.test_config import values
 
 BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
-NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 3})
+NETWORK = NetworkConfig(
+    **values()["network"] | {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "neuron": "lif", "levels": None, "T": 3}
+)
 EVOLVE = config(n_generations=1, population_size=2, sigma=0.2, proxy_epochs=2, weight_decay=0.01, b=0.1)
 LAYERS = 8
 

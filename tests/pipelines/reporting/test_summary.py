@@ -5,14 +5,14 @@ import pytest
 from rich.console import Console
 
 from pipelines.inputs.measured import read_measured
-from pipelines.reporting.summary import Summary, build_summary, format_summary, percent, read_summary
+from pipelines.reporting.summary import Summary, build_summary, format_summary, gained, percent, read_summary
 from tests.pipelines.conftest import EVALUATION, ROOT
 from tests.pipelines.report_inputs import COMMITTED, changed
 
 PARAMS = changed(COMMITTED, robustness={"domain": "normalised"})
 MEASURED = {
     "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36, "start_fitness": 0.75, "random_fitness": 0.625}
-    | {"image_passes": 43_210},
+    | {"image_passes": 43_210, "gain_error": 0.1, "cost_ratio": 0.5512345},
     "evaluate": EVALUATION.model_dump()
     | {"test_accuracy": 0.97222222222, "parameters": 312_340, "plain_parameters": 802_000, "firing_rate": 0.14371234567}
     | {"energy_mj": 0.00380091234, "energy_with_decoding_mj": 0.2469712345, "spikes_per_image": 10842.3111},
@@ -20,6 +20,15 @@ MEASURED = {
     "export": {"max_abs_difference": 1e-6, "agreement": 1.0, "onnx_bytes": 3_212_345}
     | {"nir_agreement": 1.0, "nir_spike_agreement": 0.99991234567, "nir_bytes": 1_523_000},
 }
+
+
+GAINS: list[tuple[dict[str, float | None], str]] = [
+    ({"gain_error": 0.2}, "as accurate as the network before the search, for 0.55 of its energy"),
+    ({"best_fitness": 0.96}, "less accurate than the network before the search, for 0.55 of its energy"),
+    ({"best_fitness": 0.75, "cost_ratio": 1.0, "gain_error": 0.0}, "no better network than the one before the search"),
+    ({"gain_error": None}, ""),
+    ({"cost_ratio": None}, ""),
+]
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "network": "cifarnet",
         "width": PARAMS.network.width,
         "n_genes": PARAMS.network.n_genes,
-        "variant": "ste",
+        "variant": "baseline",
         "seed": 0,
         "test_accuracy": 0.972222,
         "parameters": 312_340,
@@ -65,6 +74,9 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "n_candidates": 36,
         "best_fitness": 0.512346,
         "start_fitness": 0.75,
+        "gain_error": 0.1,
+        "cost": "energy",
+        "cost_ratio": 0.551235,
         "random_fitness": 0.625,
         "image_passes": 43_210,
         "onnx_bytes": 3_212_345,
@@ -87,8 +99,11 @@ def test_the_table_shows_percent_and_units(summarised):
     text = printed(summarised())
     shown = ("97.22 %", "86.19 %", "312,340 of 802,000 plain = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
     cost, found = "36 candidates, 43,210 image passes", "winner 0.5123, start 0.75, best random candidate 0.625"
-    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; fitness on the same fresh draws: {found}"):
+    gain = "more accurate than the network before the search, for 0.55 of its energy"
+    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; {gain}; loss on the same fresh draws: {found}"):
         assert part in text
+    for values, words in GAINS:
+        assert gained(summarised().model_copy(update=values)) == words
     assert "larger" not in text and "residual" not in text and "int8" not in text
     assert "[red]x[/]" in printed(summarised().model_copy(update={"dataset": "[red]x[/]"}))
     of_front = printed(summarised().model_copy(update={"best_fitness": 0.8}))
