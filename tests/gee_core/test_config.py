@@ -28,14 +28,14 @@ def test_every_field_is_required_and_documented():
 
 
 def test_lif_gives_exactly_the_arguments_of_the_neuron_with_their_values():
-    network = NetworkConfig(**values()["network"] | {"neuron": "lif", "levels": None, "tau": 3.5})
+    network = NetworkConfig(**values()["network"] | {"neuron": "lif", "levels": None, "T": 4, "tau": 3.5})
     arguments = network.lif()
     assert set(arguments) == DEFAULTS["lif"].keys()
     lif = neurons(**arguments)
     assert type(lif) is LIF
     assert (lif.T, lif.tau, lif.v_threshold, lif.decay_input) == (4, 3.5, 0.5, True)
     assert type(lif.surrogate_function) is lif_module.SURROGATES[network.surrogate]
-    ilif = neurons(**NetworkConfig(**values()["network"] | {"neuron": "ilif", "levels": 3, "tau": 3.5}).lif())
+    ilif = neurons(**NetworkConfig(**values()["network"] | {"neuron": "ilif", "levels": 3, "T": 4, "tau": 3.5}).lif())
     assert ilif.settings() == (4, 3, 3.5, 0.5, True)
 
 
