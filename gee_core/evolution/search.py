@@ -24,9 +24,7 @@ Values = Sequence[tuple[float, ...]]
 
 
 class Search(Protocol):
-    """An optimiser for ``evolve``: any object with these members. It depends on fixed seeds and on what it is told alone: a
-    resumed evolution tells a fresh search the known scores.
-    """
+    """An optimiser for ``evolve``: any object with these members that depends on fixed seeds and on what it is told alone."""
 
     def ask(self) -> Sequence[ArrayLike]:
         """A generation: vectors (n,), in the order of ``space.genes``, within ``space.bounds()`` or moved onto these."""
@@ -131,6 +129,7 @@ class CmaEs:
         self.state: dict[str, float] = {}
 
     def ask(self) -> list[np.ndarray]:
+        """Draws from the distribution, as ``Search.ask``."""
         es = self._es
         with warnings.catch_warnings(action="ignore"):
             if es.countiter == 0:
@@ -141,6 +140,7 @@ class CmaEs:
         return list(asked)
 
     def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
+        """Moves the distribution, as ``Search.tell``."""
         F, excess = np.asarray(values, dtype=float).T
         worst = np.max(F[(excess == 0) & ~np.isnan(F)], initial=-np.inf)
         ranked = np.where(excess > 0, (worst + 1.0 if np.isfinite(worst) else 0.0) + excess, F)
