@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gee_core.evaluation.energy import measure_energy
     from gee_core.evolution.candidate import Score
     from gee_core.evolution.loop import evolve
+    from gee_core.evolution.search import Search
     from gee_core.evolution.search_vector import SearchSpace
     from gee_core.evolution.winner import winner
     from gee_core.export.to_nir import read_nir, to_nir, write_nir
@@ -43,7 +44,7 @@ __version__ = "0.2.0"
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
-__all__ += ["EvolveConfig", "Score", "SearchSpace", "evolve", "winner"]
+__all__ += ["EvolveConfig", "Score", "Search", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
 __all__ += ["list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
@@ -55,6 +56,7 @@ _MODULES = {
     "evaluation.energy": "measure_energy",
     "evolution.candidate": "Score",
     "evolution.loop": "evolve",
+    "evolution.search": "Search",
     "evolution.search_vector": "SearchSpace",
     "evolution.winner": "winner",
     "export.to_nir": "read_nir to_nir write_nir",

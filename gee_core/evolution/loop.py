@@ -6,10 +6,11 @@ Nothing here trains, logs or writes: the scoring function is an argument, and re
 from collections.abc import Callable, Iterator, Mapping
 
 from gee_core.config import EvolveConfig
+from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.front import point
-from gee_core.evolution.search import Search, Told, cma_es, nsga2, random_search
+from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch, Search, genotypes_of
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.seeding import derive_seed
@@ -38,6 +39,7 @@ def evolve(
     known: Known | None = None,
     on_record: Callable[[Record], None] = lambda record: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
+    search: Search | None = None,
 ) -> list[Record]:
     """Run the variant of ``cfg`` and return every record, by generation and index. ``winner.winner`` chooses among them.
 
@@ -53,15 +55,25 @@ def evolve(
             are not measured again, and the result is that of an uninterrupted run.
         on_record: called for every record as soon as its candidate is scored, known ones first.
         on_generation: called with a generation's records, by index, once it is complete, and with the fresh draws.
+        search: a fresh one in place of that which ``cfg`` names. It is asked for `evolve.n_generations` generations.
 
     Returns:
         The records, of every candidate one.
+
+    Raises:
+        InputError: ``search`` is no ``Search``, returns no vectors of ``space``, or others than when ``known`` was measured.
     """
+    known = known or {}
+    places = set() if search is None else {key[:2] for key in known}
+    if search is None:
+        search = _search(cfg, space, seed) if cfg.searches else None
+    elif missing := [name for name in ("ask", "tell", "mean", "state") if not hasattr(search, name)]:
+        raise InputError(f"search: {type(search).__name__} has no {', '.join(missing)}", "write it as gee_core.Search has it")
     records: list[Record] = []
 
     def score(candidates: list[Candidate], decay: float, state: dict[str, float]) -> list[Record]:
         done: dict[int, Record] = {}
-        for candidate, result, seconds in _results(candidates, score_all, known or {}):
+        for candidate, result, seconds in _results(candidates, score_all, known):
             F = fitness(result, decay, cfg)
             record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.proxy_epochs, state)
             on_record(record)
@@ -70,22 +82,22 @@ def evolve(
         records.extend(generation)
         return generation
 
-    search = _search(cfg, space, seed) if cfg.searches else None
-    told: Told | None = None
     genotypes, state = [space.start.with_unit_sigmas() if cfg.variant == "random" else space.start], dict[str, float]()
-    for generation in range(cfg.n_generations if search else 1):
-        if search:
-            vectors, state = search.send(told)
-            genotypes = [space.genotype(x) for x in vectors]
+    for generation in range(1 if search is None else cfg.n_generations):
+        if search is not None:
+            vectors = list(search.ask())
+            genotypes, state = genotypes_of(vectors, space, "ask()"), dict(search.state)
         # a front holds candidates of all generations, which one draw makes comparable
         shared = derive_seed(seed, "generation", 0 if cfg.several else generation) % 2**31
         candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
+        if any(c.place in places and c.key not in known for c in candidates):
+            others = f"search: ask() returned other candidates in generation {generation} than before the interruption"
+            raise InputError(others, "give it a fixed seed, or start without known")
         in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), state)
-        told = [(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order]
-    mean = None
-    if search and state:
-        _, state = search.send(told)
-        mean = space.genotype([state[f"mean_{gene}"] for gene in space.genes])
+        if search is not None:
+            search.tell(vectors, [(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order])
+    favourite = search.mean if search is not None else None
+    mean = None if favourite is None else genotypes_of([favourite], space, "mean")[0]
     if again := candidates_to_rescore(records, mean, cfg, seed):
         score(again, records[-1].decay, {})
     return records
@@ -95,10 +107,10 @@ def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
     """The search of a variant that searches."""
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
-        return random_search(space, population, seed)
+        return RandomSearch(space, population, seed)
     if cfg.several:
-        return nsga2(space, len(cfg.objectives), population, seed)
-    return cma_es(space, cfg.sigma, population, seed)
+        return Nsga2(space, len(cfg.objectives), population, seed)
+    return CmaEs(space, cfg.sigma, population, seed)
 
 
 def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Iterator[Scored]:

@@ -25,27 +25,41 @@ ENCODE_REFUSES = re.findall(
 )
 
 
-def run_page(name: str, count: int) -> dict:
-    """The names that the ``count`` Python blocks of a page of docs/ leave, and what they printed, under ``printed``."""
+def run_page(name: str, count: int, wanted: tuple[int, ...] | None = None) -> dict:
+    """The names that the ``count`` Python blocks of a page of docs/, or those ``wanted``, leave, and what they printed, under
+    ``printed``."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     names: dict = {"__name__": "page", "printed": []}
     names["print"] = lambda *values: names["printed"].append(" ".join(map(str, values)))
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == count
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{name}, block {number}", "exec"), names)
+    for number in range(count) if wanted is None else wanted:
+        exec(compile(blocks[number], f"{name}, block {number}", "exec"), names)
     return names
 
 
 @pytest.mark.slow
 def test_the_example_of_evolution_evolves_and_draws_the_winner(monkeypatch):
     monkeypatch.chdir(ROOT)
-    names = run_page("reference/evolution.md", 1)
+    names = run_page("reference/evolution.md", 3, (0,))
     records, best, net, own = (names[name] for name in ("records", "best", "net", "own"))
     assert len(records) == 24
     assert max(record.score.proxy_accuracy for record in records) > 0.25
     same = gee_core.encode(own, 8, example=torch.zeros(4, 1, 8, 8), wiring=best.genotype, seed=best.seed)
     assert all(torch.equal(a, b) for a, b in zip(net.genome.encodings(), same.genome.encodings(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("block", "package", "search"), [(1, "optuna", "Tpe"), (2, "nevergrad", "De")])
+def test_another_optimiser_searches_and_goes_on_after_a_kill(block, package, search, monkeypatch):
+    pytest.importorskip(package)
+    monkeypatch.chdir(ROOT)
+    names = run_page("reference/evolution.md", 3, (0, block))
+    records = names["records"]
+    known = {r.candidate.key: (r.score, 0.0) for r in records[:8]}
+    again = gee_core.evolve(names["cfg"], names["space"], 0, names["score_all"], known, search=names[search]())
+    assert len(records) == 24 and again == records
 
 
 @pytest.mark.slow

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gee_core.config.evolve import Rescore
+from gee_core.errors import InputError
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Record, Score, failed
+from gee_core.evolution.candidate import Candidate, Price, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates
+from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution import made_up
@@ -98,3 +101,98 @@ def test_every_record_of_cma_es_says_from_which_distribution_it_was_drawn(whole)
     assert all(list(r.state.values()) == states[r.candidate.generation] for r in whole)
     np.testing.assert_allclose(states[0], [0.3, 1.0, *np.log([0.2, 0.1, 0.3, 0.4]), *[0.3] * 4], rtol=1e-3)
     assert len(set(map(tuple, states))) == 4
+
+
+class Own:
+    """A user's search, which asks another."""
+
+    def __init__(self, inner):
+        self.inner, self.tell = inner, lambda vectors, values: inner.tell([np.array(x) for x in vectors], values)
+
+    def ask(self):
+        return [x.tolist() for x in self.inner.ask()]
+
+    mean = property(lambda self: self.inner.mean)
+    state = property(lambda self: self.inner.state)
+
+
+class Asks:
+    """A user's search that asks for these generations."""
+
+    mean, state = None, {}
+
+    def __init__(self, *generations):
+        self.generations, self.told = list(generations), []
+
+    def ask(self):
+        return self.generations.pop(0)
+
+    def tell(self, vectors, values):
+        self.told.append((vectors, values))
+
+
+def cma_es(seed: int = 0) -> CmaEs:
+    return CmaEs(SPACE, 0.3, 5, seed)
+
+
+RESCORE = {"rescore": Rescore(top=2, draws=2)}
+FRONT = {"variant": "baseline", "objectives": ["loss", "energy"], "population_size": 8}
+INNER = {
+    "ste": (cma_es, {}),
+    "random_search": (lambda: RandomSearch(SPACE, 5, 0), {"variant": "random_search"}),
+    "front": (lambda: Nsga2(SPACE, 2, 8, 0), FRONT),
+}
+
+
+def priced(c: Candidate) -> Score:
+    return replace(measure(c), price=Price(1, 1, 1, c.genotype.sigma_O))
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_a_users_search_that_asks_a_built_in_search_gives_its_records_and_resumes_as_it_does(name):
+    make, changes = INNER[name]
+    cfg = config(**changes, **RESCORE)
+    built_in = evolve(cfg, SPACE, 0, made_up.Scorer(priced))
+    for n in (0, 5, 12, len(built_in) - 1):  # also in the middle of a generation, and of the fresh draws
+        known = {r.candidate.key: (r.score, r.seconds) for r in built_in[:n]}
+        asked = made_up.Scorer(priced)
+        assert repr(evolve(cfg, SPACE, 0, asked, known, search=Own(make()))) == repr(built_in)
+        assert asked.scored == [r.candidate.place for r in built_in[n:]]
+
+
+def test_a_users_search_that_asks_for_others_than_before_the_interruption_is_refused_before_anything_is_scored(whole):
+    known = {r.candidate.key: (r.score, r.seconds) for r in whole[:7]}
+    asked = scorer()
+    with pytest.raises(InputError, match="other candidates in generation 0 than before the interruption: give it a fixed seed"):
+        evolve(config(), SPACE, 0, asked, known, search=Own(cma_es(seed=1)))
+    assert asked.scored == []
+    assert len(evolve(config(), SPACE, 0, scorer(), known)) == 20  # what a built-in search leaves unused is its own affair
+
+
+def test_a_users_search_is_told_its_own_vectors_with_f_and_excess_and_chooses_how_many_there_are():
+    start, far = SPACE.start_vector(), np.full(4, 99.0)
+    search = Asks([start], [far, start, tuple(start)])
+    records = evolve(config(n_generations=2, variant="analytic"), SPACE, 0, scorer(), search=search)
+    assert [r.candidate.place for r in records] == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    assert records[1].candidate.genotype == SPACE.genotype(SPACE.bounds()[1])
+    (_, first), (vectors, values) = search.told
+    assert vectors[0] is far and repr([*first, *values]) == repr([(r.fitness, r.score.excess) for r in records])
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (Asks([[0.0] * 3]), r"search: ask\(\) returned 3 coordinates, the space has 4 genes: give flat vectors .* sigma_O, "),
+        (Asks([0.0] * 4), r"search: ask\(\) returned 1 coordinates, the space has 4 genes"),
+        (Asks([{"sigma_O": 0.0}]), r"search: ask\(\) returned 1 coordinates, the space has 4 genes"),
+        (
+            Asks([[0.0] * 4, [0.0, math.nan, 0.0, 0.0]]),
+            r"search: ask\(\) returned \[0.0, nan, .*\], which is not finite: give",
+        ),
+        (Asks([]), r"search: ask\(\) returned an empty generation: give"),
+        (random.Random(0), r"search: Random has no ask, tell, mean, state: write it as gee_core.Search has it"),
+    ],
+)
+def test_a_search_that_is_none_or_that_asks_for_no_vectors_of_the_space_is_refused(search, message):
+    with pytest.raises(InputError, match=message):
+        evolve(config(), SPACE, 0, scorer(), search=search)

@@ -7,7 +7,7 @@ import cma
 import numpy as np
 import pytest
 
-from gee_core.evolution.search import cma_es, nsga2
+from gee_core.evolution.search import CmaEs, Nsga2
 from tests.gee_core.evolution.made_up import config
 
 NAN = math.nan
@@ -19,7 +19,7 @@ def space(start, half_width):
 
 
 def search(n=5, population_size=8, seed=0, step=0.3, half_width=2.0):
-    return cma_es(space(np.linspace(-1, 1, n), half_width), step, population_size, seed)
+    return CmaEs(space(np.linspace(-1, 1, n), half_width), step, population_size, seed)
 
 
 def quadratic(x):
@@ -29,11 +29,18 @@ def quadratic(x):
 
 def run(es, n_generations: int, f=quadratic) -> list[np.ndarray]:
     """What a fresh search asked for in so many generations."""
-    asked, told = [], None
+    asked = []
     for _ in range(n_generations):
-        asked.append(np.array(es.send(told)[0]))
-        told = [(f(x), 0.0) for x in asked[-1]]
+        vectors = es.ask()
+        asked.append(np.array(vectors))
+        es.tell(vectors, [(f(x), 0.0) for x in vectors])
     return asked
+
+
+def asked_after(es, *values) -> np.ndarray:
+    """What a search asks for after its next generation had these values, each a tuple."""
+    es.tell(es.ask(), values)
+    return np.array(es.ask())
 
 
 def test_the_seed_alone_decides_what_is_asked_first_of_all_the_start_and_numpys_global_generator_is_left_alone():
@@ -57,9 +64,10 @@ def test_the_default_population_is_that_of_cma_es(n):
 def test_the_state_describes_what_is_drawn():
     es = search(population_size=1000)
     run(es, 3)
-    asked, state = es.send([(quadratic(x), 0.0) for x in np.zeros((1000, 5))])
+    asked, state = es.ask(), es.state
     means, stds = ([state[f"{what}_gene_{i}"] for i in range(5)] for what in ("mean", "std"))
     np.testing.assert_allclose(np.mean(asked, axis=0), means, atol=0.03)
+    np.testing.assert_array_equal(es.mean, means)
     np.testing.assert_allclose(np.std(asked, axis=0), stds, rtol=0.15)
     assert list(state)[:2] == ["step_size", "axis_ratio"] and state["axis_ratio"] > 1.5
 
@@ -74,11 +82,10 @@ def test_candidates_are_drawn_up_to_the_bounds_and_one_gene_finds_the_least(n, s
         assert abs(best + 1 - half_width / 2).min() < 1e-4
 
 
-def asked_after(*values) -> np.ndarray:
+def ranked(*values) -> np.ndarray:
     """The second generation, after the first (of six) had this fitness, or (fitness, excess)."""
-    es = search(population_size=6)
-    next(es)
-    return np.array(es.send([value if isinstance(value, tuple) else (value, 0.0) for value in values])[0])
+    told = [value if isinstance(value, tuple) else (value, 0.0) for value in values]
+    return asked_after(search(population_size=6), *told)
 
 
 @pytest.mark.parametrize(
@@ -91,31 +98,29 @@ def asked_after(*values) -> np.ndarray:
     ],
 )
 def test_candidates_outside_of_the_budget_rank_after_all_others_by_their_excess_and_before_failed_ones(told, ranked_as):
-    np.testing.assert_array_equal(asked_after(*told), asked_after(*ranked_as))
-    assert not np.array_equal(asked_after(*told), asked_after(2, 3, 1, 0, 5, 4))
+    np.testing.assert_array_equal(ranked(*told), ranked(*ranked_as))
+    assert not np.array_equal(ranked(*told), ranked(2, 3, 1, 0, 5, 4))
 
 
 def test_nsga2_ranks_failed_candidates_after_those_outside_of_the_budget():
-    def asked_after(*last):
-        searches = [nsga2(space(np.full(2, 0.5), 0.5), 2, 4, seed) for seed in range(8)]
+    def after(*last):
         told = [(1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (3.0, 3.0, 0.5), last]
-        return np.array([(next(each), each.send(told)[0])[1] for each in searches])
+        return np.array([asked_after(Nsga2(space(np.full(2, 0.5), 0.5), 2, 4, seed), *told) for seed in range(8)])
 
-    np.testing.assert_array_equal(asked_after(NAN, NAN, 0.0), asked_after(4.0, 4.0, 1.5))
-    assert not np.array_equal(asked_after(NAN, NAN, 0.0), asked_after(4.0, 4.0, 0.0))
+    np.testing.assert_array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 1.5))
+    assert not np.array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 0.0))
 
 
 @pytest.mark.parametrize(("n", "learned"), [(1, 0), (5, 0), (5, 3)])
 def test_a_generation_of_failures_leaves_the_distribution_as_it_is_and_the_search_goes_on_from_there(n, learned):
     es = search(n)
-    asked, before = next(es)
-    for _ in range(learned):
-        asked, before = es.send([(quadratic(x), 0.0) for x in asked])
+    run(es, learned)
+    asked, before = es.ask(), es.state
     for _ in range(3):
-        again, state = es.send([(NAN, 0.0)] * 8)
+        es.tell(asked, [(NAN, 0.0)] * 8)
+        again, state = es.ask(), es.state
         assert state == before
         assert not np.isclose(again[1:], asked[1:]).any()
         assert np.allclose(again[0], asked[0]) == (learned == 0)  # the start has not been scored yet
-    for _ in range(200):
-        again, state = es.send([(quadratic(x), 0.0) for x in again])
-    assert state != before and min(map(quadratic, again)) < 1e-8
+    again = run(es, 200)[-1]
+    assert es.state != before and min(map(quadratic, again)) < 1e-8
