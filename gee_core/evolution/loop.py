@@ -109,7 +109,7 @@ def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
     if cfg.variant == "random_search":
         return RandomSearch(space, population, seed)
     if cfg.several:
-        return Nsga2(space, len(cfg.objectives), population, seed)
+        return Nsga2(space, len(cfg.objectives), cfg.sigma, population, seed)
     return CmaEs(space, cfg.sigma, population, seed)
 
 

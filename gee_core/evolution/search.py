@@ -74,20 +74,21 @@ class RandomSearch(Search):
 
 
 class Nsga2(Search):
-    """NSGA-II with ``pymoo``'s own operators. Its first generation is that of random search.
+    """NSGA-II with ``pymoo``'s own operators. Its first generation lies around the start, with standard deviation ``step``.
 
     Failed candidates (NaN) rank after those outside of the budget, these after all within.
     """
 
-    def __init__(self, space: SearchSpace, n_objectives: int, population_size: int, seed: int):
+    def __init__(self, space: SearchSpace, n_objectives: int, step: float, population_size: int, seed: int):
         from pymoo.algorithms.moo.nsga2 import NSGA2
         from pymoo.core.problem import Problem
         from pymoo.core.termination import NoTermination
 
-        first, (low, high) = RandomSearch(space, population_size, seed).ask(), space.bounds()
+        start, (low, high), own_seed = space.start_vector(), space.bounds(), derive_seed(seed, "nsga2") % 2**32
+        around = step * np.random.RandomState(own_seed).standard_normal((population_size - 1, len(low)))
         problem = Problem(n_var=len(low), n_obj=n_objectives, n_ieq_constr=1, xl=low, xu=high)
-        self._algorithm = NSGA2(pop_size=population_size, sampling=np.array(first))
-        self._algorithm.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2") % 2**32, verbose=False)
+        self._algorithm = NSGA2(pop_size=population_size, sampling=np.clip([start, *start + around], low, high))
+        self._algorithm.setup(problem, termination=NoTermination(), seed=own_seed, verbose=False)
 
     def ask(self) -> list[np.ndarray]:
         self._asked = self._algorithm.ask()

@@ -140,7 +140,7 @@ FRONT = {"variant": "baseline", "objectives": ["loss", "energy"], "population_si
 INNER = {
     "ste": (cma_es, {}),
     "random_search": (lambda: RandomSearch(SPACE, 5, 0), {"variant": "random_search"}),
-    "front": (lambda: Nsga2(SPACE, 2, 8, 0), FRONT),
+    "front": (lambda: Nsga2(SPACE, 2, 0.3, 8, 0), FRONT),
 }
 
 

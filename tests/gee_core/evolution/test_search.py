@@ -102,10 +102,19 @@ def test_candidates_outside_of_the_budget_rank_after_all_others_by_their_excess_
     assert not np.array_equal(ranked(*told), ranked(2, 3, 1, 0, 5, 4))
 
 
+def test_nsga2_begins_at_the_start_and_around_it():
+    own = space(np.full(2, 0.5), 0.5)
+    start, low = own.start_vector(), own.bounds()[0]
+    near, far = (np.array(Nsga2(own, 2, step, 40, 0).ask()) for step in (0.01, 1e3))
+    assert (near[0] == start).all() and (far[0] == start).all()
+    assert 0.008 < (near - start)[1:].std() < 0.012
+    assert (np.abs(far - start)[1:] == np.abs(low - start)).mean() > 0.95  # moved onto the bounds
+
+
 def test_nsga2_ranks_failed_candidates_after_those_outside_of_the_budget():
     def after(*last):
         told = [(1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (3.0, 3.0, 0.5), last]
-        return np.array([asked_after(Nsga2(space(np.full(2, 0.5), 0.5), 2, 4, seed), *told) for seed in range(8)])
+        return np.array([asked_after(Nsga2(space(np.full(2, 0.5), 0.5), 2, 0.2, 4, seed), *told) for seed in range(8)])
 
     np.testing.assert_array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 1.5))
     assert not np.array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 0.0))
