@@ -1,6 +1,6 @@
 """The table of networks, and what an entry is made of: data, without torch. To add a network, add an entry to ``NETWORKS``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 P = "P"
 A = "A"
@@ -27,7 +27,7 @@ class NetworkSpec:
 
     A body is a tuple of layers, in order: a number is a convolution with that many outputs (with batch norm and LIF), ``P`` a
     2x2 pool of the kind `network.pool`, ``A`` a 2x2 average pool (behind it spikes are no longer binary), ``Dropout``, or
-    ``Block``, a residual basic block of two convolutions. A body of blocks has nothing else. ``width`` scales the channels.
+    ``Block``, a residual basic block of two convolutions. A body of blocks has nothing else.
     """
 
     stem: int
@@ -42,6 +42,24 @@ class NetworkSpec:
     """7x7 convolution of stride 2 and a 3x3 max pool of stride 2, instead of one convolution with the others' kernel."""
     kernel: int = 3
     """Side of the convolutions' kernels, odd. All encoded ones share it; shortcuts stay 1x1."""
+
+    def scaled(self, width: float, tilt: float) -> "NetworkSpec":
+        """The network with its channels times ``width``, those of the last layer ``tilt`` times as much as the stem's."""
+        n = sum(not isinstance(layer, str | Dropout) for layer in self.body)
+        factors = iter([width * tilt ** (place / n - 0.5) for place in range(n + 1)])
+
+        def times(channels: int, factor: float) -> int:
+            return max(1, round(channels * factor))
+
+        stem, body = times(self.stem, next(factors)), list[int | str | Block | Dropout]()
+        for layer in self.body:
+            if isinstance(layer, Block):
+                layer = replace(layer, channels=times(layer.channels, next(factors)))
+            elif isinstance(layer, int):
+                layer = times(layer, next(factors))
+            body.append(layer)
+        hidden = None if self.hidden is None else times(self.hidden, width * tilt**0.5)
+        return replace(self, stem=stem, body=tuple(body), hidden=hidden)
 
     def convolutions(self) -> list[int]:
         """Outputs of every encoded convolution of the body, in order, at full width."""

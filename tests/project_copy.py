@@ -41,10 +41,13 @@ def copy_project(folder: Path, changes: dict[str, dict]) -> None:
 
 SMALL = {
     "base": {"device": "cpu", "precision": "fp32"},
-    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 8, "T": 4},
+    "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 8, "neuron": "lif", "levels": None, "T": 4},
     "prepare": {"max_train_images": 600, "max_test_images": 100},
     "evolve": {
         "variant": "ste",
+        "genes": ["shape"],
+        "budget": None,
+        "objectives": ["loss"],
         "n_generations": 2,
         "population_size": 3,
         "proxy_epochs": 4,

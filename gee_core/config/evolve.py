@@ -81,8 +81,8 @@ class EvolveConfig(Section):
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, and of NSGA-II the spread of the first generation, in log σ and in parts of every other gene's
-    range. CMA-ES keeps it at a third of the range, which is 2·ln(`bound`) of log σ."""
+    """Initial step size of CMA-ES, and spread of NSGA-II's first generation, in log σ and in parts of every other gene's range.
+    CMA-ES keeps it at a third of the range, which is 2·ln(`bound`) of log σ."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName

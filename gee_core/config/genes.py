@@ -79,6 +79,7 @@ GENES = {
     "lr_O": Gene("plasticity", 0.02, 2.0, "lr_O: factor on the learning rate of O"),
     "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight_decay: weight decay of the optimiser"),
     "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True, most=4.0),
+    "tilt": Gene("structure", 0.5, 2.0, "tilt: channels of the last layer over those of the stem, beside width"),
     "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True, most=10_000),
     "T": Gene("structure", 1, 8, "T: time steps", integer=True),
 }

@@ -42,11 +42,6 @@ def default_block(name: str) -> str | None:
     return "pre" if not is_own(name) and any(isinstance(layer, Block) for layer in NETWORKS[name].body) else None
 
 
-def scaled(channels: int, width: float) -> int:
-    """A channel count of the table at a width."""
-    return max(1, round(channels * width))
-
-
 def least_side(name: str, image_size: int) -> int:
     """The least side of images in pixels on which any network runs that is built for ``image_size``; 1 of an own one."""
     if is_own(name):
@@ -58,11 +53,12 @@ def least_side(name: str, image_size: int) -> int:
     return 4 * 2**halvings - 3 if spec.imagenet_stem else 2**halvings
 
 
-def encoded_channels(name: str, width: float = 1.0) -> list[int]:
+def encoded_channels(name: str, width: float = 1.0, tilt: float = 1.0) -> list[int]:
     """[C_0 … C_L] of any network, of the stem and every encoded convolution; ValueError of an own one that cannot be built."""
     if is_own(name):
         return registered(name).chain(width)[0]
-    return [scaled(channels, width) for channels in [NETWORKS[name].stem, *NETWORKS[name].convolutions()]]
+    spec = NETWORKS[name].scaled(width, tilt)
+    return [spec.stem, *spec.convolutions()]
 
 
 def kernel_positions(name: str) -> int:
@@ -70,7 +66,7 @@ def kernel_positions(name: str) -> int:
     return registered(name).chain(None)[1] if is_own(name) else NETWORKS[name].kernel ** 2
 
 
-def genes_and_weights(name: str, width: float, n_genes: int) -> tuple[int, int]:
+def genes_and_weights(name: str, width: float, n_genes: int, tilt: float = 1.0) -> tuple[int, int]:
     """How many numbers O and all X_l are with ``n_genes`` genes, and how many weights they take the place of."""
-    channels, K = encoded_channels(name, width), kernel_positions(name)
+    channels, K = encoded_channels(name, width, tilt), kernel_positions(name)
     return n_genes * (n_genes + K * sum(channels)), K * sum(I * J for I, J in pairwise(channels))

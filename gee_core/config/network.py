@@ -21,6 +21,8 @@ class NetworkStructure(Section):
     """Kind of the 2x2 pools of CIFARNet and VGG. After `avg` the spikes are no longer binary."""
     width: Annotated[float, Field(gt=0, le=4)]
     """Multiplies every channel count of the paper's table."""
+    tilt: Annotated[float, Field(gt=0, le=16)]
+    """How many times wider the last layer gets than the stem, beside `width`: below 1, the first layers are the wider ones."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
     """g, number of genes of an encoding. null: the plain network."""
     neuron: Literal["lif", "ilif"]
@@ -63,6 +65,13 @@ class NetworkStructure(Section):
             raise ValueError(f"{name} {reason}: set it to null")
         return value or default
 
+    @field_validator("tilt")
+    @classmethod
+    def _tilt_of_the_table(cls, value: float, info: ValidationInfo) -> float:
+        if value != 1 and is_own(name := info.data.get("name", "")):
+            raise ValueError(f"{name} is your own network, and tilt is for those of the table: set it to 1")
+        return value
+
     @model_validator(mode="after")
     def _levels_of_the_neuron(self) -> Self:
         if self.neuron == "lif" and self.levels is not None:
@@ -73,7 +82,7 @@ class NetworkStructure(Section):
 
     def lif(self) -> dict[str, Any]:
         """The neurons' arguments of `gee_core.build_network`."""
-        return self.model_dump(exclude={"name", "block", "pool", "width", "n_genes", "init"}, by_alias=True)
+        return self.model_dump(exclude={"name", "block", "pool", "width", "tilt", "n_genes", "init"}, by_alias=True)
 
 
 class NetworkConfig(NetworkStructure):

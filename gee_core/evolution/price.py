@@ -33,8 +33,8 @@ def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> 
 
 def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
     """The largest g with which the configured network has no more than so many ``parameters``, or 0."""
-    of_weights = genes_and_weights(network.name, network.width, 1)[1]
-    linear = genes_and_weights(network.name, network.width, 1)[0] - 1  # g genes are g² + linear·g numbers
+    of_one, of_weights = genes_and_weights(network.name, network.width, 1, network.tilt)
+    linear = of_one - 1  # g genes are g² + linear·g numbers
     left = parameters - (plain_parameters(network, meta) - of_weights)
     return (math.isqrt(linear**2 + 4 * left) - linear) // 2 if left > 0 else 0
 

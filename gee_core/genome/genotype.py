@@ -75,7 +75,7 @@ def configured_genotype(network: NetworkConfig) -> Genotype:
     """The analytic σ's of the configured network, with the shape of `network.init`; no σ's of a plain one."""
     if network.n_genes is None:
         return Genotype(1.0, ())
-    channels = encoded_channels(network.name, network.width)
+    channels = encoded_channels(network.name, network.width, network.tilt)
     analytic = analytic_genotype(channels, network.n_genes, kernel_positions(network.name))
     return replace(analytic, shape=network.shape)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import default_block, is_own, scaled
+from gee_core.config.known_networks import default_block, is_own
 from gee_core.errors import whole_number
 from gee_core.genome.encoding import attach_genome
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
@@ -33,13 +33,12 @@ class TableNetwork(SpikingNetwork):
         num_classes: int,
         in_channels: int,
         image_size: int,
-        width: float,
         block: str | None,
         pool: str,
         lif: dict[str, Any],
     ):
         super().__init__(lif["T"])
-        C = scaled(spec.stem, width)
+        C = spec.stem
         size = image_size
         self.stem = Stem(in_channels, C, spec.kernel, spec.imagenet_stem, None if block == "pre" else lif)
         if spec.imagenet_stem:
@@ -53,13 +52,13 @@ class TableNetwork(SpikingNetwork):
             elif isinstance(layer, Dropout):
                 body.append(StepDropout(layer.p, self.T))
             elif isinstance(layer, Block):
-                channels = scaled(layer.channels, width)
+                channels = layer.channels
                 residual = PreActivationBlock if block == "pre" else BasicBlock
                 body.append(residual(C, channels, spec.kernel, layer.stride, lif))
                 C, size = channels, math.ceil(size / layer.stride)
             else:
-                body.append(ConvLayer(C, scaled(layer, width), spec.kernel, lif))
-                C = scaled(layer, width)
+                body.append(ConvLayer(C, layer, spec.kernel, lif))
+                C = layer
         # Paper: silent about batch norm. Here: pre-activation, the residual block of the authors' framework, fits its parameter
         # counts as well as `post`, which is kept.
         self.body = ResidualStream(body, C) if block == "pre" else nn.Sequential(*body)
@@ -69,7 +68,7 @@ class TableNetwork(SpikingNetwork):
         features = C * side * side
         head: list[nn.Module] = []
         if spec.hidden is not None:
-            hidden = nn.Linear(features, scaled(spec.hidden, width))
+            hidden = nn.Linear(features, spec.hidden)
             head += [hidden, neurons(**lif)]
             features = hidden.out_features
         self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
@@ -108,6 +107,7 @@ def build_network(
     seed: int = 0,
     block: str | None = None,
     pool: str = "max",
+    tilt: float = 1.0,
     **lif: Any,
 ) -> SpikingNetwork:
     """A network of ``NETWORKS``, or a registered one: encoded with ``n_genes`` genes, or plain with ``n_genes=None``.
@@ -124,6 +124,7 @@ def build_network(
         seed: of every weight. The global generator of torch is left as it was.
         block: form of the residual blocks, ``pre`` or ``post``, or None for the network's default.
         pool: kind of the 2x2 pools, ``max`` or ``avg``.
+        tilt: how many times wider the last layer gets than the stem, beside ``width``. 1 for a registered network.
         lif: arguments of ``LIF``: T, tau, …; or ``neuron="ilif"`` and arguments of ``ILIF``. A registered network answers with
             T steps if T is named, else with any number.
 
@@ -153,7 +154,9 @@ def build_network(
     lif = DEFAULTS[neuron] | lif | ({} if T is None else {"T": T})
     if not isinstance(width, numbers.Real) or not 0 < width < math.inf:
         raise ValueError(f"width must be > 0 and finite, got {width!r}")
-    width = float(width)
+    if not isinstance(tilt, numbers.Real) or not 0 < tilt < math.inf or (own and tilt != 1):
+        raise ValueError(f"tilt must be > 0 and finite, and 1 for a registered network, got {tilt!r}")
+    width, tilt = float(width), float(tilt)
     default = default_block(name)
     if block is not None and (default is None or block not in ("pre", "post")):
         raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")
@@ -166,9 +169,10 @@ def build_network(
         lif["T"] = net.T
     else:
         with private_torch_rng(seed):
-            net = to_channels_last(TableNetwork(NETWORKS[name], num_classes, in_channels, image_size, width, block, pool, lif))
+            spec = NETWORKS[name].scaled(width, tilt)
+            net = to_channels_last(TableNetwork(spec, num_classes, in_channels, image_size, block, pool, lif))
     net.as_built = settings_of(net)
-    net.built_with = {"name": name, "block": block, "pool": pool, "width": width, **sizes, "lif": lif}
+    net.built_with = {"name": name, "block": block, "pool": pool, "width": width, "tilt": tilt, **sizes, "lif": lif}
     if n_genes is not None:
         genome = attach_genome(net, net.conv_chain(), n_genes)
         genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))

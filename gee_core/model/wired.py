@@ -84,7 +84,8 @@ def architecture_of(net: nn.Module) -> Architecture:
     genome = genome_of(net)
     sizes = dict(built_with)
     lif = dict(sizes.pop("lif"))
-    structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width")} | {"surrogate": lif.pop("surrogate_name")}
+    structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width", "tilt")}
+    structure["surrogate"] = lif.pop("surrogate_name")
     n_genes = None if genome is None else genome.n_genes
     return Architecture(network=NetworkStructure(**structure, **lif, n_genes=n_genes), **sizes)
 
@@ -107,7 +108,7 @@ def rebuildable(net: nn.Module) -> Architecture:
 
 def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int) -> int:
     """Values of the stem's output for a batch, steps included."""
-    return batch_size * network.T * encoded_channels(network.name, network.width)[0] * meta.image_size**2
+    return batch_size * network.T * encoded_channels(network.name, network.width, network.tilt)[0] * meta.image_size**2
 
 
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
@@ -118,13 +119,14 @@ def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
 
 def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: int) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    return build_network(network.name, *sizes, None, network.width, seed, network.block, network.pool, **network.lif())
+    how = seed, network.block, network.pool, network.tilt
+    return build_network(network.name, *sizes, None, network.width, *how, **network.lif())
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
     """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
     if isinstance(saved, dict) and isinstance(network := saved.get("network"), dict):
-        saved = saved | {"network": {"neuron": "lif", "levels": None} | network}  # files of version 0.1 lack them
+        saved = saved | {"network": {"neuron": "lif", "levels": None, "tilt": 1.0} | network}  # files of version 0.1 lack them
     try:
         architecture = as_model(saved, Architecture)
         name = architecture.network.name

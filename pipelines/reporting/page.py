@@ -32,7 +32,7 @@ def render(
 ) -> str:
     """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
     network, names = params.with_genes(genotype.genes).network, meta.class_names
-    channels = encoded_channels(network.name, network.width)
+    channels = encoded_channels(network.name, network.width, network.tilt)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))

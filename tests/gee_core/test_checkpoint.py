@@ -22,7 +22,7 @@ def config(**changes) -> NetworkConfig:
     values = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2, "tau": 2.0, "decay_input": True}
     values |= {"v_threshold": 0.5, "v_reset": 0.0, "detach_reset": True}
     values |= {"surrogate": "piecewise_quadratic", "surrogate_alpha": 2.0, "neuron": "lif", "levels": None}
-    values |= {"block": None, "pool": "max", "init": None}
+    values |= {"block": None, "pool": "max", "tilt": 1.0, "init": None}
     return NetworkConfig(**(values | changes))
 
 

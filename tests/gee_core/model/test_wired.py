@@ -21,6 +21,7 @@ NETWORK = NetworkConfig(
     surrogate_alpha=1.5,
     neuron="lif",
     levels=None,
+    tilt=1.0,
 )
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})

@@ -66,6 +66,10 @@ def test_the_encoded_chain_is_every_3x3_convolution_of_the_table_in_order(name, 
     assert [conv.out_channels for conv in convs] == CHAINS[name] == encoded_channels(name)
     narrow = built(name, 10, block=block, width=0.33).conv_chain()
     assert encoded_channels(name, 0.33) == [conv.out_channels for conv in narrow]
+    tilted = built(name, 10, block=block, width=0.33, tilt=4.0).conv_chain()
+    channels = encoded_channels(name, 0.33, 4.0)
+    assert channels == [conv.out_channels for conv in tilted]
+    assert channels[0] == round(CHAINS[name][0] * 0.33 / 2) and channels[-1] == round(CHAINS[name][-1] * 0.33 * 2)
     assert all(conv.bias is None for conv in convs)
 
 
