@@ -9,9 +9,11 @@ import pytest
 
 from gee_core.config.evolve import Rescore
 from gee_core.data.meta import load_meta
+from gee_core.data.prepared import load_prepared
+from gee_core.model.wired import architecture_of
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
-from pipelines import evolve
+from pipelines import evolve, train
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.search import load_start
 from pipelines.runtime import journal
@@ -171,6 +173,19 @@ def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, m
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []
+
+
+def test_the_settings_of_a_plain_network_are_searched_and_trained(in_project, make_params, monkeypatch, digits, tmp_path):
+    evolution = {"variant": "baseline", "genes": ["width", "lr"], "objectives": ["loss", "energy"], "choose": "no_worse"}
+    folder = in_project(network={"n_genes": None}, evolve=evolution | {"rescore": Rescore(top=2, draws=2)})
+    run_main(monkeypatch)
+    found = read_json_model(folder / "models/evolve/genotype.json", GenotypeFile)
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
+    assert set(found.genes) == {"width", "lr"} and rows.status.eq("ok").all() and rows.width.nunique() > 1
+    params = make_params(network={"n_genes": None}, evolve=evolution, train={"epochs": 1, "warmup_epochs": 0})
+    net = train.run(params, found, load_prepared(digits), tmp_path).net
+    built = architecture_of(net).network
+    assert built.n_genes is None and built.width == found.genes["width"]
 
 
 def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores_and_ends_in_the_bytes_of_a_new_one(

@@ -11,7 +11,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, failed
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.price import checked, configured_price
+from gee_core.evolution.price import checked, configured_price, most_genes
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, winner
@@ -34,6 +34,17 @@ def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_the_energy_of_
     assert (price.parameters, price.steps) == (count_parameters(net), 3)
     layers = measure_energy(net, meta.normalise(load_prepared(task.prepared).holdout_images().images)).layers
     assert price.energy_uj == pytest.approx(1e-6 * 4.6 * layers[0].macs)  # the stem alone
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet19"])
+def test_the_most_genes_are_the_last_that_fit_into_the_parameters(task, name):
+    meta, network = load_prepared(task.prepared).meta, NETWORK.model_copy(update={"name": name, "tilt": 1.5})
+    plain = count_parameters(wired_network(network.model_copy(update={"n_genes": None}), meta, None, 0))
+    for limit in (plain // 3, plain // 2, plain):
+        g = most_genes(network, meta, limit)
+        sizes = [configured_price(network.model_copy(update={"n_genes": n}), meta, 4.6).parameters for n in (g, g + 1)]
+        assert sizes[0] <= limit < sizes[1]
+    assert most_genes(network, meta, 10) == 0
 
 
 def test_what_exceeds_a_limit_counts_by_its_part_and_what_has_no_limit_does_not():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import load
 from gee_core.config.known_networks import encoded_channels
-from gee_core.data.augment import Augment
+from gee_core.data.augment import Augment, resized
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Candidate, Failure, Score
@@ -54,6 +54,24 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, fir
     assert first.proxy_accuracy == (logits.argmax(1) == holdout.labels).double().mean().item()
 
 
+def test_it_is_measured_on_images_of_the_last_size_of_its_training(task, first, tmp_path):
+    scored = score(changed(replace(task, checkpoints=tmp_path), sizes=[8, 16]), candidate(0))
+    assert scored.status == "ok"
+    data = load_prepared(task.prepared)
+    net, holdout = load(tmp_path / checkpoint_name(candidate(0))).eval(), data.holdout_images()
+    with torch.no_grad():
+        logits = net(resized(data.meta.normalise(holdout.images), 16)).mean(0)
+    assert scored.L_ce == pytest.approx(F.cross_entropy(logits, holdout.labels).item(), rel=1e-5)
+    assert scored.L_ce != first.L_ce
+
+
+def test_a_plain_network_is_scored_too_with_no_entropy_of_genes(task):
+    plain = replace(task, network=task.network.model_copy(update={"n_genes": None}))
+    scored = score(plain, replace(candidate(0), genotype=Genotype(1.0, (), settings=(("width", 1 / 8),))))
+    narrow = score(plain, replace(candidate(0), genotype=Genotype(1.0, (), settings=(("width", 1 / 16),))))
+    assert (scored.status, scored.R_S) == ("ok", 0.0) and scored.L_ce != narrow.L_ce
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -92,7 +110,7 @@ def test_test_images_never_reach_a_candidate(task, first, make_prepared):
     assert score(other, candidate(0)) == first
 
 
-def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_on_whole_images_at_all_steps(task, first, monkeypatch):
+def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_at_all_steps(task, first, monkeypatch):
     seen, losses, measured, real, measure = [], [], [], proxy.train_epoch, proxy.measure
 
     def noted(net, optimizer, images, recipe, *arguments):

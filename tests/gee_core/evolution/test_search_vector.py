@@ -17,7 +17,7 @@ from tests.gee_core.test_config import values
 
 NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 0.25, "n_genes": 12})
 SETTINGS = {"v_threshold": 0.5, "tau": 2.0, "surrogate_alpha": 2.0, "lr": 1e-2, "lr_X": 1.0, "lr_O": 0.1, "weight_decay": 0.01}
-SETTINGS |= {"width": 0.25, "n_genes": 12, "T": 2}
+SETTINGS |= {"width": 0.25, "tilt": 1.0, "n_genes": 12, "T": 2}
 START = replace(configured_genotype(NETWORK), shape=Shape(omega_O=0.3, beta=0.5), settings=tuple(SETTINGS.items()))
 GROUPS = (["wiring"], ["sigma_O", "sigma_X"], ["shape"], ["neurons", "plasticity"], ["structure"], ["wiring", "shape", "width"])
 EVERY = pytest.mark.parametrize("names", GROUPS, ids=lambda names: "-".join(names))
@@ -94,7 +94,7 @@ def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas
     own = space(["structure"], factors)
     found = own.genotype(own.bounds()[1])
     assert {name: dict(found.settings)[name] for name in ("width", "n_genes", "T")} == {"width": 0.5, "n_genes": 36, "T": 8}
-    wide = configured_genotype(NETWORK.model_copy(update={"width": 0.5, "n_genes": 36}))
+    wide = configured_genotype(NETWORK.model_copy(update={"width": 0.5, "tilt": 2.0, "n_genes": 36}))
     np.testing.assert_allclose(sigmas(found), [2 * wide.sigma_O, *wide.sigma_X])
 
 

@@ -16,7 +16,7 @@ from gee_core.genome.genotype import Genotype
 from gee_core.model.network import build_network, count_parameters
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.inputs.search import check_limits, load_start, start_genotype
+from pipelines.inputs.search import check_limits, load_start, search_space, start_genotype
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
@@ -161,6 +161,8 @@ def test_a_limit_that_no_network_of_the_search_keeps_is_refused_with_the_least_t
     ):
         with pytest.raises(InputError, match=says):
             check_limits(make_params(evolve=evolve_section), images)
+    least = search_space(make_params(evolve={"budget": {"parameters": 1}, "genes": ["n_genes"]}), images)
+    assert dict(least.genotype(least.bounds()[1]).settings)["n_genes"] == 2  # a third of six, since none fits
     whole = count_parameters(build_network("vgg16", 10, 1, 8, 6, 1 / 16))
     check_limits(make_params(evolve={"budget": {"parameters": whole - 1}, "genes": ["width"]}), images)
     check_limits(make_params(evolve={"budget": {"parameters": whole}}), images)
