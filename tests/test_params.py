@@ -156,7 +156,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
     ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be no_worse, knee, limits of parameters, bytes, energy_uj, st"),
     ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be no_worse, knee, limits of parameters"),
-    ({"evolve.choose": 8}, "evolve: choose = 8: a front has at most rescore.top + 1 members: choose 1 to 7"),
+    ({"evolve.choose": 7}, "evolve: choose = 7: a front has at most rescore.top + 2 members: choose 1 to 6"),
     ({"evolve.choose": 0}, "evolve.choose = 0: must be no_worse, knee, limits of parameters"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
     ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
@@ -234,7 +234,7 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
     [
         {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32},
         {"train.quantise": {"format": "int4", "epochs": 30}, "base.device": "cuda:1"},
-        {"evolve.choose": 7},
+        {"evolve.choose": 6},
         {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0, "evolve.choose": {"energy_uj": 3.0}},
         {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
         {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},

@@ -70,8 +70,8 @@ class EvolveConfig(Section):
     """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
     training, but for the energy of layers that add, which is measured after. null: no limit."""
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
-    """[loss]: CMA-ES minimises F. More, with loss first: NSGA-II (Deb et al. 2002), or random search, finds a front, whose
-    members no other candidate beats in all. That takes the variant `baseline`. All candidates share one draw."""
+    """[loss]: CMA-ES minimises F. More, with loss first: it minimises their product, and the candidates make a front, whose
+    members no other beats in all. That takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive | Budget
     """The member of a front that is trained. `no_worse`: of those with no more loss than the start, the one with the least of
     the second objective. `knee`: the nearest to the best of every objective, each on its range. Or limits as in `budget`, such
@@ -81,8 +81,8 @@ class EvolveConfig(Section):
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, and spread of NSGA-II's first generation, in log σ and in parts of every other gene's range.
-    CMA-ES keeps it at a third of the range, which is 2·ln(`bound`) of log σ."""
+    """Initial step size of CMA-ES, in log σ and in parts of every other gene's range. It is at most a third of the range, which
+    is 2·ln(`bound`) of log σ."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Every σ stays between its value at the start of the search divided and multiplied by this."""
     start: PathName
@@ -140,8 +140,8 @@ class EvolveConfig(Section):
         if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
             remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
             raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
-        if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 1):
-            raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 1 members: choose 1 to {most}")
+        if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 2):
+            raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 2 members: choose 1 to {most}")
         return self
 
     @field_validator("choose", mode="before")

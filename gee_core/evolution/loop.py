@@ -10,7 +10,7 @@ from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
 from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.front import point
-from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch, Search, genotypes_of
+from gee_core.evolution.search import CmaEs, RandomSearch, Search, genotypes_of
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.seeding import derive_seed
@@ -27,7 +27,7 @@ def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
         return of_search
-    has_mean = cfg.searches and not cfg.several and cfg.variant != "random_search"
+    has_mean = cfg.searches and cfg.variant != "random_search"
     return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws
 
 
@@ -108,8 +108,6 @@ def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
         return RandomSearch(space, population, seed)
-    if cfg.several:
-        return Nsga2(space, len(cfg.objectives), cfg.sigma, population, seed)
     return CmaEs(space, cfg.sigma, population, seed)
 
 

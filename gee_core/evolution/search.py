@@ -1,5 +1,5 @@
-"""The searches, which propose candidates: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), NSGA-II by ``pymoo`` where there
-are several objectives, or random draws, the control of both.
+"""The searches, which propose candidates: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), random draws, its control, and
+NSGA-II by ``pymoo``, for ``evolve(search=…)``: in as few candidates as a search has here, CMA-ES finds the better fronts.
 
 Their state is never stored. NumPy's global generator is not used. The start of the space is their first candidate.
 
@@ -107,6 +107,7 @@ class Nsga2(Search):
 class CmaEs:
     """CMA-ES, with the standard deviation ``step`` in every direction at first: ``cma`` keeps it at a third of the range.
 
+    Of several objectives, all above 0, it minimises the product, which no scale of them changes.
     Candidates outside of the budget rank after those within, failed ones (NaN) last. Where all failed nothing is learned: the
     next generation is drawn from the same distribution.
     """
@@ -142,7 +143,8 @@ class CmaEs:
 
     def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
         """Moves the distribution, as ``Search.tell``."""
-        F, excess = np.asarray(values, dtype=float).T
+        *objectives, excess = np.asarray(values, dtype=float).T
+        F = objectives[0] if len(objectives) == 1 else np.log(np.maximum(objectives, 1e-12)).sum(axis=0)
         worst = np.max(F[(excess == 0) & ~np.isnan(F)], initial=-np.inf)
         ranked = np.where(excess > 0, (worst + 1.0 if np.isfinite(worst) else 0.0) + excess, F)
         if np.isfinite(ranked).any():

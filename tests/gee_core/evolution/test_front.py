@@ -66,14 +66,14 @@ def trade(c: Candidate):
     sigmas = zip((c.genotype.sigma_O, *c.genotype.sigma_X), (0.2, 0.2, 0.15, 0.6), strict=True)
     x, *others = (math.log(value / best) / math.log(4) for value, best in sigmas)
     y = math.hypot(*others)
-    if x > 0.9:
+    if x > 0.4:
         return failed("it diverged")
     return measured(1.0 - 0.4 * x + y**2, price=Price(100, 100, 4, 10.0 * math.exp(x) + 5 * y**2))
 
 
 @pytest.mark.parametrize("variant", ["baseline", "random_search"])
 def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_and_resumes_bit_for_bit(variant):
-    cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "rescore": None})
+    cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "sigma": 1.0, "rescore": None})
     before = np.random.get_state()[1].copy()
     records = evolve(cfg, SPACE, 1, Scorer(trade))
     assert (np.random.get_state()[1] == before).all() and not all(r.ok for r in records)
@@ -126,7 +126,7 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
 
     records = evolve(cfg, SPACE, 1, Scorer(noisy))
     again = [r for r in records if r.candidate.rescored]
-    assert 2 * 3 <= len(again) <= 2 * 4  # three members and the start
+    assert 2 * 4 <= len(again) <= 2 * 5  # three members, the start and the mean
     members = front(records, cfg)
     assert all(m.record.candidate.rescored and m.record.candidate.draw == 0 for m in members)
     for m in members:

@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Candidate, Price, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates
-from gee_core.evolution.search import CmaEs, Nsga2, RandomSearch
+from gee_core.evolution.search import CmaEs, RandomSearch
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution import made_up
@@ -140,7 +140,7 @@ FRONT = {"variant": "baseline", "objectives": ["loss", "energy"], "population_si
 INNER = {
     "ste": (cma_es, {}),
     "random_search": (lambda: RandomSearch(SPACE, 5, 0), {"variant": "random_search"}),
-    "front": (lambda: Nsga2(SPACE, 2, 0.3, 8, 0), FRONT),
+    "front": (lambda: CmaEs(SPACE, 0.3, 8, 0), FRONT),
 }
 
 

@@ -102,6 +102,18 @@ def test_candidates_outside_of_the_budget_rank_after_all_others_by_their_excess_
     assert not np.array_equal(ranked(*told), ranked(2, 3, 1, 0, 5, 4))
 
 
+def test_cma_es_minimises_the_product_of_several_objectives_whatever_their_scale():
+    def found(scale):
+        es = search(n=2)
+        for _ in range(40):
+            vectors = es.ask()
+            es.tell(vectors, [(1 + (x - 1) ** 2, scale * (1 + (x + 1) ** 2 + y**2), 0.0) for x, y in vectors])
+        return es.mean
+
+    np.testing.assert_allclose(found(1e6), found(1.0), rtol=1e-6)
+    np.testing.assert_allclose(found(1.0), [0.0, 0.0], atol=0.05)  # (1 + (x - 1)²)(1 + (x + 1)²) = x⁴ + 4
+
+
 def test_nsga2_begins_at_the_start_and_around_it():
     own = space(np.full(2, 0.5), 0.5)
     start, low = own.start_vector(), own.bounds()[0]
