@@ -128,7 +128,8 @@ def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_o
     from distributed import LocalCluster
 
     searched = {"variant": "baseline", "genes": ["structure", "neurons"], "objectives": ["loss", "energy"]}
-    searched |= {"choose": "no_worse", "budget": {"parameters": 20_000}, "population_size": 4, "rescore": Rescore(top=2, draws=2)}
+    searched |= {"choose": "no_worse", "budget": {"parameters": 20_000}}
+    searched |= {"population_size": 4, "rescore": Rescore(top=2, draws=2)}
     params, results = make_params(network={"neuron": "ilif", "levels": 4}, evolve=searched), {}
     cluster = LocalCluster(
         n_workers=2, host="127.0.0.1", dashboard_address="127.0.0.1:0", threads_per_worker=1, memory_limit=None
