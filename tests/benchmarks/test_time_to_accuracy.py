@@ -83,7 +83,7 @@ def test_a_stopped_curve_goes_on_to_the_rows_of_an_undisturbed_one_and_not_with_
         train_curve(path, other, data.meta, data.train, data.test)
     assert train_curve(path, side, data.meta, data.train, data.test, again.append) == whole
     assert [row["epoch"] for row in again] == [2]
-    assert [(row["size"], row["T"], row["images"]) for row in whole["rows"]] == [(8, 4, 32), (16, 4, 32)]
+    assert [(row["size"], row["T"], row["images"]) for row in whole["rows"]] == [(8, 1, 32), (16, 1, 32)]
     assert not path.with_suffix("").exists()
 
 

@@ -43,7 +43,7 @@ def test_the_example_of_evolution_evolves_and_draws_the_winner(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = run_page("reference/evolution.md", 3, (0,))
     records, best, net, own = (names[name] for name in ("records", "best", "net", "own"))
-    assert len(records) == 24
+    assert len(records) == 28
     assert max(record.score.proxy_accuracy for record in records) > 0.25
     same = gee_core.encode(own, 8, example=torch.zeros(4, 1, 8, 8), wiring=best.genotype, seed=best.seed)
     assert all(torch.equal(a, b) for a, b in zip(net.genome.encodings(), same.genome.encodings(), strict=True))
@@ -59,7 +59,7 @@ def test_another_optimiser_searches_and_goes_on_after_a_kill(block, package, sea
     records = names["records"]
     known = {r.candidate.key: (r.score, 0.0) for r in records[:8]}
     again = gee_core.evolve(names["cfg"], names["space"], 0, names["score_all"], known, search=names[search]())
-    assert len(records) == 24 and again == records
+    assert len(records) == 32 and again == records
 
 
 @pytest.mark.slow
