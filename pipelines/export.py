@@ -170,11 +170,13 @@ def build_model_card(params: Params, meta: Meta) -> ModelCard:
 
 
 def registered_name(params: Params, meta: Meta) -> str:
-    """The name under which MLflow registers the model: data set, network (an own one by its class) and number of genes."""
-    genes = "plain" if params.network.n_genes is None else f"g{params.network.n_genes}"
+    """The name under which MLflow registers the model: data set, network (an own one by its class) and number of genes, if
+    that is not searched: every run would have a name of its own."""
+    of_search = params.evolve.searches and "n_genes" in params.searched_genes()
+    genes = "-plain" if params.network.n_genes is None else "" if of_search else f"-g{params.network.n_genes}"
     network = params.network.name
     network = network.rpartition(":")[2].lower() if is_own(network) else network
-    return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{network}-{genes}", flags=re.ASCII)
+    return re.sub(r"[^\w.-]+", "-", f"gee-{meta.dataset}-{network}{genes}", flags=re.ASCII)
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def predict(
     gee predict photos --top 5 --json
     gee predict photo.png --pretrained cifarnet.cifar10 --top 5
     gee predict recording.bin
-    gee predict photos --model models:/gee-digits-cifarnet-g28@champion
+    gee predict photos --model models:/gee-digits-cifarnet@champion
     """
     from gee_core.data.folders import endings_of
     from gee_core.errors import InputError, printable

@@ -90,9 +90,9 @@ def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site,
 
 
 def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page):
-    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet-g28")
+    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet")
     expect(page.get_by_text("champion").first).to_be_visible()
-    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet-g28/versions/1")
+    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
     expect(page.get_by_text("A spiking network whose weights are grown from 28 genes").first).to_be_visible()
     expect(page.get_by_text("mlflow models serve").first).to_be_visible()
 

@@ -176,16 +176,17 @@ def test_the_nir_graph_is_read_back_and_compared_and_where_there_is_none_the_rea
 
 
 @pytest.mark.parametrize(
-    ("dataset", "network", "n_genes", "name"),
+    ("dataset", "network", "n_genes", "searched", "name"),
     [
-        ("digits", "vgg16", None, "gee-digits-vgg16-plain"),
-        ("cats-v1.2", "vgg16", 6, "gee-cats-v1.2-vgg16-g6"),
-        ("digits", "networks.my_vgg:MyVGG", 6, "gee-digits-myvgg-g6"),
+        ("digits", "vgg16", None, None, "gee-digits-vgg16-plain"),
+        ("cats-v1.2", "vgg16", 6, "wiring", "gee-cats-v1.2-vgg16-g6"),
+        ("digits", "networks.my_vgg:MyVGG", 6, "shape", "gee-digits-myvgg-g6"),
+        ("digits", "vgg16", 6, "n_genes", "gee-digits-vgg16"),
     ],
 )
-def test_a_registered_name_tells_dataset_network_and_genes(dataset, network, n_genes, name, make_params, digits):
-    plain = {} if n_genes else {"evolve": {"variant": "analytic"}}
-    params = make_params(network={"name": network, "n_genes": n_genes}, **plain)
+def test_a_registered_name_tells_dataset_network_and_genes(dataset, network, n_genes, searched, name, make_params, digits):
+    evolution = {"genes": [searched]} if searched else {"variant": "analytic"}
+    params = make_params(network={"name": network, "n_genes": n_genes}, evolve=evolution)
     assert registered_name(params, load_prepared(digits).meta.model_copy(update={"dataset": dataset})) == name
 
 
