@@ -79,7 +79,7 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Iter
             process.wait(600)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(chromium, tmp_path_factory) -> Iterator[Site]:
     """The pages after one flow run, while the flow is served on a schedule."""
     project = tmp_path_factory.mktemp("browser") / "project"
@@ -107,9 +107,12 @@ def serving(project: Path) -> Iterator[Site]:
             yield Site(project, mlflow, prefect)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A browser without a window; what a page is to show may be two minutes late, as on a busy machine."""
+    """A browser without a window; what a page is to show may be two minutes late, as on a busy machine.
+
+    It ends with the module: while it lives, its loop makes Prefect answer with coroutines.
+    """
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=120_000)

@@ -91,6 +91,10 @@ def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     assert f"[{events} points behind](results/events.md)" in texts["RESULTS"]
     assert f"at × 0.125 the narrowed network is [{narrow} points better]" in texts["RESULTS"]
     assert f"a control that the paper lacks, is {cost[1]} to {resnet} points ahead" in texts["RESULTS"]
+    genetic, narrowed = (value("integers_controls", ACCURACY, name) for name in ("genetic, g = 50", "narrowed plain, × 0.154"))
+    small = "g = 13, 126,323 parameters, D = 8", "narrowed plain, × 0.08, 126,105 parameters, D = 8"
+    few, fewer = (value("integers", ACCURACY, name) for name in small)
+    assert f"with integer spikes {genetic - narrowed:.2f}, {few - fewer:.1f} at 126,000 parameters" in texts["README"]
     lost = [
         value("headline", "5 epochs, %", network) - value("headline_energy", "at r = 0.5 after 5 epochs, %", network)
         for network in ("genetic", "plain", "narrowed")
