@@ -94,7 +94,9 @@ def test_what_genes_gain_and_cost_is_what_the_files_say(texts, value):
     genetic, narrowed = (value("integers_controls", ACCURACY, name) for name in ("genetic, g = 50", "narrowed plain, × 0.154"))
     small = "g = 13, 126,323 parameters, D = 8", "narrowed plain, × 0.08, 126,105 parameters, D = 8"
     few, fewer = (value("integers", ACCURACY, name) for name in small)
-    assert f"with integer spikes {genetic - narrowed:.2f}, {few - fewer:.1f} at 126,000 parameters" in texts["README"]
+    gain, of_few = f"{genetic - narrowed:.2f}", f"{few - fewer:.1f}"
+    assert f"with integer spikes {gain}, {of_few} at 126,000 parameters (one seed)" in texts["README"]
+    assert f"[with integers](results/integers.md#genes-or-a-narrower-network) {gain} (s.e. 0.24)" in texts["RESULTS"]
     lost = [
         value("headline", "5 epochs, %", network) - value("headline_energy", "at r = 0.5 after 5 epochs, %", network)
         for network in ("genetic", "plain", "narrowed")
