@@ -38,7 +38,7 @@ def project(committed, tmp_path, monkeypatch):
 
 def test_nothing_special_is_params_yaml_as_it_is(project):
     params, changes = checked(Request(), project)
-    assert (params.evolve.n_generations, changes) == (3, [])
+    assert (params.evolve.n_generations, changes) == (4, [])
     words = Request(stages=["train", "export"], force=True).command("fox", changes)[3:]
     assert words == ["--wait-for-lock", "repro", "--force", "train", "export"]
 
