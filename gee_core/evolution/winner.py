@@ -30,7 +30,7 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
     which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
-    front, the best are the members that are most apart, and no worse than twice the start.
+    front, the best are the members that are most apart, of those within 1.5 times the start's values.
     """
     if cfg.rescore is None:
         return []
@@ -88,9 +88,9 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
 
 
 def _most_apart(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
-    """The front of the search within twice the start's values, members without near neighbours first."""
+    """The front of the search within 1.5 times the start's values, members without near neighbours first."""
     found, start = front(records, cfg), start_point(records, cfg)
-    members = [m for m in found if all(x <= 2 * s for x, s in zip(m.point, start, strict=True))] or found
+    members = [m for m in found if all(x <= 1.5 * s for x, s in zip(m.point, start, strict=True))] or found
     apart = crowding([member.point for member in members]) if members else []
     return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda pair: -pair[0])]
 

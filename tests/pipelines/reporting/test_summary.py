@@ -91,7 +91,7 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "commit": "abc1234",
     }
     shipped = json.loads((path := ROOT / "reports/summary.json").read_text())
-    assert list(shipped) == list(summarised().values())
+    assert [key for key in shipped if not key.endswith("_problem")] == list(summarised().values())
     assert read_summary(path).values() == shipped
 
 
