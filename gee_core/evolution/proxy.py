@@ -103,7 +103,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
         mid_epoch = None
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows), (evolve.sizes or [None])[-1])
+    TSE, size = fmean(row["train_loss"] for row in rows), evolve.sizes[-1] if evolve.sizes else None
+    result = measure(net, holdout, recipe, TSE, size)
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
         result = checked(result, evolve, price)

@@ -119,8 +119,8 @@ def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
 
 def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: int) -> SpikingNetwork:
     sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    how = seed, network.block, network.pool, network.tilt
-    return build_network(network.name, *sizes, None, network.width, *how, **network.lif())
+    how = network.block, network.pool
+    return build_network(network.name, *sizes, None, network.width, seed, *how, tilt=network.tilt, **network.lif())
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:

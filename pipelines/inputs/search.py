@@ -36,11 +36,11 @@ def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSp
         for gene in (gene for gene in genes if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    limit, fitted = params.evolve.budget and params.evolve.budget.parameters, None
-    if images is not None and limit is not None:
+    budget, fitted = params.evolve.budget, None
+    if images is not None and budget is not None and budget.parameters is not None:
         from gee_core.evolution.price import most_genes  # loads torch
 
-        fitted = partial(most_genes, meta=images, parameters=limit)
+        fitted = partial(most_genes, meta=images, parameters=budget.parameters)
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
 
 
