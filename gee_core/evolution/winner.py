@@ -8,7 +8,7 @@ from statistics import fmean
 from gee_core.config import EvolveConfig
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.fitness import fitness
-from gee_core.evolution.front import chosen, crowding, front, start_point
+from gee_core.evolution.front import chosen, crowding, front, point, ranks, start_point
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -29,13 +29,13 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
     """The best candidates of the search, its start, and the ``mean`` of its distribution, each on the same fresh seeds.
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
-    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. Of a
-    front, the best are the members that are most apart, of those within 1.5 times the start's values.
+    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. With
+    several objectives, they are the front, then the front of the others, and so on, of those near the start.
     """
     if cfg.rescore is None:
         return []
     start, named = records[0].candidate.genotype, dict[Genotype, str]()
-    for r in _most_apart(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
+    for r in _front_by_front(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
             named.setdefault(r.candidate.genotype, START if r.candidate.genotype == start else r.candidate.label)
     if named:
@@ -87,12 +87,20 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     return ranked[0]
 
 
-def _most_apart(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
-    """The front of the search within 1.5 times the start's values, members without near neighbours first."""
-    found, start = front(records, cfg), start_point(records, cfg)
-    members = [m for m in found if all(x <= 1.5 * s for x, s in zip(m.point, start, strict=True))] or found
-    apart = crowding([member.point for member in members]) if members else []
-    return [m.record for _, m in sorted(zip(apart, members, strict=True), key=lambda pair: -pair[0])]
+def _front_by_front(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
+    """The front of the candidates within 1.5 times the start's values, then the front of the others of them, and so on.
+
+    Where none is within, all take part. In each front members without near neighbours are first.
+    """
+    start, ok = start_point(records, cfg), [r for r in records if r.ok]
+    near = [r for r in ok if all(x <= 1.5 * s for x, s in zip(point(r, cfg), start, strict=True))] or ok
+    points, ordered = [point(r, cfg) for r in near], list[Record]()
+    places = ranks(points)
+    for rank in range(1, max(places, default=0) + 1):
+        members = [i for i, place in enumerate(places) if place == rank]
+        apart = dict(zip(members, crowding([points[i] for i in members]), strict=True))
+        ordered += [near[i] for i in sorted(members, key=lambda i: -apart[i])]
+    return ordered
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:

@@ -139,11 +139,13 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
     assert point(thrifty, cfg)[0] <= start[0] and point(thrifty, cfg)[1] < start[1]
 
 
-def test_what_is_half_again_worse_than_the_start_is_not_scored_again():
-    cfg = config(variant="baseline", objectives=["loss", "energy"], rescore={"top": 3, "draws": 1})
-    losses_and_energies = [(1.0, 4.0), (1.6, 1.0), (2.5, 0.5), (0.9, 6.5), (1.2, 3.0), (0.95, 5.5), (1.4, 2.0)]
+def test_those_near_the_start_are_scored_again_front_by_front():
+    cfg = config(variant="baseline", objectives=["loss", "energy"], rescore={"top": 5, "draws": 1})
+    losses_and_energies = [(1.0, 4.0), (1.6, 1.0), (2.5, 0.5), (0.9, 6.5), (1.2, 3.0), (0.95, 5.5), (1.4, 2.0), (1.3, 3.5)]
     scores = [measured(loss, price=Price(9, 9, 4, energy)) for loss, energy in losses_and_energies]
     genotypes = [replace(SPACE.start, sigma_O=0.1 + 0.01 * i) for i in range(len(scores))]
     records = [Record(Candidate(0, i, 1, g), s, 1, s.L_ce, 0) for i, (g, s) in enumerate(zip(genotypes, scores, strict=True))]
     again = {c.rescored for c in candidates_to_rescore(records, None, cfg, 0)}
-    assert again == {"0-6", "0-5", "0-0"} | ({c.rescored for c in candidates_to_rescore(records, None, cfg, 0)} & {"0-4"})
+    assert again == {"0-0", "0-4", "0-5", "0-6", "0-7"}
+    two = candidates_to_rescore(records, None, config(**cfg.model_dump() | {"rescore": {"top": 2, "draws": 1}}), 0)
+    assert "0-7" not in {c.rescored for c in two}
