@@ -40,7 +40,8 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
         if number % step == 0 or number == trained:
             ax.annotate(str(number), at, (4, 4), textcoords="offset points", fontsize=8, color=INK)
     log_axis(ax, pd.Series([*x, *front[name]]).dropna())
-    ax.set(xlabel=f"{name}{' per image (µJ)' if name == 'energy' else ''} (log)", ylabel="loss on the hold-out")
+    log_axis(ax, pd.Series([*loss, *front["loss"]]).dropna(), "y")
+    ax.set(xlabel=f"{name}{' per image (µJ)' if name == 'energy' else ''} (log)", ylabel="loss on the hold-out (log)")
     headline(figure, ax, f"{len(points)} members of the front")
     return figure, f"Loss over {name} of {len(search)} candidates, with the {len(points)} members of the front."
 

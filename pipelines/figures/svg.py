@@ -101,11 +101,12 @@ def label(name: str, most: int = 18) -> str:
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
-def log_axis(ax: Axes, values: pd.Series) -> None:
-    """Give ``ax`` a logarithmic x axis with plain numbers, also where the values span less than a decade."""
+def log_axis(ax: Axes, values: pd.Series, side: str = "x") -> None:
+    """Make the axis ``side`` of ``ax``, x or y, logarithmic with plain numbers, also where values span less than a decade."""
     low, high = np.log(values.min()), np.log(values.max())
     pad = max(0.1 * (high - low), 0.05)
-    ax.set(xscale="log", xlim=(np.exp(low - pad), np.exp(high + pad)))
-    ax.xaxis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))
+    ax.set(**{f"{side}scale": "log", f"{side}lim": (np.exp(low - pad), np.exp(high + pad))})
+    axis = getattr(ax, f"{side}axis")
+    axis.set_major_locator(MaxNLocator(5) if high - low < np.log(10) else LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))

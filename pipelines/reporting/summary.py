@@ -148,7 +148,7 @@ def _lines(s: Summary) -> dict[str, str]:
     sums = f", {energy_text(s.energy_of_sums_mj)} more for the residual sums" if s.energy_of_sums_mj else ""
     noise = "mean of the kinds of noise of events" if s.noise_domain == "events" else f"noise on the {s.noise_domain} input"
     lines = {
-        "run": f"{s.network} × {s.width:g} on {s.dataset}, {genes}, seed {s.seed}",
+        "run": f"{s.network} × {s.width:.3g} on {s.dataset}, {genes}, seed {s.seed}",
         "test accuracy": percent(s.test_accuracy),
         "accuracy at noise r = 0.5": f"{percent(s.noise_accuracy)} ({noise})",
         "parameters": size,
