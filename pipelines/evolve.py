@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -172,14 +171,14 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
     cfg, ranked = params.evolve, front(records, params.evolve)
     members = tuple(
         FrontMember(
-            objectives=dict(zip(cfg.objectives, point, strict=True)),
-            price=r.price(),
-            proxy_accuracy=r.score.proxy_accuracy,
-            genotype=genotype_file(params, r),
+            objectives=dict(zip(cfg.objectives, m.point, strict=True)),
+            price=m.record.price(),
+            proxy_accuracy=m.record.score.proxy_accuracy,
+            genotype=genotype_file(params, m.record),
         )
-        for r, point in ranked
+        for m in ranked
     )
-    chosen = 1 + [r for r, _ in ranked].index(best)
+    chosen = 1 + [m.record for m in ranked].index(best)
     return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members)
 
 
@@ -199,16 +198,15 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
     volumes = hypervolumes(records, cfg) if cfg.several else []
     draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
-    paired = [s - w for s, w in zip(fresh.get(START, []), draws, strict=False)]
-    members = [m.point for m in front(records, cfg) if m.record is best] if cfg.several else []
+    chosen = [m for m in front(records, cfg) if m.record is best] if cfg.several and len(fresh.get(START, [])) > 1 else []
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
     values = {
         "best_fitness": fmean(draws),
         "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
-        "gain_error": stdev(paired) / math.sqrt(len(paired)) if len(paired) > 1 else None,
-        "cost_ratio": members[0][1] / start_point(records, cfg)[1] if members and START in fresh else None,
+        "gain_error": chosen[0].error if chosen else None,
+        "cost_ratio": chosen[0].point[1] / start_point(records, cfg)[1] if chosen else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": best.score.L_ce,

@@ -6,7 +6,7 @@ Source: Deb, Pratap, Agarwal, Meyarivan, A Fast and Elitist Multiobjective Genet
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ class Member(NamedTuple):
     """Its candidate, or of several fresh draws the draw with the least loss."""
     point: Point
     """Its value of every objective, or the mean over fresh draws."""
+    error: float
+    """Standard error of the difference between its loss and the start's over the same fresh draws. 0 where there are none."""
 
 
 def point(record: Record, cfg: EvolveConfig) -> Point:
@@ -46,9 +48,19 @@ def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
     search = [[r] for r in groups.pop("", []) if r.ok]
     whole = [group for group in groups.values() if all(r.ok for r in group)] or search
     points = [tuple(map(fmean, zip(*(point(r, cfg) for r in group), strict=True))) for group in whole]
-    best = (min(group, key=lambda r: r.score.L_ce) for group in whole)
-    members = [Member(r, p) for r, p, rank in zip(best, points, ranks(points), strict=True) if rank == 1]
+    start = groups.get(records[0].candidate.label, [])
+    members = [
+        Member(min(group, key=lambda r: r.score.L_ce), p, _error(group, start))
+        for group, p, rank in zip(whole, points, ranks(points), strict=True)
+        if rank == 1
+    ]
     return sorted(members, key=lambda member: member.point)
+
+
+def _error(group: Sequence[Record], start: Sequence[Record]) -> float:
+    """``Member.error`` of the draws of a candidate."""
+    differences = [r.score.L_ce - s.score.L_ce for r, s in zip(group, start, strict=False)]
+    return stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
 
 
 def start_point(records: Sequence[Record], cfg: EvolveConfig) -> Point:
@@ -99,7 +111,7 @@ def chosen(members: Sequence[Member], cfg: EvolveConfig, start: Point) -> Member
     """The member of a front that `choose` names, ``start`` being where the search began. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(members)
     if choice == "no_worse":  # where the start failed, the one of least loss
-        return min((m for m in members if m.point[0] <= start[0]), key=lambda m: m.point[1], default=members[0])
+        return min((m for m in members if m.point[0] <= start[0] + m.error), key=lambda m: m.point[1], default=members[0])
     if isinstance(choice, int):
         if choice > n:
             raise InputError(f"{{argument}} = {choice}: the front has {n} members", f"choose 1 to {n}", "choose")

@@ -108,6 +108,8 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     assert choose("no_worse") == 0  # all lose more than the start: the least of them
     start = (math.nan, math.nan)
     assert choose("no_worse") == 0  # the start failed
+    start, unsure = (1.9, 9.0), members[3]._replace(error=0.2)
+    assert chosen([*members[:3], unsure], CFG.model_copy(update={"choose": "no_worse"}), start) == unsure
     for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
         assert choose(choice) == wanted
     few = "choose = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
@@ -115,6 +117,17 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
         with pytest.raises(InputError) as caught:
             choose(choice)
         assert str(caught.value) == said
+
+
+def test_the_error_of_a_member_is_that_of_its_difference_from_the_start_on_the_same_draws():
+    draws = {"": [1.0, 0.9], "0-0": [1.0, 1.2, 1.1], "0-1": [0.8, 0.9, 1.3]}
+    records = [
+        Record(Candidate(0, i, 1, SPACE.start, name, i), measured(loss, price=Price(9, 9, 4, 5.0)), 1, loss, 0, 1)
+        for name, losses in draws.items()
+        for i, loss in enumerate(losses)
+    ]
+    (member,) = front(records, CFG.model_copy(update={"objectives": ["loss", "energy"]}))
+    assert member.point == (1.0, 5.0) and member.error == pytest.approx(np.std([-0.2, -0.3, 0.2], ddof=1) / 3**0.5)
 
 
 def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained():
