@@ -180,13 +180,21 @@ def test_what_a_search_of_neurons_and_rates_gains_is_what_the_files_say(texts, v
     )
     passes = [value("genes_that_pay", f"image passes: {stage}", "CMA-ES", "the preset's") for stage in ("search", "training")]
     assert round(passes[0] / passes[1]) == 9
-    assert f"A search of thresholds and rates gains {cifar[0]} points, for nine times the image passes" in texts["README"]
     gained = f"gains {cifar[0]} points on CIFAR-10 and {fashion[0]} on Fashion-MNIST"
     assert f"{gained} before a short run (s.e. {cifar[1]} and {fashion[1]}), for [nine times its passes]" in texts["RESULTS"]
     bad, best = "V_th 0.9, rate 3e-2", value("genes_that_pay", "CIFAR-10, %", "the preset's", "none")
     lost = best - value("genes_that_pay", "CIFAR-10, %", bad, "none")
     assert f"From a bad recipe it recovers all of {lost:.1f} points" in texts["RESULTS"]
     assert value("genes_that_pay", "CIFAR-10, %", bad, "CMA-ES") > best
+
+
+def test_what_searches_of_structure_gain_is_what_the_files_say(texts, values):
+    ratios, points = (values("structure_digits", column) for column in ("its energy", "trained: points"))
+    low_high = f"[as accurate for {min(ratios):.2f} to {max(ratios):.2f} of the energy]"
+    assert f"Six searches of width, g and neurons on digits: {low_high}" in texts["README"] and len(ratios) == 6
+    assert abs(mean(points)) < stdev(points) / 6**0.5  # as accurate
+    searched, start = (mean(values("structure_cifar", ACCURACY, "genetic", how)) for how in ("CMA-ES, seed 0", "none"))
+    assert searched < start - 0.3  # on CIFAR-10: nothing
 
 
 def test_kills_are_those_of_the_file(texts, value):
