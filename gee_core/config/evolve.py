@@ -73,10 +73,10 @@ class EvolveConfig(Section):
     """[loss]: CMA-ES minimises F. More, with loss first: it minimises their product, and the candidates make a front, whose
     members no other beats in all. That takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive | Budget
-    """The member of a front that is trained. `no_worse`: the one with the least of the second objective, of those with no more
-    loss than the start, or less than a standard error more over fresh draws (the rule of Breiman et al., Classification and
-    Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its range. Or limits as in `budget`,
-    such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
+    """The member of a front that is trained. `no_worse`: the one with the least of the second objective, of those that lose at
+    most a standard error over fresh draws more than the start (Breiman et al., Classification and Regression Trees, 1984).
+    `knee`: the nearest to the best of every objective, each on its range. Or limits as in `budget`, such as {energy_uj: 10}:
+    the member of least loss within. Or its number in models/evolve/front.json."""
     n_generations: Positive
     """Number of generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
@@ -96,8 +96,7 @@ class EvolveConfig(Section):
     proxy_images: Positive | None
     """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
     sizes: Sizes | None
-    """As `train.sizes`, of the proxy epochs: [16] trains candidates on images of 16 pixels. The last is that of the hold-out
-    images on which losses are measured; energy is that of whole images."""
+    """As `train.sizes`, of the proxy epochs. Losses are measured on images of the last size, energy on whole ones."""
     T_schedule: StepSchedule | None
     """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
     whiten: bool

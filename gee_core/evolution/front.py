@@ -48,13 +48,10 @@ def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
     search = [[r] for r in groups.pop("", []) if r.ok]
     whole = [group for group in groups.values() if all(r.ok for r in group)] or search
     points = [tuple(map(fmean, zip(*(point(r, cfg) for r in group), strict=True))) for group in whole]
-    start = groups.get(records[0].candidate.label, [])
-    members = [
-        Member(min(group, key=lambda r: r.score.L_ce), p, _error(group, start))
-        for group, p, rank in zip(whole, points, ranks(points), strict=True)
-        if rank == 1
-    ]
-    return sorted(members, key=lambda member: member.point)
+    best, start = (min(group, key=lambda r: r.score.L_ce) for group in whole), groups.get(records[0].candidate.label, [])
+    errors = (_error(group, start) for group in whole)
+    members = map(Member, best, points, errors)
+    return sorted((m for m, rank in zip(members, ranks(points), strict=True) if rank == 1), key=lambda m: m.point)
 
 
 def _error(group: Sequence[Record], start: Sequence[Record]) -> float:

@@ -88,19 +88,16 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
 
 
 def _front_by_front(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
-    """The front of the candidates within 1.5 times the start's values, then the front of the others of them, and so on.
-
-    Where none is within, all take part. In each front members without near neighbours are first.
-    """
+    """The candidates within 1.5 times the start's values, or else all, front by front: first those without near neighbours."""
     start, ok = start_point(records, cfg), [r for r in records if r.ok]
     near = [r for r in ok if all(x <= 1.5 * s for x, s in zip(point(r, cfg), start, strict=True))] or ok
-    points, ordered = [point(r, cfg) for r in near], list[Record]()
-    places = ranks(points)
-    for rank in range(1, max(places, default=0) + 1):
+    points = [point(r, cfg) for r in near]
+    places, apart = ranks(points), [0.0] * len(near)
+    for rank in set(places):
         members = [i for i, place in enumerate(places) if place == rank]
-        apart = dict(zip(members, crowding([points[i] for i in members]), strict=True))
-        ordered += [near[i] for i in sorted(members, key=lambda i: -apart[i])]
-    return ordered
+        for i, distance in zip(members, crowding([points[i] for i in members]), strict=True):
+            apart[i] = distance
+    return [near[i] for i in sorted(range(len(near)), key=lambda i: (places[i], -apart[i]))]
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:

@@ -36,9 +36,8 @@ def published(flow, monkeypatch):
 def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_is(flow, published):
     summary = read_summary(ROOT / "reports/summary.json")
     table = flow.results_markdown({"evolve": "cached", "train": "ran"}, summary)
-    assert table.startswith(
-        f"| cifarnet × {summary.width:.3g} on digits, {summary.n_genes} genes, baseline, seed 0 | |\n|---|---|\n| test accuracy |"
-    )
+    title = f"| cifarnet × {summary.width:.3g} on digits, {summary.n_genes} genes, baseline, seed 0 | |"
+    assert table.startswith(f"{title}\n|---|---|\n| test accuracy |")
     assert "| evolve | cached |\n| train | ran |" in table
     flow.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")
     flow.publish("failed", None, "about")
