@@ -68,7 +68,7 @@ def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Candidates", exact=True).first.click()
-    for text in ("rank", "final_fitness", "L_ce", "gene.levels", "gen0-cand0"):
+    for text in ("rank", "final_fitness", "L_ce", "gene.width", "gen0-cand0"):
         expect(opened.value.get_by_text(text, exact=True).first).to_be_visible()
     expect(opened.value.get_by_text("rescore-")).to_have_count(0)
 
