@@ -26,12 +26,12 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     """
     measured = read_measured(reports)
     genotype = load_genotype(params, models / "evolve/genotype.json")
-    summary = build_summary(params.with_genes(genotype.genes), measured, git_commit(reports.parent))
-    text = json.dumps(summary.values(), indent=2, allow_nan=False) + "\n"
-    result = result_id(text.encode())
     with remedy(PREPARE):
         meta = load_meta(prepared)
         tables = read_tables(reports, models)
+    summary = build_summary(params.with_genes(genotype.genes), measured, meta.n_test, git_commit(reports.parent))
+    text = json.dumps(summary.values(), indent=2, allow_nan=False) + "\n"
+    result = result_id(text.encode())
     page = render(params, measured, summary, result, meta, genotype, tables)
     write_atomically(reports / SUMMARY.name, text)
     write_atomically(reports / PAGE.name, page.encode("utf-8", "replace"))

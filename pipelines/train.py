@@ -1,6 +1,8 @@
 """Stage train: trains the winner's wiring in full → models/train/network.safetensors."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +21,7 @@ from gee_core.model.wired import largest_activation, plain_parameters, wired_net
 from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
-from gee_core.storage.csv_rows import append_row, csv_text
+from gee_core.storage.csv_rows import csv_text
 from gee_core.training.finish import with_integers
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
 from gee_core.training.processes import from_all, parallel
@@ -44,13 +46,16 @@ OUT = REPORTS / "train"
 RATE_IMAGES = 64
 """Number of hold-out images on which firing rates are measured after every epoch."""
 
+VALIDATION, PASSES = 0.03, 3
+"""Part of training that validation takes at most, and passes in the time that training takes for an image."""
+
 
 class Trained(NamedTuple):
     """The result of a full training run."""
 
     net: SpikingNetwork
     rows: Rows
-    """One per epoch."""
+    """One per epoch, with accuracy and loss on images that are not trained on in those that validate."""
     metrics: dict[str, float]
     """The content of reports/train/metrics.json, without the encoding's errors."""
     errors: dict[str, float]
@@ -85,6 +90,8 @@ def run(
     optimizer = recipe.begin(net, images)
     model = parallel(net, compute, cfg.sync_batch_norm)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
+    seen, validation = ("test", data.test.to(compute.device)) if cfg.include_holdout else ("val", holdout)
+    every = math.ceil(len(validation) / (VALIDATION * PASSES * len(images)))
     states = Resumable(scratch, "step", net, optimizer, n_steps, Settings.read().save_seconds, compute.rank)
     first, rows, mid_epoch = states.restore()
     for row in rows:
@@ -98,9 +105,9 @@ def run(
                 raise DivergedError(f"train: {error}", f"lower train.lr = {cfg.lr}, then `dvc repro train`") from None
             row, mid_epoch = asdict(record), None
             with with_integers(net, recipe.levels_of(epoch + 1)):
-                if not cfg.include_holdout:
-                    measured = accuracy_and_loss(for_inference(net), holdout, 256, data.meta.normalise, compute)
-                    row["val_accuracy"], row["val_loss"] = measured
+                if (cfg.epochs - epoch - 1) % every == 0:  # after the last too
+                    measured = accuracy_and_loss(for_inference(net), validation, 256, data.meta.normalise, compute)
+                    row[f"{seen}_accuracy"], row[f"{seen}_loss"] = measured
                 row |= {f"firing_rate/{layer}": rate for layer, rate in firing_rates(net, x_rates, compute.dtype).items()}
             rows.append(row)
             states.keep(len(rows), rows)
@@ -146,6 +153,24 @@ def resume_folder(params: Params) -> Path:
     return open_resume_folder("train", [params.base, params.network, params.train], inputs)
 
 
+@contextmanager
+def training_together(s: Stage, params: Params, data: Prepared, scratch: Path, compute: Compute) -> Iterator[Compute]:
+    """Context in which all processes of a stage train a network; yields ``compute`` in the format in which the work began."""
+    cfg, rank = params.train, compute.rank
+    check_same(rank, scratch.name)
+    with said_once(rank):
+        check_reach(rank.of, cfg.batch_size, f"{rank.of} processes")
+        params.check_sizes(data.meta.image_size)
+        check_images(len(training_images(cfg, data)), cfg.batch_size, rank)
+    s.track.params(cfg.model_dump())
+    s.track.dataset(data.meta, "training")
+    set_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
+    with at_work_together(rank, scratch):
+        compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, rank)[0])
+        s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
+        yield compute
+
+
 def main() -> None:
     if run_in_processes("train"):
         return
@@ -157,31 +182,22 @@ def _train(s: Stage, compute: Compute) -> None:
     data, genotype = prepared_images(), load_genotype(s.params)
     scratch, start = resume_folder(s.params), init_from_files(s.params)
     params = s.params.with_genes(genotype.genes)
-    check_same(compute.rank, scratch.name)
-    with said_once(compute.rank):
-        check_reach(compute.rank.of, params.train.batch_size, f"{compute.rank.of} processes")
-        params.check_sizes(data.meta.image_size)
-        check_images(len(training_images(params.train, data)), params.train.batch_size, compute.rank)
-    s.track.params(params.train.model_dump())
-    s.track.dataset(data.meta, "training")
-    set_threads(largest_activation(params.network, data.meta, params.train.batch_size // compute.rank.of))
-    with at_work_together(compute.rank, scratch):
-        compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, compute.rank)[0])
-        s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
+    with training_together(s, params, data, scratch, compute) as compute:
         with s.progress("train", params.train.epochs) as steps:
+            history: Rows = []
 
             def on_epoch(row: dict[str, float]) -> None:
+                history.append(row)
                 s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
                 if not s.follows:
-                    append_row(OUT / "history.csv", row, first=row["epoch"] == 1)
+                    write_atomically(OUT / "history.csv", csv_text(history))
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
-            net, rows, metrics, errors = run(params, genotype, data, scratch, on_epoch, steps.at, compute)
+            net, _, metrics, errors = run(params, genotype, data, scratch, on_epoch, steps.at, compute)
         if s.follows:
             return
         with remedy(f"lower train.lr = {params.train.lr}, then `dvc repro train`"):  # if its weights are not finite
             save(CHECKPOINT, net)
-        write_atomically(OUT / "history.csv", csv_text(rows))
         encoding = {f"encoding_error/{layer}": error for layer, error in errors.items()}
         if errors:
             console.print(error_table(errors))

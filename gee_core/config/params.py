@@ -50,6 +50,9 @@ class EvaluateConfig(Section):
 
     batch_size: Positive
     """Images per step."""
+    plain: bool
+    """Train the same network with plain weights too, by the same recipe, to compare: it takes as long as train. A network that
+    is plain, or that starts at `train.init_from`, is trained once."""
     e_mac: Scale
     """E_MAC, energy of a multiply-accumulate in pJ."""
     e_ac: Scale
@@ -257,6 +260,11 @@ class Params(Section):
     def scores_candidates(self) -> bool:
         """Whether evolve has candidates to score: not of a plain network that is not searched."""
         return self.network.n_genes is not None or self.evolve.searches
+
+    @property
+    def trains_plain(self) -> bool:
+        """Whether a plain network is trained too."""
+        return self.evaluate.plain and self.network.n_genes is not None and self.train.init_from is None
 
     def with_genes(self, values: Mapping[str, float]) -> Self:
         """The parameters in which genes by name replace settings, as the stages after evolve need them."""

@@ -42,13 +42,16 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     dot = "o" if len(history) < 3 else None
     above.plot(history["epoch"], 100 * history["train_accuracy"], color=GENETIC, marker=dot, label="training images")
-    last, name = history["train_accuracy"].iloc[-1], "training"
-    if "val_accuracy" in history:
-        above.plot(history["epoch"], 100 * history["val_accuracy"], color=OTHER, marker=dot, label="held-out images")
-        last, name = history["val_accuracy"].iloc[-1], "held-out"
     below.plot(history["epoch"], history["train_loss"], color=GENETIC, marker=dot)
+    last, name = history["train_accuracy"].iloc[-1], "training"
+    for of, images in (("val", "held-out"), ("test", "test")):
+        if f"{of}_accuracy" in history:
+            rows = history.dropna(subset=f"{of}_accuracy")
+            above.plot(rows["epoch"], 100 * rows[f"{of}_accuracy"], color=OTHER, marker="o", ms=3, label=f"{images} images")
+            below.plot(rows["epoch"], rows[f"{of}_loss"], color=OTHER, marker="o", ms=3)
+            last, name = rows[f"{of}_accuracy"].iloc[-1], images
     above.set(ylabel="accuracy (%)")
-    below.set(xlabel="epoch", ylabel="training loss")
+    below.set(xlabel="epoch", ylabel="loss")
     below.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     title = f"{100 * last:.1f} % {name} accuracy after {len(history)} epoch{'s'[: len(history) > 1]}"
     headline(figure, above, title)

@@ -32,6 +32,15 @@ class Searched(BaseModel):
     random_fitness: float | None = None
 
 
+class PlainNetwork(BaseModel):
+    """Of plain, as far as the report shows it: the same network with plain weights, if it was trained."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    plain_test_accuracy: float | None = None
+    plain_energy_mj: float | None = None
+
+
 class Robustness(StrictModel):
     """Of robustness: mean accuracies, and by domain why a defect of hardware was left out."""
 
@@ -90,6 +99,7 @@ class Measured(NamedTuple):
     """What the stages of a run measured."""
 
     evolve: Searched
+    plain: PlainNetwork
     evaluate: Evaluation
     robustness: Robustness
     export: Exported
@@ -100,6 +110,7 @@ def read_measured(reports: Path) -> Measured:
     """What the stages of a run measured, from their files under ``reports``. Raises ``InputError``."""
     return Measured(
         evolve=_read(reports, "evolve", Searched),
+        plain=_read(reports, "plain", PlainNetwork),
         evaluate=read_evaluation(reports),
         robustness=_read(reports, "robustness", Robustness),
         export=_read(reports, "export", Exported),

@@ -28,7 +28,7 @@ _FAILED = "^(WARNING: failed to run: |ERROR: (failed to reproduce {!r}|ended by 
 _CAUSES = (r"[\w ]+: error: ", r"[\w.]+(Error|Exception)\b", "WARNING: failed to run: ", "ERROR: ")
 """How lines start that say why a command failed: a stage's, the end of a traceback, DVC's. The first kind says most."""
 
-_PROGRESS = r"(evolve|train|cells) \d+/\d+ (\d+) % "
+_PROGRESS = r"(evolve|train|plain|cells) \d+/\d+ (\d+) % "
 """How a line of `pipelines.runtime.progress.Steps` starts."""
 
 

@@ -19,7 +19,7 @@ from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent
+from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent, verdict
 from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognised, rescored_table
 
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
@@ -63,6 +63,7 @@ def render(
         nir=nir(summary),
         rescored=rescored,
         in_words=gained(summary),
+        verdict=verdict(summary),
         again=next((row for row in rescored if row["won"]), None),
         start=next((row for row in rescored if row["start"]), None),
         n_mistakes=int((tables.confusion["actual"] != tables.confusion["predicted"]).sum()),

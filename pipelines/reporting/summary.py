@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +37,9 @@ class Summary(BaseModel):
     variant: str
     seed: int
     test_accuracy: float
+    test_images: int | None = None
+    plain_test_accuracy: float | None = None
+    plain_energy_mj: float | None = None
     parameters: int
     plain_parameters: int
     parameter_ratio: float
@@ -74,7 +78,7 @@ class Summary(BaseModel):
 
     def numbers(self) -> dict[str, float]:
         """The results among the values, without settings, and without energies of 0, such as that of no residual sums."""
-        values = self.model_dump(exclude={"width", "n_genes", "seed"})
+        values = self.model_dump(exclude={"width", "n_genes", "seed", "test_images"})
         return {
             key: value for key, value in values.items() if isinstance(value, int | float) and (value or "energy" not in key)
         }
@@ -90,10 +94,10 @@ def result_id(summary: bytes) -> str:
     return hashlib.sha256(summary).hexdigest()[:12]
 
 
-def build_summary(params: Params, measured: Measured, commit: str | None) -> Summary:
+def build_summary(params: Params, measured: Measured, test_images: int, commit: str | None) -> Summary:
     """The summary of the measurements of a run, rounded."""
     shown = {
-        name: _rounded(value, name not in MEASURES or MEASURES[name].unit == "fraction")
+        name: _rounded(value, getattr(MEASURES.get(name.removeprefix("plain_")), "unit", "fraction") == "fraction")
         for part in measured
         for name, value in part
         if name in Summary.model_fields
@@ -107,6 +111,7 @@ def build_summary(params: Params, measured: Measured, commit: str | None) -> Sum
         n_genes=params.network.n_genes,
         variant=params.evolve.variant,
         seed=params.base.seed,
+        test_images=test_images,
         parameter_ratio=_rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
         cost=params.evolve.objectives[1] if params.evolve.several else None,
         noise_domain=params.robustness.domain,
@@ -124,20 +129,38 @@ def _rounded(value: Any, decimals: bool = True) -> Any:
     return round(value, 6) if decimals else float(f"{value:.6g}")
 
 
-def format_summary(s: Summary) -> Table:
-    """The summary ``s`` as a short table with units, for a terminal."""
+def format_summary(s: Summary) -> Group:
+    """The verdict on ``s``, and below it a short table with units, for a terminal."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
     for name, value in _lines(s).items():
         table.add_row(name, Text(printable(value)))
-    return table
+    return Group(Text(" ".join(verdict(s))), "", table)
 
 
 def summary_markdown(s: Summary) -> str:
-    """The same table as Markdown."""
+    """The same as Markdown."""
     (_, title), *rows = ((name, value.replace("|", r"\|")) for name, value in _lines(s).items())
-    return "\n".join([f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return "\n".join([*verdict(s), "", f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def verdict(s: Summary) -> list[str]:
+    """What a newcomer asks first, in sentences: accuracy and size, those of the plain network, and what the search gained."""
+    of_plain = "plain weights" if s.n_genes is None else f"{percent(s.parameter_ratio, 0)} of the plain network’s parameters"
+    sentences = [f"{percent(s.test_accuracy)} of the test images are right, with {of_plain}."]
+    if s.plain_test_accuracy is not None and s.test_images:
+        points = 100 * (s.plain_test_accuracy - s.test_accuracy)
+        certain = 200 * math.sqrt(sum(p * (1 - p) for p in (s.plain_test_accuracy, s.test_accuracy)) / s.test_images)
+        than = f"{abs(points):.1f} points {'more' if points > 0 else 'less'}"
+        if abs(points) < certain:
+            than += f"; {s.test_images:,} test images cannot tell apart less than {certain:.1f}"
+        sentences.append(f"The plain network, trained in this run too, reaches {percent(s.plain_test_accuracy)}: {than}.")
+    if s.n_candidates > 1 and s.start_fitness is not None and s.best_fitness is not None:
+        gain = s.start_fitness - s.best_fitness
+        better = f"one whose fitness is lower by {number(gain)} than before" if gain > 0 else "none better than its start"
+        sentences.append(f"The search found {gained(s) or better}.")
+    return sentences
 
 
 def _lines(s: Summary) -> dict[str, str]:
@@ -184,7 +207,7 @@ def gained(s: Summary) -> str:
         return "no better network than the one before the search"
     alike = abs(less) < 2 * s.gain_error
     how = "as accurate as" if alike else "more accurate than" if less > 0 else "less accurate than"
-    return f"{how} the network before the search, for {s.cost_ratio:.2g} of its {s.cost}"
+    return f"one {how} the network before the search, for {s.cost_ratio:.2g} of its {s.cost}"
 
 
 def nir(s: Summary) -> str:
