@@ -185,6 +185,13 @@ def _train(s: Stage, compute: Compute) -> None:
     with training_together(s, params, data, scratch, compute) as compute:
         with s.progress("train", params.train.epochs) as steps:
             history: Rows = []
+            page: str | None = None
+
+            def on_step(epochs: float) -> None:
+                nonlocal page
+                steps.at(epochs)
+                if page is None and (page := s.track.page()):
+                    console.print(f"train: its curves grow at {page}", soft_wrap=True)
 
             def on_epoch(row: dict[str, float]) -> None:
                 history.append(row)
@@ -193,7 +200,7 @@ def _train(s: Stage, compute: Compute) -> None:
                     write_atomically(OUT / "history.csv", csv_text(history))
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
-            net, _, metrics, errors = run(params, genotype, data, scratch, on_epoch, steps.at, compute)
+            net, _, metrics, errors = run(params, genotype, data, scratch, on_epoch, on_step, compute)
         if s.follows:
             return
         with remedy(f"lower train.lr = {params.train.lr}, then `dvc repro train`"):  # if its weights are not finite

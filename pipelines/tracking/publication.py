@@ -41,6 +41,7 @@ class Publication:
         self._shared = self._id(told.shared)
         self._own = self._id(told.own, self._shared)
         self.address = run_address(uri, self.experiment_id, self._shared)
+        self.page = run_address(uri, self.experiment_id, f"{self._own}/model-metrics")
 
     def update(self, told: Told, status: End | None) -> None:
         """Add what was told since the last pass, and end the run where there is a ``status``."""

@@ -51,6 +51,8 @@ class Said(BaseModel):
 
     hindrances: dict[str, str] = {}
     """Why MLflow cannot have a folder now."""
+    pages: dict[str, str] = {}
+    """The addresses of the runs of stages that are at work."""
     done: dict[str, tuple[str, list[str]]] = {}
     """Of an execution or study that MLflow has: the address of its page, and what became of its models."""
 
@@ -114,6 +116,7 @@ class Publisher:
         if folder not in self._publications:
             self._client = self._client or mlflow_client.connect(self.uri)
             self._publications[folder] = Publication(self._client, self.uri, folder, told)
+            self._say(pages=self._said.pages | {folder.name: self._publications[folder].page})
         publication = self._publications[folder]
         status = told.own.status or ("KILLED" if has_ended else None)
         publication.update(told, status)

@@ -164,6 +164,10 @@ class Tracker:
             finite, lost = finite_metrics(model.metrics)
             self._tell(model=replace(model, metrics=finite, folder=self.folder / "model", time=_now()), tags=lost)
 
+    def page(self) -> str | None:
+        """The address of this stage's curves in MLflow; None until the run is there."""
+        return publish.read_said(self.folder.parent).pages.get(self.folder.name) if self._told else None
+
     def watch(self) -> None:
         """Log the load of CPUs and memory, in percent and MB, under MLflow's names of system metrics, until it is closed."""
         self._sampler = threading.Thread(target=self._sample, name="system-metrics", daemon=True)
