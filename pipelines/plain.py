@@ -4,10 +4,8 @@ The report compares the two, and nothing else depends on it. Without `evaluate.p
 """
 
 from gee_core.storage.atomic_files import write_json
-from pipelines import evaluate, train
 from pipelines.engines.ranks import joined, run_in_processes
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
-from pipelines.inputs.loading import prepared_images
 from pipelines.inputs.own_network import network_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED, REPORTS
@@ -32,6 +30,9 @@ def main() -> None:
 
 
 def _train_and_measure() -> None:
+    from pipelines import evaluate, train  # here, since they load torch
+    from pipelines.inputs.loading import prepared_images
+
     with stage("plain") as s, joined(s.params.base) as compute:
         data, winner = prepared_images(), load_genotype(s.params)
         params = s.params.with_genes(winner.genes)

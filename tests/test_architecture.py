@@ -196,6 +196,7 @@ PIPELINE_ORDER = (
     ("stage",),
     ("measuring", "showing"),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
+    ("plain",),
     ("studies",),
     ("orchestration",),
     ("commands",),

@@ -30,7 +30,7 @@ def columns(path: str) -> list[str]:
 
 def test_the_summary_is_whole_and_belongs_to_the_params():
     found = json.loads((ROOT / SUMMARY).read_text())
-    assert format_summary(read_summary(ROOT / SUMMARY)).row_count >= 11
+    assert format_summary(read_summary(ROOT / SUMMARY)).renderables[-1].row_count >= 11
     searched = PARAMS["evolve"]["genes"]
     network = {"network": PARAMS["network"]["name"]} | {
         key: PARAMS["network"][key] for key in ("width", "n_genes") if key not in searched

@@ -204,13 +204,13 @@ def _fading(c: Canvas, x: float, y: float) -> None:
 
 
 def stages(colours) -> Canvas:
-    """The eight stages and the files that pass between them."""
-    c = Canvas(880, 360, colours, "The stages check, prepare, evolve, train, evaluate, robustness, export and report.")
+    """The nine stages and the files that pass between them."""
+    c = Canvas(880, 360, colours, "The stages check, prepare, evolve, train, plain, evaluate, robustness, export and report.")
     for x, w, title, line, colour in [
         (10, 96, "check", "params.yaml", "line"),
         (138, 104, "prepare", "images", "line"),
         (274, 112, "evolve", "CMA-ES", "gene"),
-        (418, 112, "train", "the winner", "weight"),
+        (418, 112, "train, plain", "the winner", "weight"),
         (774, 98, "report", "one page", "good"),
     ]:
         c.box(x, 106, w, 62, title, [line], colour)

@@ -142,7 +142,9 @@ def format_summary(s: Summary) -> Group:
 def summary_markdown(s: Summary) -> str:
     """The same as Markdown."""
     (_, title), *rows = ((name, value.replace("|", r"\|")) for name, value in _lines(s).items())
-    return "\n".join([*verdict(s), "", f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return "\n".join(
+        [" ".join(verdict(s)), "", f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    )
 
 
 def verdict(s: Summary) -> list[str]:

@@ -48,7 +48,7 @@ TINY = {
         "batch_size": 16,
     },
     "train": {"epochs": 4, "batch_size": 16, "warmup_epochs": 1, "include_holdout": True},
-    "evaluate": {"batch_size": 10},
+    "evaluate": {"batch_size": 10, "plain": False},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 10, "hardware": None},
     "export": {"verify_images": 8, "register_model": False, "genes": None},
 }

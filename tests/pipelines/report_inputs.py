@@ -129,6 +129,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         about["searched"] = (params or PARAMS).searched_genes()
         put("models/evolve/genotype.json", about | {"genes": genes} | place)
     put("reports/train/history.csv", pd.DataFrame({"epoch": range(epochs), "train_loss": 1.0, "train_accuracy": 0.5}))
+    put("reports/plain/metrics.json", {} if plain else {"plain_test_accuracy": 0.9876, "plain_energy_mj": 0.0033})
     layer = {"kind": "conv", "input_rate": 0.1, "binary": True, "macs": 9000, "energy_mj": 1e-4, "output_rate": np.nan}
     built = {"decode_macs": 0, "decode_energy_mj": np.nan} if plain else {"decode_macs": 1000, "decode_energy_mj": 1e-3}
     stem = {"layer": "stem.conv", "decode_macs": 0, "decode_energy_mj": np.nan}

@@ -173,6 +173,7 @@ def ends_in_params(node: ast.expr) -> bool:
 THROUGH_THE_CORE = {
     "evolve": {"network"},
     "train": {"network"},
+    "plain": {"evaluate"},
     "evaluate": {"network"},
     "robustness": {"network"},
     "export": {"network", "train"},

@@ -74,14 +74,16 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(whole
 
 def test_a_row_has_the_losses_of_its_epoch_those_of_a_holdout_that_is_not_trained_on_and_the_firing_rates(whole):
     net, rows, metrics, _ = whole.trained
-    watched = ["val_accuracy", "val_loss"] * (not whole.params.train.include_holdout)
-    columns = ["epoch", "lr", "train_loss", "train_accuracy", *watched, *(f"firing_rate/{layer}" for layer in RATED)]
-    assert [list(row) for row in rows] == [columns] * 4
+    held_out = not whole.params.train.include_holdout
+    watched = ["val_accuracy", "val_loss"] if held_out else ["test_accuracy", "test_loss"]
+    trained, rated = ["epoch", "lr", "train_loss", "train_accuracy"], [f"firing_rate/{layer}" for layer in RATED]
+    assert [list(row) for row in rows] == [[*trained, *rated]] * 3 + [[*trained, *watched, *rated]]
     holdout, normalise, last = whole.data.holdout_images(), whole.data.meta.normalise, rows[-1]
-    assert {key: metrics[key] for key in columns[2:4] + watched} == {key: last[key] for key in columns[2:4] + watched}
-    if watched:
-        measured = accuracy_and_loss(for_inference(net), holdout, 5, normalise, Compute.of("cpu", "fp32"))
-        assert (last["val_accuracy"], last["val_loss"]) == pytest.approx(measured)
+    shown = trained[2:] + watched * held_out
+    assert {key: metrics[key] for key in shown} == {key: last[key] for key in shown}
+    seen = holdout if held_out else whole.data.test
+    measured = accuracy_and_loss(for_inference(net), seen, 5, normalise, Compute.of("cpu", "fp32"))
+    assert (last[watched[0]], last[watched[1]]) == pytest.approx(measured)
     rates = []
     net.eval()
     hooks = [m.register_forward_hook(lambda m, x, s: rates.append(s.double().mean().item())) for m in lifs(net)]
@@ -91,6 +93,15 @@ def test_a_row_has_the_losses_of_its_epoch_those_of_a_holdout_that_is_not_traine
         hook.remove()
     assert [last[f"firing_rate/{layer}"] for layer in RATED] == pytest.approx(rates)
     assert sum(rates) > 0
+
+
+def test_a_training_is_validated_every_few_epochs_and_is_the_same_without(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "VALIDATION", 0.1)  # 24 test images of 3 × 64 that are trained on, or 16 of 3 × 48
+    trained = train.run(whole.params, whole.genotype, whole.data, tmp_path)
+    seen = [row["epoch"] for row in trained.rows if {"val_loss", "test_loss"} & row.keys()]
+    assert seen == [2, 4]
+    states = [net.state_dict().values() for net in (whole.trained.net, trained.net)]
+    assert all(torch.equal(*pair) for pair in zip(*states, strict=True))
 
 
 def lifs(net):

@@ -37,7 +37,7 @@ def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_
     assert epochs[:4] == [0, 2, 3, 4]
     history = pd.read_csv(path)
     rates = [f"firing_rate/{layer}" for layer in RATED]
-    assert list(history) == ["epoch", "lr", "train_loss", "train_accuracy", *rates]
+    assert list(history) == ["epoch", "lr", "train_loss", "train_accuracy", *rates, "test_accuracy", "test_loss"]
     assert ((history[rates] >= 0) & (history[rates] <= 1)).all(axis=None)
     assert history[rates].iloc[-1].sum() > 0
     assert len(history) == 4

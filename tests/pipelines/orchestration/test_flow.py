@@ -18,7 +18,7 @@ import pytest
 from gee_core.config import Params
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.orchestration.request import Request
-from pipelines.reporting.summary import read_summary
+from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,7 +37,7 @@ def test_the_page_of_a_run_has_the_summary_every_stage_and_links_to_what_there_i
     summary = read_summary(ROOT / "reports/summary.json")
     table = flow.results_markdown({"evolve": "cached", "train": "ran"}, summary)
     title = f"| cifarnet × {summary.width:.3g} on digits, {summary.n_genes} genes, baseline, seed 0 | |"
-    assert table.startswith(f"{title}\n|---|---|\n| test accuracy |")
+    assert table.startswith(verdict(summary)[0]) and f"\n\n{title}\n|---|---|\n| test accuracy |" in table
     assert "| evolve | cached |\n| train | ran |" in table
     flow.publish(table, "http://127.0.0.1:5000/#/experiments/1/runs/2", "about")
     flow.publish("failed", None, "about")

@@ -28,7 +28,7 @@ def test_the_stage_tracks_numbers_a_tag_page_summary_and_both_data_sets(in_proje
     report.main()
     assert files == {"index.html": ("<html>", True), "summary.json": ("{}", True)}
     (tags,) = track.tags.call_args.args
-    title, line, accuracy = tags.pop(NOTE).replace("\N{NO-BREAK SPACE}", " ").splitlines()[:3]
+    _, _, title, line, accuracy = tags.pop(NOTE).replace("\N{NO-BREAK SPACE}", " ").splitlines()[:5]
     assert title.startswith("| cifarnet × ") and line == "|---|---|"
     assert accuracy == f"| test accuracy | {100 * SUMMARY.test_accuracy:.2f} % |"
     (metrics,) = track.metrics.call_args.args

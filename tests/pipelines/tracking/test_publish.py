@@ -56,7 +56,7 @@ def test_what_a_stage_tells_is_in_its_run_that_of_its_pipeline_and_those_of_cand
     assert (evolve.files.keys(), pipeline.files.keys()) == ({"plots/plot.svg"}, {"/plot.svg", "/params.yaml"})
     assert (pipeline.data.tags["gee.result"], pipeline.data.tags["stage.evolve"]) == ("abc", "ran")
     assert pipeline.inputs == evolve.inputs == {("digits", META.digest), ("digits", f"{META.digest}-test")}
-    assert folders() == [] and sorted(path.name for path in tracking_root().iterdir()) == ["last_execution"]
+    assert folders() == [] and sorted(path.name for path in tracking_root().iterdir()) == ["last_execution", "said.json"]
 
 
 @pytest.mark.parametrize(
