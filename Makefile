@@ -12,7 +12,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run pretrained test test-all test-lowest lint docs install install-dev lock clean
+.PHONY: run pretrained test test-all test-lowest lint docs install install-dev lock release-check clean
 run: install
 	@$(BIN)/gee run
 
@@ -61,6 +61,17 @@ lock:
 	   $(VENV)-lock/bin/python -m pip freeze --exclude-editable | grep -viE "$(UNLOCKED)"; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf $(VENV)-lock
 
+# What a tag publishes, in dist/: one version everywhere, sdist and wheel, and the wheel alone in an environment of its own.
+release-check: install-dev
+	@rm -rf dist $(VENV)-release
+	@$(PYTEST) tests/test_packaging.py
+	@$(BIN)/python -m build --quiet --no-isolation
+	@$(PYTHON) -m venv $(VENV)-release
+	@$(VENV)-release/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	@$(VENV)-release/bin/python -I -c "import gee_core; gee_core.load_pretrained('cifarnet.digits'); print(gee_core.__version__)"
+	@$(VENV)-release/bin/python -m pip install --quiet -c constraints.txt twine==7.0.0
+	@$(VENV)-release/bin/python -m twine check --strict dist/*
+
 # .scratch holds interrupted runs, and what MLflow has not received (`gee track replay` first); .prefect the history of flow runs.
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-lowest .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-lowest $(VENV)-release .scratch .prefect .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info pipelines/*.egg-info

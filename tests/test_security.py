@@ -77,3 +77,9 @@ def test_pages_escape_all_that_is_not_their_own_svg():
         assert not re.search(r"\|\s*(safe|tojson|xmlattr)\b|autoescape\s+false|Markup", template)
     marked = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines() if "Markup(" in line]
     assert len(marked) == 1 and "Markup(svg) for key, svg in svgs.items()" in marked[0]
+
+
+def test_no_workflow_runs_an_action_by_a_name_that_somebody_can_move():
+    lines = [line for path in (ROOT / ".github/workflows").glob("*.yml") for line in path.read_text().splitlines()]
+    actions = [line.split("uses: ")[1] for line in lines if "uses: " in line]
+    assert len(actions) > 10 and [a for a in actions if not re.match(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", a)] == []

@@ -1,6 +1,7 @@
 """What the README of an exported model says. That its code runs: tests/pipelines/test_use_the_model.py."""
 
 import pytest
+from ruamel.yaml import YAML
 
 from gee_core.data.prepared import load_prepared
 from pipelines.inputs.measured import Exported
@@ -40,6 +41,16 @@ def test_it_says_what_was_measured_on_what(readme, digits):
         "at each of 2 steps",
     ):
         assert part in text
+
+
+def test_its_front_matter_is_that_of_a_model_card_on_the_hugging_face_hub(readme):
+    known, own = (YAML(typ="safe").load(readme(images={"dataset": n}).split("---\n")[1]) for n in ("cifar10", "a 'b': \"<c>"))
+    said = {"library_name": "gee-snn", "license": "mit", "pipeline_tag": "image-classification"}
+    assert said.items() <= known.items() and known["datasets"] == ["uoft-cs/cifar10"]
+    assert known["model-index"][0]["results"][0]["dataset"] == {"name": "cifar10", "type": "uoft-cs/cifar10"}
+    assert known["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.75}]
+    assert said.items() <= own.items() and "datasets" not in own  # the hub knows no data set of that name
+    assert own["model-index"][0]["results"][0]["dataset"]["name"] == "a 'b': \"<c>"
 
 
 def test_that_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(readme):
