@@ -8,14 +8,15 @@ Shapes: C channels, H W space; a graph has neither batch nor steps.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import nir
 import numpy as np
 import torch
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError
-from gee_core.snn.lif import LIF
 
 DT = 1e-4
 """Seconds of a time step, because NIR's time constants are in seconds: SpikingJelly's default, and what snnTorch assumes."""
@@ -35,7 +36,8 @@ class Signal:
     """Whether the values are spikes, 0 or 1."""
 
     def __add__(self, other: "Signal") -> "Signal":
-        assert (self.shape, self.factor) == (other.shape, other.factor)
+        if (self.shape, self.factor) != (other.shape, other.factor) or {*self.sources} & {*other.sources}:
+            raise ExportError(f"{self.sources} + {other.sources}: NIR adds outputs of one shape, each once", "set pool to avg")
         return Signal(self.sources + other.sources, self.shape, self.factor)
 
 
@@ -47,64 +49,71 @@ class GraphBuilder:
         self.edges: list[tuple[str, str]] = []
         self.input = Signal(("input",), shape)
         self._pool = pool
+        self._tau = 2.0  # of the last neurons
 
     def add(
         self, name: str, node: nir.NIRNode, x: Signal, shape: tuple[int, ...], factor: float = 1.0, binary: bool = False
     ) -> Signal:
-        """Add ``node``, which reads ``x`` and puts out ``shape``."""
+        """Add ``node``, which reads ``x`` and puts out ``shape``. ValueError where it takes another shape than that of ``x``."""
+        if name in self.nodes:
+            raise ExportError(f"{name} is called twice, and a node of NIR runs once at every step")
+        takes = node.input_type["input"]
+        if takes is not None and tuple(takes) != x.shape:
+            raise ValueError(f"{name} takes {takes}, and images {self.input.shape} give {x.shape}: name those it is built for")
         self.nodes[name] = node
         self.edges += [(source, name) for source in x.sources]
         return Signal((name,), shape, factor, binary)
 
     def conv(self, name: str, x: Signal, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Signal:
-        """A convolution without bias, and the batch norm after it."""
-        weight = conv.weight.detach().double() * x.factor
-        bias = weight.new_zeros(len(weight))
+        """A convolution, and the batch norm after it."""
+        if conv.groups > 1 or conv.padding_mode != "zeros":
+            raise ExportError(f"{name} is {conv}: NIR has ungrouped convolutions padded with zeros")
+        weight, bias = _numbers(conv, x.factor)
         if norm is not None:
-            scale, bias = affine_of(norm)
-            weight = weight * scale[:, None, None, None]
-        return self._conv2d(name, x, weight, bias, conv.stride[0], int(conv.padding[0]))
+            scale, shift = affine_of(norm)
+            weight, bias = weight * scale[:, None, None, None], bias * scale + shift
+        return self._conv2d(name, x, weight, bias, conv.stride, conv.padding, conv.dilation)
 
     def norm(self, name: str, x: Signal, norm: nn.BatchNorm2d) -> Signal:
         """A batch norm with no convolution before it: 1x1, diagonal, and dense, because SpikingJelly reads no grouped one."""
         scale, shift = affine_of(norm)
         return self._conv2d(name, x, torch.diag(scale * x.factor)[:, :, None, None], shift)
 
-    def _conv2d(self, name: str, x: Signal, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0) -> Signal:
-        C, *size = len(weight), *(_pooled(n, weight.shape[-1], stride, padding) for n in x.shape[1:])
-        node = nir.Conv2d(x.shape[1:], _array(weight), stride, padding, 1, 1, _array(bias))
-        return self.add(name, node, x, (C, *size))
+    def _conv2d(
+        self, name: str, x: Signal, weight: Tensor, bias: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1
+    ) -> Signal:
+        node = nir.Conv2d(x.shape[1:], _array(weight), stride, padding, dilation, 1, _array(bias))
+        return self.add(name, node, x, tuple(map(int, node.output_type["output"])))
 
-    def lif(self, name: str, x: Signal, neurons: LIF) -> Signal:
+    def lif(self, name: str, x: Signal, neurons: neuron.LIFNode) -> Signal:
         """LIF neurons. ExportError where they subtract the threshold when they fire."""
         if neurons.v_reset is None:
-            raise ExportError(
-                "{argument} = null: NIR has no soft reset", "set {argument} to 0 and train the network anew", "v_reset"
-            )
-        assert x.factor == 1
-        unit = 1.0 if neurons.decay_input else neurons.tau
-        return self._lif(name, x, neurons.tau, neurons.v_threshold / unit, neurons.v_reset / unit)
+            problem = f"{name}: {{argument}} = null: NIR has no soft reset"
+            raise ExportError(problem, "set {argument} to 0 and train the network anew", "v_reset")
+        self._tau = neurons.tau
+        unit = (1.0 if neurons.decay_input else neurons.tau) * x.factor
+        return self._lif(name, x, neurons.v_threshold / unit, neurons.v_reset / unit)
 
-    def _lif(self, name: str, x: Signal, tau: float, v_threshold: float, v_reset: float) -> Signal:
-        """LIF neurons whose input is divided by ``tau``, as r = 1 says: not every reader heeds r.
+    def _lif(self, name: str, x: Signal, v_threshold: float, v_reset: float) -> Signal:
+        """LIF neurons whose input is divided by τ, as r = 1 says: not every reader heeds r.
 
         Neurons whose input is not divided, v - v/τ + x, are the same with their membrane in units of τ: u + (x - u)/τ, u = v/τ.
         """
         # NIR fires above a threshold, these neurons at it too
         just_below = float(np.nextafter(np.float32(v_threshold), np.float32(0)))
-        values = {"tau": tau * DT, "r": 1.0, "v_leak": v_reset, "v_threshold": just_below, "v_reset": v_reset}
+        values = {"tau": self._tau * DT, "r": 1.0, "v_leak": v_reset, "v_threshold": just_below, "v_reset": v_reset}
         node = nir.LIF(**{key: np.full(x.shape, value) for key, value in values.items()})
         return self.add(name, node, x, x.shape, binary=True)
 
-    def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d, tau: float) -> Signal:
+    def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d) -> Signal:
         """A max pool of spikes: a sum, and neurons that half a spike would make fire, at rest before every step."""
         if not x.binary:
             reason = "NIR has no max pool, and only one of spikes can be expressed by neurons"
             raise ExportError(f"{name} pools values that are no spikes: {reason}")
-        k, stride, padding = (int(value) for value in (pool.kernel_size, pool.stride, pool.padding))  # type: ignore[arg-type]
+        k, stride, padding = windows(name, pool)
         x = self.avg_pool(name, x, k, stride, padding)
         a_spike = 1 / (k**2 * x.factor)
-        return self._lif(f"{name}.lif", x, tau, 0.5 * a_spike / tau, 0.0)
+        return self._lif(f"{name}.lif", x, 0.5 * a_spike / self._tau, 0.0)
 
     def avg_pool(self, name: str, x: Signal, kernel: int = 1, stride: int = 1, padding: int = 0) -> Signal:
         """Means of ``kernel`` x ``kernel`` values. Of one value: ``x`` as the output of one node that others read."""
@@ -115,13 +124,15 @@ class GraphBuilder:
         return self.add(name, node, x, shape, factor=x.factor / kernel**2 if is_sum else x.factor)
 
     def flatten(self, name: str, x: Signal) -> Signal:
-        """(C, H, W) → (C*H*W,). Dimensions are counted from the end, where readers with a batch in front agree with NIR."""
+        """(C, H, W) or (N,) → (N,). Dimensions are counted from the end, where readers with a batch in front agree with NIR."""
+        if len(x.shape) == 1:
+            return x
         node = nir.Flatten({"input": np.array(x.shape)}, -3, -1)
         return self.add(name, node, x, (int(np.prod(x.shape)),), factor=x.factor)
 
     def linear(self, name: str, x: Signal, linear: nn.Linear, norm: nn.BatchNorm2d | None = None) -> Signal:
         """A fully connected layer, and a batch norm before the means that it reads."""
-        weight, bias = linear.weight.detach().double(), linear.bias.detach().double()
+        weight, bias = _numbers(linear)
         if norm is not None:
             scale, shift = (value.repeat_interleave(weight.shape[1] // len(value)) for value in affine_of(norm))
             bias, weight = bias + weight @ shift, weight * scale
@@ -129,15 +140,34 @@ class GraphBuilder:
 
     def build(self, x: Signal, metadata: dict[str, float]) -> nir.NIRGraph:
         """The graph whose output is ``x``."""
+        if x.factor != 1:
+            raise ExportError("the network ends with a mean, which this graph has as a sum", "set pool to avg")
         self.add("output", nir.Output({"output": np.array(x.shape)}), x, x.shape)
         return nir.NIRGraph(self.nodes, self.edges, metadata)
 
 
+def windows(name: str, pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int, int]:
+    """(kernel, stride, padding) of a pool of squares. ExportError for another one."""
+    numbers = [{*value} if isinstance(value, tuple) else {value} for value in (pool.kernel_size, pool.stride, pool.padding)]
+    usual = {"ceil_mode": False, "dilation": 1, "count_include_pad": True, "divisor_override": None}
+    if any(len(values) > 1 for values in numbers) or any(getattr(pool, key, value) != value for key, value in usual.items()):
+        raise ExportError(f"{name} is {pool}: NIR has pools of whole squares, that count their padding")
+    kernel, stride, padding = (int(values.pop()) for values in numbers)
+    return kernel, stride, padding
+
+
 def affine_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """(scale, shift), each (C,) in float64, of a batch norm in evaluation mode."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    if norm.running_mean is None or norm.running_var is None or not norm.affine:
+        raise ExportError(f"{norm}: only a batch norm with running statistics, weight and bias is expressed in NIR")
     scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.detach().double() - norm.running_mean.double() * scale
+
+
+def _numbers(layer: nn.Conv2d | nn.Linear, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(weight * ``factor``, bias) in float64."""
+    weight = layer.weight.detach().double() * factor
+    return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
 
 
 def _pooled(size: int, kernel: int, stride: int, padding: int) -> int:

@@ -1,4 +1,4 @@
-"""A trained network of the table as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
+"""A trained network as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
 
 The graph takes the same normalised image at every step, or a frame of events, and puts out o_t. The logits are the mean of o
 over the steps. Its nodes have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of
@@ -15,16 +15,20 @@ from typing import Any
 import nir
 import numpy as np
 from nir.serialization import read_version
-from torch import nn
+from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based.layer import Dropout as StepModeDropout
+from torch import fx, nn
 
 from gee_core.errors import ExportError, InputError, in_short
-from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
+from gee_core.export.nir_nodes import DT, GraphBuilder, Signal, windows
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
-from gee_core.model.base import check_unwrapped, image_shape
-from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
+from gee_core.model.base import SpikingNetwork, check_unwrapped, image_shape
+from gee_core.model.layers import PreActivationBlock, ResidualStream, StepDropout
 from gee_core.model.network import TableNetwork
+from gee_core.model.own import OwnNetwork
 from gee_core.snn.lif import ILIF, LIF
+from gee_core.snn.norm_lif import NormLIF
 from gee_core.storage.atomic_files import write_atomically
 
 POOLS = ("sum", "avg")
@@ -33,11 +37,11 @@ POOLS = ("sum", "avg")
 def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, pool: str = "sum") -> nir.NIRGraph:
     """The NIR graph of ``net``, genes decoded and batch norm folded: (C, H, W) → (K,) at every step. ``net`` is not changed.
 
-    Its metadata are ``T``, the number of steps, and ``dt``, the seconds of a step on which its time constants are based. It
-    consists of ``Conv2d``, ``LIF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
+    Its metadata are ``T``, the number of steps where ``net`` says it, and ``dt``, the seconds of a step on which its time
+    constants are based. It consists of ``Conv2d``, ``LIF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
 
     Args:
-        net: a network of ``build_network`` whose name is in ``NETWORKS``.
+        net: a network of ``build_network``, or any whose ``forward`` calls layers one after another or adds their outputs.
         in_channels: C, None for the channels that the network was built for.
         image_size: H and W, None likewise.
         pool: the node of pools. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights. SpikingJelly (single-step),
@@ -48,9 +52,9 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
         The graph.
 
     Raises:
-        ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
+        ExportError: NIR cannot express the network: another layer, soft reset, a max pool of values that are no spikes.
         InputError: a size is neither given nor known.
-        ValueError: ``pool`` is unknown, a size is below 1, or the network takes images of other channels.
+        ValueError: ``pool`` is unknown, a size is below 1, or the network takes other images.
 
     Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
@@ -62,26 +66,13 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     check_unwrapped(net)
     check_values(net)
     plain = decode(net)
-    if not isinstance(plain, TableNetwork):
-        name = getattr(net, "built_with", {}).get("name") or type(net).__name__
-        reason = "only the layers of the table's networks can be told from their modules"
-        raise ExportError(f"{name} cannot be expressed in NIR: {reason}", "add it to gee_core/zoo.py if it fits there")
-    shape = image_shape(net, in_channels, image_size)
-    if shape[0] != plain.stem.conv.in_channels:
-        raise ValueError(f"in_channels = {shape[0]}, but the network takes images of {plain.stem.conv.in_channels}")
-    if any(isinstance(module, ILIF) for module in plain.modules()):
+    graph = GraphBuilder(image_shape(net, in_channels, image_size), pool)
+    if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
         problem = "{argument} = ilif: NIR has no neurons that fire integers"
         raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
-    graph = GraphBuilder(shape, pool)
-    tau = next(module.tau for module in plain.modules() if isinstance(module, LIF))  # the same for all
-    x = _stem(graph, plain, tau)
-    if isinstance(plain.body, ResidualStream):
-        x = _residual_stream(graph, x, plain.body)
-    else:
-        for i, layer in enumerate(plain.body):
-            x = _layer(graph, f"body.{i}", x, layer, tau)
-    x = _head(graph, x, plain)
-    built = graph.build(x, {"T": plain.T, "dt": DT})
+    x = _table(graph, plain) if isinstance(plain, TableNetwork) else _traced(graph, graph.input, plain)
+    T = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
+    built = graph.build(x, ({"T": T} if T else {}) | {"dt": DT})
     if name := not_finite(built):
         raise ExportError(f"{name} has weights that are not finite")
     return built
@@ -96,33 +87,102 @@ def not_finite(graph: nir.NIRGraph) -> str | None:
     return None
 
 
-def _stem(graph: GraphBuilder, net: TableNetwork, tau: float) -> Signal:
-    stem = net.stem
+def _table(graph: GraphBuilder, net: TableNetwork) -> Signal:
+    stem, norm = net.stem, None
     x = graph.conv("stem.conv", graph.input, stem.conv, None if stem.norm_lif is None else stem.norm_lif.norm)
     if stem.norm_lif is not None:
         x = graph.lif("stem.norm_lif.lif", x, stem.norm_lif.lif)
-    return graph.max_pool("stem.pool", x, stem.pool, tau) if isinstance(stem.pool, nn.MaxPool2d) else x
+    x = _layer(graph, "stem.pool", x, stem.pool)
+    if isinstance(net.body, ResidualStream):
+        x, norm = _residual_stream(graph, x, net.body), net.body.norm
+    else:
+        x = _traced(graph, x, net.body, "body.")
+    x = graph.flatten("flatten", _layer(graph, "pool", x, net.pool))
+    for i, layer in enumerate(net.head):
+        if isinstance(layer, nn.Linear):
+            x, norm = graph.linear(f"head.{i}", x, layer, norm), None
+        else:
+            x = _layer(graph, f"head.{i}", x, layer)
+    return x
 
 
-def _layer(graph: GraphBuilder, name: str, x: Signal, layer: nn.Module, tau: float) -> Signal:
+class _Layers(fx.Tracer):
+    """Follows the code of a network to its layers: neurons, and the modules of the three libraries that have no parts."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether ``m`` is a layer."""
+        known = type(m).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")
+        return isinstance(m, neuron.BaseNode | NormLIF) or (known and not isinstance(m, nn.Sequential) and not [*m.children()])
+
+
+def _traced(graph: GraphBuilder, x: Signal, net: nn.Module, prefix: str = "") -> Signal:
+    """What the code of ``net`` makes of ``x`` at one step."""
+    if isinstance(net, OwnNetwork):
+        net, prefix = net.net, "net."
+    try:
+        nodes = list(_Layers().trace(net).nodes)
+    except Exception as error:  # of the user's code, which runs on stand-ins
+        problem = f"{type(net).__name__}: torch.fx cannot trace it ({in_short(error)})"
+        raise ExportError(problem, "let its forward call one layer after another, without conditions on values") from None
+    layers = {node: net.get_submodule(node.target) for node in nodes if node.op == "call_module"}
+    signals = {nodes[0]: x}
+    for node in nodes[1:]:
+        sources, layer, name = node.all_input_nodes, layers.get(node), f"{prefix}{node.target}"
+        x = signals[sources[0]] if sources else graph.input
+        match layer:
+            case None:
+                x = _function(graph, node, [signals[source] for source in sources])
+            case nn.Conv2d():
+                after, *others = node.users
+                norm = layers.get(after) if not others and after.all_input_nodes[0] is node else None
+                norm = norm.norm if isinstance(norm, NormLIF) else norm
+                x = graph.conv(name, x, layer, norm if isinstance(norm, nn.BatchNorm2d) else None)
+            case nn.BatchNorm2d() | NormLIF():
+                if not isinstance(layers.get(sources[0]), nn.Conv2d) or len(sources[0].users) > 1:
+                    x = graph.norm(name, x, getattr(layer, "norm", layer))
+                if isinstance(layer, NormLIF):
+                    x = x if len(sources) == 1 else x + signals[sources[1]]
+                    x = graph.lif(f"{name}.lif", x, layer.lif)
+            case _:
+                x = _layer(graph, name, x, layer)
+        signals[node] = x
+    return x
+
+
+def _function(graph: GraphBuilder, node: fx.Node, inputs: list[Signal]) -> Signal:
+    """A function or method in the code of a network: one that does nothing within a step, a flattening, or a sum."""
+    name = getattr(node.target, "__name__", node.target)
+    match name, *node.args[1:], *node.kwargs.values():
+        case ["output"] if len(inputs) == 1:
+            return inputs[0]
+        case ["unflatten", 0, _] | ["flatten", 0, 1]:
+            return inputs[0]
+        case ["repeat", _, *ones] if set(ones) == {1}:
+            return inputs[0]
+        case ["flatten", 1 | 2 | -3] | ["flatten", 1 | 2 | -3, -1]:
+            return graph.flatten(node.name, inputs[0])
+        case ["add" | "iadd", _] if len(inputs) == 2:
+            return inputs[0] + inputs[1]
+    raise ExportError(f"{node.name}: NIR has no node for {name}")
+
+
+def _layer(graph: GraphBuilder, name: str, x: Signal, layer: nn.Module) -> Signal:
     match layer:
-        case StepDropout():
+        case StepDropout() | nn.Identity() | nn.Dropout() | StepModeDropout():
             return x
         case nn.MaxPool2d():
-            return graph.max_pool(name, x, layer, tau)
+            return graph.max_pool(name, x, layer)
         case nn.AvgPool2d():
-            return graph.avg_pool(name, x, int(layer.kernel_size), int(layer.stride))  # type: ignore[arg-type]
-        case ConvLayer():
-            x = graph.conv(f"{name}.conv", x, layer.conv, layer.norm_lif.norm)
-            return graph.lif(f"{name}.norm_lif.lif", x, layer.norm_lif.lif)
-        case BasicBlock():
-            y = graph.conv(f"{name}.conv1", x, layer.conv1, layer.norm_lif1.norm)
-            y = graph.lif(f"{name}.norm_lif1.lif", y, layer.norm_lif1.lif)
-            y = graph.conv(f"{name}.conv2", y, layer.conv2, layer.norm_lif2.norm)
-            if isinstance(layer.shortcut, nn.Conv2d):
-                x = graph.conv(f"{name}.shortcut", x, layer.shortcut)
-            return graph.lif(f"{name}.norm_lif2.lif", y + x, layer.norm_lif2.lif)
-    raise AssertionError(type(layer))
+            return graph.avg_pool(name, x, *windows(name, layer))
+        case nn.AdaptiveAvgPool2d():
+            return _adaptive(graph, name, x, layer)
+        case nn.Flatten():
+            return graph.flatten(name, x)
+        case nn.Linear():
+            return graph.linear(name, x, layer)
+        case neuron.LIFNode() if type(layer) in (LIF, neuron.LIFNode):
+            return graph.lif(name, x, layer)
+    raise ExportError(f"{name}: NIR has no node for {type(layer).__name__}")
 
 
 def _residual_stream(graph: GraphBuilder, x: Signal, body: ResidualStream) -> Signal:
@@ -146,23 +206,14 @@ def _residual_stream(graph: GraphBuilder, x: Signal, body: ResidualStream) -> Si
     return x
 
 
-def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
-    side, size = int(net.pool.output_size), x.shape[1]  # type: ignore[arg-type]
-    kernel, stride = math.ceil(size / side), size // side  # the windows of an adaptive pool are all alike where side is 1 or 2
-    assert side <= 2
-    if size < side:
-        raise ExportError(f"the last feature maps have {size} pixels, which NIR cannot enlarge to {side}", "take larger images")
-    if kernel > 1:
-        x = graph.avg_pool("pool", x, kernel, stride)
-    x = graph.flatten("flatten", x)
-    norm = net.body.norm if isinstance(net.body, ResidualStream) else None
-    for i, layer in enumerate(net.head):
-        if isinstance(layer, LIF):
-            x = graph.lif(f"head.{i}", x, layer)
-        else:
-            assert isinstance(layer, nn.Linear)
-            x, norm = graph.linear(f"head.{i}", x, layer, norm), None
-    return x
+def _adaptive(graph: GraphBuilder, name: str, x: Signal, pool: nn.AdaptiveAvgPool2d) -> Signal:
+    sides = {*pool.output_size} if isinstance(pool.output_size, tuple) else {pool.output_size}
+    side, size = sides.pop(), x.shape[1]
+    # the windows are all alike where side is 1 or 2
+    if sides or x.shape[1:] != (size, size) or (size % side and side > 2) or size < side:
+        raise ExportError(f"{name} makes {pool.output_size} of maps of {x.shape[1:]}: NIR has pools with equal windows")
+    kernel = math.ceil(size / side)
+    return graph.avg_pool(name, x, kernel, size // side) if kernel > 1 else x
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:
