@@ -4,7 +4,6 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 from collections import defaultdict
-from typing import Any
 
 import nir
 import torch
@@ -52,9 +51,8 @@ def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]
     """Where every call of a module of ``net`` will leave its spikes, by the module's key."""
     spikes: dict[str, list[Tensor]] = defaultdict(list)
 
-    def record(key: str, output: Any) -> None:
-        spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
-
     for key, name in modules.items():
-        net.get_submodule(name).register_forward_hook(lambda _, __, output, key=key: record(key, output))
+        net.get_submodule(name).register_forward_hook(
+            lambda _, __, output, key=key: spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
+        )
     return spikes

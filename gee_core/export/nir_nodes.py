@@ -18,6 +18,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError
+from gee_core.snn.lif import LIF
 
 DT = 1e-4
 """Seconds of a time step, because NIR's time constants are in seconds: SpikingJelly's default, and what snnTorch assumes."""
@@ -53,20 +54,18 @@ class Signal:
         x, y = (self.graph.avg_pool(f"{s.sources[-1]}.sum", s) if s.sources[1:] else s for s in (self, other))
         return Signal(self.graph, x.sources + y.sources, x.size, x.factor)
 
-    def repeat(self, *times: int) -> "Signal":
+    def repeat(self, *times: int, **layout: object) -> "Signal":
         """The same at every step."""
-        if {*times[1:]} != {1}:
+        if {*times[1:]} - {1}:
             raise ExportError(f"repeat{times}: NIR repeats no values within a step")
         return self
+
+    clone = repeat
 
     def unflatten(self, dim: int, sizes: object) -> "Signal":
         """The steps apart from the batch."""
         if dim != 0:
             raise ExportError(f"unflatten({dim}, {sizes}): NIR has no such node")
-        return self
-
-    def clone(self, **how: object) -> "Signal":
-        """The same."""
         return self
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1, name: str = "flatten") -> "Signal":
@@ -77,7 +76,7 @@ class Signal:
             raise ExportError(f"{name}: NIR flattens whole maps, not from dimension {start_dim} to {end_dim}")
         # dimensions are counted from the end, where readers with a batch in front agree with NIR
         node = nir.Flatten({"input": np.array(self.size)}, -3, -1)
-        return self.graph.add(name, node, self, (math.prod(self.size),), factor=self.factor)
+        return self.graph.add(name, node, self, factor=self.factor)
 
 
 class GraphBuilder:
@@ -91,10 +90,8 @@ class GraphBuilder:
         self._pool = pool
         self._tau = 2.0  # of the last neurons
 
-    def add(
-        self, name: str, node: nir.NIRNode, x: Signal, size: tuple[int, ...], factor: float = 1.0, binary: bool = False
-    ) -> Signal:
-        """Add ``node``, which reads ``x`` and puts out ``size``. InputError where it takes another size than that of ``x``."""
+    def add(self, name: str, node: nir.NIRNode, x: Signal, size: Any = None, factor: float = 1, binary: bool = False) -> Signal:
+        """Add ``node``, which reads ``x`` and puts out ``size``, None if it says that itself. InputError: it takes another."""
         if name in self.nodes:
             raise ExportError(f"{name} is called twice, and a node of NIR runs once at every step")
         takes = node.input_type["input"]
@@ -103,19 +100,25 @@ class GraphBuilder:
             raise InputError(problem, "name the in_channels and image_size that it is built for")
         self.nodes[name] = node
         self.edges += [(source, name) for source in x.sources]
-        return Signal(self, (name,), size, factor, binary)
+        return Signal(self, (name,), size or tuple(map(int, node.output_type["output"])), factor, binary)
 
     def conv(self, name: str, x: Signal, conv: nn.Conv2d) -> Signal:
         """A convolution."""
         if conv.groups > 1 or conv.padding_mode != "zeros":
             raise ExportError(f"{name} is {conv}: NIR has ungrouped convolutions padded with zeros")
         weight, bias = _numbers(conv, x.factor)
-        return self._conv2d(name, x, weight, bias, conv.stride, conv.padding, conv.dilation)
+        node = nir.Conv2d(x.size[1:], _array(weight), conv.stride, conv.padding, conv.dilation, 1, _array(bias))
+        return self.add(name, node, x)
 
     def norm(self, name: str, x: Signal, norm: nn.BatchNorm2d) -> Signal:
         """A batch norm: 1x1, diagonal, and dense, because SpikingJelly reads no grouped one."""
-        self._norms[name] = scale, shift = affine_of(norm)
-        return self._conv2d(name, x, torch.diag(scale * x.factor)[:, :, None, None], shift)
+        if norm.running_mean is None or norm.running_var is None or not norm.affine:
+            raise ExportError(f"{name} is {norm}: NIR has those with running statistics, weight and bias")
+        scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+        shift = norm.bias.detach().double() - norm.running_mean.double() * scale
+        self._norms[name] = scale, shift
+        weight = torch.diag(scale * x.factor)[:, :, None, None]
+        return self.add(name, nir.Conv2d(x.size[1:], _array(weight), 1, 0, 1, 1, _array(shift)), x)
 
     def _fold(self, name: str, scale: Tensor, shift: Tensor) -> None:
         """Make the batch norm ``name`` a part of the convolution before it, if nothing else reads that."""
@@ -127,16 +130,13 @@ class GraphBuilder:
             del self.nodes[name]
             self.edges = [(source if a == name else a, b) for a, b in self.edges if b != name]
 
-    def _conv2d(self, name: str, x: Signal, weight: Tensor, bias: Tensor, *windows: Any) -> Signal:
-        stride, padding, dilation = windows or (1, 0, 1)
-        node = nir.Conv2d(x.size[1:], _array(weight), stride, padding, dilation, 1, _array(bias))
-        return self.add(name, node, x, tuple(map(int, node.output_type["output"])))
-
     def lif(self, name: str, x: Signal, neurons: neuron.LIFNode) -> Signal:
         """LIF neurons. ExportError where they subtract the threshold when they fire."""
+        if type(neurons) not in (LIF, neuron.LIFNode):  # a class that inherits may do anything
+            raise ExportError(f"{name}: NIR has no node for {type(neurons).__name__}")
         if neurons.v_reset is None:
-            problem = f"{name}: {{argument}} = null: NIR has no soft reset"
-            raise ExportError(problem, "set {argument} to 0 and train the network anew", "v_reset")
+            remedy = "set {argument} to 0 and train the network anew"
+            raise ExportError(f"{name}: {{argument}} = null: NIR has no soft reset", remedy, "v_reset")
         self._tau = neurons.tau
         unit = (1.0 if neurons.decay_input else neurons.tau) * x.factor
         return self._lif(name, x, neurons.v_threshold / unit, neurons.v_reset / unit)
@@ -150,44 +150,42 @@ class GraphBuilder:
         just_below = float(np.nextafter(np.float32(v_threshold), np.float32(0)))
         values = {"tau": self._tau * DT, "r": 1.0, "v_leak": v_reset, "v_threshold": just_below, "v_reset": v_reset}
         node = nir.LIF(**{key: np.full(x.size, value) for key, value in values.items()})
-        return self.add(name, node, x, x.size, binary=True)
+        return self.add(name, node, x, binary=True)
 
     def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d) -> Signal:
         """A max pool of spikes: a sum, and neurons that half a spike would make fire, at rest before every step."""
         if not x.binary:
-            reason = "NIR has no max pool, and only one of spikes can be expressed by neurons"
-            raise ExportError(f"{name} pools values that are no spikes: {reason}")
-        k, stride, padding = windows(name, pool)
-        x = self.avg_pool(name, x, k, stride, padding)
-        a_spike = 1 / (k**2 * x.factor)
+            raise ExportError(f"{name} pools values that are no spikes: NIR has no max pool, and neurons replace one of spikes")
+        kernel, stride, padding = windows(name, pool)
+        x = self.avg_pool(name, x, kernel, stride, padding)
+        a_spike = 1 / (kernel**2 * x.factor)
         return self._lif(f"{name}.lif", x, 0.5 * a_spike / self._tau, 0.0)
 
     def avg_pool(self, name: str, x: Signal, kernel: int = 1, stride: int = 1, padding: int = 0) -> Signal:
         """Means of ``kernel`` x ``kernel`` values. Of one value: ``x`` as the output of one node that others read."""
         is_sum = self._pool == "sum" and not padding  # readers of SumPool2d ignore its padding
-        shape = (x.size[0], *(_pooled(n, kernel, stride, padding) for n in x.size[1:]))
+        shape = (x.size[0], *((n + 2 * padding - kernel) // stride + 1 for n in x.size[1:]))
         pairs = (np.array([value, value]) for value in (kernel, stride, padding))
         node = (nir.SumPool2d if is_sum else nir.AvgPool2d)(*pairs)
         return self.add(name, node, x, shape, factor=x.factor / kernel**2 if is_sum else x.factor)
 
     def adaptive_pool(self, name: str, x: Signal, pool: nn.AdaptiveAvgPool2d) -> Signal:
         """Means of equal windows, of which the pool makes 1 or 2 a side, or as many as divide the map."""
-        side, (size, width) = np.unique(np.asarray(pool.output_size)), x.size[1:]
-        if len(side) > 1 or size != width or size < side or (size % side and side > 2):
+        (side, *others), (size, width) = np.unique(np.asarray(pool.output_size)).tolist(), x.size[1:]
+        if others or size != width or size < side or (size % side and side > 2):
             raise ExportError(f"{name} makes {pool.output_size} of maps of {size} x {width}: NIR has pools of equal windows")
-        kernel, stride = math.ceil(size / int(side[0])), size // int(side[0])
-        return self.avg_pool(name, x, kernel, stride) if kernel > 1 else x
+        return self.avg_pool(name, x, math.ceil(size / side), size // side) if size > side else x
 
     def linear(self, name: str, x: Signal, linear: nn.Linear) -> Signal:
         """A fully connected layer."""
         weight, bias = _numbers(linear, x.factor)
-        return self.add(name, nir.Affine(_array(weight), _array(bias)), x, (len(weight),))
+        return self.add(name, nir.Affine(_array(weight), _array(bias)), x)
 
     def build(self, x: Signal, metadata: dict[str, float]) -> nir.NIRGraph:
         """The graph whose output is ``x``."""
         if x.factor != 1:
             raise ExportError("the network ends with a mean, which this graph has as a sum", "set pool to avg")
-        self.add("output", nir.Output({"output": np.array(x.size)}), x, x.size)
+        self.add("output", nir.Output({"output": np.array(x.size)}), x)
         for name, affine in self._norms.items():
             self._fold(name, *affine)
         return nir.NIRGraph(self.nodes, self.edges, metadata)
@@ -195,30 +193,17 @@ class GraphBuilder:
 
 def windows(name: str, pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int, int]:
     """(kernel, stride, padding) of a pool of squares. ExportError for another one."""
-    numbers = [{*value} if isinstance(value, tuple) else {value} for value in (pool.kernel_size, pool.stride, pool.padding)]
+    numbers = [np.unique(np.asarray(value)) for value in (pool.kernel_size, pool.stride, pool.padding)]
     usual = {"ceil_mode": False, "dilation": 1, "count_include_pad": True, "divisor_override": None}
     if any(len(values) > 1 for values in numbers) or any(getattr(pool, key, value) != value for key, value in usual.items()):
         raise ExportError(f"{name} is {pool}: NIR has pools of whole squares, that count their padding")
-    kernel, stride, padding = (int(values.pop()) for values in numbers)
-    return kernel, stride, padding
-
-
-def affine_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each (C,) in float64, of a batch norm in evaluation mode."""
-    if norm.running_mean is None or norm.running_var is None or not norm.affine:
-        raise ExportError(f"{norm}: only a batch norm with running statistics, weight and bias is expressed in NIR")
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    return scale, norm.bias.detach().double() - norm.running_mean.double() * scale
+    return int(numbers[0][0]), int(numbers[1][0]), int(numbers[2][0])
 
 
 def _numbers(layer: nn.Conv2d | nn.Linear, factor: float) -> tuple[Tensor, Tensor]:
     """(weight * ``factor``, bias) in float64."""
     weight = layer.weight.detach().double() * factor
     return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
-
-
-def _pooled(size: int, kernel: int, stride: int, padding: int) -> int:
-    return (size + 2 * padding - kernel) // stride + 1
 
 
 def _array(values: Tensor) -> np.ndarray:

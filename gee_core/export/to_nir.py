@@ -8,6 +8,7 @@ Shapes: C channels, H W space, K classes.
 """
 
 import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork, check_unwrapped, image_shape
 from gee_core.model.layers import StepDropout
-from gee_core.snn.lif import ILIF, LIF
+from gee_core.snn.lif import ILIF
 from gee_core.storage.atomic_files import write_atomically
 
 POOLS = ("sum", "avg")
@@ -67,12 +68,12 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
         problem = "{argument} = ilif: NIR has no neurons that fire integers"
         raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
-    T = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
+    T: Any = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
     for name, module in plain.named_modules():  # the code of any other module runs as it is written
         known = type(module).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")
         parts = isinstance(module, nn.Sequential) or [*module.children()]
         if isinstance(module, neuron.BaseNode) or (known and not parts):
-            module.forward = partial(_layer, graph, name, module)
+            module.forward = partial(_layer, graph, name or "net", module)
     try:
         built = graph.build(plain(graph.input), ({"T": T} if T else {}) | {"dt": DT})
     except InputError:
@@ -94,26 +95,24 @@ def not_finite(graph: nir.NIRGraph) -> str | None:
     return None
 
 
-def _layer(graph: GraphBuilder, name: str, layer: Any, x: Signal) -> Signal:
-    match layer:
-        case StepDropout() | nn.Identity() | nn.Dropout() | StepModeDropout():
-            return x
-        case nn.MaxPool2d():
-            return graph.max_pool(name, x, layer)
-        case nn.AvgPool2d():
-            return graph.avg_pool(name, x, *windows(name, layer))
-        case nn.AdaptiveAvgPool2d():
-            return graph.adaptive_pool(name, x, layer)
-        case nn.Flatten():
-            return x.flatten(layer.start_dim, layer.end_dim, name)
-        case nn.Conv2d():
-            return graph.conv(name, x, layer)
-        case nn.BatchNorm2d():
-            return graph.norm(name, x, layer)
-        case nn.Linear():
-            return graph.linear(name, x, layer)
-        case neuron.LIFNode() if type(layer) in (LIF, neuron.LIFNode):
-            return graph.lif(name, x, layer)
+NODES: dict[Any, Callable[[GraphBuilder, str, Signal, Any], Signal]] = {
+    (StepDropout, nn.Identity, nn.Dropout, StepModeDropout): lambda graph, name, x, layer: x,
+    nn.Conv2d: GraphBuilder.conv,
+    nn.BatchNorm2d: GraphBuilder.norm,
+    neuron.LIFNode: GraphBuilder.lif,
+    nn.MaxPool2d: GraphBuilder.max_pool,
+    nn.AvgPool2d: lambda graph, name, x, layer: graph.avg_pool(name, x, *windows(name, layer)),
+    nn.AdaptiveAvgPool2d: GraphBuilder.adaptive_pool,
+    nn.Flatten: lambda graph, name, x, layer: x.flatten(layer.start_dim, layer.end_dim, name),
+    nn.Linear: GraphBuilder.linear,
+}
+"""What makes nodes of a layer, by its kind."""
+
+
+def _layer(graph: GraphBuilder, name: str, layer: nn.Module, x: Signal) -> Signal:
+    for kind, add in NODES.items():
+        if isinstance(layer, kind):
+            return add(graph, name, x, layer)
     raise ExportError(f"{name}: NIR has no node for {type(layer).__name__}")
 
 

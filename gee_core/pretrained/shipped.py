@@ -27,8 +27,7 @@ from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import pretrained_card, pretrained_file
 
-BATCH = 64
-"""Images that the network sees at once."""
+BATCH = 64  # images that the network sees at once
 
 
 def load_pretrained(name: str) -> SpikingNetwork:
@@ -74,7 +73,7 @@ def classify(
     Examples:
         >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
         >>> [name for name, probability in gee_core.classify(images, "cifarnet.digits")]
-        ['7', '7']
+        ['1', '1']
     """
     net: Any = load_pretrained(network) if isinstance(network, str) else network
     x, plain = transforms(net.card, value_range)(images), decode(net).eval()
@@ -113,8 +112,8 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
             images = [images]
         if not isinstance(images, list | tuple):
             images = torch.as_tensor(images)
-            if images.ndim != (4 if card.events is None else 5) or images.shape[-3] != card.in_channels:
-                kind = "images (B, C, H, W)" if card.events is None else "recordings (B, T, P, H, W)"
+            ndim, kind = (4, "images (B, C, H, W)") if card.events is None else (5, "recordings (B, T, P, H, W)")
+            if images.ndim != ndim or images.shape[-3] != card.in_channels:
                 raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
             if card.events is not None:
                 return resized(normalise(images), card.image_size)
@@ -125,10 +124,8 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
 
 
 def _uint8(images: Tensor, value_range: tuple[float, float] | None) -> Tensor:
-    if value_range is None and images.dtype != torch.uint8:
-        problem = f"images of {images.dtype} may have values from 0 to 1 or from 0 to 255"
-        raise InputError(problem, "say it, value_range=(0, 1) or (0, 255), or give uint8 or PIL images")
-    low, high = value_range or (0, 255)
-    if images.min() < low or images.max() > high:
-        raise InputError(f"value_range = {value_range}, but the images have values from {images.min():g} to {images.max():g}")
-    return ((images - low) * (255 / (high - low))).round().to(torch.uint8)
+    known = value_range or ((0, 255) if images.dtype == torch.uint8 else None)
+    if known is None or images.min() < known[0] or images.max() > known[1]:
+        problem = f"value_range = {value_range}, and images of {images.dtype} with {images.min():.3g} to {images.max():.3g}"
+        raise InputError(problem, "say the range of their kind, value_range=(0, 1) or (0, 255), or give uint8 or PIL images")
+    return ((images - known[0]) * (255 / (known[1] - known[0]))).round().to(torch.uint8)
