@@ -49,7 +49,7 @@ class Signal:
 
     def __add__(self, other: "Signal") -> "Signal":
         if (self.shape, self.factor) != (other.shape, other.factor) or {*self.sources} & {*other.sources}:
-            raise ExportError(f"{self.sources} + {other.sources}: NIR adds outputs of one shape, each once", "set pool to avg")
+            raise ExportError(f"{self.sources} + {other.sources}: NIR adds outputs of one shape, each once", 'name pool="avg"')
         # one node, since the rounding of sums of three or more depends on their order
         x, y = (self.graph.avg_pool(f"{s.sources[-1]}.sum", s) if s.sources[1:] else s for s in (self, other))
         return Signal(self.graph, x.sources + y.sources, x.size, x.factor)
@@ -184,7 +184,7 @@ class GraphBuilder:
     def build(self, x: Signal, metadata: dict[str, float]) -> nir.NIRGraph:
         """The graph whose output is ``x``."""
         if x.factor != 1:
-            raise ExportError("the network ends with a mean, which this graph has as a sum", "set pool to avg")
+            raise ExportError("the network ends with a mean, which this graph has as a sum", 'name pool="avg"')
         self.add("output", nir.Output({"output": np.array(x.size)}), x)
         for name, affine in self._norms.items():
             self._fold(name, *affine)

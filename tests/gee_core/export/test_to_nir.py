@@ -253,7 +253,7 @@ def not_finite(net):
         (lambda: own(ILIF()), "^2: NIR has no node for ILIF"),
         (lambda: own(nn.MaxPool2d(2)), "^2 pools values that are no spikes"),
         (lambda: own(nn.Conv2d(2, 2, 1, groups=2)), "^2 is Conv2d.*groups=2.*: NIR has ungrouped convolutions"),
-        (lambda: own(nn.AvgPool2d(2)), "ends with a mean, which this graph has as a sum: set pool to avg"),
+        (lambda: own(nn.AvgPool2d(2)), "ends with a mean, which this graph has as a sum: name pool="),
         (lambda: own(nn.AvgPool2d(2, ceil_mode=True)), "^2 is AvgPool2d.*: NIR has pools of whole squares"),
         (lambda: own(lif := LIF(), lif), "^2 is called twice"),
         (lambda: Own(lambda x: x * 2), "^Own cannot be expressed in NIR .unsupported .*: let its forward call layers"),
