@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gee_core.model.network import build_network
     from gee_core.model.own import register_network
     from gee_core.pretrained.files import list_pretrained
-    from gee_core.pretrained.shipped import load_pretrained, transforms
+    from gee_core.pretrained.shipped import classify, load_pretrained, transforms
     from gee_core.snn.lif import ILIF, LIF
     from gee_core.zoo import NETWORKS
 
@@ -46,7 +46,7 @@ __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "re
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["EvolveConfig", "Score", "Search", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
-__all__ += ["list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
+__all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
 _MODULES = {
     "checkpoint": "load save",
@@ -70,7 +70,7 @@ _MODULES = {
     "model.network": "build_network",
     "model.own": "register_network",
     "pretrained.files": "list_pretrained",
-    "pretrained.shipped": "load_pretrained transforms",
+    "pretrained.shipped": "classify load_pretrained transforms",
     "snn.lif": "ILIF LIF",
     "zoo": "NETWORKS",
 }

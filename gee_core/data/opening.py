@@ -31,7 +31,7 @@ def reading(path: Path, kind: str, name: str | None = None) -> Iterator[IO[bytes
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{name}: not found", "put it back or remove it, then prepare the images again") from None
+        raise InputError(f"{name}: not found", "put it back or leave it out") from None
     except TooManyPixelsError as error:
         raise InputError(f"{name}: {error}", "crop, shrink or remove it") from None
     except (*DAMAGE, KeyError, zipfile.BadZipFile) as error:

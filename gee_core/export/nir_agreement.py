@@ -4,17 +4,16 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 from collections import defaultdict
-from typing import Any
 
 import nir
 import torch
+from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 from torch import Tensor, nn
 
 from gee_core.export.nir_nodes import DT
 from gee_core.genome.copying import without_logs
 from gee_core.genome.encoding import decode
-from gee_core.snn.lif import LIF
 
 
 @torch.no_grad()
@@ -26,7 +25,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[
     """
     dim = images.ndim - 4  # that of B
     plain = decode(net).cpu().float().eval()
-    names = [name for name, module in plain.named_modules() if isinstance(module, LIF)]
+    names = [name for name, module in plain.named_modules() if isinstance(module, neuron.BaseNode)]
     expected = _recorded(plain, {name: name for name in names})
     simulator = import_from_nir(graph, dt=DT).eval()
     read = _recorded(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
@@ -40,7 +39,7 @@ def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[
                 outputs.append(o_BK)
         same += int((torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)).sum())
         for name in names:
-            a, b = (torch.cat(spikes.pop(name)) for spikes in (expected, read))
+            a, b = (torch.cat(spikes.pop(name)).flatten() for spikes in (expected, read))
             both[name] += int((a & b).sum())
             either[name] += int((a | b).sum())
     layers = {name: both[name] / either[name] if either[name] else 1.0 for name in names}
@@ -52,9 +51,8 @@ def _recorded(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]
     """Where every call of a module of ``net`` will leave its spikes, by the module's key."""
     spikes: dict[str, list[Tensor]] = defaultdict(list)
 
-    def record(key: str, output: Any) -> None:
-        spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
-
     for key, name in modules.items():
-        net.get_submodule(name).register_forward_hook(lambda _, __, output, key=key: record(key, output))
+        net.get_submodule(name).register_forward_hook(
+            lambda _, __, output, key=key: spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
+        )
     return spikes

@@ -1,4 +1,4 @@
-"""A trained network of the table as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
+"""A trained network as a graph of the Neuromorphic Intermediate Representation (NIR), for simulators and chips.
 
 The graph takes the same normalised image at every step, or a frame of events, and puts out o_t. The logits are the mean of o
 over the steps. Its nodes have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of
@@ -8,23 +8,25 @@ Shapes: C channels, H W space, K classes.
 """
 
 import io
-import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nir
 import numpy as np
 from nir.serialization import read_version
+from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based.layer import Dropout as StepModeDropout
 from torch import nn
 
 from gee_core.errors import ExportError, InputError, in_short
-from gee_core.export.nir_nodes import DT, GraphBuilder, Signal
+from gee_core.export.nir_nodes import DT, GraphBuilder, Signal, windows
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import decode
-from gee_core.model.base import check_unwrapped, image_shape
-from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, StepDropout
-from gee_core.model.network import TableNetwork
-from gee_core.snn.lif import ILIF, LIF
+from gee_core.model.base import SpikingNetwork, check_unwrapped, image_shape
+from gee_core.model.layers import StepDropout
+from gee_core.snn.lif import ILIF
 from gee_core.storage.atomic_files import write_atomically
 
 POOLS = ("sum", "avg")
@@ -33,11 +35,11 @@ POOLS = ("sum", "avg")
 def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, pool: str = "sum") -> nir.NIRGraph:
     """The NIR graph of ``net``, genes decoded and batch norm folded: (C, H, W) → (K,) at every step. ``net`` is not changed.
 
-    Its metadata are ``T``, the number of steps, and ``dt``, the seconds of a step on which its time constants are based. It
-    consists of ``Conv2d``, ``LIF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
+    Its metadata are ``T``, the number of steps where ``net`` says it, and ``dt``, the seconds of a step on which its time
+    constants are based. It consists of ``Conv2d``, ``LIF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
 
     Args:
-        net: a network of ``build_network`` whose name is in ``NETWORKS``.
+        net: a network of ``build_network``, or any whose ``forward`` calls layers one after another or adds their outputs.
         in_channels: C, None for the channels that the network was built for.
         image_size: H and W, None likewise.
         pool: the node of pools. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights. SpikingJelly (single-step),
@@ -48,9 +50,9 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
         The graph.
 
     Raises:
-        ExportError: NIR cannot express the network: one of the user's own, soft reset, a max pool of values that are no spikes.
+        ExportError: NIR cannot express the network: another layer, soft reset, a max pool of values that are no spikes.
         InputError: a size is neither given nor known.
-        ValueError: ``pool`` is unknown, a size is below 1, or the network takes images of other channels.
+        ValueError: ``pool`` is unknown, a size is below 1, or the network takes other images.
 
     Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125, pool="avg")
@@ -61,27 +63,24 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
     check_unwrapped(net)
     check_values(net)
-    plain = decode(net)
-    if not isinstance(plain, TableNetwork):
-        name = getattr(net, "built_with", {}).get("name") or type(net).__name__
-        reason = "only the layers of the table's networks can be told from their modules"
-        raise ExportError(f"{name} cannot be expressed in NIR: {reason}", "add it to gee_core/zoo.py if it fits there")
-    shape = image_shape(net, in_channels, image_size)
-    if shape[0] != plain.stem.conv.in_channels:
-        raise ValueError(f"in_channels = {shape[0]}, but the network takes images of {plain.stem.conv.in_channels}")
-    if any(isinstance(module, ILIF) for module in plain.modules()):
+    plain = decode(net).eval()
+    graph = GraphBuilder(image_shape(net, in_channels, image_size), pool)
+    if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
         problem = "{argument} = ilif: NIR has no neurons that fire integers"
         raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
-    graph = GraphBuilder(shape, pool)
-    tau = next(module.tau for module in plain.modules() if isinstance(module, LIF))  # the same for all
-    x = _stem(graph, plain, tau)
-    if isinstance(plain.body, ResidualStream):
-        x = _residual_stream(graph, x, plain.body)
-    else:
-        for i, layer in enumerate(plain.body):
-            x = _layer(graph, f"body.{i}", x, layer, tau)
-    x = _head(graph, x, plain)
-    built = graph.build(x, {"T": plain.T, "dt": DT})
+    T: Any = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
+    for name, module in plain.named_modules():  # the code of any other module runs as it is written
+        known = type(module).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")
+        parts = isinstance(module, nn.Sequential) or [*module.children()]
+        if isinstance(module, neuron.BaseNode) or (known and not parts):
+            module.forward = partial(_layer, graph, name or "net", module)
+    try:
+        built = graph.build(plain(graph.input), ({"T": T} if T else {}) | {"dt": DT})
+    except InputError:
+        raise
+    except Exception as error:  # of the code of the network, which runs on a Signal
+        problem = f"{type(net).__name__} cannot be expressed in NIR ({in_short(error)})"
+        raise ExportError(problem, "let its forward call layers one after another, or add their outputs") from error
     if name := not_finite(built):
         raise ExportError(f"{name} has weights that are not finite")
     return built
@@ -96,73 +95,25 @@ def not_finite(graph: nir.NIRGraph) -> str | None:
     return None
 
 
-def _stem(graph: GraphBuilder, net: TableNetwork, tau: float) -> Signal:
-    stem = net.stem
-    x = graph.conv("stem.conv", graph.input, stem.conv, None if stem.norm_lif is None else stem.norm_lif.norm)
-    if stem.norm_lif is not None:
-        x = graph.lif("stem.norm_lif.lif", x, stem.norm_lif.lif)
-    return graph.max_pool("stem.pool", x, stem.pool, tau) if isinstance(stem.pool, nn.MaxPool2d) else x
+NODES: dict[Any, Callable[[GraphBuilder, str, Signal, Any], Signal]] = {
+    (StepDropout, nn.Identity, nn.Dropout, StepModeDropout): lambda graph, name, x, layer: x,
+    nn.Conv2d: GraphBuilder.conv,
+    nn.BatchNorm2d: GraphBuilder.norm,
+    neuron.LIFNode: GraphBuilder.lif,
+    nn.MaxPool2d: GraphBuilder.max_pool,
+    nn.AvgPool2d: lambda graph, name, x, layer: graph.avg_pool(name, x, *windows(name, layer)),
+    nn.AdaptiveAvgPool2d: GraphBuilder.adaptive_pool,
+    nn.Flatten: lambda graph, name, x, layer: x.flatten(layer.start_dim, layer.end_dim, name),
+    nn.Linear: GraphBuilder.linear,
+}
+"""What makes nodes of a layer, by its kind."""
 
 
-def _layer(graph: GraphBuilder, name: str, x: Signal, layer: nn.Module, tau: float) -> Signal:
-    match layer:
-        case StepDropout():
-            return x
-        case nn.MaxPool2d():
-            return graph.max_pool(name, x, layer, tau)
-        case nn.AvgPool2d():
-            return graph.avg_pool(name, x, int(layer.kernel_size), int(layer.stride))  # type: ignore[arg-type]
-        case ConvLayer():
-            x = graph.conv(f"{name}.conv", x, layer.conv, layer.norm_lif.norm)
-            return graph.lif(f"{name}.norm_lif.lif", x, layer.norm_lif.lif)
-        case BasicBlock():
-            y = graph.conv(f"{name}.conv1", x, layer.conv1, layer.norm_lif1.norm)
-            y = graph.lif(f"{name}.norm_lif1.lif", y, layer.norm_lif1.lif)
-            y = graph.conv(f"{name}.conv2", y, layer.conv2, layer.norm_lif2.norm)
-            if isinstance(layer.shortcut, nn.Conv2d):
-                x = graph.conv(f"{name}.shortcut", x, layer.shortcut)
-            return graph.lif(f"{name}.norm_lif2.lif", y + x, layer.norm_lif2.lif)
-    raise AssertionError(type(layer))
-
-
-def _residual_stream(graph: GraphBuilder, x: Signal, body: ResidualStream) -> Signal:
-    """The stream after the last block. The batch norm after it is left to the head."""
-    blocks: Any = body.blocks
-    for i, block in enumerate(blocks):
-        assert isinstance(block, PreActivationBlock)
-        name = f"body.blocks.{i}"
-        # one node, since the rounding of sums of three or more depends on their order
-        stream = graph.avg_pool(f"{name}.sum", x) if len(x.sources) > 1 else x
-        y = graph.norm(f"{name}.norm_lif1.norm", stream, block.norm_lif1.norm)
-        y = graph.lif(f"{name}.norm_lif1.lif", y, block.norm_lif1.lif)
-        y = graph.conv(f"{name}.conv1", y, block.conv1, block.norm_lif2.norm)
-        y = graph.lif(f"{name}.norm_lif2.lif", y, block.norm_lif2.lif)
-        y = graph.conv(f"{name}.conv2", y, block.conv2)
-        if block.shortcut is not None:
-            stream = graph.norm(f"{name}.shortcut.norm_lif.norm", stream, block.shortcut.norm_lif.norm)
-            stream = graph.lif(f"{name}.shortcut.norm_lif.lif", stream, block.shortcut.norm_lif.lif)
-            stream = graph.conv(f"{name}.shortcut.conv", stream, block.shortcut.conv)
-        x = y + stream
-    return x
-
-
-def _head(graph: GraphBuilder, x: Signal, net: TableNetwork) -> Signal:
-    side, size = int(net.pool.output_size), x.shape[1]  # type: ignore[arg-type]
-    kernel, stride = math.ceil(size / side), size // side  # the windows of an adaptive pool are all alike where side is 1 or 2
-    assert side <= 2
-    if size < side:
-        raise ExportError(f"the last feature maps have {size} pixels, which NIR cannot enlarge to {side}", "take larger images")
-    if kernel > 1:
-        x = graph.avg_pool("pool", x, kernel, stride)
-    x = graph.flatten("flatten", x)
-    norm = net.body.norm if isinstance(net.body, ResidualStream) else None
-    for i, layer in enumerate(net.head):
-        if isinstance(layer, LIF):
-            x = graph.lif(f"head.{i}", x, layer)
-        else:
-            assert isinstance(layer, nn.Linear)
-            x, norm = graph.linear(f"head.{i}", x, layer, norm), None
-    return x
+def _layer(graph: GraphBuilder, name: str, layer: nn.Module, x: Signal) -> Signal:
+    for kind, add in NODES.items():
+        if isinstance(layer, kind):
+            return add(graph, name, x, layer)
+    raise ExportError(f"{name}: NIR has no node for {type(layer).__name__}")
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:

@@ -1,7 +1,6 @@
 """The networks that come with the package, by name, with the cards that describe them.
 
-    net = load_pretrained("cifarnet.cifar10")
-    logits = net(transforms(net.card)(images)).mean(0)    # images (B, 3, H, W) with values 0 … 255
+    classify("photo.jpg", "cifarnet.cifar10")    # [("cat", 0.93)]
 
 Beside each file of genes lies an ONNX graph that reads its matrices out of it, so that ONNX Runtime needs no torch.
 
@@ -9,15 +8,26 @@ Shapes: B batch, C channels, H W space, T steps, P polarities.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from gee_core.checkpoint import load
 from gee_core.data.augment import Normalise, resized
+from gee_core.data.opening import opened
+from gee_core.data.pixels import to_pixels
+from gee_core.errors import InputError
 from gee_core.export.model_card import ModelCard
+from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import pretrained_card, pretrained_file
+
+BATCH = 64  # images that the network sees at once
 
 
 def load_pretrained(name: str) -> SpikingNetwork:
@@ -44,31 +54,78 @@ def load_pretrained(name: str) -> SpikingNetwork:
     return net
 
 
-def transforms(card: ModelCard) -> Callable[[Tensor], Tensor]:
-    """What turns images into the input of a network with this ``card``.
+def classify(
+    images: Any, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
+) -> list[tuple[str, float]]:
+    """The most probable class of each image, and its probability.
+
+    Args:
+        images: whatever ``transforms`` takes: an image file, a PIL image, a list of these, or a tensor.
+        network: one of ``list_pretrained()``, or a network with a ``card``, such as one of ``load_pretrained``.
+        value_range: as for ``transforms``.
+
+    Returns:
+        A pair for each image.
+
+    Raises:
+        InputError: a file cannot be read, there is no such network, or ``transforms`` refuses the images.
+
+    Examples:
+        >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> [name for name, probability in gee_core.classify(images, "cifarnet.digits")]
+        ['1', '1']
+    """
+    net: Any = load_pretrained(network) if isinstance(network, str) else network
+    x, plain = transforms(net.card, value_range)(images), decode(net).eval()
+    with torch.no_grad():
+        p_BK = torch.cat([plain(part).mean(0).softmax(1) for part in x.split(BATCH, x.ndim - 4)])
+    return [(net.card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
+
+
+def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[Any], Tensor]:
+    """What turns images into the input of a network with this ``card``: upright, square, of its size and its channels.
 
     Args:
         card: such as ``net.card`` of a shipped network.
+        value_range: (least, greatest) value of a pixel in tensors that are not uint8, such as (0, 1) of torchvision's
+            ``to_tensor``. They are rounded to 8 bits.
 
     Returns:
-        A function of images (B, C, H, W) with values 0 … 255 and any height and width, of which the centre is cut, or of
-        recordings (B, T, P, H, W) of counts. It returns float32 (B, C, S, S) or (T, B, P, S, S), S being ``card.image_size``.
-        It raises ValueError for another number of channels.
+        A function of an image file, a PIL image, a list of these, or a tensor (B, C, H, W), with any height and width, of
+        which the centre is cut; or of recordings (B, T, P, H, W), counts of any type. It returns float32 (B, C, S, S) or
+        (T, B, P, S, S), S being ``card.image_size``. It raises InputError for a tensor of other channels or of an unknown
+        range of values, and for a file that it cannot read.
 
     Examples:
         >>> net = gee_core.load_pretrained("cifarnet.digits")
-        >>> net(gee_core.transforms(net.card)(torch.zeros(1, 1, 28, 28))).shape
+        >>> net(gee_core.transforms(net.card)(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))).shape
         torch.Size([4, 1, 10])
     """
+    normalise = Normalise(card.mean, card.std)
 
-    def transform(images: Tensor) -> Tensor:
-        if images.ndim != (4 if card.events is None else 5) or images.shape[-3] != card.in_channels:
-            kind = "images (B, C, H, W)" if card.events is None else "recordings (B, T, P, H, W)"
-            raise ValueError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
-        height, width = images.shape[-2:]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        square = images[..., top : top + side, left : left + side]
-        return resized(Normalise(card.mean, card.std)(square), card.image_size)
+    def pixels(image: Any) -> np.ndarray:
+        with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
+            return to_pixels(picture, card.in_channels, card.image_size)
+
+    def transform(images: Any) -> Tensor:
+        if isinstance(images, str | Path | Image.Image):
+            images = [images]
+        if not isinstance(images, list | tuple):
+            images = torch.as_tensor(images)
+            ndim, kind = (4, "images (B, C, H, W)") if card.events is None else (5, "recordings (B, T, P, H, W)")
+            if images.ndim != ndim or images.shape[-3] != card.in_channels:
+                raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
+            if card.events is not None:
+                return resized(normalise(images), card.image_size)
+            images = map(Image.fromarray, _uint8(images, value_range).permute(0, 2, 3, 1).squeeze(-1).numpy(force=True))
+        return normalise(torch.from_numpy(np.stack([*map(pixels, images)])))
 
     return transform
+
+
+def _uint8(images: Tensor, value_range: tuple[float, float] | None) -> Tensor:
+    known = value_range or ((0, 255) if images.dtype == torch.uint8 else None)
+    if known is None or images.min() < known[0] or images.max() > known[1]:
+        problem = f"value_range = {value_range}, and images of {images.dtype} with {images.min():.3g} to {images.max():.3g}"
+        raise InputError(problem, "say the range of their kind, value_range=(0, 1) or (0, 255), or give uint8 or PIL images")
+    return ((images - known[0]) * (255 / (known[1] - known[0]))).round().to(torch.uint8)

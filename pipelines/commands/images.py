@@ -41,11 +41,8 @@ def read_image(
         from gee_core.data.recordings import decode_recording  # loads torch
 
         return decode_recording(here / path, in_channels, size, events), None
-    try:
-        with opened(here / path, printable(str(path))) as image:
-            return to_pixels(image, in_channels, size), _difference(image, in_channels, size)
-    except InputError as error:
-        raise InputError(error.problem, "replace it or leave it out") from None
+    with opened(here / path, printable(str(path))) as image:
+        return to_pixels(image, in_channels, size), _difference(image, in_channels, size)
 
 
 def _difference(image: Image.Image, in_channels: int, size: int) -> str | None:

@@ -1,6 +1,9 @@
 """The commands `gee run` and `gee summary`. Heavy imports wait until they run."""
 
 import json
+import os
+import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,6 +73,8 @@ def _print_results(machine: str | None, trackers: "list[Tracker]") -> None:
     summary()
     if machine and machine != (now := _machine()):
         print(f"\nNumbers may differ from the last ones, made on {machine}: this is {now}")
+    if not shutil.which("gee", path=os.environ["PATH"].partition(os.pathsep)[2]):  # of the shell, after this Python's folder
+        print(f"\nFirst    source {sys.prefix}/bin/activate")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
     for line in (line for tracker in trackers for line in tracker.models):
         print(f"Model    {line}")

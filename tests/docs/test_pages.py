@@ -1,5 +1,6 @@
 """The code of the pages runs as printed, and their claims hold."""
 
+import ast
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from typer.testing import CliRunner
@@ -117,9 +119,13 @@ def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
 
 
-def test_the_code_of_trained_networks_and_of_the_first_page_runs():
+def test_the_code_of_trained_networks_and_of_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (90, 60), "green").save("photo.jpg")
     page = run_page("pretrained.md", 1)
-    assert page["printed"] == [str([page["net"].card.class_names[k] for k in page["logits"].argmax(1)])]
+    photo, *batch = (ast.literal_eval(line) for line in page["printed"])
+    assert [name for name, _ in batch[0]] == batch[1] and photo[0][0] in page["net"].card.class_names
+    assert page["printed"][2:] == [str([page["net"].card.class_names[k] for k in page["logits"].argmax(1)])]
     page = run_page("index.md", 1)
     assert page["net"].genome.n_genes == 64 and type(page["plain"].layer1[0].conv1) is nn.Conv2d
 

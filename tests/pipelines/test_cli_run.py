@@ -71,6 +71,14 @@ def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(m
     assert lines == ["Model    m", *(["Runs     http://host/#/runs/1"] if store else local)]
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.usefixtures("dvc", "ready")
+def test_run_says_how_to_activate_the_environment_where_the_shell_does_not_know_gee(main, monkeypatch, tmp_path, known):
+    monkeypatch.setattr(commands, "summary", lambda: None)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent if known else tmp_path))
+    assert (f"First    source {sys.prefix}/bin/activate" in main("run")[1].splitlines()) is not known
+
+
 @pytest.mark.parametrize(("machine", "says"), [("Another CPU; torch 2", True), ("This CPU; torch 2", False), (None, False)])
 @pytest.mark.usefixtures("dvc")
 def test_another_machine_than_that_of_the_last_numbers_is_told_in_one_line(main, monkeypatch, machine, says):

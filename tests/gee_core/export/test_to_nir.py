@@ -8,14 +8,16 @@ import io
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 from torch import nn
 
+from examples.spiking_vgg import SpikingVGG
 from gee_core.errors import ExportError
 from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.to_nir import to_nir
-from gee_core.genome.encoding import decode, genome_of
+from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 from gee_core.zoo import NETWORKS, A, Dropout, NetworkSpec, P
 from tests.gee_core.lively import awake
 
@@ -195,6 +197,45 @@ def test_the_network_is_left_as_it_was_and_its_genes_are_decoded():
     torch.testing.assert_close(torch.from_numpy(graph.nodes["body.0.conv"].weight), expected.detach())
 
 
+class Own(nn.Module):
+    """A network of the user's, for images (B, C, H, W) → (T, B, …)."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x.repeat(4, 1, 1, 1)).unflatten(0, (4, -1))
+
+
+def own(*layers):
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), *layers)
+
+
+def of_the_readme():
+    layers = [layer for I in (3, 64, 64) for layer in (nn.Conv2d(I, 64, 3, padding=1), nn.BatchNorm2d(64), LIF(T=4))]
+    net = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(64 * SIZE**2 // 4, 10, bias=False))
+    return Own(encode(net, ratio=0.4, example=torch.rand(4, 3, SIZE, SIZE)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+@pytest.mark.parametrize("make", [of_the_readme, lambda: SpikingVGG(10, 3, SIZE, T=4, width=0.25)], ids=["chain", "VGG"])
+def test_an_own_network_fires_the_same_spikes_in_spikingjelly_and_puts_out_the_same_in_snntorch(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = awake(make(), images(16))
+    functional.reset_net(net)
+    graph, x = to_nir(net, 3, SIZE), images(8, 2)
+    predictions, spikes, layers = nir_agreement(net, graph, x)
+    assert predictions == 1 and min(spikes, *layers.values()) >= EQUAL and graph.metadata["T"] == 4
+    o_TBK = run(snntorch_of(graph), x, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(o_TBK, net(x), rtol=1e-4, atol=1e-4)
+    assert o_TBK.std(1).max() > 1e-3 and len(layers) >= 3  # the images differ
+    with pytest.raises(ValueError, match=r"takes .*, and images \(1, 16, 16\) give \(.*\): name the in_channels"):
+        to_nir(net, 1, SIZE)
+
+
 def not_finite(net):
     net.body[0].norm_lif.norm.running_mean[0] = torch.nan
     return net
@@ -208,9 +249,16 @@ def not_finite(net):
         (lambda: built("cifarnet", neuron="ilif"), "neuron = ilif: NIR has no neurons that fire integers: set neuron to lif"),
         (lambda: built("cifarnet", v_reset=None), "v_reset = null: NIR has no soft reset: set v_reset to 0"),
         (lambda: not_finite(built("cifarnet")), r"^body\.0\.conv has weights that are not finite"),
-        (lambda: nn.Conv2d(1, 2, 3), "^Conv2d cannot be expressed in NIR: only the layers of the table"),
+        (lambda: own(nn.ReLU()), "^2: NIR has no node for ReLU"),
+        (lambda: own(ILIF()), "^2: NIR has no node for ILIF"),
+        (lambda: own(nn.MaxPool2d(2)), "^2 pools values that are no spikes"),
+        (lambda: own(nn.Conv2d(2, 2, 1, groups=2)), "^2 is Conv2d.*groups=2.*: NIR has ungrouped convolutions"),
+        (lambda: own(nn.AvgPool2d(2)), "ends with a mean, which this graph has as a sum: name pool="),
+        (lambda: own(nn.AvgPool2d(2, ceil_mode=True)), "^2 is AvgPool2d.*: NIR has pools of whole squares"),
+        (lambda: own(lif := LIF(), lif), "^2 is called twice"),
+        (lambda: Own(lambda x: x * 2), "^Own cannot be expressed in NIR .unsupported .*: let its forward call layers"),
+        (lambda: Own(lambda x: x + x.flatten(0, 1)), "'input'.*NIR adds outputs of one shape, each once"),
     ],
-    ids=range(6),
 )
 def test_what_nir_cannot_express_is_refused(make, says):
     with pytest.raises(ExportError, match=says):

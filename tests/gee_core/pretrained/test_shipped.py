@@ -7,12 +7,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torchvision.transforms.functional import pil_to_tensor
 
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.pretrained import files
 from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
-from gee_core.pretrained.shipped import load_pretrained, transforms
+from gee_core.pretrained.shipped import classify, load_pretrained, transforms
+from pipelines.commands.prediction import open_model, predict
 
 RECORDED = Path(__file__).with_name("outputs.json")
 """Logits of ``inputs`` by the checksum of a file, from when it was shipped."""
@@ -28,7 +32,7 @@ def inputs(card) -> torch.Tensor:
     shape = (6, card.events.frames) if card.events else (6,)
     coarse = torch.randint(0, 256, (*shape, card.in_channels, 4, 4), generator=generator).flatten(0, -4).float()
     fine = torch.nn.functional.interpolate(coarse, (card.image_size,) * 2, mode="bilinear").unflatten(0, shape)
-    return fine // 32 if card.events else fine.round()
+    return fine // 32 if card.events else fine.round().to(torch.uint8)
 
 
 def logits(net) -> torch.Tensor:
@@ -89,9 +93,33 @@ def test_an_unknown_name_and_a_changed_byte_are_refused(tmp_path, monkeypatch):
 
 def test_images_of_any_size_are_cut_square_and_those_of_other_channels_refused():
     card = pretrained_card("cifarnet.digits")
-    wide = torch.zeros(2, 1, 8, 12)
+    wide = torch.zeros(2, 1, 8, 12, dtype=torch.uint8)
     wide[..., 2:10] = inputs(card)[:2]
     torch.testing.assert_close(transforms(card)(wide), transforms(card)(inputs(card)[:2]))
-    assert transforms(card)(torch.zeros(1, 1, 100, 70)).shape == (1, 1, 8, 8)
+    assert transforms(card)(torch.zeros(1, 1, 100, 70, dtype=torch.uint8)).shape == (1, 1, 8, 8)
     with pytest.raises(ValueError, match=r"expected images \(B, C, H, W\) with 1 channels, got shape \(2, 3, 8, 8\)"):
         transforms(card)(torch.zeros(2, 3, 8, 8))
+
+
+def test_six_photographs_get_one_answer_from_files_pil_images_tensors_and_arrays_and_gee_predict_gives_it_too(tmp_path):
+    net, files = load_pretrained("cifarnet.photographs"), [tmp_path / f"{i}.png" for i in range(6)]
+    boxes = (0, 0, 640, 427), (100, 50, 300, 250), (200, 100, 264, 164)
+    pictures = [Image.fromarray(image).crop(box) for image in load_sample_images().images for box in boxes]
+    for picture, file in zip(pictures, files, strict=True):
+        picture.save(file)
+    x = transforms(net.card)(pictures)
+    assert torch.equal(transforms(net.card)(list(map(str, files))), x) and len(x.unique(dim=0)) == 6
+    for picture, expected in zip(pictures, x, strict=True):
+        tensor = pil_to_tensor(picture)[None]
+        for same, known in ((tensor, None), (tensor.numpy(), None), (tensor.float(), (0, 255)), (tensor / 255, (0, 1))):
+            assert torch.equal(transforms(net.card, known)(same)[0], expected)
+        for unknown, said in ((tensor.float(), None), (tensor / 255, None), (tensor.float(), (0, 1))):
+            with pytest.raises(
+                InputError, match=r"value_range = .*, and images of torch.float32 .*: say the range of their kind"
+            ):
+                classify(unknown, net, said)
+    answers = predict(Path(), files, open_model(pretrained_file(net.card.name).with_suffix(".onnx")))
+    for (name, p), answer in zip(classify(files, net.card.name), answers, strict=True):
+        assert answer.top == [(name, pytest.approx(p, abs=1e-4))]
+    with pytest.raises(InputError, match=r"none\.jpg: not found: put it back or leave it out"):
+        classify("none.jpg", net)

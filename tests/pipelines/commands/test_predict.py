@@ -107,7 +107,7 @@ def test_damaged_files_are_named_and_the_others_get_their_answers(exported, imag
     assert code == 1 and [Path(line.partition(":")[0]).name for line in out.splitlines()] == ["a.png", "c.png"]
     assert err.startswith(f"gee: error: {folder / 'b.png'}: ") and len(err.splitlines()) == 1
     code, out, err = main("predict", images[0], "none.png", "--model", exported)
-    assert (code, len(out.splitlines())) == (1, 1) and "none.png: not found: replace it or leave it out" in err
+    assert (code, len(out.splitlines())) == (1, 1) and "none.png: not found: put it back or leave it out" in err
     for path in ("a.png", "c.png"):
         (folder / path).unlink()
     for i in range(28):
