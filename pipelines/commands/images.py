@@ -9,7 +9,7 @@ from PIL import Image
 from gee_core.config import Events
 from gee_core.data.folders import KINDS, files_below
 from gee_core.data.opening import opened
-from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
+from gee_core.data.pixels import EXTENSIONS, GREY_MODES, TooManyPixelsError, to_pixels
 from gee_core.errors import InputError, printable
 
 
@@ -45,7 +45,8 @@ def read_image(
         with opened(here / path, printable(str(path))) as image:
             return to_pixels(image, in_channels, size), _difference(image, in_channels, size)
     except InputError as error:
-        raise InputError(error.problem, "replace it or leave it out") from None
+        too_large = isinstance(error.__context__, TooManyPixelsError)
+        raise InputError(error.problem, "scale it down or crop it" if too_large else "replace it or leave it out") from None
 
 
 def _difference(image: Image.Image, in_channels: int, size: int) -> str | None:
