@@ -62,7 +62,7 @@ def _settings() -> dict[str, Any]:
     with contextlib.suppress(InputError, OSError):
         for section, values in load_params().model_dump(mode="json").items():
             for key, field in sections[section]["properties"].items():
-                field["description"] = f"{in_short(json.dumps(values[key]))} in params.yaml. {field['description']}"
+                field["description"] = f"`{in_short(json.dumps(values[key]))}` in params.yaml. {field['description']}"
     return sections
 
 

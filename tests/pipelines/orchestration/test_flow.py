@@ -56,7 +56,7 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     assert "digits" in shown["preset"]["enum"]  # of the project in which the flow was imported
     sections = shown["overrides"]["properties"]
     assert ((lr := sections["train"]["properties"]["lr"])["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
-    now = f"{load_params(ROOT / 'params.yaml').train.lr} in params.yaml. "
+    now = f"`{load_params(ROOT / 'params.yaml').train.lr}` in params.yaml. "
     assert lr["description"].startswith(now) and "default" not in lr  # which the form would send
     assert next(iter(shown)) == "preset" and "title" in sections["report"]["properties"] and "title" not in sections["train"]
     assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
