@@ -33,7 +33,7 @@ def reading(path: Path, kind: str, name: str | None = None) -> Iterator[IO[bytes
     except FileNotFoundError:
         raise InputError(f"{name}: not found", "put it back or leave it out") from None
     except TooManyPixelsError as error:
-        raise InputError(f"{name}: {error}", "crop, shrink or remove it") from None
+        raise InputError(f"{name}: {error}", "scale it down or crop it") from None
     except (*DAMAGE, KeyError, zipfile.BadZipFile) as error:
         reason = in_short(getattr(error, "strerror", None) or str(error).replace(str(path), "it") or type(error).__name__)
         if isinstance(error, UnidentifiedImageError):

@@ -55,7 +55,7 @@ def use_command(
     from pipelines.project.presets import is_edited, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
-    chosen = _load(name, in_project(data, context.obj))
+    chosen = load(name, in_project(data, context.obj))
     if sys.stdin.isatty() and is_edited():
         typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
     for change in write_preset(chosen):
@@ -77,14 +77,14 @@ def queue_command(
     gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
     """
     from gee_core.errors import InputError
-    from pipelines.orchestration.request import experiment_arguments, experiment_changes
+    from pipelines.orchestration.request import COMPARE, experiment_arguments, experiment_changes
     from pipelines.project.params import load_params
     from pipelines.project.watched_files import check_raw_folder
 
     load_params()
     changes: dict[str, list[str]] = {}
     for name in names:  # all are checked before the first is queued
-        chosen = _load(name, in_project(data, context.obj))
+        chosen = load(name, in_project(data, context.obj))
         check_raw_folder(chosen.params.prepare)
         _, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
     for name in names:
@@ -97,10 +97,10 @@ def queue_command(
         for change in changes[name]:
             console.print(f"  {change}")
         console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-    console.print("start it: `dvc queue start`   watch it: `dvc queue status`   compare it: `dvc exp show --only-changed`")
+    console.print(f"start it: `dvc queue start`   watch it: `dvc queue status`\ncompare it: `{COMPARE}`", soft_wrap=True)
 
 
-def _load(name: str, data: str | None) -> "Preset":
+def load(name: str, data: str | None) -> "Preset":
     """The preset ``name`` with its images in the folder ``data``. Warns if they will be downloaded to it."""
     from gee_core.errors import InputError
     from pipelines.project.presets import load_preset

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
-from pipelines.project.paths import PAGE, SUMMARY
+from pipelines.project.paths import PAGE, SUMMARY, in_project
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def run(
     context: typer.Context,
     changes: Changes = None,
     preset: FromPreset = None,
+    data: Annotated[str | None, typer.Option(help="Folder with the images of the --preset; sets prepare.path.")] = None,
     stages: Stages = None,
     force: Force = False,
     member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
@@ -37,8 +38,12 @@ def run(
     gee run
     gee run --stage evolve
     gee run --set network.n_genes=16 --set train.epochs=10
+    gee run --preset nmnist --data /path/to/nmnist
     """
+    from gee_core.errors import InputError
+    from pipelines.commands.preset import load
     from pipelines.inputs.genotype_file import choose_member
+    from pipelines.orchestration.ending import print_experiment
     from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.orchestration.request import Request, checked, experiment_summary
     from pipelines.project.git import check_for_dvc
@@ -48,8 +53,13 @@ def run(
 
     if member is not None:
         choose_member(member)
-    request = Request(parse_changes(changes or []), stages or [], force, preset)
-    params, set_params = checked(request, Path())
+    overrides = parse_changes(changes or [])
+    if data is not None:
+        if preset is None:
+            raise InputError(f"--data {data}: there is no --preset", f"write --set prepare.path={data}")
+        overrides["prepare.path"] = load(preset, in_project(data, context.obj)).params.prepare.path
+    request = Request(overrides, stages or [], force, preset)
+    params, set_params = checked(request, Path(), "--set")
     before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
@@ -61,7 +71,7 @@ def run(
     if request.is_experiment:
         if reported and (found := experiment_summary(Path(), name)):
             console.print(format_summary(found))
-        print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
+        print_experiment(name, reported)
     elif reported:
         _print_results(before, trackers)
 
@@ -103,10 +113,10 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
 
 def _machine() -> str | None:
-    """The machine of the last run, or of the run that came with the clone."""
+    """The machine of the last run here; None before the first one, when there are only the numbers that came with the clone."""
     from pipelines.reporting.summary import read_summary
 
     try:
-        return read_summary(SUMMARY).machine
+        return read_summary(SUMMARY).machine if PAGE.is_file() else None
     except (OSError, ValueError):
         return None

@@ -39,7 +39,7 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
 
     exit_on_sigterm()
     request = Request(overrides, stages or [], force, preset)
-    checked(request, Path())
+    checked(request, Path(), "--set")
     connect()
     state: Any = pipeline_flow(**request._asdict(), return_state=True)
     if state.is_cancelled():  # by Ctrl-C

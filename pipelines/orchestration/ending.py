@@ -1,10 +1,13 @@
 """What a flow run ends with, on its page in Prefect and in the terminal: what became of each stage, results, where to look."""
 
 import os
+import subprocess
+import sys
 from uuid import UUID
 
 from rich.console import Console
 
+from pipelines.orchestration.request import COMPARE
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import Summary, format_summary, read_summary, summary_markdown
 from pipelines.runtime.redact import bare
@@ -31,20 +34,26 @@ def print_ending(outcomes: dict[str, str], run_id: UUID, experiment: str | None)
     width = max(map(len, outcomes), default=0)
     for stage, outcome in outcomes.items():
         print(f"{stage:{width}}  {outcome}")
-    has_results = "report" in outcomes and not experiment  # else they may be those of an earlier run
-    if has_results and SUMMARY.is_file():
-        print()
-        Console(markup=False).print(format_summary(read_summary(SUMMARY)))
+    reported = "report" in outcomes  # else the results may be those of an earlier run
     print()
-    if has_results and PAGE.is_file():
-        print(f"Report   {PAGE.resolve().as_uri()}")
+    if reported and not experiment:
+        Console(markup=False).print(format_summary(read_summary(SUMMARY)))
+        print(f"\nReport   {PAGE.resolve().as_uri()}")
     print_runs()
     if address := page(run_id):
         print(f"Flow     {address}")
     else:
         print(f"Flow     prefect server start\n         then http://127.0.0.1:4200/runs/flow-run/{run_id}")
     if experiment:
-        print(f"Results  dvc exp show --only-changed\nNext     dvc exp apply {experiment}")
+        print_experiment(experiment, reported)
+
+
+def print_experiment(name: str, reported: bool) -> None:
+    """Print the results of a DVC experiment that ``reported`` some next to those of the last run here, and what to do next."""
+    if reported and PAGE.is_file():  # without a run here, the numbers are those that came with the clone
+        print(flush=True)
+        subprocess.run([sys.executable, "-m", "dvc", "metrics", "diff", "--no-path", "--precision", "6", "workspace", name])
+    print(f"\nResults  {COMPARE}\nNext     dvc exp apply {name}")
 
 
 def results_markdown(outcomes: dict[str, str], summary: Summary | None) -> str:

@@ -3,6 +3,8 @@
 DVC decides what to rerun. With overrides or a preset the pipeline is a DVC experiment in a temporary copy of the project.
 """
 
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,12 +17,13 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import WithJsonSchema
 
 from gee_core.config import Params
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from pipelines.orchestration.ending import results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
 from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
 from pipelines.orchestration.server import PIPELINE, STUDY, claim, on_end, settle_abandoned
+from pipelines.project.params import load_params
 from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
 from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import read_summary
@@ -53,7 +56,17 @@ def _inlined(schema: Any) -> Any:
     return {key: _inlined(value) for key, value in schema.items() if key not in left_out}
 
 
-Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _inlined(_SCHEMA["properties"])})]
+def _settings() -> dict[str, Any]:
+    """The schema of each section. The descriptions begin with the values in params.yaml, if that is valid."""
+    sections = _inlined(_SCHEMA["properties"])
+    with contextlib.suppress(InputError, OSError):
+        for section, values in load_params().model_dump(mode="json").items():
+            for key, field in sections[section]["properties"].items():
+                field["description"] = f"`{in_short(json.dumps(values[key]))}` in params.yaml. {field['description']}"
+    return sections
+
+
+Overrides = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": _settings()})]
 """New values of params.yaml, by section, or by section.key."""
 
 Preset = Annotated[str | None, WithJsonSchema({"enum": [*preset_names(), None]})]
@@ -75,6 +88,7 @@ def pipeline_flow(
         preset: Start from this preset instead of params.yaml, as a DVC experiment.
         overrides: New values of params.yaml, such as {"evolve": {"n_generations": 1}} or {"evolve.n_generations": 1}. Overrides
             and presets run as a DVC experiment: params.yaml and the results in the project stay as they are.
+            The form shows the values of params.yaml when `gee flow serve` or `prefect deploy` made it.
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
     """

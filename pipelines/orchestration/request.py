@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gee_core.config import Params
+from gee_core.config.known_networks import is_own
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.orchestration.flow_lock import check_dvc_lock
 from pipelines.project.git import check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
-from pipelines.project.paths import PARAMS, SUMMARY
+from pipelines.project.paths import NETWORKS, PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.reporting.summary import Summary
+
+COMPARE = "dvc exp show --only-changed --drop '[^.]*$|.*/' --keep 'Exp|test_accuracy|parameters|energy_mj'"
+"""Shows experiments in 120 columns: of the results three, with the settings that differ, and no checksums."""
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -39,11 +43,11 @@ class Request(NamedTuple):
         return [sys.executable, "-m", "dvc", "--wait-for-lock", *how, *(["--force"] if self.force else []), *self.stages]
 
 
-def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
+def checked(request: Request, project: Path, source: str = "overrides") -> tuple[Params, list[str]]:
     """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
 
     Raises:
-        InputError: params.yaml, dvc.lock, a stage, the preset or an override is invalid, or an experiment is not possible here.
+        InputError: params.yaml, dvc.lock, a stage, the preset or an override of ``source`` is invalid, or no experiment can be.
     """
     check_dvc_lock(project)
     for stage in request.stages:
@@ -54,11 +58,11 @@ def checked(request: Request, project: Path) -> tuple[Params, list[str]]:
         check_inputs(params)
         return params, []
     values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
-    values = overridden(values, request.overrides, "overrides")
-    params = check_params(values, "overrides")
+    values = overridden(values, request.overrides, source)
+    params = check_params(values, source)
     check_inputs(params)
     values, changes = experiment_changes(values, params, project)
-    return check_params(values, "overrides"), changes
+    return check_params(values, source), changes
 
 
 def stage_names(project: Path) -> list[str]:
@@ -79,13 +83,17 @@ def experiment_changes(values: dict[str, Any], params: Params, project: Path) ->
     Images that the copy lacks are named by an absolute path. The changes are as ``--set-param`` takes them.
 
     Raises:
-        InputError: there is no git commit of the project.
+        InputError: there is no git commit of the project, or the copy lacks a file of an own network, which git does not track.
     """
     if head(project) is None:
         check_git(project)
         problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
         commit = "`git init`, `dvc config core.no_scm false`, then commit the project"  # without git, `make` sets that to true
         raise InputError(problem, f"{commit}; or write params.yaml itself")
+    name = params.network.name
+    if is_own(name) and (files := git(project, "ls-files", "--others", "--exclude-standard", "--", f"{NETWORKS}/*.py")):
+        problem = f"network.name = {name}: a DVC experiment has no file that git does not track"
+        raise InputError(problem, f"`git add {' '.join(files.splitlines())}`")
     images = project.resolve() / params.prepare.path
     if params.prepare.reads_path and _lacks(project, images):
         values = overridden(values, {"prepare.path": str(images)}, "prepare.path")

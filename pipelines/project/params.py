@@ -1,6 +1,7 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,7 +90,8 @@ def validated(model: type[Model], values: dict[str, Any], source: object) -> Mod
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(f"{source}: {_explain(problem, model)}" for problem in error.errors())) from None
+        text = "\n".join(f"{source}: {_explain(problem, model)}" for problem in error.errors())
+        raise InputError(re.sub(r"(?m)^--set: (\S+) = ", r"--set \1=", text)) from None  # as it was typed
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:

@@ -80,6 +80,7 @@ def load_preset(name: str, path: str | None = None) -> Preset:
     _sections(DEFAULT)
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 120
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
     values = yaml.load((PRESETS / f"{DEFAULT}.yaml").read_text(encoding="utf-8"))
     if name != DEFAULT:
         for section, keys in _sections(name).items():

@@ -82,7 +82,7 @@ def show_command(
     name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: the rows of each .csv file.")] = False,
 ) -> None:
-    """Show the table of a study's last run.
+    """Show the table of a study's last run, also of a trial by --set or --only.
 
     gee study show headline
     """
@@ -90,15 +90,16 @@ def show_command(
     from pipelines.studies.reports import OUT
 
     load_study(name)
-    if not (OUT / name / "table.md").is_file():
+    tables = sorted((OUT / name).rglob("table.md"), key=lambda path: path.stat().st_mtime_ns)
+    if not tables:
         raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
     if as_json:
         import pandas as pd
 
-        rows = {path.stem: pd.read_csv(path).to_json(orient="records") for path in sorted((OUT / name).glob("*.csv"))}
+        rows = {path.stem: pd.read_csv(path).to_json(orient="records") for path in sorted(tables[-1].parent.glob("*.csv"))}
         print(json.dumps({kind: json.loads(text) for kind, text in rows.items()}))
     else:
-        print((OUT / name / "table.md").read_text(encoding="utf-8"))
+        print("\n".join([tables[-1].read_text(encoding="utf-8"), *(f"Also  {path}" for path in tables[:-1])]))
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

@@ -51,13 +51,14 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
     common = overridden(common, request.overrides, "--set")
+    source = " ".join([file, *(f"--set {key}={value}" for key, value in request.overrides.items())])
     cells = [
-        replace(_cell(common, changes, seed, f"{file}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
+        replace(_cell(common, changes, seed, f"{source}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
         for labels, changes in study.combinations()
         for seed in range(n_seeds)
     ]
     if study.analysis:
-        cells += _candidates(study.analysis, common, n_seeds, f"{file}, analysis")
+        cells += _candidates(study.analysis, common, n_seeds, f"{source}, analysis")
     cells = _only(cells, request.only)
     for cell in cells:
         _check_files(cell.params, file)

@@ -221,8 +221,11 @@ def format_table(title: str, table: pd.DataFrame, columns: list[str], metrics: l
     rows = []
     for _, row in table.iterrows():
         numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) + _own_n(row, metric) for metric in kept]
+        labels = [str(row[column]) for column in columns]
+        if row["source"] != "ours":  # the column of that name is the last, which a narrow terminal wraps
+            labels[0] = f"{labels[0]} (published)".lstrip()
         ends = ["" if pd.isna(row[mark]) else str(row[mark]) for mark in marks]
-        rows.append([*(str(row[column]) for column in columns), *numbers, *ends])
+        rows.append([*labels, *numbers, *ends])
     return TextTable(title, headers, rows)
 
 

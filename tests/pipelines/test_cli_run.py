@@ -1,6 +1,7 @@
 """The command `gee run`, with another program in place of DVC."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,6 +15,8 @@ from pipelines.commands import run as commands
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.runtime import progress
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def ready(bare_project, monkeypatch) -> Path:
@@ -26,13 +29,14 @@ def ready(bare_project, monkeypatch) -> Path:
 
 @pytest.fixture
 def dvc(ready, monkeypatch) -> SimpleNamespace:
-    """The ``started`` commands of DVC, each with the first folder of PATH, and the exit ``code`` of all."""
-    fake = SimpleNamespace(started=[], code=0)
+    """The ``started`` commands of DVC, each with the first folder of PATH, their ``work`` and the exit ``code`` of all."""
+    fake = SimpleNamespace(started=[], code=0, work=lambda: None)
 
     def run_in_foreground(command):
         with pytest.raises(Timeout):  # no other run in the project
             FileLock(LOCK).acquire(timeout=0)
         fake.started.append((command, os.environ["PATH"].split(os.pathsep)[0]))
+        fake.work()
         return fake.code
 
     monkeypatch.setattr("pipelines.runtime.process_tree.run_in_foreground", run_in_foreground)
@@ -79,14 +83,27 @@ def test_run_says_how_to_activate_the_environment_where_the_shell_does_not_know_
     assert (f"First    source {sys.prefix}/bin/activate" in main("run")[1].splitlines()) is not known
 
 
-@pytest.mark.parametrize(("machine", "says"), [("Another CPU; torch 2", True), ("This CPU; torch 2", False), (None, False)])
-@pytest.mark.usefixtures("dvc")
-def test_another_machine_than_that_of_the_last_numbers_is_told_in_one_line(main, monkeypatch, machine, says):
-    machines = iter([machine, "This CPU; torch 2"])
-    monkeypatch.setattr("pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=next(machines)))
+ANOTHER, THIS = "Another CPU; torch 2", "This CPU; torch 2"
+
+
+@pytest.mark.parametrize(
+    ("machine", "first", "says"),
+    [(ANOTHER, False, True), (THIS, False, False), (None, False, False), (ANOTHER, True, False)],
+)
+def test_another_machine_than_that_of_the_last_numbers_here_is_told_in_one_line(main, dvc, monkeypatch, machine, first, says):
+    def report() -> None:
+        Path("reports").mkdir()
+        Path("reports/index.html").touch()
+
+    dvc.work = report if first else lambda: None
+    if not first:
+        report()
+    monkeypatch.setattr(
+        "pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=THIS if dvc.started else machine)
+    )
     monkeypatch.setattr(commands, "summary", lambda: None)
     line = f"Numbers may differ from the last ones, made on {machine}: this is This CPU; torch 2"
-    assert (line in main("run")[1].splitlines()) is says
+    assert (line in (lines := main("run")[1].splitlines())) is says and ("Numbers" in " ".join(lines)) is says
 
 
 def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, dvc):
@@ -110,6 +127,23 @@ def test_run_with_other_values_is_an_experiment_in_a_copy_and_a_stage_is_run_alo
     assert (code, err, alone) == (0, "", ["repro", "evolve"])
     assert (how[1:], change, stage) == (["exp", "run", "--temp", "--name"], "--set-param=train.epochs=12", "train")
     assert f"dvc exp apply {name}" in out
+
+
+def test_the_folder_of_a_presets_images_is_that_of_this_run(main, dvc, monkeypatch):
+    monkeypatch.setattr("pipelines.orchestration.request.head", lambda _: "a commit")
+    monkeypatch.setattr("pipelines.orchestration.request.git", lambda *_: "tracked")
+    shutil.copytree(ROOT / "presets", "presets")
+    for digit in "01":
+        Path("sub/events/train", digit).mkdir(parents=True)
+        Path("sub/events/train", digit, "1.bin").touch()
+    before = Path("params.yaml").read_bytes()
+    monkeypatch.chdir("sub")
+    assert main("run", "--preset", "nmnist", "--data", "events", "--stage", "check")[::2] == (0, "")
+    assert f"--set-param=prepare.path='{Path.cwd() / 'sub/events'}'" in dvc.started[0][0]
+    assert Path("params.yaml").read_bytes() == before
+    assert main("run", "--data", "sub")[2] == "gee: error: --data sub: there is no --preset: write --set prepare.path=sub\n"
+    assert "reads scikit-learn's digits, no folder" in main("run", "--preset", "digits", "--data", "sub")[2]
+    assert main("run", "--set", "train.lr=-1")[2] == "gee: error: --set train.lr=-1: input should be greater than 0\n"
 
 
 def test_verbose_asks_dvc_for_its_reasons_and_quiet_stages_print_no_progress(main, dvc, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from pipelines.orchestration.request import COMPARE
 from tests.project_copy import ROOT, commit, environment, run
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -117,6 +119,10 @@ def test_an_experiment_changes_what_it_names_and_can_be_compared(project, first)
     rows = pd.read_csv(io.StringIO(dvc(project, "exp", "show", "--csv")))
     assert rows[rows.Experiment == "longer"]["evolve.n_generations"].tolist() == [3]
     assert rows[rows.rev == "main"]["evolve.n_generations"].tolist() == [2]
+    few = pd.read_csv(io.StringIO(dvc(project, *shlex.split(COMPARE)[1:], "--csv")))
+    assert list(few) == ["Experiment", "test_accuracy", "parameters", "energy_mj", "evolve.n_generations"]
+    differences = dvc(project, "metrics", "diff", "--all", "--no-path", "--precision", "6", "workspace", "longer")
+    assert differences.split()[:4] == ["Metric", "workspace", "longer", "Change"]
     plots = json.loads(dvc(project, "plots", "show", "--json"))["data"]
     points = plots["reports/evolve/candidates.csv"][0]["content"]["data"]["values"]
     places = [(p["generation"], p["index"]) for p in points if not p["rescored"]]

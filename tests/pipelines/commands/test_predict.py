@@ -108,6 +108,10 @@ def test_damaged_files_are_named_and_the_others_get_their_answers(exported, imag
     assert err.startswith(f"gee: error: {folder / 'b.png'}: ") and len(err.splitlines()) == 1
     code, out, err = main("predict", images[0], "none.png", "--model", exported)
     assert (code, len(out.splitlines())) == (1, 1) and "none.png: not found: put it back or leave it out" in err
+    Image.new("1", (8192, 8193)).save(folder / "d.png")
+    err = main("predict", folder / "d.png", "--model", exported)[2]
+    assert "d.png: has more pixels than is safe to decode, " in err and err.endswith(": scale it down or crop it\n")
+    (folder / "d.png").unlink()
     for path in ("a.png", "c.png"):
         (folder / path).unlink()
     for i in range(28):

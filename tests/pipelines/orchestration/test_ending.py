@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.orchestration.ending import print_ending
+from pipelines.orchestration.request import COMPARE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,10 +46,13 @@ def test_a_part_of_the_stages_shows_no_results_of_an_earlier_run(ending):
 
 def test_an_experiment_names_its_commands_and_a_server_that_stays_up_the_page_itself(ending, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://there/api")
+    commands = []
+    monkeypatch.setattr("subprocess.run", lambda command: commands.append(command[3:]))
     lines = ending({"report": "ran"}, "1-2", "eager-fox-ab12")
     assert not any("test accuracy" in line for line in lines)  # those in the project are of another run
-    assert lines[-3:] == [
-        "Flow     http://there/runs/flow-run/1-2",
-        "Results  dvc exp show --only-changed",
-        "Next     dvc exp apply eager-fox-ab12",
-    ]
+    words = ["Flow     http://there/runs/flow-run/1-2", f"Results  {COMPARE}", "Next     dvc exp apply eager-fox-ab12"]
+    assert list(filter(None, lines[-5:])) == words
+    ending({"train": "ran"}, "1-2", "fox")  # no results
+    Path("reports/index.html").unlink()
+    ending({"report": "ran"}, "1-2", "fox")  # no run here, and the results are those of the clone
+    assert commands == [["metrics", "diff", "--no-path", "--precision", "6", "workspace", "eager-fox-ab12"]]

@@ -18,6 +18,7 @@ import pytest
 from gee_core.config import Params
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.orchestration.request import Request
+from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
 
@@ -54,7 +55,9 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     shown = parameter_schema(flow.pipeline_flow).model_dump()["properties"]
     assert "digits" in shown["preset"]["enum"]  # of the project in which the flow was imported
     sections = shown["overrides"]["properties"]
-    assert (sections["train"]["properties"]["lr"]["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
+    assert ((lr := sections["train"]["properties"]["lr"])["exclusiveMinimum"], set(sections)) == (0, set(Params.model_fields))
+    now = f"`{load_params(ROOT / 'params.yaml').train.lr}` in params.yaml. "
+    assert lr["description"].startswith(now) and "default" not in lr  # which the form would send
     assert next(iter(shown)) == "preset" and "title" in sections["report"]["properties"] and "title" not in sections["train"]
     assert not {"$ref", "required"} & set(re.findall(r'"([^"]+)":', json.dumps(shown)))
 

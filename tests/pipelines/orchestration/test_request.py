@@ -79,6 +79,16 @@ def test_images_that_an_experiments_copy_lacks_are_read_where_they_are(project):
         assert path_of_images(path) == f"{project}/{path}"
 
 
+def test_a_file_of_an_own_network_that_git_does_not_track_is_named_before_the_run(project):
+    (project / "networks").mkdir()
+    (project / "networks/my_vgg.py").touch()
+    request = Request({"network.name": "networks.my_vgg:MyVGG"})
+    with pytest.raises(InputError, match=re.escape("no file that git does not track: `git add networks/my_vgg.py`")):
+        checked(request, project)
+    subprocess.run(["git", "add", "networks"], cwd=project, check=True)
+    assert checked(request, project)[1] == ["network.name='networks.my_vgg:MyVGG'"]
+
+
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
     make_images(project / "data/imgs")
     subprocess.run(["git", "add", "data"], cwd=project, check=True)

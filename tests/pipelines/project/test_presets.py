@@ -74,6 +74,7 @@ def test_a_preset_is_written_as_it_is_loaded_with_every_comment_and_the_given_fo
 
 def test_the_default_preset_is_the_committed_params():
     assert load_params(ROOT / "presets/digits.yaml") == load_params(ROOT / "params.yaml")
+    assert load_preset("digits").text == (ROOT / "params.yaml").read_text()  # so that using it leaves no diff
 
 
 def test_the_changes_are_named_with_old_and_new_value(params):

@@ -34,12 +34,12 @@ def test_run_prints_the_table_and_a_line_for_every_cell_and_show_gives_it_again(
     cell = "1/1  encoding = unencoded, seed 0: test accuracy (%) 50.00"
     assert said == ["1 cells, 0 of them done; 1 to run", cell, "cells 1/1 100 %"]
     assert "A tiny study" in ran.stdout
-    with pytest.raises(InputError, match="tiny: no table yet: run it with `gee study run tiny`"):  # that was a trial
-        gee("study", "show", "tiny")
+    assert "`gee study run tiny --set train.epochs=3`" in gee("study", "show", "tiny").stdout
     page = Path(ran.stdout.split("Tables and plots")[1].strip())
     assert page.parent.parent == (OUT / "tiny/trials").resolve() and "--set train.epochs=3" in page.read_text()
     gee("study", "run", "tiny", "--jobs", "1")
     assert "| unencoded |" in (shown := gee("study", "show", "tiny").stdout) and "`gee study run tiny`" in shown
+    assert shown.endswith(f"\nAlso  {page.parent.relative_to(Path.cwd())}/table.md\n")
     rows = json.loads(gee("study", "show", "tiny", "--json").stdout)
     assert (rows["table"][0]["encoding"], rows["cells"][0]["test_accuracy"]) == ("unencoded", 0.5)
 
@@ -53,6 +53,12 @@ def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_st
     assert more.splitlines() == ["2 cells, 1 of them done; 1 to run", "  encoding = unencoded, seed 1"]
     assert again.splitlines() == ["1 cells, 0 of them done; 1 to run", "  encoding = unencoded, seed 0"]
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == files
+
+
+def test_a_study_without_a_table_says_how_to_make_it(write_study):
+    write_study()
+    with pytest.raises(InputError, match="tiny: no table yet: run it with `gee study run tiny`"):
+        gee("study", "show", "tiny")
 
 
 def test_list_goes_on_after_a_broken_study(write_study):

@@ -40,7 +40,7 @@ def test_means_over_the_seeds_that_succeeded_stand_above_the_published_rows():
     assert shown.rows == [
         ["ste", "85.00 ± 7.07", "0.250 (n = 1)", "2", "1", "ours"],
         ["random", "50.00", "", "2", "0", "ours"],
-        ["ste", "96.16 ± 0.13", "", "", "", "published: Table 4"],
+        ["ste (published)", "96.16 ± 0.13", "", "", "", "published: Table 4"],
     ]
 
 
