@@ -70,9 +70,7 @@ def measure_energy(
         >>> 0 < activity.firing_rate < 1
         True
     """
-    check_module(net)
-    if not any(is_neuron(module) for module in net.modules()):
-        raise InputError("the network has no neurons", "build it with those of spikingjelly's neuron, or gee_core.LIF")
+    check_neurons(net)
     if steps is not None and time_first:
         raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
     if steps is not None and (type(steps) is not int or steps < 1):
@@ -98,6 +96,13 @@ def measure_energy(
     stored, decoded = (sum(tensor.nbytes for tensor in [*n.parameters(), *n.buffers()]) for n in (net, plain))
     activity.footprint, activity.footprint_decoded = stored if genomes(net) else decoded, decoded
     return activity
+
+
+def check_neurons(net: nn.Module) -> None:
+    """Raise TypeError where ``net`` is no network, InputError where it has no neurons."""
+    check_module(net)
+    if not any(is_neuron(module) for module in net.modules()):
+        raise InputError("the network has no neurons", "build it with those of spikingjelly's neuron, or gee_core.LIF")
 
 
 def firing_rates(net: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, float]:

@@ -13,6 +13,8 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import white_share
+
 pytestmark = pytest.mark.slow
 
 
@@ -35,6 +37,14 @@ def test_the_report_shows_the_result_and_where_its_run_is_in_mlflow(site, page, 
     for text in ("Test accuracy", result):
         expect(page.get_by_text(text).first).to_be_visible()
     assert page.locator("svg").count() > 5
+
+
+def test_no_figure_of_the_report_is_white_on_a_dark_page(site, page):
+    page.emulate_media(color_scheme="dark")
+    page.goto((site.project / "reports/index.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    figures = page.locator(".plot").all()
+    assert len(figures) > 5 and max(map(white_share, figures)) < 0.1
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,9 @@ from tests.gee_core.lively import awake
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
+BLOCKS = len(re.findall("^```python", TEXT, flags=re.MULTILINE))
+LIGHTNING = len(re.findall("^```python", TEXT.split("import lightning")[0], flags=re.MULTILINE)) - 1
+"""Of the blocks of your-network.md, the one that needs a package which GEE does not."""
 ENCODE_REFUSES = re.findall(
     r"^\| [^|]+ \| `([^`]+)` \|$",
     (ROOT / "docs/reference/own-networks.md").read_text(encoding="utf-8").split("## What cannot be encoded")[1],
@@ -63,9 +66,14 @@ def test_another_optimiser_searches_and_goes_on_after_a_kill(block, package, sea
 
 
 @pytest.mark.slow
-def test_the_code_of_measure_a_network_counts_every_layer():
-    names = run_page("tutorials/measure-a-network.md", 1)
+def test_the_code_of_measure_a_network_counts_every_layer_and_plots_the_spikes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_page("tutorials/measure-a-network.md", 2)
     activity = names["activity"]
+    recorded = names["recorded"].values()
+    assert [neurons.spikes.shape for neurons in recorded] == [(4, 8, 16, 32, 32), (4, 8, 32, 32, 32)]
+    assert [neurons.spikes.mean().item() for neurons in recorded] == pytest.approx([c.output_rate for c in activity.layers[:2]])
+    assert (tmp_path / "spikes.png").stat().st_size > 1000
     table, energy, terms, not_counted = names["printed"]
     assert table == str(activity) and not_counted == "{}" and terms == str(activity.neurobench())
     assert energy == f"{activity.energy_mj(3.2, 0.1):.3g} mJ per image in 32-bit integers"
@@ -102,7 +110,7 @@ def test_every_simulator_answers_as_the_network_does(tmp_path, monkeypatch):
 
 def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = run_page("tutorials/your-network.md", len(re.findall("^```python", TEXT, flags=re.MULTILINE)))
+    page = run_page("tutorials/your-network.md", BLOCKS, tuple(n for n in range(BLOCKS) if n != LIGHTNING))
     assert page["chain"] == [page["net"].features[i] for i in (0, 3, 7)] and page["others"] == {}
     assert page["printed"][0] == f"{page['before']} {page['after']}" and page["after"] < page["before"]
     assert sum(p.numel() for p in page["small"].parameters()) <= 0.4 * page["before"]
@@ -115,6 +123,18 @@ def test_the_code_of_your_network_does_as_its_comments_say(tmp_path, monkeypatch
         with torch.no_grad():
             outputs.append(net(page["steps"]))
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_the_encoded_network_of_the_page(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    page = run_page("tutorials/your-network.md", BLOCKS, (0, 1, LIGHTNING))
+    before = page["genetic"].genome.O.clone()
+    batches = torch.utils.data.DataLoader([(page["images"], page["labels"])] * 2, batch_size=None)
+    options = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    lightning.Trainer(**options, default_root_dir=tmp_path).fit(page["Lit"](page["genetic"]), batches)
+    assert not torch.equal(before, page["genetic"].genome.O)
 
 
 def test_the_code_of_trained_networks_and_of_the_first_page_runs():
