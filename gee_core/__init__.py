@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from gee_core.config.evolve import EvolveConfig
     from gee_core.config.genes import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
-    from gee_core.evaluation.energy import measure_energy
-    from gee_core.evaluation.recording import record
+    from gee_core.evaluation.energy import measure_energy, record
     from gee_core.evolution.candidate import Score
     from gee_core.evolution.loop import evolve
     from gee_core.evolution.search import Search
@@ -54,8 +53,7 @@ _MODULES = {
     "config.evolve": "EvolveConfig",
     "config.genes": "Shape",
     "errors": "DivergedError ExportError InputError",
-    "evaluation.energy": "measure_energy",
-    "evaluation.recording": "record",
+    "evaluation.energy": "measure_energy record",
     "evolution.candidate": "Score",
     "evolution.loop": "evolve",
     "evolution.search": "Search",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.recording import record
+from gee_core.evaluation.energy import record
 from gee_core.genome.encoding import encoding, genome_of
 from gee_core.hardware import Compute, cpu_name
 from gee_core.model.base import SpikingNetwork

@@ -65,15 +65,13 @@ class EvolveConfig(Section):
     """Single genes, or the groups `wiring` (the paper's), `shape`, `neurons`, `plasticity`, `structure`. `wiring`: σ_O, σ_0 …
     σ_L ([sigma_O, sigma_X]: one σ for all X); `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau,
     surrogate_alpha; `plasticity`: lr, lr_X, lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts
-    at its setting, and the winner's value replaces that setting in all later stages; those of `plasticity` start at `evolve.lr`
-    … and replace `train.lr` … too."""
+    at its setting, and the winner's value replaces that setting in all later stages, also `train.lr` …"""
     budget: Budget | None
     """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
     training, but for the energy of layers that add, which is measured after. null: no limit."""
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
-    """loss alone: CMA-ES minimises F, more: their product, and the candidates make a front. Write loss first. No other
-    candidate beats a member of the front in all objectives. A front takes the variant `baseline`. All candidates share one
-    draw."""
+    """loss alone: CMA-ES minimises F, more, with loss first: their product, and the candidates make a front. No other beats its
+    members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive | Budget
     """The member of a front that is trained: `no_worse`, `knee`, limits, or its number. `no_worse`: the one with the least of
     the second objective, of those that lose at most a standard error over fresh draws more than the start (Breiman et al.,
@@ -84,8 +82,7 @@ class EvolveConfig(Section):
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size, in log σ or parts of a gene's range. It is at most a third of the range, which
-    is 2·ln(`bound`) of log σ."""
+    """Initial step size, in log σ or parts of a gene's range. At most a third of the range, 2·ln(`bound`) of log σ."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
     """Greatest factor between a σ and its start."""
     start: PathName
@@ -122,8 +119,7 @@ class EvolveConfig(Section):
     tau_lambda: Scale
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
     rescore: Rescore | None
-    """How the best candidates are scored again, on fresh draws, which choose the winner. null: the best score wins, with its
-    own draw."""
+    """How the best candidates are scored again, on fresh draws. null: the best score wins, with its own draw."""
 
     @field_validator("genes")
     @classmethod

@@ -129,8 +129,7 @@ class ExportConfig(Section):
     register_model: bool
     """Whether to register the model in MLflow."""
     promote_metric: Literal[PROMOTING]  # type: ignore[valid-type]
-    """The number by which the best model is the `champion`; of models tested on the same images,
-    reports/evaluate/metrics.json."""
+    """The number by which the best model is the `champion`; of models tested on the same images."""
 
     @property
     def higher_is_better(self) -> bool:

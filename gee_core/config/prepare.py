@@ -64,13 +64,11 @@ class PrepareConfig(Section):
     """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), `folder`, of event cameras
     `nmnist`, `events` (a folder of recordings)."""
     path: PathName
-    """Folder of torchvision's files, which are downloaded, or of class folders. They lie in train/, val/ and test/, or
-    alone."""
+    """Folder of torchvision's files, which are downloaded, or of class folders; in train/, val/ and test/, or alone."""
     name: DataName | None
     """Name of a `folder` or `events` in reports and MLflow; null: that of `path`, and for other data sets."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
-    """Side in pixels; the shorter side is resized, the centre cropped. null keeps the size, the same for all.
-    Pixels of recordings are summed over areas, so that counts stay counts."""
+    """Side in pixels; the shorter is resized, the centre cropped, counts of events are summed. null: that of the files."""
     max_train_images: Positive | None
     """At most this many training images, with the hold-out; a stratified part. null: all."""
     max_test_images: Positive | None

@@ -87,6 +87,7 @@ class FoldedSteps(neuron.BaseNode):
     """A neuron of SpikingJelly for T steps folded into the batch, without a state between two calls."""
 
     T: int
+    v_seq: Tensor | None
 
     @property
     def is_standard(self) -> bool:

@@ -1,7 +1,6 @@
 """A small project, its pipeline run once as a Prefect flow, the servers that show it, and a real browser."""
 
 import contextlib
-import io
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from PIL import Image
 
 from tests.free_port import free_port
 from tests.project_copy import copy_project, environment, run
@@ -79,12 +77,6 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Iter
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(600)
-
-
-def white_share(element) -> float:
-    """The share of an element's pixels that are nearly white."""
-    grey = Image.open(io.BytesIO(element.screenshot())).convert("L")
-    return sum(grey.histogram()[235:]) / (grey.width * grey.height)
 
 
 @pytest.fixture(scope="module")
