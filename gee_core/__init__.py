@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gee_core.config.evolve import EvolveConfig
     from gee_core.config.genes import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
-    from gee_core.evaluation.energy import measure_energy
+    from gee_core.evaluation.energy import measure_energy, record
     from gee_core.evolution.candidate import Score
     from gee_core.evolution.loop import evolve
     from gee_core.evolution.search import Search
@@ -45,7 +45,7 @@ __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "e
 __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["EvolveConfig", "Score", "Search", "SearchSpace", "evolve", "winner"]
-__all__ += ["measure_energy", "read_nir", "to_nir", "to_onnx", "write_nir"]
+__all__ += ["measure_energy", "read_nir", "record", "to_nir", "to_onnx", "write_nir"]
 __all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
 _MODULES = {
@@ -53,7 +53,7 @@ _MODULES = {
     "config.evolve": "EvolveConfig",
     "config.genes": "Shape",
     "errors": "DivergedError ExportError InputError",
-    "evaluation.energy": "measure_energy",
+    "evaluation.energy": "measure_energy record",
     "evolution.candidate": "Score",
     "evolution.loop": "evolve",
     "evolution.search": "Search",

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.counting import Layer
-from gee_core.genome.copying import as_written
+from gee_core.evaluation.energy import record
 from gee_core.genome.encoding import encoding, genome_of
 from gee_core.hardware import Compute, cpu_name
-from gee_core.model.base import SpikingNetwork, is_neuron
+from gee_core.model.base import SpikingNetwork
 from gee_core.training.loop import for_inference
 from pipelines.inputs.loading import evenly, png
 from pipelines.inputs.measured import Answer, Shown
@@ -40,7 +39,7 @@ def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str
     x, plain, shown = data.meta.normalise(images), for_inference(net), list[Answer]()
     with compute.autocast():
         p_B = plain(x).float().mean(0).softmax(1).amax(1)
-        spikes = _spikes(plain, x[..., -1:, :, :, :], net.T)
+        spikes = _spikes(plain, x[..., -1:, :, :, :])
     for image, i, p in zip(images.cpu(), chosen.tolist(), p_B.tolist(), strict=True):
         picture = _picture(image.sum(0, keepdim=True) if data.meta.events else image, PIXELS)
         shown.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
@@ -54,28 +53,13 @@ def _picture(image: Tensor, side: int) -> str:
     return base64.b64encode(png(image, side)).decode()
 
 
-def _spikes(net: nn.Module, x: Tensor, T: int) -> dict[str, list[str]]:
+def _spikes(net: nn.Module, x: Tensor) -> dict[str, list[str]]:
     """For each layer, the spikes of some of the neurons after it, evenly spaced, on one image ``x``: a digit per step."""
-    latest, spikes = "", dict[nn.Module, tuple[str, list[Tensor]]]()
-
-    def see(module: nn.Module, _: object, output: Tensor | tuple) -> None:
-        nonlocal latest
-        if isinstance(module, Layer):
-            latest = names[module]
-        else:
-            fired = (output if isinstance(output, Tensor) else output[0]) != 0
-            spikes.setdefault(module, (latest, []))[1].append(fired.flatten().cpu())
-
-    names = {module: name for name, module in net.named_modules() if isinstance(module, Layer) or is_neuron(module)}
-    for module in names:
-        module.register_forward_hook(see)
-    with as_written(net):
-        net(x)
     digits = {}
-    for layer, parts in spikes.values():
-        spikes_TN = torch.cat(parts).reshape(T, -1).int()
+    for neurons in record(net, x).values():
+        spikes_TN = (neurons.spikes != 0).flatten(1).int().cpu()
         some = evenly(spikes_TN.shape[1], NEURONS)
-        digits[layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
+        digits[neurons.layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
     return digits
 
 

@@ -1,3 +1,15 @@
+// To lunr, a leading "-" means "without", also where people look for --set. It reads a query twice, each time without escapes.
+const asWord = (message) => {
+  if (typeof message.data !== "string") return message;
+  return { ...message, data: message.data.replace(/(?<!\S)-+(?=\w)/g, (dashes) => dashes.replaceAll("-", "\\\\\\-")) };
+};
+const BrowserWorker = window.Worker;
+window.Worker = class extends BrowserWorker {
+  postMessage(message) {
+    super.postMessage(asWord(message));
+  }
+};
+
 // Search for pages opened from disk: browsers start no worker from file://, so the search's worker runs in a hidden iframe.
 (() => {
   if (location.protocol !== "file:") return;
@@ -28,7 +40,7 @@
       });
     }
     postMessage(data) {
-      this.ready.then(() => this.inner.dispatchEvent(new MessageEvent("message", { data })));
+      this.ready.then(() => this.inner.dispatchEvent(new MessageEvent("message", { data: asWord(data) })));
     }
     terminate() {}
   };

@@ -1,6 +1,7 @@
-"""Fills `docs/knobs.md`: a table per section of params.yaml, and per key that holds keys, from the models of `gee_core.config`.
+"""Fills `docs/knobs.md`: a table per section of params.yaml, from the models of `gee_core.config`.
 
-Keys, ranges and meanings come from the pydantic models, values from params.yaml, so the page cannot go stale.
+Keys, ranges and meanings come from the pydantic models, values from params.yaml, so the page cannot go stale. A meaning is the
+first sentence of the docstring, and what null means.
 """
 
 import html
@@ -13,7 +14,9 @@ from gee_core.config import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = re.compile("<!-- knobs -->.*<!-- end of knobs -->", re.DOTALL)
-TYPES = {"integer": "integer", "number": "number", "boolean": "`true`, `false`", "string": "text"}
+FAR = 10**6
+"""No bound that is as far from 0 is shown."""
+END = re.compile(r"(?<!\bal)(?<!\bEq)(?<!\bSec)\.\s+(?=[A-Z`\[])|;\s|\.\s(?=null)|\.$")
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -24,33 +27,31 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def tables() -> str:
-    """All sections as Markdown."""
+    """All sections as Markdown: a heading, the section's docstring, and a row per setting."""
     schema = Params.model_json_schema()
     values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # as text
-    models = schema["$defs"]
-    return "\n\n".join(
-        _section(name, models[_model(field)], values[name], models) for name, field in schema["properties"].items()
-    )
-
-
-def _section(name: str, model: dict, values: dict, models: dict) -> str:
-    text = _table(f"## {name}", model, "params.yaml", {key: _text(value) for key, value in values.items()})
-    nested = {key: models[_model(field)] for key, field in model["properties"].items() if _model(field)}
-    for key, inner in nested.items():
-        defaults = {name: str(field["default"]) for name, field in inner["properties"].items() if "default" in field}
-        text += "\n\n" + _table(f"### {name}.{key}", inner, "if it is left out", defaults)
+    models, text = schema["$defs"], ""
+    for name, field in schema["properties"].items():
+        model = models[_model(field)]
+        what = brief(re.sub(r"^`[\w.]+`: ", "", model["description"]))
+        text += f"## {name}\n\n{what[0].upper()}{what[1:]}.\n\n| setting | range | meaning | value |\n|---|---|---|---|\n"
+        text += "".join(_rows(name, model, values[name], models)) + "\n"
     return text
 
 
-def _table(heading: str, model: dict, last: str, values: dict[str, str]) -> str:
-    """A heading, the docstring of a model, and a row per field that ends with its value in the column ``last``, if any."""
-    what = _meaning(re.sub(r"^`[\w.]+`: ", "", model["description"]))
-    lines = [heading, "", what[0].upper() + what[1:], "", f"| key | type and range | meaning | {last} |", "|---|---|---|---|"]
+def _rows(prefix: str, model: dict, values: dict, models: dict) -> list[str]:
+    """A row per field of ``model``, and below a setting that holds others a row for each."""
+    rows = []
     for key, field in model["properties"].items():
-        value = f"`{values[key]}`" if key in values else "must be given"
-        cells = [f"`{key}`", kind(field), _meaning(field["description"]), value]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+        value, inner, meaning = values.get(key, field.get("default")), models.get(_model(field)), brief(field["description"])
+        options = re.findall("`.*?`", kind(field))
+        known = options and all(option in meaning for option in options)
+        shown = "" if value is None or isinstance(value, dict) else f"`{_text(value)}`"
+        cells = [f"`{prefix}.{key}`", "" if known else kind(field), meaning, shown]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+        if inner and "limits" not in meaning:  # those of another setting
+            rows += _rows(f"{prefix}.{key}", inner, value if isinstance(value, dict) else {}, models)
+    return rows
 
 
 def _model(field: dict) -> str | None:
@@ -59,36 +60,28 @@ def _model(field: dict) -> str | None:
 
 
 def kind(field: dict) -> str:
-    """Type and range of a field of a JSON schema, for people."""
+    """The range of a field of a JSON schema, or its type where it has none. What null means stands in its meaning."""
     if "anyOf" in field:
-        return " or ".join("`null`" if part.get("type") == "null" else kind(part) for part in field["anyOf"])
+        return ", ".join(kind(part) for part in field["anyOf"] if part.get("type") != "null")
     if "$ref" in field:
-        return "the keys below"
+        return "keys below"
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":
-        return f"list of: {kind(field['items'])}"
-    return ", ".join([TYPES[field["type"]], *_bounds(field)])
-
-
-def _bounds(field: dict) -> list[str]:
+        return f"[{kind(field['items'])}]"
+    if "minimum" in field and field.get("maximum", FAR) < FAR:
+        return f"{field['minimum']:g}…{field['maximum']:g}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    return [f"{sign}\u00a0{_number(field[name])}" for name, sign in signs.items() if name in field]
+    return (
+        ", ".join(f"{sign}{field[name]:g}" for name, sign in signs.items() if abs(field.get(name, FAR)) < FAR) or field["type"]
+    )
 
 
-def _number(value: float) -> str:
-    powers = {2**31: "2³¹", 10**6: "10⁶", 1e6: "10⁶", -1e6: "-10⁶", 1e-6: "10⁻⁶", 1e38: "10³⁸"}
-    return powers.get(value) or f"{value:g}"
-
-
-def _meaning(text: str) -> str:
-    """One line of Markdown, in which the name of a page, such as `docs/FILES.md`, is a link to it."""
-    text = html.escape(_one_line(text), quote=False)
-    return re.sub(r"\bdocs/(\w+)\.md", lambda m: f"[{m[1].capitalize()}]({m[1]}.md)", text)
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+def brief(text: str) -> str:
+    """The first sentence of a docstring and what it says of null, as a line of Markdown that links the pages that it names."""
+    first, *others = END.split(html.escape(re.sub(r"\s+", " ", text).strip(), quote=False))
+    text = "; ".join([first, *(part for part in others if part.startswith("null"))])
+    return re.sub(r"\bdocs/([\w/-]+)\.md", lambda m: f"[{m[1].split('/')[-1].capitalize().replace('-', ' ')}]({m[1]}.md)", text)
 
 
 def _text(value) -> str:

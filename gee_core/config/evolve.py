@@ -30,8 +30,8 @@ class Rescore(Section):
     """`evolve.rescore`: how the best candidates are scored again."""
 
     top: Positive
-    """Number of the best candidates that are scored again, next to the start and the mean of CMA-ES's last distribution: the
-    best of each generation, the last generation first, then the second best of each, and so on."""
+    """Number of the best candidates. They are the best of each generation, the last generation first, then the second best of
+    each, and so on. The start and the mean of CMA-ES's last distribution come in addition."""
     draws: Positive
     """Fresh draws of the wiring for each candidate. The winner has the least mean fitness over the draws."""
 
@@ -58,70 +58,68 @@ class EvolveConfig(Section):
     """`evolve`: the search of genes; the paper's are the distributions of the initial wiring (Eq. 9-16)."""
 
     variant: Variant
-    """`random` (all σ = 1) and `analytic` do not evolve. `baseline` evolves on the loss, `baseline+R_T` and `baseline+R_S` add
-    one regulariser, `ste` both (Table 4): Spatio-Temporal dynamical Evolution, not the straight-through estimator.
+    """`baseline` evolves on the loss, `baseline+R_T` and `baseline+R_S` with one regulariser, `ste` with both, `random_search`
+    draws evenly, `random` (all σ = 1) and `analytic` do not evolve. In Table 4 `ste` is Spatio-Temporal dynamical Evolution.
     `random_search` scores as many candidates as `ste`, with its fitness, drawn evenly within its bounds."""
     genes: Annotated[list[str], Field(min_length=1)]
-    """What is searched: groups, and single genes. `wiring`, the paper's: σ_O, σ_0 … σ_L ([sigma_O, sigma_X]: one σ for all X);
-    `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau, surrogate_alpha; `plasticity`: lr, lr_X,
-    lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts at its setting, and the winner's value
-    replaces that setting in all later stages; those of `plasticity` start at `evolve.lr` … and replace `train.lr` … too."""
+    """Single genes, or the groups `wiring` (the paper's), `shape`, `neurons`, `plasticity`, `structure`. `wiring`: σ_O, σ_0 …
+    σ_L ([sigma_O, sigma_X]: one σ for all X); `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau,
+    surrogate_alpha; `plasticity`: lr, lr_X, lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts
+    at its setting, and the winner's value replaces that setting in all later stages, also `train.lr` …"""
     budget: Budget | None
     """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
     training, but for the energy of layers that add, which is measured after. null: no limit."""
     objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
-    """[loss]: CMA-ES minimises F. More, with loss first: it minimises their product, and the candidates make a front, whose
-    members no other beats in all. That takes the variant `baseline`. All candidates share one draw."""
+    """loss alone: CMA-ES minimises F, more, with loss first: their product, and the candidates make a front. No other beats its
+    members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive | Budget
-    """The member of a front that is trained. `no_worse`: the one with the least of the second objective, of those that lose at
-    most a standard error over fresh draws more than the start (Breiman et al., Classification and Regression Trees, 1984).
-    `knee`: the nearest to the best of every objective, each on its range. Or limits as in `budget`, such as {energy_uj: 10}:
-    the member of least loss within. Or its number in models/evolve/front.json."""
+    """The member of a front that is trained: `no_worse`, `knee`, limits, or its number. `no_worse`: the one with the least of
+    the second objective, of those that lose at most a standard error over fresh draws more than the start (Breiman et al.,
+    Classification and Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its range. Or limits
+    as in `budget`, such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
     n_generations: Positive
-    """Number of generations of CMA-ES. The paper has 5."""
+    """Generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None
     """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
     sigma: Annotated[float, Field(gt=0, le=5)]
-    """Initial step size of CMA-ES, in log σ and in parts of every other gene's range. It is at most a third of the range, which
-    is 2·ln(`bound`) of log σ."""
+    """Initial step size, in log σ or parts of a gene's range. At most a third of the range, 2·ln(`bound`) of log σ."""
     bound: Annotated[float, Field(gt=1, le=1e6)]
-    """Every σ stays between its value at the start of the search divided and multiplied by this."""
+    """Greatest factor between a σ and its start."""
     start: PathName
-    """Where the search starts. `analytic`: σ's of He's variance, shape of `network.init`. `unit`: all σ = 1, as in Fig. 4 (take
-    a `bound` that reaches the analytic σ's). Or a genotype.json in inputs/ of an earlier evolve, of the same network, width and
-    number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric
-    mean of the σ_l."""
+    """Where the search starts: `analytic` (He's variance), `unit` (all σ = 1), or a genotype.json in inputs/. With `unit`, as
+    in Fig. 4, take a `bound` that reaches the analytic σ's. The file is of an earlier evolve, of the same network, width and
+    number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric mean
+    of the σ_l."""
     proxy_epochs: Positive
-    """E, epochs for which a candidate is trained before it is scored. The paper has 2 for STE."""
+    """E, epochs of a candidate. The paper has 2 for STE."""
     proxy_images: Positive | None
-    """Train candidates on this many training images, a stratified part. null: all but the hold-out."""
+    """Training images of a candidate, a stratified part. null: all but the hold-out."""
     sizes: Sizes | None
-    """As `train.sizes`, of the proxy epochs. Losses are measured on images of the last size, energy on whole ones."""
+    """As `train.sizes`. Losses are measured on images of the last size, energy on whole ones."""
     T_schedule: StepSchedule | None
-    """As `train.T_schedule`, of the proxy epochs. Candidates are scored with `network.T` steps."""
+    """As `train.T_schedule`. Candidates are scored with `network.T` steps."""
     whiten: bool
-    """As `train.whiten`, of the proxy training."""
+    """As `train.whiten`."""
     batch_size: Positive
-    """Images per step of the proxy training."""
+    """As `train.batch_size`."""
     optimizer: Literal["adamw", "muon"]
     """As `train.optimizer`. The momentum of `muon` is 0.95."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate of the proxy training (cosine, a tenth of the steps as warm-up)."""
+    """Peak learning rate. Cosine, a tenth of the steps as warm-up."""
     lr_X: Scale
-    """Factor on the learning rate of X in the proxy training: its plasticity."""
+    """As `train.lr_X`."""
     lr_O: Scale
-    """Factor on the learning rate of O in the proxy training."""
+    """As `train.lr_O`."""
     weight_decay: Weight
-    """Weight decay of the proxy training."""
+    """As `train.weight_decay`."""
     a: Weight
-    """Weight of the temporal difference R_T in the fitness (Eq. 16)."""
+    """Weight of R_T, the temporal difference (Eq. 16)."""
     b: Weight
-    """Weight of the spatial entropy R_S in the fitness (Eq. 16)."""
+    """Weight of R_S, the spatial entropy (Eq. 16)."""
     tau_lambda: Scale
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
     rescore: Rescore | None
-    """How the best candidates are scored again, on fresh draws, which choose the winner. null: the best candidate wins, with
-    the draw that it was scored with."""
+    """How the best candidates are scored again, on fresh draws. null: the best score wins, with its own draw."""
 
     @field_validator("genes")
     @classmethod

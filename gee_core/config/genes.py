@@ -28,8 +28,8 @@ class Shape(Section):
     omega_X: Annotated[float, Field(ge=0, le=1)] = 0.0
     """ω_X: the singular values of every X_l[p], likewise."""
     beta: Annotated[float, Field(ge=0, le=4)] = 0.0
-    """β: X_l[p] is multiplied by c·exp(-β·d²/2), d the distance of position p from the kernel's centre in pixels, so that W[p]
-    is proportional to exp(-β·d²); c keeps the expected norm of W. 0 = flat kernels."""
+    """β: W[p] is proportional to exp(-β·d²), d the distance from the kernel's centre. X_l[p] is multiplied by c·exp(-β·d²/2),
+    d in pixels; c keeps the expected norm of W. 0 = flat kernels."""
 
     def is_neutral(self) -> bool:
         """Whether no gene changes anything."""

@@ -14,7 +14,7 @@ class NetworkStructure(Section):
     """What determines a network but for its weights."""
 
     name: str
-    """Key of `gee_core.zoo.NETWORKS`, or your own as `networks.my_vgg:MyVGG` (see docs/tutorials/your-network.md)."""
+    """Key of `gee_core.zoo.NETWORKS`, or your own as `networks.my_vgg:MyVGG` (docs/tutorials/your-network.md)."""
     block: Literal["pre", "post"] | None
     """Residual block of the ResNets: `pre` (norm and neurons before each convolution), `post` (after it). null: `pre`."""
     pool: Literal["max", "avg"]
@@ -22,11 +22,11 @@ class NetworkStructure(Section):
     width: Annotated[float, Field(gt=0, le=4)]
     """Multiplies every channel count of the paper's table."""
     tilt: Annotated[float, Field(gt=0, le=16)]
-    """How many times wider the last layer gets than the stem, beside `width`: below 1, the first layers are the wider ones."""
+    """How many times wider the last layer gets than the stem. Below 1, the first layers are the wider ones."""
     n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
     """g, number of genes of an encoding. null: the plain network."""
     neuron: Literal["lif", "ilif"]
-    """`lif`: spikes are 0 or 1. `ilif`: a neuron fires an integer 0 … D, which stands for as many spikes (`gee_core.ILIF`)."""
+    """`lif` fires 0 or 1, `ilif` an integer 0 … D. An integer stands for as many spikes (`gee_core.ILIF`)."""
     levels: Annotated[int, Field(ge=1, le=64)] | None
     """D, the largest integer that a neuron `ilif` fires in a step. null with `lif`."""
     T: Annotated[int, Field(ge=1, le=64)]

@@ -28,8 +28,8 @@ class BaseConfig(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "fp32", "bf16"]
-    """`bf16` autocast, `fp32`, or `auto`: bf16 on a GPU that multiplies it natively, and on a CPU that measures it as faster.
-    An interrupted run goes on in the format in which it began."""
+    """`bf16` (autocast), `fp32`, or `auto`: bf16 where it is faster. That is a GPU that multiplies it natively, or is measured
+    on a CPU. An interrupted run goes on in the format in which it began."""
 
 
 def rising(strengths: list[float]) -> list[float]:
@@ -58,8 +58,8 @@ class EvaluateConfig(Section):
     e_ac: Scale
     """E_AC, energy of an accumulate in pJ."""
     exit: Shares | None
-    """Confidences of early exit: an image leaves at the first step whose mean output gives a class at least this probability.
-    exit.csv has accuracy, mean number of steps and energy for each confidence. null: none."""
+    """Confidences of early exit; an image leaves at the first step whose mean output gives a class at least this probability.
+    `exit.csv` has accuracy, mean number of steps and energy for each confidence. null: none."""
 
 
 class Hardware(Section):
@@ -68,23 +68,23 @@ class Hardware(Section):
     n_draws: Positive
     """Draws of each defect at each strength; the report shows their mean and range."""
     max_images: Positive | None
-    """Use at most this many test images, a random part that is the same in every run; null for all."""
+    """At most this many test images; a random part that is the same in every run. null: all."""
     weights: Sigmas | None = None
-    """Gaussian noise on the decoded weights of the encoded convolutions: σ over the root mean square of each layer's."""
+    """Gaussian noise on the encoded convolutions' weights; σ over the root mean square of each layer's."""
     genes: Sigmas | None = None
     """The same on every X_l and O, before the weights are decoded; a plain network has none."""
     stuck: Shares | None = None
     """Probability of each of those weights to be stuck at zero."""
     threshold: Sigmas | None = None
-    """Mismatch of the neurons: V_th·(1 + δ) with δ ~ N(0, σ²), fixed over images and steps; these are the σ's."""
+    """Mismatch of the neurons, V_th·(1 + δ) with δ ~ N(0, σ²); fixed over images and steps, these are the σ's."""
     dropped: Shares | None = None
     """Probability of every spike to be lost."""
     spurious: Shares | None = None
-    """Probability of every neuron that is silent in a step to fire."""
+    """Probability of every silent neuron to fire in a step."""
     lost_step: Steps | None = None
-    """How many of the T steps are lost: no spike leaves any neuron in them."""
+    """Steps that are lost; no spike leaves any neuron in them."""
     weight_bits: Shares | None = None
-    """Probability of every bit of the int8 codes of those weights to flip; 0 is the int8 network without flips."""
+    """Probability of every bit of those weights in int8 to flip; 0 is the int8 network without flips."""
     gene_bits: Shares | None = None
     """The same of every X_l and O in int8; a plain network has none."""
 
@@ -126,13 +126,13 @@ class ExportConfig(Section):
     """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
 
     verify_images: Positive
-    """Number of test images on which ONNX Runtime, and SpikingJelly's reading of the NIR graph, are compared with torch."""
+    """Test images on which ONNX Runtime and the NIR graph are compared with torch; SpikingJelly reads the graph."""
     genes: GeneFormat | None
-    """Format of genes.safetensors and genes.onnx, the network as its genes, measured on all test images; null: neither."""
+    """Format of genes.safetensors and genes.onnx; both are measured on all test images. null: neither."""
     register_model: bool
     """Whether to register the model in MLflow."""
     promote_metric: Literal[PROMOTING]  # type: ignore[valid-type]
-    """Of models tested on the same images, the best by this number of reports/evaluate/metrics.json is the `champion`."""
+    """The number by which the best model is the `champion`; of models tested on the same images."""
 
     @property
     def higher_is_better(self) -> bool:

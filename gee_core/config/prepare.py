@@ -61,27 +61,26 @@ class PrepareConfig(Section):
     """`prepare`: which images, and how they are split."""
 
     dataset: Dataset
-    """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), or `folder`; of event cameras
-    `nmnist`, or `events`: a folder of recordings."""
+    """`digits` (bundled with scikit-learn), `fashion_mnist`, `cifar10`, `cifar100` (torchvision), `folder`, of event cameras
+    `nmnist`, `events` (a folder of recordings)."""
     path: PathName
-    """Folder with torchvision's files, downloaded if absent, or with class folders: in train/, val/ and test/, or alone."""
+    """Folder of torchvision's files, which are downloaded, or of class folders; in train/, val/ and test/, or alone."""
     name: DataName | None
-    """Name of the images of dataset `folder` or `events` in reports and MLflow; null: that of `path`; of others null."""
+    """Name of a `folder` or `events` in reports and MLflow; null: that of `path`, and for other data sets."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
-    """Side in pixels that every image gets (shorter side resized, centre cropped); null keeps the size, the same for all.
-    Pixels of recordings are summed over areas, so that counts stay counts."""
+    """Side in pixels; the shorter is resized, the centre cropped, counts of events are summed. null: that of the files."""
     max_train_images: Positive | None
-    """Use this many training images with the hold-out, a stratified part; null for all."""
+    """At most this many training images, with the hold-out; a stratified part. null: all."""
     max_test_images: Positive | None
-    """Use this many test images, a stratified part; null for all."""
+    """At most this many test images; a stratified part. null: all."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the images that become the test images, stratified; of `digits`, and of a folder without test/ and val/."""
+    """Fraction of the images that become test images; stratified, of `digits`, and of a folder without test/ and val/."""
     holdout: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the training images on which candidates are scored, not trained; train/, val/ and test/: it is val/."""
+    """Fraction of the training images on which candidates are scored; train/, val/ and test/: it is val/."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
     stream: bool
-    """Decode images in `path` during training, in worker processes (for ImageNet), instead of packing them into one array."""
+    """Decode images during training (for ImageNet); worker processes do so, instead of packing them into one array."""
     events: Events | None
     """How recordings of event cameras become frames; null for still images."""
 

@@ -22,14 +22,14 @@ class Finish(Section):
     levels: Annotated[int, Field(ge=1, le=64)]
     """D of the integers 0 … D that the neurons fire before (`gee_core.ILIF`); V_th is the network's."""
     epochs: Positive
-    """Number of the last epochs, with the network's own neurons and steps, less than `train.epochs`."""
+    """Number of the last epochs; less than `train.epochs`."""
 
 
 class TrainConfig(Section):
     """`train`: the winner's full training (Sec. 4)."""
 
     epochs: Positive
-    """The paper has 200."""
+    """Epochs. The paper has 200."""
     batch_size: Positive
     """Images per step, of all processes together."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
@@ -47,7 +47,7 @@ class TrainConfig(Section):
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs: [2, 4] trains the first half with two. null: `network.T`."""
     norm_images: Positive | None
-    """Images over which batch norm's statistics are taken anew after training, at full size and T; null: running averages."""
+    """Images that batch norm's statistics are taken from after training, at full size and T; null: running averages."""
     warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
     """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight
@@ -57,12 +57,12 @@ class TrainConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Momentum of `sgd` (usually 0.9) and `muon` (0.95); `adamw` does not use it."""
     loss: Literal["ce", "tet"]
-    """`ce`: cross-entropy of the mean output over the steps; `tet`: mean of every step's own (Deng et al. 2022)."""
+    """`ce`: cross-entropy of the mean output over the steps, `tet`: mean of every step's own (Deng et al. 2022)."""
     tet_lambda: Fraction
-    """λ of `tet`: the fraction of its second term, the mean squared distance of every output to V_th."""
+    """λ of `tet`, the fraction of its second term: the mean squared distance of every output to V_th."""
     spike_penalty: Weight
-    """Weight in the loss of the synaptic operations after the stem, as a fraction of those of neurons that fire at every step:
-    fewer spikes, first where their fan-out is large. train_loss leaves it out. 0 for none."""
+    """Weight in the loss of the synaptic operations after the stem. They count as a fraction of those of neurons that fire at
+    every step: fewer spikes, first where their fan-out is large. train_loss leaves it out. 0 for none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Label smoothing of the cross-entropy."""
     crop_padding: Annotated[int, Field(ge=0, le=1024)]
@@ -74,20 +74,20 @@ class TrainConfig(Section):
     erasing: Fraction
     """Probability of random erasing."""
     noise: Annotated[float, Field(ge=0, le=10)]
-    """Greatest strength r of Gaussian noise on the normalised images, as `robustness.strengths` has it; each image draws its
-    own, evenly from 0 up to it, in every epoch. 0 for none."""
+    """Greatest strength r of Gaussian noise on training images. It is on the normalised images, as `robustness.strengths`; each
+    image draws its own, evenly from 0 up to it, in every epoch. 0 for none."""
     whiten: bool
-    """The stem's filters are not trained: they whiten the patches of the training images, along principal directions, each
-    with its negative (Jordan 2024)."""
+    """The stem's filters whiten the training images, untrained (Jordan 2024). They are the principal directions of the patches,
+    each with its negative."""
     wiring_seed: Literal["candidate", "fresh"]
-    """Train the wiring that was scored (`candidate`), or draw a new one from the same distributions (`fresh`)."""
+    """Train the wiring that was scored (`candidate`), or one drawn anew (`fresh`)."""
     init_from: PathName | None
-    """A plain network.safetensors in inputs/, with its .json, to start at genes that approximate it; or one of the trained
-    networks that come with GEE, such as cifarnet.cifar10, to fine-tune it. null: start at the wiring."""
+    """A plain network.safetensors in inputs/ to encode, or a trained network such as cifarnet.cifar10 to fine-tune. The first
+    takes its .json too, the other comes with GEE. null: start at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
     sync_batch_norm: bool
-    """Whether batch norms see the images of all `GEE_TRAIN_PROCESSES`, not of each; needs `torch.nn.BatchNorm2d`, is slower."""
+    """Batch norms see the images of all `GEE_TRAIN_PROCESSES`; needs `torch.nn.BatchNorm2d`, is slower."""
     quantise: Quantise | None
     """Round genes and weights in the last epochs; the checkpoint and validation keep float32. null trains without it."""
     finish: Finish | None

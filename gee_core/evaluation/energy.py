@@ -5,6 +5,8 @@ Shapes: T steps, B batch.
 
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from spikingjelly.activation_based import functional
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
-from gee_core.evaluation.counting import Counter
+from gee_core.evaluation.counting import Counter, Layer
 from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
 from gee_core.hardware import Compute
@@ -114,6 +116,54 @@ def present(net: nn.Module, x: Tensor, steps: int | None = None, time_first: boo
     if (steps is None and not time_first) or any(map(takes_all_steps, net.modules())):
         return net(x)
     return torch.stack([net(step) for step in x])
+
+
+class Recorded(NamedTuple):
+    """What neurons did: spikes and, if they have any, membranes after the reset, (T, B, …), and the layer that they read."""
+
+    spikes: Tensor
+    membranes: Tensor | None
+    layer: str
+
+
+@torch.no_grad()
+def record(net: nn.Module, x: Tensor, *, steps: int | None = None, time_first: bool = False) -> dict[str, Recorded]:
+    """The spikes and membranes of all neurons of a copy of ``net`` on a batch. The mean of the spikes is the firing rate.
+
+    Args:
+        net: any network of SpikingJelly neurons, or of ``LIF``. It is not changed.
+        x: one batch, which the network gets as from ``measure_energy``.
+        steps: as there.
+        time_first: as there.
+
+    Returns:
+        A ``Recorded`` by the name of the neurons, in order of execution. Of neurons that run several times it is the last run.
+
+    Examples:
+        >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
+        >>> gee_core.record(net, torch.rand(2, 3, 32, 32))["stem.norm_lif.lif"].membranes.shape
+        torch.Size([4, 2, 32, 32, 32])
+    """
+    plain, latest, runs, found = for_inference(net), "", dict[str, tuple[str, list[Tensor]]](), dict[str, Recorded]()
+
+    def see(name: str, module: Any, _: object, output: Any) -> None:
+        nonlocal latest
+        if isinstance(module, Layer):
+            latest = name
+        else:
+            runs.setdefault(name, (latest, []))[1].append(output if isinstance(output, Tensor) else output[0])
+
+    for name, module in plain.named_modules():
+        if is_neuron(module) or isinstance(module, Layer):
+            module.register_forward_hook(partial(see, name))
+            module.store_v_seq = True  # for SpikingJelly: a layer does nothing with it
+    with as_written(plain):
+        present(plain, x, steps, time_first)
+    for name, (layer, parts) in runs.items():
+        neurons = plain.get_submodule(name)
+        spikes, membranes = parts[-1] if takes_all_steps(neurons) else torch.stack(parts), getattr(neurons, "v_seq", None)
+        found[name] = Recorded(spikes if membranes is None else spikes.reshape(membranes.shape), membranes, layer)
+    return found
 
 
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:

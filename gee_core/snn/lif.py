@@ -87,6 +87,7 @@ class FoldedSteps(neuron.BaseNode):
     """A neuron of SpikingJelly for T steps folded into the batch, without a state between two calls."""
 
     T: int
+    v_seq: Tensor | None
 
     @property
     def is_standard(self) -> bool:
@@ -112,7 +113,9 @@ class FoldedSteps(neuron.BaseNode):
         if not self.is_standard:
             self.reset()
             spikes = self.multi_step_forward(x.unflatten(0, (self.T, -1))).flatten(0, 1)
+            membranes = self.v_seq
             self.reset()
+            self.v_seq = membranes
             return spikes
         if torch.is_grad_enabled() and x.requires_grad:
             return Steps.apply(x, self.T, self.dynamics())
@@ -173,10 +176,10 @@ class LIF(FoldedSteps, neuron.LIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it has the settings of `dynamics.lif_spikes` and its gradient."""
+        """Whether it has the settings of `dynamics.lif_spikes`, its gradient, and no membranes to store."""
         function = self.surrogate_function
         hard = self.v_reset == 0.0 and self.detach_reset
-        return self.step_mode == "m" and hard and type(function) is surrogate.PiecewiseQuadratic
+        return self.step_mode == "m" and not self.store_v_seq and hard and type(function) is surrogate.PiecewiseQuadratic
 
     def settings(self) -> tuple[Any, ...]:
         """T, the neuron's constants, and the surrogate with its α."""
@@ -229,8 +232,8 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
 
     @property
     def is_standard(self) -> bool:
-        """Whether it has the settings of `dynamics.ilif_spikes` and its gradient."""
-        return self.step_mode == "m"
+        """Whether it has the settings of `dynamics.ilif_spikes`, its gradient, and no membranes to store."""
+        return self.step_mode == "m" and not self.store_v_seq
 
     def settings(self) -> tuple[Any, ...]:
         """T, and the neuron's constants."""

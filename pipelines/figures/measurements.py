@@ -11,9 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from gee_core.evaluation.activity import energy_text, energy_unit
-from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
+from pipelines.figures.svg import GENETIC, GRID, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
-SILENT_OR_SPIKE = ListedColormap(["#e8eef3", INK])
+SILENT_OR_SPIKE = ListedColormap([(MUTED, 0.15), GENETIC])
 WITH_NUMBERS = 20
 """The confusion matrix of as many classes has a number in every square. With more classes it is as wide as the page."""
 DEFECTS = {
@@ -60,7 +60,7 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 
 @svg
 def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[Figure, str]:
-    """Neurons of every layer as rows and the steps as columns, a spike dark. On the right are the layers' firing rates."""
+    """Neurons of every layer as rows and the steps as columns, a spike blue. On the right are the layers' firing rates."""
     n, T = len(spikes), len(next(iter(spikes.values()))[0])
     figure = Figure(figsize=(5.4, 1.2 + 0.42 * n), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -69,7 +69,7 @@ def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[F
         left.pcolormesh(np.arange(T + 1) + 0.5, edges, seen, cmap=SILENT_OR_SPIKE, vmin=0, vmax=1, rasterized=True)
     left.set_yticks(range(n), [label(name, 30) for name in spikes], parse_math=False)
     left.set(xlabel="time step", ylim=(n - 0.5, -0.5), title="One image: spikes")
-    left.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     left.grid(visible=False)
     rates = 100 * layers.set_index("layer")["output_rate"].reindex(list(spikes)).fillna(0.0)
     right.bar_label(right.barh(range(n), rates, color=GENETIC, height=0.7), fmt="%.1f", padding=3, fontsize=8.5)
@@ -139,7 +139,7 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
     figure = Figure(figsize=(9.6, 8.4) if large else (5.4, 4.6), layout="constrained")
     ax = figure.subplots()
     lines = 0.0 if large else 0.6
-    image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors="white", lw=lines, rasterized=large)
+    image = ax.pcolormesh(share, cmap=RAMP, norm=rare_visible, edgecolors=GRID, lw=lines, rasterized=large)
     ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xlabel="predicted", ylabel="actual")
     ax.grid(visible=False)
     if not large:

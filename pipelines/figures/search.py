@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gee_core.evolution.front import MEASURED_AS
-from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, headline, label, log_axis, panel, svg
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, SIGNED, headline, label, log_axis, panel, svg
 
 COLUMNS = MEASURED_AS | {"fitness": "final_fitness", "sigma_X": "sigma_0"}
 """The column of candidates.csv with an objective or a gene, where it has another name. σ_X is the value of every σ_l."""
@@ -84,7 +84,7 @@ def gene_effects(correlations: pd.DataFrame) -> tuple[Figure, str]:
         ax.barh(places, rows["rho"], height, xerr=rows["se"], color=colour, error_kw=error, label=name)
     ax.set_yticks(range(len(genes)), [label(gene) for gene in genes])
     ax.set(xlim=(-1.1, 1.1), xlabel="rank correlation ρ, ± 1 standard error")
-    ax.invert_yaxis()
+    ax.set_ylim(len(genes) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     title = f"{len(genes) - len(idle_genes(correlations))} of {len(genes)} genes mattered"
     headline(figure, ax, title)
@@ -160,7 +160,7 @@ def genes(maps: Mapping[str, Sequence[Sequence[float]]], kilobytes: Mapping[str,
     for ax, (name, rows) in zip(above.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         values = np.array(rows)
         limit = np.abs(values).max() or 1.0
-        ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="none")
+        ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="none")
         ax.set(title=name, xlabel=f"{values.shape[0]} × {values.shape[1]}, ±{limit:.2g}", xticks=[], yticks=[])
         ax.grid(visible=False)
     ax = below.subplots()
@@ -170,4 +170,5 @@ def genes(maps: Mapping[str, Sequence[Sequence[float]]], kilobytes: Mapping[str,
     ax.set(xlabel="kB", xlim=(0, 1.18 * max(kilobytes.values())), title="The same network, stored")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
+    figure.draw_without_rendering()  # a second layout, in `svg`, knows how high the maps are
     return figure, f"Heat maps of {', '.join(maps)}, and the sizes of {', '.join(kilobytes)}."

@@ -18,8 +18,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 GENETIC, OTHER, MARK = "#0072b2", "#e69f00", "#c2410c"
 """Our values, values to compare with, and highlights: three hues that colour-blind readers can distinguish."""
-INK, MUTED, GRID = "#1f2933", "#5b6673", "#e3e8ee"
-RAMP = LinearSegmentedColormap.from_list("genetic", ["#f4f9fc", "#8cc3e6", GENETIC, "#062f4a"])
+INK, MUTED, EDGE, GRID = "#1f2933", "#5b6673", "#b8c2cc", "#e3e8ee"
+DARK = {INK: "#e6ebef", MUTED: "#a7b3bd", EDGE: "#5b6873", GRID: "#33404a"}
+"""Colours of text and lines on a dark page."""
+ON_DARK = "".join(f'[style*="{part}: {c}"]{{{part}: {DARK[c]} !important}}' for c in DARK for part in ("fill", "stroke"))
+RAMP = LinearSegmentedColormap.from_list("genetic", [(GENETIC, 0.05), GENETIC])
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#e66101", ("#888888", 0.0), "#7b5fc9"])
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -31,7 +35,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#b8c2cc",
+    "axes.edgecolor": EDGE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -63,7 +67,7 @@ def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
             figure.draw_without_rendering()  # lays it out, which each savefig would repeat
             figure.set_layout_engine(None)
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(file, format="svg", metadata=metadata, dpi=200)
+            figure.savefig(file, format="svg", metadata=metadata, dpi=200, transparent=True)
         return _embeddable(file.getvalue(), name, description)
 
     return drawn
@@ -79,6 +83,7 @@ def _embeddable(svg: str, name: str, description: str) -> str:
         return re.sub(r'(url\(#|href="#)', rf"\1{name}-", kept)
 
     svg = re.sub(r"<[^>]+>", fix, svg)  # only inside tags: a class name may look like an attribute
+    svg = svg.replace("</style>", f"@media (prefers-color-scheme: dark){{{ON_DARK}}}</style>", 1)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
 
 

@@ -4,6 +4,7 @@ One file: pytest-xdist gives each file to one of its processes, and every proces
 """
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,10 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
+
+from tests.project_copy import run
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +39,34 @@ def test_the_report_shows_the_result_and_where_its_run_is_in_mlflow(site, page, 
     for text in ("Test accuracy", result):
         expect(page.get_by_text(text).first).to_be_visible()
     assert page.locator("svg").count() > 5
+
+
+def white_share(element) -> float:
+    """The share of an element's pixels that are nearly white."""
+    grey = Image.open(io.BytesIO(element.screenshot())).convert("L")
+    return sum(grey.histogram()[235:]) / (grey.width * grey.height)
+
+
+def test_no_figure_of_the_report_is_white_on_a_dark_page(site, page):
+    page.emulate_media(color_scheme="dark")
+    page.goto((site.project / "reports/index.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    figures = page.locator(".plot").all()
+    assert len(figures) > 5 and max(map(white_share, figures)) < 0.1
+
+
+def test_the_search_of_the_docs_finds_names_options_and_explanations_and_their_figures_are_dark(page, tmp_path):
+    run(Path(__file__).resolve().parents[2], "mkdocs", "build", "-q", "-d", str(tmp_path))
+    page.emulate_media(color_scheme="dark")
+    page.goto((tmp_path / "RESULTS.html").as_uri())
+    assert white_share(page.locator("img[src*='results/']").first) < 0.05
+    found = {"reset_net": "", "--set": "knobs.html", "train.lr": "knobs.html#train", "energy": "how-it-works.html#energy"}
+    for query, first in found.items():
+        page.goto((tmp_path / "faq.html").as_uri())
+        page.locator("input.md-search__input").press_sequentially(query)
+        links = page.locator(".md-search-result__item").first.locator("a")
+        links.first.wait_for()
+        assert any(re.sub(r"[?]h=[^#]*", "", link.get_attribute("href")).endswith(first) for link in links.all())
 
 
 @pytest.fixture(scope="module")
