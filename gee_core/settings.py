@@ -27,13 +27,13 @@ class CoreSettings(BaseSettings):
     )
 
     compile: Literal["0", "1"] = "1"
-    """`0`: neurons run without `torch.compile`, with the same results up to rounding. Default: `1`."""
+    """`0`: neurons run without `torch.compile`; `gee energy` does so. Default: `1`."""
 
     deterministic: Literal["0", "1"] = "0"
-    """`1`: a GPU adds in a fixed order, so that a seed gives the same bits again; slower, or not possible. Default: `0`."""
+    """`1`: a GPU adds in a fixed order, so that a seed gives the same bits again; slower. Default: `0`."""
 
     loader_workers: Annotated[int, Field(ge=0, le=MOST)] = min(8, os.cpu_count() or 1)
-    """Processes that decode streamed images; `0`: the one that asks for them. Default: one per CPU, at most 8."""
+    """Processes that decode streamed images; `0`: none of their own. Default: one per CPU, at most 8."""
 
     def rounding(self) -> dict[str, str]:
         """The variables that the last bits of a result depend on, by their names in the environment."""

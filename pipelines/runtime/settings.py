@@ -11,34 +11,31 @@ class Settings(CoreSettings):
     """All variables of this project, read where they are used: ``Settings.read().workers``."""
 
     engine: Literal["serial", "processes", "dask"] = "processes"
-    """Where candidates and cells run: `serial` (in this process), `processes` (of this machine) or `dask`
-    ([Cluster](CLUSTER.md)). Default: `processes`."""
+    """Where candidates and cells run: `serial`, `processes` or `dask` ([Cluster](CLUSTER.md)). Default: `processes`."""
 
     dask: str | None = None
-    """With `GEE_ENGINE=dask`, the address of the dask scheduler or the path of its scheduler file."""
+    """Address or file of the dask scheduler."""
 
     workers: Count | None = None
-    """Candidates that are scored at the same time. Default: one per CPU core or GPU; all workers of a scheduler."""
+    """Candidates scored at the same time. Default: one per CPU core or GPU."""
 
     threads: Count = 1
-    """Threads of torch per candidate; another number can change the last bits of a result. Default: 1."""
+    """Threads of torch per candidate. Default: 1."""
 
     train_processes: Count | None = None
-    """Processes that train and measure one network together, each with its share of every batch
-    ([Cluster](CLUSTER.md)). Default: one per GPU, as long as each gets 16 images of a batch; 1 on a CPU."""
+    """Processes that train one network ([Cluster](CLUSTER.md)). Default: one per GPU and 16 images of a batch, 1 on a CPU."""
 
     save_seconds: Count = int(SAVE_SECONDS)
-    """Seconds between two saved states of a training run within an epoch. Default: 240."""
+    """Seconds between two saved states within an epoch. Default: 240."""
 
     tracking: Literal["on", "off"] = "on"
     """`off`: nothing is tracked in MLflow. Default: `on`."""
 
     progress: Literal["on", "off"] = "on"
-    """`off`, as `gee -q`: commands and stages do not print how far they are. Default: `on`."""
+    """`off`, as `gee -q`: no progress is printed. Default: `on`."""
 
     notify: str | None = None
-    """Who is told of a flow run that failed or crashed: the address of a webhook, or a command that gets the message as its
-    last argument ([Operations](OPERATIONS.md)). Default: nobody."""
+    """Webhook or command that is told of a failed flow run ([Operations](OPERATIONS.md)). Default: nobody."""
 
     @classmethod
     def read(cls) -> Self:

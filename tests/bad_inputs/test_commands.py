@@ -53,7 +53,7 @@ COMMANDS = [
     row("gee study run tiny", f"{STUDY}: no such device", "remove it", remove(STUDY), lambda p: os.mkfifo(p / STUDY)),
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),
     row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
-    row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "leave it out", cut(IMAGE)),
+    row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "remove it", cut(IMAGE)),
     row("gee predict nothing none", "nothing: not found", "none: not found", messages=2),
     row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
     row(f"gee predict {IMAGE} --model images", "images/network.onnx: not found", "an ONNX file of an export"),

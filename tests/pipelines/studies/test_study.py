@@ -49,7 +49,7 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
     assert [(row[0], row[1], *row[-2:]) for row in table.rows] == [
         ("genetic", "55.00 ± 7.07", "2", "ours"),
         ("unencoded", "55.00 ± 7.07", "2", "ours"),
-        ("genetic", "90.00", "", "published: Table 2"),
+        ("genetic (published)", "90.00", "", "published: Table 2"),
     ]
     about = json.loads((TINY / "study.json").read_text())
     assert about["images"] == {"train": 64, "holdout": 16, "test": 24}
