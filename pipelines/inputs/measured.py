@@ -30,6 +30,23 @@ class Searched(BaseModel):
     cost_ratio: float | None = None
     """Of several objectives: the winner's second one over that of the start."""
     random_fitness: float | None = None
+    fresh_draws: int = 0
+    """Of how many draws the fitness is the mean. 0 where nothing was scored again."""
+
+    @property
+    def scored_on(self) -> str:
+        """What the fitness of the winner and of the start was measured on."""
+        return (
+            f"mean of {self.fresh_draws} fresh draw{'s' * (self.fresh_draws > 1)}"
+            if self.fresh_draws
+            else "on the draw of the search"
+        )
+
+    def fitness_in_words(self, several: bool) -> str:
+        """The fitness of winner, start and the best of the first, random candidates: of ``several`` objectives the loss."""
+        fitness = {"winner": self.best_fitness, "start": self.start_fitness, "best random candidate": self.random_fitness}
+        texts = [f"{name} {F:.4g}" for name, F in fitness.items() if F is not None]
+        return f"{'loss' if several else 'fitness'} ({self.scored_on}, lower is better): {', '.join(texts)}"
 
 
 class Robustness(StrictModel):
@@ -99,7 +116,7 @@ class Measured(NamedTuple):
 def read_measured(reports: Path) -> Measured:
     """What the stages of a run measured, from their files under ``reports``. Raises ``InputError``."""
     return Measured(
-        evolve=_read(reports, "evolve", Searched),
+        evolve=read_searched(reports),
         evaluate=read_evaluation(reports),
         robustness=_read(reports, "robustness", Robustness),
         export=_read(reports, "export", Exported),
@@ -110,6 +127,11 @@ def read_measured(reports: Path) -> Measured:
 def read_evaluation(reports: Path = REPORTS) -> Evaluation:
     """What evaluate measured on the test images. Raises ``InputError``."""
     return _read(reports, "evaluate", Evaluation)
+
+
+def read_searched(reports: Path = REPORTS) -> Searched:
+    """What evolve measured. Raises ``InputError``."""
+    return _read(reports, "evolve", Searched)
 
 
 def _read(reports: Path, stage: str, model: type[AnyModel], name: str = "metrics.json") -> AnyModel:

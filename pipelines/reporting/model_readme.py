@@ -13,13 +13,14 @@ from gee_core.config.known_networks import is_own
 from gee_core.config.section import Section
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
-from pipelines.inputs.measured import Exported
+from pipelines.inputs.measured import Exported, Searched
 
 
 def describe(
     name: str,
     params: Params,
     meta: Meta,
+    searched: Searched,
     measured: Evaluation,
     exported: Exported,
     example: str,
@@ -36,6 +37,7 @@ def describe(
         params=params,
         own=is_own(params.network.name),
         population=params.evolve.population(len(params.searched_genes())),
+        fitness=searched.fitness_in_words(params.evolve.several),
         recipe=as_yaml(params.train, indent=4),
         meta=meta,
         classes=[label[:40] for label in meta.class_names[:10]],

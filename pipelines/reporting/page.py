@@ -107,7 +107,9 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: Gen
     if len(tables.hardware):
         svgs["hardware"] = measurements.accuracy_under_defects(measurements.defect_table(tables.hardware))
     if len(search.searched_rows(tables.candidates)) > 1:
-        svgs["fitness"] = search.fitness_over_generations(tables.candidates)
+        found, name = measured.evolve, "loss" if tables.front else "fitness"
+        title = f"The winner’s {name} {number(found.best_fitness)}, {found.scored_on}"
+        svgs["fitness"] = search.fitness_over_generations(tables.candidates, title)
     return svgs | search_figures(tables.candidates, genotype, tables.front)
 
 

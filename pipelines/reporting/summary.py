@@ -14,7 +14,7 @@ from gee_core.config.evaluation import MEASURES
 from gee_core.errors import printable
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.measured import Measured
+from pipelines.inputs.measured import Measured, Searched
 
 RESULT = "gee.result"
 """Tag of a pipeline's run in MLflow: the `result_id` of its summary.json."""
@@ -54,6 +54,7 @@ class Summary(BaseModel):
     """Name of the second objective."""
     cost_ratio: float | None = None
     random_fitness: float | None = None
+    fresh_draws: int = 0
     image_passes: int | None = None
     onnx_bytes: int | None
     onnx_agreement: float | None
@@ -168,11 +169,9 @@ def _lines(s: Summary) -> dict[str, str]:
 def _search(s: Summary) -> str:
     """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
-    fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
-    texts = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
-    same = " on the same fresh draws" if texts[1:] else ""
     words = f"; {text}" if (text := gained(s)) else ""
-    return f"{cost}{words}; {'loss' if s.cost else 'fitness'}{same}: {', '.join(texts)}" if s.n_candidates else "none"
+    fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words(s.cost is not None)
+    return f"{cost}{words}; {fitness}" if s.n_candidates else "none"
 
 
 def gained(s: Summary) -> str:

@@ -38,7 +38,7 @@ FLOW_RUN = "GEE_FLOW_RUN"
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
-CURVES = {"train_loss", "train_accuracy", "final_fitness"}
+CURVES = {"train_loss", "train_accuracy", "generation_least_fitness"}
 """Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
 
 SHORT, N_SHOWN = {"network.n_genes": "g"}, 3

@@ -5,7 +5,7 @@ import pytest
 from gee_core.data.prepared import load_prepared
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
-from tests.pipelines.conftest import EVALUATION
+from tests.pipelines.conftest import EVALUATION, SEARCHED
 
 NO_GENES = Exported(agreement=1.0, onnx_bytes=1)
 GENES = NO_GENES.model_copy(update={"genes_bytes": 10**6, "genes_accuracy": 0.7, "fp32_accuracy": 0.7})
@@ -19,7 +19,7 @@ def readme(make_params, digits):
     def make(exported=NO_GENES, others=(), registered=True, images=(), **sections) -> str:
         meta = load_prepared(digits).meta.model_copy(update=dict(images))
         params = make_params(**{"export": {"genes": "int8"}} | sections)
-        return describe("gee", params, meta, EVALUATION, exported, meta.class_names[0], others, registered)
+        return describe("gee", params, meta, SEARCHED, EVALUATION, exported, meta.class_names[0], others, registered)
 
     return make
 

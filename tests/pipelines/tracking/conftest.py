@@ -227,7 +227,7 @@ def stage(folder):
         tracker.params({"variant": "each key once per run", "more": 1})
         for step in range(2):
             tracker.child(f"cand{step}", candidate(f"cand{step}", 0.5 / (step + 1)))
-            tracker.metrics({"best": 1.0 - step, "final_fitness": 0.5, "energy_mj": 0.002}, step=step)
+            tracker.metrics({"best": 1.0 - step, "generation_least_fitness": 0.5, "energy_mj": 0.002}, step=step)
         tracker.child("cand2", candidate("cand2", None))
         tracker.mark({"cand0": ({"final_fitness": 0.4, "rank": 1}, {"gee.winner": "true"})})
         tracker.artifact(folder / "plot.svg", "plots")

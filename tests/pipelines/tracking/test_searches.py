@@ -127,6 +127,6 @@ def test_draws_are_ranked_by_the_mean_of_their_candidate_before_their_own_fitnes
     tracker = Values(mark=marks.update, tags=lambda _: None, metrics=lambda *_, **__: None)
     evolution.track_winner(tracker, [Values(candidate=c) for c in candidates], candidates[3], make_params())
     ranks = [marks[evolution.candidate_name(c)][0] for c in candidates]
-    assert [values["rank"] for values in ranks] == [1, 2, 2, 1]
+    assert [values["rank"] for values in ranks] == [2, 1, 2, 1]  # also of the search: its winner is the first
     assert [values["fresh_fitness"] for values in ranks] == [2.0, 1.0, 2.0, 1.0]
     assert ["winner" in values for values in ranks] == [False, True, False, True]
