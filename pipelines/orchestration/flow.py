@@ -197,5 +197,5 @@ def publish(markdown: str, address: str | None, about: str) -> None:
     with harmless():
         artifacts.create_markdown_artifact(markdown, "gee-results", about)
         if address:
-            note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
+            note = "`gee ui` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)

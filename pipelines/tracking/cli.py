@@ -1,6 +1,12 @@
-"""The commands `gee track …`. Heavy imports wait until a command needs them."""
+"""The commands `gee track …` and `gee ui`. Heavy imports wait until a command needs them."""
 
+import contextlib
 import json
+import sys
+import threading
+import time
+import urllib.request
+import webbrowser
 from typing import Annotated
 
 import typer
@@ -60,3 +66,33 @@ def replay_command() -> None:
     print(f"{len(names) - len(left)} runs written to {publisher.store}{reasons}")
     if left:
         raise typer.Exit(1)
+
+
+def ui(port: Annotated[int, typer.Option(help="Port of the server on this machine.")] = 5000) -> None:
+    """Serve the runs in MLflow until Ctrl-C, and open the table of their results in the browser.
+
+    gee ui
+    """
+    from pipelines.runtime.process_tree import run_in_foreground
+    from pipelines.runtime.redact import bare
+    from pipelines.tracking.experiment_page import results_address
+    from pipelines.tracking.mlflow_client import connect, experiment_name, find_experiment, is_local, tracking_uri
+
+    uri = tracking_uri()
+    server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
+    address = results_address(server, find_experiment(connect(uri), experiment_name(), uri))
+    opening = threading.Thread(target=_open, args=(server, address), daemon=is_local(uri))
+    opening.start()
+    if is_local(uri):
+        store = ["--backend-store-uri", uri, "--workers", "1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+        raise typer.Exit(run_in_foreground([sys.executable, "-m", "mlflow", "server", *store]))
+
+
+def _open(server: str, address: str) -> None:
+    """Open ``address`` once the ``server`` answers."""
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{server}/health", timeout=10):
+            print(f"Results  {address}", flush=True)
+            webbrowser.open(address)
+            return
+        time.sleep(0.5)

@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,15 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 
 def described(params: Params) -> tuple[str, dict[str, str]]:
-    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset."""
-    preset, changes = changes_from_preset(params)
-    changed = ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing"
-    return pipeline_name(preset, changes), texts({"changed": changed} | flattened(params.model_dump()))
+    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset.
+
+    Where only one section has such a setting, ``changed`` leaves out the section.
+    """
+    (preset, changes), settings = changes_from_preset(params), flattened(params.model_dump())
+    names = Counter(key.rpartition(".")[2] for key in settings)
+    short = {key: name if names[name := key.rpartition(".")[2]] == 1 else key for key in changes}
+    changed = ", ".join(f"{short[key]}={value}" for key, value in changes.items()) or "nothing"
+    return pipeline_name(preset, changes), texts({"changed": changed} | settings)
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:

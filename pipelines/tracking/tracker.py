@@ -32,7 +32,7 @@ from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
-from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.mlflow_client import experiment_name, tracking_uri
 from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
@@ -92,7 +92,7 @@ class Tracker:
             own=own,
             shared=shared,
             store=bare(tracking_uri()),
-            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
+            experiment=experiment_name(),
             process=self._process,
             execution=execution,
             in_flow=pipeline_run.EXECUTION in os.environ,
