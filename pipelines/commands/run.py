@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
+    from pipelines.reporting.summary import Summary
     from pipelines.tracking.tracker import Tracker
 
 console = Console(markup=False)
@@ -37,9 +39,9 @@ def run(
     """
     from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.flow_lock import flow_lock, say
-    from pipelines.orchestration.request import Request, checked, experiment_summary
+    from pipelines.orchestration.request import Request, checked, last_summary
     from pipelines.project.git import check_for_dvc
-    from pipelines.reporting.summary import format_summary
+    from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.tracker import tracked_execution
 
@@ -47,33 +49,36 @@ def run(
         choose_member(member)
     request = Request(parse_changes(changes or []), stages or [], force, preset)
     params, set_params = checked(request, Path())
-    before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
+    before, name = last_summary(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
-    with flow_lock(Path(), say), tracked_execution(params) as trackers:
+    with flow_lock(Path(), say), tracked_execution(params) as execution:
         check_for_dvc(Path())
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
-    reported = not stages or "report" in stages  # else the summary is that of an earlier run
+        reported = not stages or "report" in stages  # else the summary is that of an earlier run
+        found = last_summary(name if request.is_experiment else None)
+        if found and reported and found != before:
+            execution.result = partial(track_result, found)
     if request.is_experiment:
-        if reported and (found := experiment_summary(Path(), name)):
+        if reported and found:
             console.print(format_summary(found))
         print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
     elif reported:
-        _print_results(before, trackers)
+        _print_results(before, found, execution.tracker)
 
 
-def _print_results(machine: str | None, trackers: "list[Tracker]") -> None:
+def _print_results(before: "Summary | None", now: "Summary | None", tracker: "Tracker | None") -> None:
     from pipelines.orchestration.ending import print_runs
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
     summary()
-    if machine and machine != (now := _machine()):
-        print(f"\nNumbers may differ from the last ones, made on {machine}: this is {now}")
+    if before and now and before.machine and before.machine != now.machine:
+        print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {now.machine}")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    for line in (line for tracker in trackers for line in tracker.models):
+    for line in tracker.models if tracker else ():
         print(f"Model    {line}")
-    address = next((tracker.address for tracker in trackers), None)
+    address = tracker and tracker.address
     if address and not is_local(tracking_uri()):
         print(f"Runs     {address}")
     else:
@@ -95,13 +100,3 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
         print(json.dumps(last.model_dump()))
     else:
         console.print(format_summary(last))
-
-
-def _machine() -> str | None:
-    """The machine of the last run, or of the run that came with the clone."""
-    from pipelines.reporting.summary import read_summary
-
-    try:
-        return read_summary(SUMMARY).machine
-    except (OSError, ValueError):
-        return None

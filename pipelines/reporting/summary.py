@@ -1,9 +1,10 @@
 """Summarises a run in some thirty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import hashlib
+import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
@@ -15,6 +16,10 @@ from gee_core.errors import printable
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.measured import Measured, Searched
+from pipelines.tracking.tags import NOTE
+
+if TYPE_CHECKING:
+    from pipelines.tracking.tracker import Tracker
 
 RESULT = "gee.result"
 """Tag of a pipeline's run in MLflow: the `result_id` of its summary.json."""
@@ -73,6 +78,10 @@ class Summary(BaseModel):
         """As the file holds them: a reason why there is no ONNX or NIR only where there is one."""
         return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
 
+    def text(self) -> str:
+        """The file."""
+        return json.dumps(self.values(), indent=2, allow_nan=False) + "\n"
+
     def numbers(self) -> dict[str, float]:
         """The results among the values, without settings, and without energies of 0, such as that of no residual sums."""
         values = self.model_dump(exclude={"width", "n_genes", "seed"})
@@ -86,9 +95,15 @@ def read_summary(path: Path) -> Summary:
     return read_json_model(path, Summary)
 
 
-def result_id(summary: bytes) -> str:
+def result_id(summary: Summary) -> str:
     """Leads from a report to its run in MLflow, from the bytes of summary.json: a page with the run's own id would vary."""
-    return hashlib.sha256(summary).hexdigest()[:12]
+    return hashlib.sha256(summary.text().encode()).hexdigest()[:12]
+
+
+def track_result(summary: Summary, track: "Tracker") -> None:
+    """Log the result of an execution on the pipeline's run."""
+    track.metrics(summary.numbers(), shared=True)
+    track.tags({RESULT: result_id(summary), NOTE: summary_markdown(summary)}, shared=True)
 
 
 def build_summary(params: Params, measured: Measured, commit: str | None) -> Summary:

@@ -14,7 +14,7 @@ from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search
 from pipelines.tracking.folder import LOG, End, Run, Told, last_sign
 from pipelines.tracking.mlflow_client import Client, is_refusal, log_batch, reason
 from pipelines.tracking.mlflow_models import write_model
-from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH
+from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH, STAGE
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -68,7 +68,8 @@ class Publication:
             return
         known, run_id, tags, metrics = self._runs[line.key].data, self._id(line), line.tags, line.metrics
         params = {name: value for name, value in line.params.items() if name not in known.params}
-        if run_id not in (self._own, self._shared):  # a repeated search marks its candidates again, at another time
+        # a repeated search marks its candidates again, at another time, and an execution has the result that report logged
+        if not self._told.stage or run_id not in (self._own, self._shared):
             metrics = {name: value for name, value in metrics.items() if known.metrics.get(name) != value}
         if NOTE in tags and (search := self._client.get_run(run_id).data.tags.get(SEARCH)):
             tags[NOTE] = f"{search_links(self.experiment_id, search)}\n\n{tags[NOTE]}"
@@ -105,16 +106,16 @@ class Publication:
         return str(self._runs[run.key].info.run_id)
 
     def _open_shared(self) -> None:
-        """Let the run of the execution or study go on, if it is there."""
+        """Let the run of the execution or study go on, if it is there, also that of an attempt which was interrupted."""
         told, client = self._told, self._client
         if (known := self._runs.get(told.shared.key)) is None:
             return
-        run_id, is_study = known.info.run_id, told.shared.level == "study"
-        if is_study:
-            client.set_tag(run_id, PROCESS, told.execution)
-            if ERROR in known.data.tags:  # of an earlier attempt
+        run_id, again = known.info.run_id, known.data.tags[PROCESS] != told.execution
+        if again:
+            log_batch(client, run_id, tags=told.shared.tags)
+            if ERROR in known.data.tags:
                 client.delete_tag(run_id, ERROR)
-        if told.own.status is None and (is_study or not told.in_flow):
+        if told.own.status is None and (again or not told.in_flow):
             client.update_run(run_id, status="RUNNING")
 
     def _write_views(self, views: dict[str, str]) -> None:
@@ -148,6 +149,11 @@ class Publication:
         self._find(*self._patterns)
         client.set_terminated(self._own, status, time)
         if told.stage:
+            if status == "FINISHED":  # it has all of its interrupted attempts
+                below = mlflow_client.search_runs(client, self.experiment_id, f"tags.`{PARENT}` = '{self._shared}'")
+                for run in below:
+                    if run.data.tags.get(STAGE) == told.stage and run.info.status in ("FAILED", "KILLED"):
+                        client.delete_run(run.info.run_id)
             client.set_tag(self._shared, f"stage.{told.stage}", "ran" if status == "FINISHED" else status.lower())
             if not told.in_flow:
                 pipeline_run.end_pipeline_run(client, self._shared, time)

@@ -14,8 +14,8 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.redact import bare, redact, redacted
@@ -33,6 +34,7 @@ from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
 from pipelines.tracking.mlflow_client import experiment_name, tracking_uri
+from pipelines.tracking.pipeline_run import LAST
 from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
@@ -42,9 +44,6 @@ log = logging.getLogger("pipelines.tracking")
 
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
-
-LAST = "last_execution"
-"""File beside the folders: the `execution_key` of the last stage that was tracked."""
 
 
 class Tracker:
@@ -79,9 +78,10 @@ class Tracker:
         if keys is None:
             return
         root, execution, begin = tracking_root(), pipeline_run.execution_key(), _now()
-        level, work = ("study", study) if study else ("pipeline", execution)
+        self._keys, settings = texts(keys), json_digest(texts(keys) | (params or {}))
+        level, work = ("study", study) if study else ("pipeline", pipeline_run.goes_on(root / LAST, execution, settings))
         self.folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{stage or level}-{uuid.uuid4().hex[:8]}"
-        self._keys, self._process = texts(keys), process_key(psutil.Process())
+        self._process, self._last = process_key(psutil.Process()), f"{execution} {work}"
         origin = pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {})
         own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin, start=begin)
         if stage:
@@ -105,8 +105,7 @@ class Tracker:
             self._tell(params=self._keys)
         for path in pipeline_run.versions() if files is None else files:
             self.artifact(path, shared=True)
-        with contextlib.suppress(OSError):
-            (root / LAST).write_text(execution)
+        self._remember(settings)
         publish.start(root, execution)
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -195,9 +194,16 @@ class Tracker:
             self._tell(shared=shared, tags={ERROR: error[:500]})
         self._told.own.status, self._told.own.time = status, _now()
         self._save()
+        if status == "FINISHED" and not (self._told.stage and self._told.in_flow):
+            self._remember("finished")
         publish.start(self.folder.parent, self._told.execution)
         if self._told.execution == self._process:
             self.address, self.models = publish.wait(self.folder, self._told)
+
+    def _remember(self, settings: str) -> None:
+        """Write LAST."""
+        with contextlib.suppress(OSError):
+            (self.folder.parent / LAST).write_text(f"{self._last} {settings}")
 
     def _save(self) -> bool:
         """Write run.json; returns whether it is there."""
@@ -261,21 +267,28 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
     return tracker
 
 
-@contextlib.contextmanager
-def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
-    """Let the stages that the body starts be tracked as one execution, that of this process, whose run ends as the body does.
+@dataclass
+class Execution:
+    """What `tracked_execution` is told and says."""
 
-    The list that is yielded then holds the tracker of the execution, if a stage was tracked.
-    """
-    trackers: list[Tracker] = []
+    result: Callable[[Tracker], None] | None = None
+    """Tells of new numbers, also where they all came from DVC's cache."""
+    tracker: Tracker | None = None
+    """Its own, after the end, if a stage ran or there are new numbers."""
+
+
+@contextlib.contextmanager
+def tracked_execution(params: Params) -> Iterator[Execution]:
+    """Let the stages that the body starts be tracked as one execution, that of this process; its run ends as the body does."""
+    execution = Execution()
     if Settings.read().tracking == "off":
-        yield trackers
+        yield execution
         return
     tracking_uri()  # one that cannot be used is refused before anything runs
     os.environ[pipeline_run.EXECUTION] = key = process_key(psutil.Process())
     status: End = "KILLED"
     try:
-        yield trackers
+        yield execution
         status = "FINISHED"
     except Exception:
         status = "FAILED"
@@ -283,6 +296,8 @@ def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
     finally:
         del os.environ[pipeline_run.EXECUTION]
         last = tracking_root() / LAST
-        if last.is_file() and last.read_text() == key:
-            trackers.append(open_tracker(None, params))
-            trackers[0].close(status)
+        if execution.result or (last.is_file() and last.read_text().startswith(f"{key} ")):
+            execution.tracker = open_tracker(None, params)
+            if execution.result:
+                execution.result(execution.tracker)
+            execution.tracker.close(status)

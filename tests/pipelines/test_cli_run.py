@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pipelines.commands import run as commands
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.runtime import progress
+from pipelines.tracking.tracker import Execution
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
     heard, dvc.code = [], 3
 
     @contextmanager
-    def tracked_execution(params) -> Iterator[list]:
+    def tracked_execution(params) -> Iterator[Execution]:
         try:
-            yield []
+            yield Execution()
         except Exception as error:
             heard.append(error)
             raise
@@ -61,10 +62,10 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
 def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(main, ready, dvc, monkeypatch, store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     tracker = SimpleNamespace(address="http://host/#/runs/1", models=["m"])
-    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext([tracker]))
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext(Execution(tracker=tracker)))
     monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address
-    local = ["Runs     mlflow server --backend-store-uri sqlite:///mlflow.db", "         then http://host/#/runs/1"]
+    local = ["Runs     gee ui", "         then http://host/#/runs/1"]
     shown = main("run")[1].splitlines()
     begin = shown.index(f"Report   {(ready / 'reports/index.html').as_uri()}") + 1
     lines = shown[begin : shown.index("Next     gee run --set evolve.n_generations=5")]
@@ -75,7 +76,7 @@ def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(m
 @pytest.mark.usefixtures("dvc")
 def test_another_machine_than_that_of_the_last_numbers_is_told_in_one_line(main, monkeypatch, machine, says):
     machines = iter([machine, "This CPU; torch 2"])
-    monkeypatch.setattr("pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=next(machines)))
+    monkeypatch.setattr("pipelines.orchestration.request.read_summary", lambda _: SimpleNamespace(machine=next(machines)))
     monkeypatch.setattr(commands, "summary", lambda: None)
     line = f"Numbers may differ from the last ones, made on {machine}: this is This CPU; torch 2"
     assert (line in main("run")[1].splitlines()) is says

@@ -94,7 +94,7 @@ class FakeClient(Faulty):
         list(self.experiments.values())[int(experiment_id)].tags[key] = value
 
     def do_create_run(self, experiment_id, start_time, tags, run_name):
-        run_id, points = f"run{len(self.runs)}", set()
+        run_id, points = f"run{len(self.calls)}", set()  # also where runs were deleted
         info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start_time=start_time, end_time=None)
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
         data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
