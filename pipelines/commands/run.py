@@ -2,7 +2,6 @@
 
 import json
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +42,7 @@ def run(
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.tracker import tracked_execution
+    from pipelines.tracking.tracker import open_tracker, tracked_execution
 
     if member is not None:
         choose_member(member)
@@ -52,23 +51,24 @@ def run(
     before, name = last_summary(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
-    with flow_lock(Path(), say), tracked_execution(params) as execution:
+    with flow_lock(Path(), say), tracked_execution(params) as trackers:
         check_for_dvc(Path())
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
         reported = not stages or "report" in stages  # else the summary is that of an earlier run
         found = last_summary(name if request.is_experiment else None)
-        if found and reported and found != before:
-            execution.result = partial(track_result, found)
+        if found and reported and found != before:  # also where all stages came from the cache
+            trackers.append(open_tracker(None, params))
+            track_result(found, trackers[0])
     if request.is_experiment:
         if reported and found:
             console.print(format_summary(found))
         print(f"\nResults  dvc exp show --only-changed\nNext     dvc exp apply {name}")
     elif reported:
-        _print_results(before, found, execution.tracker)
+        _print_results(before, found, trackers)
 
 
-def _print_results(before: "Summary | None", now: "Summary | None", tracker: "Tracker | None") -> None:
+def _print_results(before: "Summary | None", now: "Summary | None", trackers: "list[Tracker]") -> None:
     from pipelines.orchestration.ending import print_runs
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
@@ -76,9 +76,9 @@ def _print_results(before: "Summary | None", now: "Summary | None", tracker: "Tr
     if before and now and before.machine and before.machine != now.machine:
         print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {now.machine}")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    for line in tracker.models if tracker else ():
+    for line in (line for tracker in trackers for line in tracker.models):
         print(f"Model    {line}")
-    address = tracker and tracker.address
+    address = next((tracker.address for tracker in trackers), None)
     if address and not is_local(tracking_uri()):
         print(f"Runs     {address}")
     else:

@@ -116,25 +116,16 @@ class Measured(NamedTuple):
 def read_measured(reports: Path) -> Measured:
     """What the stages of a run measured, from their files under ``reports``. Raises ``InputError``."""
     return Measured(
-        evolve=read_searched(reports),
-        evaluate=read_evaluation(reports),
-        robustness=_read(reports, "robustness", Robustness),
-        export=_read(reports, "export", Exported),
-        shown=_read(reports, "evaluate", Shown, "shown.json"),
+        evolve=read_metrics("evolve", Searched, reports),
+        evaluate=read_metrics("evaluate", Evaluation, reports),
+        robustness=read_metrics("robustness", Robustness, reports),
+        export=read_metrics("export", Exported, reports),
+        shown=read_metrics("evaluate", Shown, reports, "shown.json"),
     )
 
 
-def read_evaluation(reports: Path = REPORTS) -> Evaluation:
-    """What evaluate measured on the test images. Raises ``InputError``."""
-    return _read(reports, "evaluate", Evaluation)
-
-
-def read_searched(reports: Path = REPORTS) -> Searched:
-    """What evolve measured. Raises ``InputError``."""
-    return _read(reports, "evolve", Searched)
-
-
-def _read(reports: Path, stage: str, model: type[AnyModel], name: str = "metrics.json") -> AnyModel:
+def read_metrics(stage: str, model: type[AnyModel], reports: Path = REPORTS, name: str = "metrics.json") -> AnyModel:
+    """What a stage measured. Raises ``InputError``."""
     with reading(path := reports / stage / name, f"run `dvc repro -f {stage}`"):
         return read_json_model(path, model)
 

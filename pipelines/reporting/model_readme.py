@@ -25,12 +25,11 @@ def describe(
     exported: Exported,
     example: str,
     others: Collection[str] = (),
-    registered: bool = True,
 ) -> str:
     """The README as Markdown.
 
     ``example`` is the class of the image in example.png. ``others`` are network.nir and network.safetensors, as far as they
-    lie next to network.onnx. ``registered`` says whether MLflow has the model under ``name``.
+    lie next to network.onnx.
     """
     return template("model_readme.md", text=_text).render(
         name=name,
@@ -45,7 +44,6 @@ def describe(
         exported=exported,
         example=example,
         others=others,
-        registered=registered,
     )
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import os
+import subprocess
 import sys
-import threading
 import time
 import urllib.request
 import webbrowser
@@ -73,26 +74,24 @@ def ui(port: Annotated[int, typer.Option(help="Port of the server on this machin
 
     gee ui
     """
-    from pipelines.runtime.process_tree import run_in_foreground
     from pipelines.runtime.redact import bare
     from pipelines.tracking.experiment_page import results_address
-    from pipelines.tracking.mlflow_client import connect, experiment_name, find_experiment, is_local, tracking_uri
+    from pipelines.tracking.mlflow_client import connect, find_experiment, is_local, tracking_uri
 
     uri = tracking_uri()
+    experiment = find_experiment(connect(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee", uri)
     server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
-    address = results_address(server, find_experiment(connect(uri), experiment_name(), uri))
-    opening = threading.Thread(target=_open, args=(server, address), daemon=is_local(uri))
-    opening.start()
-    if is_local(uri):
-        store = ["--backend-store-uri", uri, "--workers", "1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
-        raise typer.Exit(run_in_foreground([sys.executable, "-m", "mlflow", "server", *store]))
-
-
-def _open(server: str, address: str) -> None:
-    """Open ``address`` once the ``server`` answers."""
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{server}/health", timeout=10):
-            print(f"Results  {address}", flush=True)
-            webbrowser.open(address)
-            return
-        time.sleep(0.5)
+    address = results_address(server, experiment)
+    if not is_local(uri):
+        print(f"Results  {address}")
+        webbrowser.open(address)
+        return
+    store = ["--backend-store-uri", uri, "--workers", "1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
+    with subprocess.Popen([sys.executable, "-m", "mlflow", "server", *store]) as process:
+        while process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{server}/health", timeout=10):
+                print(f"Results  {address}", flush=True)
+                webbrowser.open(address)
+                break
+            time.sleep(0.5)
+    raise typer.Exit(process.returncode)

@@ -70,13 +70,12 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     of_search = [(c, F) for c, F in scored if not c.rescored]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
-        marks[candidate_name(c)] = {"fresh_fitness": means[c.rescored]} if c.rescored else {"final_fitness": F}
-    for c in (record.candidate for record in records if not record.candidate.rescored):
-        if c.label in means:
-            marks[candidate_name(c)]["fresh_fitness"] = means[c.label]
-        if c.label == best.rescored:
+        if not c.rescored:
+            marks[candidate_name(c)]["final_fitness"] = F
+        if (label := c.rescored or c.label) in means:
+            marks[candidate_name(c)]["fresh_fitness"] = means[label]
+        if c is best or (c.label == best.rescored and not c.rescored):
             marks[candidate_name(c)]["winner"] = 1.0
-    marks[candidate_name(best)]["winner"] = 1.0
     if params.evolve.several:
         for name, values in _on_fronts(records, params).items():
             marks[name] |= values
@@ -99,16 +98,15 @@ def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, flo
 
     1 is the front of front.json alone, also where fresh draws made it.
     """
-    first = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
     points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
-    front_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
-    for number in set(front_of.values()):
-        names = [name for name, rank in front_of.items() if rank == number]
+    labels = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
+    first = {candidate_name(r.candidate) for r in records if r.candidate.label in labels}
+    number_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
+    for number in set(number_of.values()):
+        names = [name for name, n in number_of.items() if n == number]
         apart = crowding([points[name] for name in names])
-        placed |= {name: {"rank": max(number, 2), "crowding": x} for name, x in zip(names, apart, strict=True)}
-    for record in records:
-        if record.candidate.label in first and (name := candidate_name(record.candidate)) in placed:
-            placed[name]["rank"] = 1
+        ranks = [1 if name in first else max(number, 2) for name in names]
+        placed |= {name: {"rank": rank, "crowding": x} for name, rank, x in zip(names, ranks, apart, strict=True)}
     return placed
 
 

@@ -37,10 +37,9 @@ description of a run links to the candidates of its search. Filters for the sear
 | `tags."{LEVEL}" = 'study'` | studies; `'cell'`: their cells |
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
-which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
-least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order of `fresh_fitness`, and after those that have one
-the order of `final_fitness`; of several objectives, 1 is the front. `winner` marks the candidate that is trained. All come at
-the end of a search, but not for candidates that failed.
+which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` is the mean over fresh draws. `rank`
+is the order of `fresh_fitness`, then of `final_fitness`; of several objectives, 1 is the front. `winner` marks the candidate
+that is trained. All come at the end of a search, but not for candidates that failed.
 
 Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
 image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
@@ -59,9 +58,6 @@ def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], *
 RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
 ALWAYS = {RUN_NAME: 195, CREATED: 90}  # the page always shows them, and DURATION
 
-RESULTS = {"test_accuracy": 103, "parameters": 90, "energy_uj": 80, "energy_with_decoding_uj": 182}
-SETTINGS = {"changed": 150, "dataset": 70}
-
 # Of model training, not of GenAI. The columns fit into a window of 1,280 pixels.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
@@ -70,10 +66,8 @@ EXPERIMENT_TAGS = {
         f"tags.\"{LEVEL}\" = 'pipeline'",
         "metrics.`test_accuracy`",
         ascending=False,
-        columns={RUN_NAME: 115, CREATED: 75}
-        | {f"params.`{name}`": width for name, width in SETTINGS.items()}
-        | {f"metrics.`{name}`": width for name, width in RESULTS.items()}
-        | {DURATION: 80},
+        columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "params.`dataset`": 70, "metrics.`test_accuracy`": 103}
+        | {"metrics.`parameters`": 90, "metrics.`energy_uj`": 80, "metrics.`energy_with_decoding_uj`": 182, DURATION: 80},
     ),
 }
 

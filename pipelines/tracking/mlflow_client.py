@@ -57,11 +57,6 @@ def tracking_uri() -> str:
     return f"{SQLITE}{_home() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
-def experiment_name() -> str:
-    """`MLFLOW_EXPERIMENT_NAME`, by default gee."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee"
-
-
 def is_local(uri: str) -> bool:
     """Whether the store is a file."""
     return uri.startswith(("sqlite:", "file:"))

@@ -36,10 +36,6 @@ EXECUTION = "GEE_EXECUTION"
 FLOW_RUN = "GEE_FLOW_RUN"
 """Environment variable: the Prefect flow run that a process belongs to, as tags of its runs in JSON."""
 
-LAST = "last_execution"
-"""File beside the folders: the `execution_key` of the last stage that was tracked, that of the execution in whose run it is, and
-the digest of the settings of what has not finished."""
-
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
@@ -53,15 +49,6 @@ SHORT, N_SHOWN = {"network.n_genes": "g"}, 3
 def execution_key() -> str:
     """The process that runs the pipeline: the flow, or the `dvc` above this stage, or this process."""
     return os.environ.get(EXECUTION) or process_key(dvc_ancestor() or psutil.Process())
-
-
-def goes_on(last: Path, execution: str, settings: str) -> str:
-    """The execution in whose run ``execution`` is: that of ``last`` if it was interrupted and had the same settings."""
-    with contextlib.suppress(OSError, ValueError):
-        before, work, unfinished = last.read_text().split()
-        if before == execution or (unfinished == settings and is_gone(before)):
-            return work
-    return execution
 
 
 def filter_keys(params: Params) -> dict[str, object]:
@@ -83,9 +70,9 @@ def described(params: Params) -> tuple[str, dict[str, str]]:
     """
     (preset, changes), settings = changes_from_preset(params), flattened(params.model_dump())
     names = Counter(key.rpartition(".")[2] for key in settings)
-    short = {key: name if names[name := key.rpartition(".")[2]] == 1 else key for key in changes}
-    of_machine_last = sorted(changes, key=lambda key: key in OF_MACHINE)
-    changed = ", ".join(f"{short[key]}={changes[key]}" for key in of_machine_last) or "nothing"
+    of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)
+    shown = {key if names[name := key.rpartition(".")[2]] > 1 else name: value for key, value in of_machine_last}
+    changed = ", ".join(f"{key}={value}" for key, value in shown.items()) or "nothing"
     return pipeline_name(preset, changes), texts({"changed": changed} | settings)
 
 

@@ -14,8 +14,8 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,8 @@ from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
-from pipelines.tracking.mlflow_client import experiment_name, tracking_uri
-from pipelines.tracking.pipeline_run import LAST
-from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
+from pipelines.tracking.mlflow_client import tracking_uri
+from pipelines.tracking.tags import ERROR, NAME, PROCESS, SETTINGS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
@@ -44,6 +43,9 @@ log = logging.getLogger("pipelines.tracking")
 
 LOAD_INTERVAL = 10.0
 """Seconds between two measurements of the load."""
+
+LAST = "last_execution"
+"""File beside the folders: the `execution_key` of the last stage that was tracked."""
 
 
 class Tracker:
@@ -78,12 +80,12 @@ class Tracker:
         if keys is None:
             return
         root, execution, begin = tracking_root(), pipeline_run.execution_key(), _now()
-        self._keys, settings = texts(keys), json_digest(texts(keys) | (params or {}))
-        level, work = ("study", study) if study else ("pipeline", pipeline_run.goes_on(root / LAST, execution, settings))
+        level, work = ("study", study) if study else ("pipeline", execution)
         self.folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{stage or level}-{uuid.uuid4().hex[:8]}"
-        self._process, self._last = process_key(psutil.Process()), f"{execution} {work}"
+        self._keys, self._process = texts(keys), process_key(psutil.Process())
         origin = pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {})
-        own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin, start=begin)
+        settings = json_digest(self._keys | (params or {}) | {"project": str(root), "study": study})
+        own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin | {SETTINGS: settings}, start=begin)
         if stage:
             tags = origin | {STAGE: stage, NAME: name, PROCESS: self._process}
             own = Run(key=f"{self.folder.name}/stage", level="stage", name=f"{stage} · {name}", tags=tags, start=begin)
@@ -92,7 +94,7 @@ class Tracker:
             own=own,
             shared=shared,
             store=bare(tracking_uri()),
-            experiment=experiment_name(),
+            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee",
             process=self._process,
             execution=execution,
             in_flow=pipeline_run.EXECUTION in os.environ,
@@ -105,7 +107,8 @@ class Tracker:
             self._tell(params=self._keys)
         for path in pipeline_run.versions() if files is None else files:
             self.artifact(path, shared=True)
-        self._remember(settings)
+        with contextlib.suppress(OSError):
+            (root / LAST).write_text(execution)
         publish.start(root, execution)
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -194,16 +197,9 @@ class Tracker:
             self._tell(shared=shared, tags={ERROR: error[:500]})
         self._told.own.status, self._told.own.time = status, _now()
         self._save()
-        if status == "FINISHED" and not (self._told.stage and self._told.in_flow):
-            self._remember("finished")
         publish.start(self.folder.parent, self._told.execution)
         if self._told.execution == self._process:
             self.address, self.models = publish.wait(self.folder, self._told)
-
-    def _remember(self, settings: str) -> None:
-        """Write LAST."""
-        with contextlib.suppress(OSError):
-            (self.folder.parent / LAST).write_text(f"{self._last} {settings}")
 
     def _save(self) -> bool:
         """Write run.json; returns whether it is there."""
@@ -267,28 +263,21 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
     return tracker
 
 
-@dataclass
-class Execution:
-    """What `tracked_execution` is told and says."""
-
-    result: Callable[[Tracker], None] | None = None
-    """Tells of new numbers, also where they all came from DVC's cache."""
-    tracker: Tracker | None = None
-    """Its own, after the end, if a stage ran or there are new numbers."""
-
-
 @contextlib.contextmanager
-def tracked_execution(params: Params) -> Iterator[Execution]:
-    """Let the stages that the body starts be tracked as one execution, that of this process; its run ends as the body does."""
-    execution = Execution()
+def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
+    """Let the stages that the body starts be tracked as one execution, that of this process, whose run ends as the body does.
+
+    The list that is yielded then holds the tracker of the execution, if a stage was tracked or the body has opened one.
+    """
+    trackers: list[Tracker] = []
     if Settings.read().tracking == "off":
-        yield execution
+        yield trackers
         return
     tracking_uri()  # one that cannot be used is refused before anything runs
     os.environ[pipeline_run.EXECUTION] = key = process_key(psutil.Process())
     status: End = "KILLED"
     try:
-        yield execution
+        yield trackers
         status = "FINISHED"
     except Exception:
         status = "FAILED"
@@ -296,8 +285,7 @@ def tracked_execution(params: Params) -> Iterator[Execution]:
     finally:
         del os.environ[pipeline_run.EXECUTION]
         last = tracking_root() / LAST
-        if execution.result or (last.is_file() and last.read_text().startswith(f"{key} ")):
-            execution.tracker = open_tracker(None, params)
-            if execution.result:
-                execution.result(execution.tracker)
-            execution.tracker.close(status)
+        if not trackers and last.is_file() and last.read_text() == key:
+            trackers.append(open_tracker(None, params))
+        for tracker in trackers:
+            tracker.close(status)

@@ -52,7 +52,8 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
     expect(view.get_by_role("link", name=re.compile("^digits · "))).to_have_count(1)
     if assistant.count():
         assistant.first.click()
-    columns = ("changed", "test_accuracy", "parameters", "energy_uj", "spikes_per_image", "noise_accuracy", "Duration")
+    columns = ["changed", "dataset", "test_accuracy", "parameters", "energy_uj", "energy_with_decoding_uj", "Duration"]
+    expect(view.get_by_role("button", name="Sort: test_accuracy")).to_be_visible()
     for name in columns:
         heading = view.get_by_role("columnheader").filter(has_text=name).last
         expect(heading).to_be_visible()
@@ -63,12 +64,37 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
         expect(view.get_by_text(text)).to_have_count(0)
 
 
+def numbers(text: str) -> list[float]:
+    """The numbers after winner and start."""
+    return [float(re.search(rf"{name} ([\d.]+)", text)[1]) for name in ("winner", "start")]
+
+
+def test_every_page_names_one_fitness_of_the_winner_and_one_of_the_start(site, page, summary):
+    expected = pytest.approx([summary["best_fitness"], summary["start_fitness"]], rel=1e-3)
+    page.goto((site.project / "reports/index.html").as_uri())
+    for text in page.get_by_text(re.compile(r"Short trainings: loss \(mean of 2 fresh draws")).all_inner_texts() or [""]:
+        assert numbers(text) == expected
+    assert float(re.search(r"winner’s loss ([\d.]+)", page.content())[1]) == expected.expected[0]  # title of the chart
+    assert numbers((site.project / "models/export/README.md").read_text()) == expected
+    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
+    assert numbers(page.get_by_text(re.compile("winner [0-9.]+, start")).first.inner_text()) == expected
+    (pipeline,), (evolve,) = site.runs("pipeline"), site.runs("stage", "evolve")
+    page.goto(f"{site.mlflow}/#/experiments/1/runs/{pipeline}")
+    page.get_by_role("button", name="Show more").click()
+    assert numbers(page.get_by_text(re.compile("winner [0-9.]+, start")).first.inner_text()) == expected
+    for run_id in (pipeline, evolve):
+        page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
+        shown = [page.get_by_role("row").filter(has=page.get_by_text(name, exact=True)) for name in ("best_fitness", "start_fitness")]
+        assert [float(row.inner_text().split()[1].rstrip("…")) for row in shown] == expected
+    page.goto(f"{site.mlflow}/#/experiments/1/runs?viewStateShareKey=rescores-{evolve}&workflowType=machine_learning")
+
+
 def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(site, page):
     (run_id,) = site.runs("pipeline")
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Candidates", exact=True).first.click()
-    for text in ("rank", "final_fitness", "L_ce", "gene.width", "gen0-cand0"):
+    for text in ("rank", "winner", "fresh_fitness", "L_ce", "gene.width", "gen0-cand0"):
         expect(opened.value.get_by_text(text, exact=True).first).to_be_visible()
     expect(opened.value.get_by_text("rescore-")).to_have_count(0)
 
@@ -89,12 +115,14 @@ def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site,
     assert not page.get_by_text("0ms", exact=True).count()
 
 
-def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page):
+def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page, summary):
     page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet")
     expect(page.get_by_text("champion").first).to_be_visible()
     page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
     expect(page.get_by_text(re.compile(r"A spiking network whose weights are grown from \d+ genes")).first).to_be_visible()
     expect(page.get_by_text("mlflow models serve").first).to_be_visible()
+    expect(page.get_by_text(f"test_accuracy {summary['test_accuracy']:.6g}")).to_be_visible()
+    expect(page.get_by_text("library_name")).to_have_count(0)
 
 
 def open_run(site, page) -> None:

@@ -259,6 +259,6 @@ def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     def make(folder: Path) -> None:
         params, data = make_params(), load_prepared(digits)
         net = load_trained(params, data.meta, trained)
-        export.write_all(folder / "export", params, net, data, EVALUATION, SEARCHED, params.export.register_model)
+        export.write_all(folder / "export", params, net, data, SEARCHED, EVALUATION)
 
     return made_once(tmp_path_factory, "exported", make) / "export/network.onnx"

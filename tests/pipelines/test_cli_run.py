@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 from pipelines.commands import run as commands
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.runtime import progress
-from pipelines.tracking.tracker import Execution
 
 
 @pytest.fixture
@@ -44,9 +43,9 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
     heard, dvc.code = [], 3
 
     @contextmanager
-    def tracked_execution(params) -> Iterator[Execution]:
+    def tracked_execution(params) -> Iterator[list]:
         try:
-            yield Execution()
+            yield []
         except Exception as error:
             heard.append(error)
             raise
@@ -62,7 +61,7 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
 def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(main, ready, dvc, monkeypatch, store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     tracker = SimpleNamespace(address="http://host/#/runs/1", models=["m"])
-    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext(Execution(tracker=tracker)))
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext([tracker]))
     monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address
     local = ["Runs     gee ui", "         then http://host/#/runs/1"]

@@ -82,7 +82,9 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
     folder, digits, make_params, expected, monkeypatch, capsys
 ):
     meta = load_prepared(digits).meta
-    text = describe("gee", make_params(), meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1", registered=False)
+    text = describe(
+        "gee", make_params(export={"register_model": False}), meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1"
+    )
     monkeypatch.chdir(folder)
     (onnx_alone,) = blocks(text)
     exec(compile(onnx_alone, "README.md", "exec"), {})

@@ -98,7 +98,7 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     client, folder, monkeypatch, error, status
 ):
     monkeypatch.setenv("GEE_TRACKING", "on")
-    with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as execution:
+    with contextlib.suppress(RuntimeError, SystemExit), tracked_execution(load_params()) as trackers:
         for name in ("evolve", "train"):
             Tracker(name, KEYS).close()
         (folder / "dvc.lock").write_text("what DVC wrote after the last stage")
@@ -108,16 +108,16 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     assert pipeline.info.status == status and pipeline.data.tags["stage.train"] == "ran"
     assert pipeline.files["/dvc.lock"] == "what DVC wrote after the last stage"
     page = f"experiments/0/runs/{pipeline.info.run_id}?workflowType=machine_learning"
-    assert execution.tracker.address == f"http://tracking.example:5000/#/{page}"
+    assert [tracker.address for tracker in trackers] == [f"http://tracking.example:5000/#/{page}"]
     assert "GEE_EXECUTION" not in os.environ and folders() == []
 
 
 def test_a_gee_run_in_which_no_stage_ran_is_no_row(client, left, monkeypatch):
     left()
     monkeypatch.setenv("GEE_TRACKING", "on")
-    with tracked_execution(load_params()) as execution:
+    with tracked_execution(load_params()) as trackers:
         pass
-    assert (execution.tracker, client.calls) == (None, [])
+    assert (trackers, client.calls) == ([], [])
 
 
 @pytest.mark.parametrize(
