@@ -48,11 +48,12 @@ def run(
         choose_member(member)
     request = Request(parse_changes(changes or []), stages or [], force, preset)
     params, set_params = checked(request, Path())
-    before, name = last_summary(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
+    name = f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
     with flow_lock(Path(), say), tracked_execution(params) as trackers:
         check_for_dvc(Path())
+        before = last_summary()
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
         reported = not stages or "report" in stages  # else the summary is that of an earlier run

@@ -64,29 +64,32 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
         expect(view.get_by_text(text)).to_have_count(0)
 
 
-def numbers(text: str) -> list[float]:
-    """The numbers after winner and start."""
-    return [float(re.search(rf"{name} ([\d.]+)", text)[1]) for name in ("winner", "start")]
-
-
-def test_every_page_names_one_fitness_of_the_winner_and_one_of_the_start(site, page, summary):
-    expected = pytest.approx([summary["best_fitness"], summary["start_fitness"]], rel=1e-3)
+def test_every_page_names_the_same_fitness_of_the_winner_and_of_the_start(site, page, summary):
+    best, start = (pytest.approx(summary[f"{name}_fitness"], rel=1e-3) for name in ("best", "start"))
+    words, (run_id,) = re.compile(r"winner (\d+\.\d+), start (\d+\.\d+)"), site.runs("pipeline")
+    texts = [(site.project / "models/export/README.md").read_text()]
     page.goto((site.project / "reports/index.html").as_uri())
-    for text in page.get_by_text(re.compile(r"Short trainings: loss \(mean of 2 fresh draws")).all_inner_texts() or [""]:
-        assert numbers(text) == expected
-    assert float(re.search(r"winner’s loss ([\d.]+)", page.content())[1]) == expected.expected[0]  # title of the chart
-    assert numbers((site.project / "models/export/README.md").read_text()) == expected
-    page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
-    assert numbers(page.get_by_text(re.compile("winner [0-9.]+, start")).first.inner_text()) == expected
-    (pipeline,), (evolve,) = site.runs("pipeline"), site.runs("stage", "evolve")
-    page.goto(f"{site.mlflow}/#/experiments/1/runs/{pipeline}")
-    page.get_by_role("button", name="Show more").click()
-    assert numbers(page.get_by_text(re.compile("winner [0-9.]+, start")).first.inner_text()) == expected
-    for run_id in (pipeline, evolve):
-        page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
-        shown = [page.get_by_role("row").filter(has=page.get_by_text(name, exact=True)) for name in ("best_fitness", "start_fitness")]
-        assert [float(row.inner_text().split()[1].rstrip("…")) for row in shown] == expected
-    page.goto(f"{site.mlflow}/#/experiments/1/runs?viewStateShareKey=rescores-{evolve}&workflowType=machine_learning")
+    texts.append(report := page.content())
+    assert float(re.search(r"The winner’s loss ([\d.]+)", report)[1]) == best  # the title of the chart
+    assert [*map(float, re.search(r"loss ([\d.]+), before ([\d.]+)", report).groups())] == [best, start]
+    for place in ("models/gee-digits-cifarnet/versions/1", f"experiments/1/runs/{run_id}"):
+        page.goto(f"{site.mlflow}/#/{place}")
+        texts.append(page.get_by_text(words).first.text_content())
+    assert [[float(number) for number in words.search(text).groups()] for text in texts] == [[best, start]] * 4
+    rows = [page.get_by_role("row").filter(has_text=name).first for name in ("best_fitness", "start_fitness")]
+    assert [float(row.inner_text().split()[1]) for row in rows] == [best, start]
+    marked, fresh = [], []
+    for link in ("Candidates", "scored again"):
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name=link, exact=True).first.click()
+        winner, fitness = (
+            opened.value.locator(f'[row-index] [col-id="metrics.`{name}`"]') for name in ("winner", "fresh_fitness")
+        )
+        expect(fitness.filter(has_text=".").first).to_be_visible()
+        marked += winner.all_inner_texts()
+        fresh += [float(text) if text != "-" else None for text in fitness.all_inner_texts()]
+    assert all(value == best for value, mark in zip(fresh, marked, strict=True) if mark == "1") and "1" in marked
+    assert start in fresh
 
 
 def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(site, page):
@@ -121,7 +124,7 @@ def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page, sum
     page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
     expect(page.get_by_text(re.compile(r"A spiking network whose weights are grown from \d+ genes")).first).to_be_visible()
     expect(page.get_by_text("mlflow models serve").first).to_be_visible()
-    expect(page.get_by_text(f"test_accuracy {summary['test_accuracy']:.6g}")).to_be_visible()
+    expect(page.get_by_text(f"test_accuracy {summary['test_accuracy']:.6g}", exact=True)).to_be_visible()
     expect(page.get_by_text("library_name")).to_have_count(0)
 
 
