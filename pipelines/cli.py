@@ -23,9 +23,9 @@ from pipelines.interruption import interrupted
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
-from pipelines.tracking.cli import track
+from pipelines.tracking.cli import track, ui
 
-RUN, INSPECT, LIBRARY, MAINTAIN = "Run", "Inspect", "Library", "Maintain"
+RUN, INSPECT, LIBRARY = "Run", "Inspect", "Library"
 """The groups of commands."""
 
 console = Console(markup=False)  # names of files and classes may contain brackets
@@ -162,14 +162,15 @@ app.add_typer(study, name="study", rich_help_panel=RUN)
 app.add_typer(flow, name="flow", rich_help_panel=RUN)
 app.command("status", rich_help_panel=INSPECT)(status)
 app.command("summary", rich_help_panel=INSPECT)(summary)
+app.command("ui", short_help="Open the table of all runs in MLflow, and serve it.", rich_help_panel=INSPECT)(ui)
 app.add_typer(data, name="data", rich_help_panel=INSPECT)
+app.add_typer(track, name="track", rich_help_panel=INSPECT)
+app.command("gc", rich_help_panel=INSPECT)(gc)
 app.command("predict", short_help="Classify images with a trained network.", rich_help_panel=LIBRARY)(predict)
 app.command("pretrained", short_help="List the trained networks that come with GEE.", rich_help_panel=LIBRARY)(pretrained)
 app.command("energy", short_help="Count operations, spikes and energy of a network.", rich_help_panel=LIBRARY)(energy)
 app.command("count", rich_help_panel=LIBRARY)(count)
 app.command("encode", short_help="Find genes for the weights of a plain network.", rich_help_panel=LIBRARY)(encode)
-app.add_typer(track, name="track", rich_help_panel=MAINTAIN)
-app.command("gc", rich_help_panel=MAINTAIN)(gc)
 
 
 def main() -> None:
@@ -210,7 +211,7 @@ def _say_where(here: Path, project: Path, command: str) -> None:
     if command in ("flow", "preset", "run", "study"):
         raise InputError(f"{here}: in no project of GEE (a folder with dvc.yaml)", f"go to a clone, such as {project}")
     of_project = command == "predict" and not options & {"--pretrained", "--model"}
-    if of_project or command in ("gc", "status", "summary", "track"):
+    if of_project or command in ("gc", "status", "summary", "track", "ui"):
         print(f"gee: no project here, working in {project}", file=sys.stderr)
 
 

@@ -18,13 +18,14 @@ from gee_core.evolution import loop
 from gee_core.evolution.candidate import Key, Record, Score
 from gee_core.evolution.front import front, hypervolumes, start_point
 from gee_core.evolution.proxy_task import ProxyTask, forget_generation
-from gee_core.evolution.winner import START, final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import START, draws_of, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import append_row, csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
+from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
@@ -173,7 +174,7 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
         FrontMember(
             objectives=dict(zip(cfg.objectives, m.point, strict=True)),
             price=m.record.price(),
-            proxy_accuracy=m.record.score.proxy_accuracy,
+            proxy_accuracy=fmean(r.score.proxy_accuracy for r in draws_of(m.record, records)),
             genotype=genotype_file(params, m.record),
         )
         for m in ranked
@@ -197,7 +198,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
     cfg, search = params.evolve, [record for record in records if not record.candidate.rescored]
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
     volumes = hypervolumes(records, cfg) if cfg.several else []
-    draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
+    draws, scored = fresh.get(best.candidate.rescored, [finals[records.index(best)]]), draws_of(best, records)
     chosen = [m for m in front(records, cfg) if m.record is best] if cfg.several and len(fresh.get(START, [])) > 1 else []
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
@@ -209,8 +210,9 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
         "cost_ratio": chosen[0].point[1] / start_point(records, cfg)[1] if chosen else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
-        "best_L_ce": best.score.L_ce,
-        "best_proxy_accuracy": best.score.proxy_accuracy,
+        "best_L_ce": fmean(r.score.L_ce for r in scored),
+        "best_proxy_accuracy": fmean(r.score.proxy_accuracy for r in scored),
+        "fresh_draws": len(draws) if best.candidate.rescored else None,
         "n_candidates": len(search),
         "n_rescored": len(records) - len(search),
         "n_failed": sum(not record.ok and not record.score.excess for record in search),
@@ -248,7 +250,8 @@ def _evolve(s: Stage) -> None:
                 track_candidate(s.track, record, genotype_file(params, record), ended)
                 append_row(OUT / "candidates.csv", table([record], None, params)[0], first=next(done) == 0)
                 c = record.candidate
-                note = "scoring again" if c.rescored else f"generation {c.generation}, F {record.fitness:.3f}"
+                doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
+                note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
                 jobs.at(c.place, 1.0, note, resumed=ended < begin)
 
             def on_generation(records: list[Record]) -> None:
@@ -257,7 +260,7 @@ def _evolve(s: Stage) -> None:
             open_scorer = partial(Workers, on_part=lambda c, part: jobs.at(c.place, part))
             found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer)
             n = len(found.records)  # there may be fewer to score again than was thought
-            steps.at(n, f"best F {found.metrics['best_fitness']:.3f}", total=n)
+            steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
         assert found.best is not None  # only what is not searched has none
         write_outputs(found, params)
         track_winner(s.track, found.records, found.best.candidate, params)

@@ -26,7 +26,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
-from pipelines.inputs.measured import Exported, read_evaluation
+from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.input_errors import with_keys
@@ -42,7 +42,7 @@ BATCH = 256
 
 
 def write_all(
-    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, measured: Evaluation, registered: bool
+    folder: Path, params: Params, net: SpikingNetwork, data: Prepared, searched: Searched, measured: Evaluation
 ) -> tuple[str | None, Exported]:
     """Write ``net`` in every form that it can have, and what its users need, to ``folder``.
 
@@ -66,7 +66,7 @@ def write_all(
     name = registered_name(params, meta)
     write_atomically(folder / ONNX.name, model)
     others = [file.name for file in (NIR, CHECKPOINT) if (folder / file.name).is_file()]
-    write_atomically(folder / "README.md", describe(name, params, meta, measured, exported, shown, others, registered))
+    write_atomically(folder / "README.md", describe(name, params, meta, searched, measured, exported, shown, others))
     return name, exported
 
 
@@ -182,9 +182,10 @@ def registered_name(params: Params, meta: Meta) -> str:
 def main() -> None:
     with stage("export") as s:
         s = s.evolved()
-        measured, data, cfg, network = read_evaluation(), prepared_images(), s.params.export, s.params.network
+        data, cfg, network = prepared_images(), s.params.export, s.params.network
+        searched, measured = read_metrics("evolve", Searched), read_metrics("evaluate", Evaluation)
         net = load_trained(s.params, data.meta)
-        name, measured_files = write_all(ONNX.parent, s.params, net, data, measured, cfg.register_model)
+        name, measured_files = write_all(ONNX.parent, s.params, net, data, searched, measured)
         s.track.params(cfg.model_dump())
         if measured_files.nir_problem:
             console.print(f"export: no NIR: {measured_files.nir_problem}", soft_wrap=True)

@@ -49,11 +49,12 @@ def addresses(command: list[str], folder: Path, seconds: float = 600) -> set[str
         process.stdin.close()
 
 
-def test_mlflow_as_the_tutorial_starts_it(tmp_path):
+def test_mlflow_as_the_tutorial_starts_it(tmp_path, monkeypatch):
     page = (DOCS / "tutorials/compare-candidates.md").read_text(encoding="utf-8")
-    assert "    mlflow server --backend-store-uri sqlite:///mlflow.db\n" in page
-    command = ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db", "--port", str(free_port())]
-    assert addresses(command, tmp_path) == {"127.0.0.1"}
+    assert "    gee ui\n" in page
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("BROWSER", "true")
+    assert addresses(["-m", "pipelines.cli", "ui", "--port", str(free_port())], tmp_path) == {"127.0.0.1"}
 
 
 def test_prefect_as_the_page_of_operations_starts_it(tmp_path):

@@ -59,6 +59,12 @@ def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, lis
     return {name: values for name, values in draws.items() if not any(map(math.isnan, values))}
 
 
+def draws_of(record: Record, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records`` that are fresh draws of the wiring of ``record``, or a ``record`` of the search alone."""
+    label = record.candidate.rescored
+    return [r for r in records if r.candidate.rescored == label] if label else [record]
+
+
 def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     """The best draw of the candidate with the lowest mean F over fresh draws, or else the best candidate of the search.
 

@@ -16,6 +16,7 @@ from pipelines.project.paths import PAGE, SUMMARY, in_project
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
+    from pipelines.reporting.summary import Summary
     from pipelines.tracking.tracker import Tracker
 
 console = Console(markup=False)
@@ -45,11 +46,11 @@ def run(
     from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.ending import print_experiment
     from pipelines.orchestration.flow_lock import flow_lock, say
-    from pipelines.orchestration.request import Request, checked, experiment_summary
+    from pipelines.orchestration.request import Request, checked, last_summary
     from pipelines.project.git import check_for_dvc
-    from pipelines.reporting.summary import format_summary
+    from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.tracker import tracked_execution
+    from pipelines.tracking.tracker import open_tracker, tracked_execution
 
     if member is not None:
         choose_member(member)
@@ -60,29 +61,34 @@ def run(
         overrides["prepare.path"] = load(preset, in_project(data, context.obj)).params.prepare.path
     request = Request(overrides, stages or [], force, preset)
     params, set_params = checked(request, Path(), "--set")
-    before, name = _machine(), f"run-{datetime.now():%Y%m%d-%H%M%S}"
+    name = f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
     with flow_lock(Path(), say), tracked_execution(params) as trackers:
         check_for_dvc(Path())
+        before = last_summary() if PAGE.is_file() else None  # else it came with the clone
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
-    reported = not stages or "report" in stages  # else the summary is that of an earlier run
+        reported = not stages or "report" in stages  # else the summary is that of an earlier run
+        found = last_summary(name if request.is_experiment else None)
+        if found and reported and found != before:  # also where all stages came from the cache
+            trackers.append(open_tracker(None, params))
+            track_result(found, trackers[0])
     if request.is_experiment:
-        if reported and (found := experiment_summary(Path(), name)):
+        if reported and found:
             console.print(format_summary(found))
         print_experiment(name, reported)
     elif reported:
-        _print_results(before, trackers)
+        _print_results(before, found, trackers)
 
 
-def _print_results(machine: str | None, trackers: "list[Tracker]") -> None:
+def _print_results(before: "Summary | None", now: "Summary | None", trackers: "list[Tracker]") -> None:
     from pipelines.orchestration.ending import print_runs
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
     summary()
-    if machine and machine != (now := _machine()):
-        print(f"\nNumbers may differ from the last ones, made on {machine}: this is {now}")
+    if before and now and before.machine and before.machine != now.machine:
+        print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {now.machine}")
     if not shutil.which("gee", path=os.environ["PATH"].partition(os.pathsep)[2]):  # of the shell, after this Python's folder
         print(f"\nFirst    source {sys.prefix}/bin/activate")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
@@ -110,13 +116,3 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
         print(json.dumps(last.model_dump()))
     else:
         console.print(format_summary(last))
-
-
-def _machine() -> str | None:
-    """The machine of the last run here; None before the first one, when there are only the numbers that came with the clone."""
-    from pipelines.reporting.summary import read_summary
-
-    try:
-        return read_summary(SUMMARY).machine if PAGE.is_file() else None
-    except (OSError, ValueError):
-        return None

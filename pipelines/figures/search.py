@@ -92,10 +92,10 @@ def gene_effects(correlations: pd.DataFrame) -> tuple[Figure, str]:
 
 
 @svg
-def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
+def fitness_over_generations(candidates: pd.DataFrame, title: str) -> tuple[Figure, str]:
     """Fitness of all candidates as dots, best and median of each generation as lines, and on the right fitness scored again.
 
-    Candidates outside of the budget are dots, and do not count for the lines.
+    ``title`` names the winner's. Candidates outside of the budget are dots, and do not count for the lines.
     """
     search = searched_rows(candidates)
     again = candidates.drop(search.index)
@@ -106,12 +106,10 @@ def fitness_over_generations(candidates: pd.DataFrame) -> tuple[Figure, str]:
     top = _draw_dots(ax, search, final.fillna(search["fitness"]))
     groups = final.groupby(search["generation"])
     ax.plot(groups.median().clip(upper=top), color=MUTED, lw=1.4, ls=(0, (4, 3)), marker=".", label="median")
-    ax.plot(groups.min().clip(upper=top), color=MARK, marker="o", ms=5, label="best of its generation")
+    ax.plot(groups.min().clip(upper=top), color=MARK, marker="o", ms=5, label="lowest of its generation")
     ax.set(xlabel="generation", ylabel="fitness F (lower is better)")
     for side in right:
         _scored_again(side, again, top)
-    best = groups.min().dropna()
-    title = "No candidate succeeded" if best.empty else f"Best fitness {best.min():.3f}"
     headline(figure, ax, title)
     return figure, f"Fitness of {len(search)} candidates by generation. {title}."
 

@@ -30,6 +30,23 @@ class Searched(BaseModel):
     cost_ratio: float | None = None
     """Of several objectives: the winner's second one over that of the start."""
     random_fitness: float | None = None
+    fresh_draws: int = 0
+    """Of how many draws the fitness is the mean. 0 where nothing was scored again."""
+
+    @property
+    def scored_on(self) -> str:
+        """What the fitness of the winner and of the start was measured on."""
+        return (
+            f"mean of {self.fresh_draws} fresh draw{'s' * (self.fresh_draws > 1)}"
+            if self.fresh_draws
+            else "on the draw of the search"
+        )
+
+    def fitness_in_words(self, several: bool) -> str:
+        """The fitness of winner, start and the best of the first, random candidates: of ``several`` objectives the loss."""
+        fitness = {"winner": self.best_fitness, "start": self.start_fitness, "best random candidate": self.random_fitness}
+        texts = [f"{name} {F:.4g}" for name, F in fitness.items() if F is not None]
+        return f"{'loss' if several else 'fitness'} ({self.scored_on}, lower is better): {', '.join(texts)}"
 
 
 class PlainNetwork(BaseModel):
@@ -109,21 +126,17 @@ class Measured(NamedTuple):
 def read_measured(reports: Path) -> Measured:
     """What the stages of a run measured, from their files under ``reports``. Raises ``InputError``."""
     return Measured(
-        evolve=_read(reports, "evolve", Searched),
-        plain=_read(reports, "plain", PlainNetwork),
-        evaluate=read_evaluation(reports),
-        robustness=_read(reports, "robustness", Robustness),
-        export=_read(reports, "export", Exported),
-        shown=_read(reports, "evaluate", Shown, "shown.json"),
+        evolve=read_metrics("evolve", Searched, reports),
+        plain=read_metrics("plain", PlainNetwork, reports),
+        evaluate=read_metrics("evaluate", Evaluation, reports),
+        robustness=read_metrics("robustness", Robustness, reports),
+        export=read_metrics("export", Exported, reports),
+        shown=read_metrics("evaluate", Shown, reports, "shown.json"),
     )
 
 
-def read_evaluation(reports: Path = REPORTS) -> Evaluation:
-    """What evaluate measured on the test images. Raises ``InputError``."""
-    return _read(reports, "evaluate", Evaluation)
-
-
-def _read(reports: Path, stage: str, model: type[AnyModel], name: str = "metrics.json") -> AnyModel:
+def read_metrics(stage: str, model: type[AnyModel], reports: Path = REPORTS, name: str = "metrics.json") -> AnyModel:
+    """What a stage measured. Raises ``InputError``."""
     with reading(path := reports / stage / name, f"run `dvc repro -f {stage}`"):
         return read_json_model(path, model)
 

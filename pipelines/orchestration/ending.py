@@ -11,7 +11,6 @@ from pipelines.orchestration.request import COMPARE
 from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.reporting.summary import Summary, format_summary, read_summary, summary_markdown
 from pipelines.runtime.redact import bare
-from pipelines.tracking.experiment_page import page_address
 
 
 def page(run_id: UUID) -> str | None:
@@ -21,9 +20,10 @@ def page(run_id: UUID) -> str | None:
 
 
 def print_runs(address: str | None = None) -> None:
-    """Print how to see ``address``, a page of the project's own MLflow; by default that of all runs."""
-    print("Runs     mlflow server --backend-store-uri sqlite:///mlflow.db")
-    print(f"         then {address or page_address('experiments')}")
+    """Print how to see all runs in the project's own MLflow, and its page ``address``."""
+    print("Runs     gee ui")
+    if address:
+        print(f"         then {address}")
 
 
 def print_ending(outcomes: dict[str, str], run_id: UUID, experiment: str | None) -> None:

@@ -21,12 +21,12 @@ from gee_core.errors import InputError, in_short
 from pipelines.orchestration.ending import results_markdown
 from pipelines.orchestration.flow_lock import flow_lock
 from pipelines.orchestration.follow import failed, follow_stages, harmless, lines_of, show, why
-from pipelines.orchestration.request import Request, checked, experiment_name, experiment_summary, stage_names
+from pipelines.orchestration.request import Request, checked, experiment_name, last_summary, stage_names
 from pipelines.orchestration.server import PIPELINE, STUDY, claim, on_end, settle_abandoned
 from pipelines.project.params import load_params
-from pipelines.project.paths import PAGE, SUMMARY, find_project, python_first
+from pipelines.project.paths import PAGE, find_project, python_first
 from pipelines.project.presets import preset_names
-from pipelines.reporting.summary import read_summary
+from pipelines.reporting.summary import track_result
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
@@ -155,6 +155,7 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
     """Run DVC, with the results on the page of the flow run; a failed state has the last lines of the stages that failed."""
     params, changes = checked(request, Path())  # again, since they may have changed while this one waited
     name, execution = experiment_name(run), execution_key()
+    experiment = name if request.is_experiment else None
     command = [*request.command(name, changes), *([] if request.is_experiment else ["--keep-going"])]
     env = {"PATH": python_first(), "PYTHONUNBUFFERED": "1", EXECUTION: execution}
     failures, address = list[str](), None
@@ -167,10 +168,12 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
     finally:
         if status != "FINISHED":
             outcomes = dict.fromkeys(request.stages or stage_names(Path()), "not run") | outcomes
-        if status != "FINISHED" or "ran" in outcomes.values():  # a run in which nothing changed is no row in MLflow
+        if status != "FINISHED" or {"ran", "cached"} & {*outcomes.values()}:  # one in which nothing changed is no row in MLflow
             files: list[Path] | None = [] if request.is_experiment else None  # the project's are not those of the experiment
             tracker = open_tracker(None, params, files=files)
             tracker.tags({f"stage.{stage}": outcome for stage, outcome in outcomes.items()})
+            if status == "FINISHED" and "report" in outcomes and (summary := last_summary(experiment)):
+                track_result(summary, tracker)
             tracker.close(status)
             address = tracker.address
             for line in tracker.models:
@@ -182,14 +185,12 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
     with harmless():
         if request.is_experiment:
             about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
-            summary = experiment_summary(Path(), name)
         else:
             about = f"The results in the project folder; the report is `{PAGE.resolve()}`, on the machine that ran"
-            summary = read_summary(SUMMARY) if SUMMARY.is_file() else None
-        publish(results_markdown(outcomes, summary), address, about)
+        publish(results_markdown(outcomes, last_summary(experiment)), address, about)
     done = [stage for stage, outcome in outcomes.items() if outcome == "ran"]
     message = f"{', '.join(done)} ran" if done else "everything was up to date"
-    return Completed(message=message, data=(outcomes, run.id, name if request.is_experiment else None))
+    return Completed(message=message, data=(outcomes, run.id, experiment))
 
 
 def run_study(request: StudyRequest, force: bool) -> State[Any]:
@@ -211,5 +212,5 @@ def publish(markdown: str, address: str | None, about: str) -> None:
     with harmless():
         artifacts.create_markdown_artifact(markdown, "gee-results", about)
         if address:
-            note = "`mlflow server --backend-store-uri sqlite:///mlflow.db` serves it, if no other server does."
+            note = "`gee ui` serves it, if no other server does."
             artifacts.create_link_artifact(address, "The run in MLflow", "gee-mlflow", note)

@@ -1,5 +1,6 @@
 """The request of a run, checked before any work starts, and the `dvc` command that fulfils it."""
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import NETWORKS, PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.reporting.summary import Summary
+from pipelines.reporting.summary import Summary, read_summary
 
 COMPARE = "dvc exp show --only-changed --drop '[^.]*$|.*/' --keep 'Exp|test_accuracy|parameters|energy_mj'"
 """Shows experiments in 120 columns: of the results three, with the settings that differ, and no checksums."""
@@ -111,11 +112,14 @@ def _lacks(project: Path, images: Path) -> bool:
     return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
 
 
-def experiment_summary(project: Path, name: str) -> Summary | None:
-    """The summary in the git commit of the experiment ``name``, if its report has run."""
-    ref = git(project, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
-    text = git(project, "show", f"{ref}:./{SUMMARY}") if ref else None
-    return Summary.model_validate_json(text) if text else None
+def last_summary(experiment: str | None = None) -> Summary | None:
+    """The summary of the last run, or that in the git commit of an ``experiment``; None where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        if experiment is None:
+            return read_summary(SUMMARY)
+        ref = git(Path(), "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{experiment}")
+        return Summary.model_validate_json((ref and git(Path(), "show", f"{ref}:./{SUMMARY}")) or "")
+    return None
 
 
 def experiment_name(run: "FlowRun") -> str:

@@ -13,29 +13,30 @@ from gee_core.config.known_networks import is_own
 from gee_core.config.section import Section
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
-from pipelines.inputs.measured import Exported
+from pipelines.inputs.measured import Exported, Searched
 
 
 def describe(
     name: str,
     params: Params,
     meta: Meta,
+    searched: Searched,
     measured: Evaluation,
     exported: Exported,
     example: str,
     others: Collection[str] = (),
-    registered: bool = True,
 ) -> str:
     """The README as Markdown.
 
     ``example`` is the class of the image in example.png. ``others`` are network.nir and network.safetensors, as far as they
-    lie next to network.onnx. ``registered`` says whether MLflow has the model under ``name``.
+    lie next to network.onnx.
     """
     return template("model_readme.md", text=_text).render(
         name=name,
         params=params,
         own=is_own(params.network.name),
         population=params.evolve.population(len(params.searched_genes())),
+        fitness=searched.fitness_in_words(params.evolve.several),
         recipe=as_yaml(params.train, indent=4),
         meta=meta,
         classes=[label[:40] for label in meta.class_names[:10]],
@@ -43,7 +44,6 @@ def describe(
         exported=exported,
         example=example,
         others=others,
-        registered=registered,
     )
 
 

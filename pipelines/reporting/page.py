@@ -19,7 +19,7 @@ from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent, verdict
+from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent, result_id, verdict
 from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognised, rescored_table
 
 MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
@@ -27,10 +27,8 @@ MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learni
 TITLES = {name: known.title for name, known in DATASETS.items()}
 
 
-def render(
-    params: Params, measured: Measured, summary: Summary, result: str, meta: Meta, genotype: GenotypeFile, tables: Tables
-) -> str:
-    """The page as HTML, with a link to the run in MLflow that is tagged with ``result``."""
+def render(params: Params, measured: Measured, summary: Summary, meta: Meta, genotype: GenotypeFile, tables: Tables) -> str:
+    """The page as HTML, with a link to the run in MLflow that has the same result."""
     network, names = params.with_genes(genotype.genes).network, meta.class_names
     channels = encoded_channels(network.name, network.width, network.tilt)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
@@ -58,7 +56,7 @@ def render(
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
-        mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result}'"),
+        mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result_id(summary)}'"),
         mlflow=MLFLOW + quote(query),
         nir=nir(summary),
         rescored=rescored,
@@ -108,7 +106,9 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: Gen
     if len(tables.hardware):
         svgs["hardware"] = measurements.accuracy_under_defects(measurements.defect_table(tables.hardware))
     if len(search.searched_rows(tables.candidates)) > 1:
-        svgs["fitness"] = search.fitness_over_generations(tables.candidates)
+        found, name = measured.evolve, "loss" if tables.front else "fitness"
+        title = f"The winner’s {name} {number(found.best_fitness)}, {found.scored_on}"
+        svgs["fitness"] = search.fitness_over_generations(tables.candidates, title)
     return svgs | search_figures(tables.candidates, genotype, tables.front)
 
 

@@ -1,9 +1,10 @@
 """Summarises a run in some thirty values, for `gee summary`, `dvc metrics diff` and the head of the report."""
 
 import hashlib
+import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Group
@@ -15,7 +16,11 @@ from gee_core.config.evaluation import MEASURES
 from gee_core.errors import printable
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.measured import Measured
+from pipelines.inputs.measured import Measured, Searched
+from pipelines.tracking.tags import NOTE
+
+if TYPE_CHECKING:
+    from pipelines.tracking.tracker import Tracker
 
 RESULT = "gee.result"
 """Tag of a pipeline's run in MLflow: the `result_id` of its summary.json."""
@@ -58,6 +63,7 @@ class Summary(BaseModel):
     """Name of the second objective."""
     cost_ratio: float | None = None
     random_fitness: float | None = None
+    fresh_draws: int = 0
     image_passes: int | None = None
     onnx_bytes: int | None
     onnx_agreement: float | None
@@ -76,6 +82,10 @@ class Summary(BaseModel):
         """As the file holds them: a reason why there is no ONNX or NIR only where there is one."""
         return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
 
+    def text(self) -> str:
+        """The file."""
+        return json.dumps(self.values(), indent=2, allow_nan=False) + "\n"
+
     def numbers(self) -> dict[str, float]:
         """The results among the values, without settings, and without energies of 0, such as that of no residual sums."""
         values = self.model_dump(exclude={"width", "n_genes", "seed", "test_images"})
@@ -89,9 +99,15 @@ def read_summary(path: Path) -> Summary:
     return read_json_model(path, Summary)
 
 
-def result_id(summary: bytes) -> str:
+def result_id(summary: Summary) -> str:
     """Leads from a report to its run in MLflow, from the bytes of summary.json: a page with the run's own id would vary."""
-    return hashlib.sha256(summary).hexdigest()[:12]
+    return hashlib.sha256(summary.text().encode()).hexdigest()[:12]
+
+
+def track_result(summary: Summary, track: "Tracker") -> None:
+    """Log the result of an execution on the pipeline's run."""
+    track.metrics(summary.numbers(), shared=True)
+    track.tags({RESULT: result_id(summary), NOTE: summary_markdown(summary)}, shared=True)
 
 
 def build_summary(params: Params, measured: Measured, test_images: int, commit: str | None) -> Summary:
@@ -193,11 +209,9 @@ def _lines(s: Summary) -> dict[str, str]:
 def _search(s: Summary) -> str:
     """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
-    fitness = {"winner": s.best_fitness, "start": s.start_fitness, "best random candidate": s.random_fitness}
-    texts = [f"{name} {number(F)}" for name, F in fitness.items() if F is not None]
-    same = " on the same fresh draws" if texts[1:] else ""
     words = f"; {text}" if (text := gained(s)) else ""
-    return f"{cost}{words}; {'loss' if s.cost else 'fitness'}{same}: {', '.join(texts)}" if s.n_candidates else "none"
+    fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words(s.cost is not None)
+    return f"{cost}{words}; {fitness}" if s.n_candidates else "none"
 
 
 def gained(s: Summary) -> str:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.front import MEASURED_AS, crowding, hypervolumes, point
+from gee_core.evolution.front import MEASURED_AS, crowding, front, hypervolumes, point
 from gee_core.evolution.front import ranks as fronts
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
@@ -61,8 +61,8 @@ def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ende
 def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
     """Mark ``best``, and the candidate that it repeats; log ranks, and the least `final_fitness` of each generation.
 
-    Those that were scored again are ranked by the mean over the draws of one candidate, which that one has too, and the others
-    by `final_fitness`, or with several objectives by front, with how far apart they are on it.
+    Those that were scored again are the first, by the mean over the draws of one candidate, which that one has too. The others
+    follow by `final_fitness`. With several objectives all are ranked by front, with how far apart they are on it.
     """
     means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
     pairs = zip((record.candidate for record in records), final_fitness(records, params.evolve), strict=True)
@@ -70,13 +70,12 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     of_search = [(c, F) for c, F in scored if not c.rescored]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
-        marks[candidate_name(c)] = {"fresh_fitness": means[c.rescored]} if c.rescored else {"final_fitness": F}
-    for c in (record.candidate for record in records if not record.candidate.rescored):
-        if c.label in means:
-            marks[candidate_name(c)]["fresh_fitness"] = means[c.label]
-        if c.label == best.rescored:
+        if not c.rescored:
+            marks[candidate_name(c)]["final_fitness"] = F
+        if (label := c.rescored or c.label) in means:
+            marks[candidate_name(c)]["fresh_fitness"] = means[label]
+        if c is best or (c.label == best.rescored and not c.rescored):
             marks[candidate_name(c)]["winner"] = 1.0
-    marks[candidate_name(best)]["winner"] = 1.0
     if params.evolve.several:
         for name, values in _on_fronts(records, params).items():
             marks[name] |= values
@@ -85,23 +84,29 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     else:
         draws = [(c, F) for c, F in scored if c.rescored]
         for group in (of_search, draws):
-            ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored, 0.0), pair[1]))
+            ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored or pair[0].label, math.inf), pair[1]))
             for rank, (c, _) in enumerate(ordered, 1):
                 marks[candidate_name(c)]["rank"] = rank
     track.mark({name: (metrics, {WINNER: "true"} if "winner" in metrics else {}) for name, metrics in marks.items()})
     track.tags({BEST: candidate_name(best)})
     for generation in sorted({c.generation for c, _ in of_search}):
-        track.metrics({"final_fitness": min(F for c, F in of_search if c.generation == generation)}, step=generation)
+        track.metrics({"generation_least_fitness": min(F for c, F in of_search if c.generation == generation)}, step=generation)
 
 
 def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, float]]:
-    """By name of the search's candidates: `rank`, the number of the front, and how far apart each is on its own."""
+    """By name of the search's candidates: `rank`, the number of the front, and how far apart each is on its own.
+
+    1 is the front of front.json alone, also where fresh draws made it.
+    """
     points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
-    front_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
-    for front in set(front_of.values()):
-        names = [name for name, rank in front_of.items() if rank == front]
+    labels = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
+    first = {candidate_name(r.candidate) for r in records if r.candidate.label in labels}
+    number_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
+    for number in set(number_of.values()):
+        names = [name for name, n in number_of.items() if n == number]
         apart = crowding([points[name] for name in names])
-        placed |= {name: {"rank": front, "crowding": x} for name, x in zip(names, apart, strict=True)}
+        ranks = [1 if name in first else max(number, 2) for name in names]
+        placed |= {name: {"rank": rank, "crowding": x} for name, rank, x in zip(names, ranks, apart, strict=True)}
     return placed
 
 
@@ -114,8 +119,7 @@ def track_generation(track: Tracker, records: list[Record], checkpoints: Path, p
     if not records[0].candidate.rescored:
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
-        measured = best.metrics() if best else {}
-        measured.pop("image_passes", None)  # the stage's metric of that name is the cost of the whole search
+        measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
         track.metrics({**records[0].state, **measured}, step=generation)
     for record in records:
         path = checkpoints / checkpoint_name(record.candidate)

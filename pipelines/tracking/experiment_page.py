@@ -19,8 +19,10 @@ EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 RUN_ID = "{run_id}"
 """Stands in views for the id of their run, which is not known when they are written."""
 
+RESULTS_VIEW = f"experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}"
+
 DESCRIPTION = f"""\
-[Results](#/experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}): one run per execution of the
+[Results](#/{RESULTS_VIEW}): one run per execution of the
 pipeline, called by what differs from a preset. Below it is one run per stage, below `evolve`'s one per candidate. The
 description of a run links to the candidates of its search. Filters for the search field:
 
@@ -35,9 +37,9 @@ description of a run links to the candidates of its search. Filters for the sear
 | `tags."{LEVEL}" = 'study'` | studies; `'cell'`: their cells |
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
-which moves the fitness of all its candidates. Where the best and the start of the search were scored again (`rescored`), the
-least `fresh_fitness` wins, the mean over the fresh draws. `rank` is the order of `final_fitness`, or of fresh draws that of
-`fresh_fitness`; of several objectives, 1 is the front. All come at the end of a search, but not for candidates that failed.
+which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` is the mean over fresh draws. `rank`
+is the order of `fresh_fitness`, then of `final_fitness`; of several objectives, 1 is the front. `winner` marks the candidate
+that is trained. All come at the end of a search, but not for candidates that failed.
 
 Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
 image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
@@ -47,15 +49,14 @@ image, footprints bytes, spikes and operations per image. `image_passes` are the
 
 def _view(query: str, order_by: str, ascending: bool, columns: dict[str, int], **state: object) -> str:
     """A view of the list of runs as MLflow's page shares them: a filter, an order and columns with their widths in pixels."""
-    widths = {"attributes.`Run Name`": 195, "runDateAndNestInfo": 90} | columns  # the page always shows them, and DURATION
-    shown = {"searchFilter": query, "selectedColumns": [name for name in columns if name != DURATION]}
+    widths = ALWAYS | columns
+    shown = {"searchFilter": query, "selectedColumns": [name for name in columns if name not in (*ALWAYS, DURATION)]}
     order = {"orderByKey": order_by, "orderByAsc": ascending, "columnOrder": list(widths), "columnWidths": widths}
     return json.dumps(shown | order | state)
 
 
-DURATION = "duration"
-
-RESULTS = {"test_accuracy": 103, "parameters": 90, "energy_uj": 80, "spikes_per_image": 118, "noise_accuracy": 110}
+RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
+ALWAYS = {RUN_NAME: 195, CREATED: 90}  # the page always shows them, and DURATION
 
 # Of model training, not of GenAI. The columns fit into a window of 1,280 pixels.
 EXPERIMENT_TAGS = {
@@ -63,9 +64,10 @@ EXPERIMENT_TAGS = {
     NOTE: DESCRIPTION,
     f"{VIEW}results": _view(
         f"tags.\"{LEVEL}\" = 'pipeline'",
-        "attributes.start_time",
+        "metrics.`test_accuracy`",
         ascending=False,
-        columns={"params.`changed`": 80} | {f"metrics.`{name}`": width for name, width in RESULTS.items()} | {DURATION: 80},
+        columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "params.`dataset`": 70, "metrics.`test_accuracy`": 103}
+        | {"metrics.`parameters`": 90, "metrics.`energy_uj`": 80, "metrics.`energy_with_decoding_uj`": 182, DURATION: 80},
     ),
 }
 
@@ -73,8 +75,8 @@ EXPERIMENT_TAGS = {
 def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, str]:
     """The views of the candidates below evolve's run, whose id RUN_ID stands for, and of the draws that scored them again.
 
-    Columns are rank, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel coordinates of genes
-    and fitness, and of several ``objectives`` the first two against each other.
+    Columns are rank, the winner's mark, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel
+    coordinates of genes and fitness, and of several ``objectives`` the first two against each other.
     """
     genes = genes[:30]  # the store takes 5,000 characters of a tag
     new = {"deleted": False, "isGenerated": False}
@@ -87,9 +89,10 @@ def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, s
     placed = [chart | {"metricSectionId": "search"} | new for chart in charts]
     shown = {"compareRunCharts": placed, "compareRunSections": [section | new]}
     views = {}
-    for level, fitness in (("candidate", "final_fitness"), ("rescore", "fresh_fitness")):
-        names = dict.fromkeys(["rank", fitness, "L_ce", *(objectives if objectives[1:] else ()), *genes])
-        columns = {f"metrics.`{name}`": 70 if name == "rank" else 115 for name in names} | {DURATION: 80}
+    others = objectives if objectives[1:] else ["final_fitness", "L_ce"]  # of several objectives, the fitness is the loss
+    for level in ("candidate", "rescore"):
+        names = dict.fromkeys(["rank", "winner", "fresh_fitness", *others, *genes])
+        columns = {f"metrics.`{name}`": 70 if name in ("rank", "winner") else 115 for name in names} | {DURATION: 80}
         query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{RUN_ID}'"
         views[f"{level}s"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)
     return views
@@ -104,11 +107,12 @@ def search_links(experiment_id: str, run_id: str) -> str:
     return f"[Candidates]({table}) · [genes and fitness]({charts}) · [scored again]({again})"
 
 
-def page_address(place: str, server: str = LOCAL_SERVER) -> str:
-    """Address of ``place`` in MLflow's pages."""
-    return f"{server}/#/{place}?{MODEL_TRAINING}"
+def results_address(server: str, experiment_id: str) -> str:
+    """Address of the view Results."""
+    return f"{server}/#/{RESULTS_VIEW.replace(EXPERIMENT_ID, experiment_id)}"
 
 
 def run_address(uri: str, experiment_id: str, run_id: str) -> str:
     """Address of a run's page on the server ``uri``, or on that which shows a file by default."""
-    return page_address(f"experiments/{experiment_id}/runs/{run_id}", bare(uri) if uri.startswith("http") else LOCAL_SERVER)
+    server = bare(uri) if uri.startswith("http") else LOCAL_SERVER
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{MODEL_TRAINING}"

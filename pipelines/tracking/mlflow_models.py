@@ -40,7 +40,10 @@ def write_model(
     if models:
         model: Any = models[0]
     else:
-        note = files["README.md"].read_text(encoding="utf-8")[:5000]  # what MLflow's databases other than SQLite take
+        card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
+        metric = exported.promote_metric
+        note = f"{metric} {_shown(exported.metrics.get(metric))}\n\n{card.lstrip()}"  # the list of versions shows this line
+        note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
         params = {name: str(value) for name, value in exported.params.items()}
         model = client.create_logged_model(experiment_id, exported.name, pipeline_id, tags, params, model_type="classifier")
@@ -172,7 +175,7 @@ def download_model(address: str, folder: str) -> Path:
     try:
         path = Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri, registry_uri=uri))
     except Exception as error:  # of MLflow, of its HTTP client, or of whatever stores the files
-        remedy = "`mlflow server` shows which models there are; MLFLOW_TRACKING_URI names another server"
+        remedy = "`gee ui` shows which models there are; MLFLOW_TRACKING_URI names another server"
         raise InputError(f"{address}: cannot be read from {bare(uri)} ({redact(in_short(error))})", remedy) from None
     network = path / "artifacts" / "network.onnx"
     for file in (network, network.with_name("meta.json")):

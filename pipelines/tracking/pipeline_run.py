@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ FLOW_RUN = "GEE_FLOW_RUN"
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
-CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "final_fitness"}
+CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "generation_least_fitness"}
 """Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
 
 SHORT, N_SHOWN = {"network.n_genes": "g"}, 3
@@ -63,10 +64,16 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 
 def described(params: Params) -> tuple[str, dict[str, str]]:
-    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset."""
-    preset, changes = changes_from_preset(params)
-    changed = ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing"
-    return pipeline_name(preset, changes), texts({"changed": changed} | flattened(params.model_dump()))
+    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset.
+
+    Where only one section has such a setting, ``changed`` leaves out the section.
+    """
+    (preset, changes), settings = changes_from_preset(params), flattened(params.model_dump())
+    names = Counter(key.rpartition(".")[2] for key in settings)
+    of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)
+    shown = {key if names[name := key.rpartition(".")[2]] > 1 else name: value for key, value in of_machine_last}
+    changed = ", ".join(f"{key}={value}" for key, value in shown.items()) or "nothing"
+    return pipeline_name(preset, changes), texts({"changed": changed} | settings)
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:

@@ -9,12 +9,13 @@ import logging
 from pathlib import Path, PurePath
 from typing import Any
 
+from pipelines.runtime.process_tree import is_gone
 from pipelines.tracking import mlflow_client, pipeline_run
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
 from pipelines.tracking.folder import LOG, End, Run, Told, last_sign
 from pipelines.tracking.mlflow_client import Client, is_refusal, log_batch, reason
 from pipelines.tracking.mlflow_models import write_model
-from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH
+from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, PROCESS, SEARCH, SETTINGS, STAGE
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -69,7 +70,8 @@ class Publication:
             return
         known, run_id, tags, metrics = self._runs[line.key].data, self._id(line), line.tags, line.metrics
         params = {name: value for name, value in line.params.items() if name not in known.params}
-        if run_id not in (self._own, self._shared):  # a repeated search marks its candidates again, at another time
+        # a repeated search marks its candidates again, at another time, and an execution tells again what report told
+        if not self._told.stage or run_id not in (self._own, self._shared):
             metrics = {name: value for name, value in metrics.items() if known.metrics.get(name) != value}
         if NOTE in tags and (search := self._client.get_run(run_id).data.tags.get(SEARCH)):
             tags[NOTE] = f"{search_links(self.experiment_id, search)}\n\n{tags[NOTE]}"
@@ -106,16 +108,21 @@ class Publication:
         return str(self._runs[run.key].info.run_id)
 
     def _open_shared(self) -> None:
-        """Let the run of the execution or study go on, if it is there."""
-        told, client = self._told, self._client
-        if (known := self._runs.get(told.shared.key)) is None:
+        """Let the run of the execution or study go on, if it is there, or that of an execution which was interrupted."""
+        shared, client = self._told.shared, self._client
+        if shared.key not in self._runs:
+            query = f"tags.`{SETTINGS}` = '{shared.tags.get(SETTINGS)}'"
+            runs = mlflow_client.search_runs(client, self.experiment_id, query)
+            for run in [r for r in runs if r.info.status != "FINISHED" and is_gone(r.data.tags[PROCESS])][:1]:
+                self._runs[shared.key] = run
+        if (known := self._runs.get(shared.key)) is None:
             return
-        run_id, is_study = known.info.run_id, told.shared.level == "study"
-        if is_study:
-            client.set_tag(run_id, PROCESS, told.execution)
-            if ERROR in known.data.tags:  # of an earlier attempt
+        run_id, again = known.info.run_id, known.data.tags[PROCESS] != self._told.execution
+        if again:
+            log_batch(client, run_id, tags=shared.tags | {ENTRY: shared.key})
+            if ERROR in known.data.tags:
                 client.delete_tag(run_id, ERROR)
-        if told.own.status is None and (is_study or not told.in_flow):
+        if self._told.own.status is None and (again or not self._told.in_flow):
             client.update_run(run_id, status="RUNNING")
 
     def _write_views(self, views: dict[str, str]) -> None:
@@ -149,6 +156,10 @@ class Publication:
         self._find(*self._patterns)
         client.set_terminated(self._own, status, time)
         if told.stage:
+            below = mlflow_client.search_runs(client, self.experiment_id, f"tags.`{PARENT}` = '{self._shared}'")
+            for run in below if status == "FINISHED" else ():  # it has all of its interrupted attempts
+                if run.data.tags.get(STAGE) == told.stage and run.info.status in ("FAILED", "KILLED"):
+                    client.delete_run(run.info.run_id)
             client.set_tag(self._shared, f"stage.{told.stage}", "ran" if status == "FINISHED" else status.lower())
             if not told.in_flow:
                 pipeline_run.end_pipeline_run(client, self._shared, time)

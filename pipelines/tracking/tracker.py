@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
+from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, find_project
 from pipelines.runtime.process_tree import process_key
 from pipelines.runtime.redact import bare, redact, redacted
@@ -33,7 +34,7 @@ from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.folder import LOG, RUN, End, ExportedModel, Run, Told, finite_metrics, flattened, texts, tracking_root
 from pipelines.tracking.mlflow_client import tracking_uri
-from pipelines.tracking.tags import ERROR, NAME, PROCESS, STAGE, STUDY, WORK
+from pipelines.tracking.tags import ERROR, NAME, PROCESS, SETTINGS, STAGE, STUDY, WORK
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
@@ -83,7 +84,8 @@ class Tracker:
         self.folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{stage or level}-{uuid.uuid4().hex[:8]}"
         self._keys, self._process = texts(keys), process_key(psutil.Process())
         origin = pipeline_run.origin_tags(find_project()) | {PROCESS: execution} | ({STUDY: study} if study else {})
-        own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin, start=begin)
+        settings = json_digest(self._keys | (params or {}) | {"project": str(root), "study": study})
+        own = shared = Run(key=f"{work}/{level}", level=level, name=name, tags=origin | {SETTINGS: settings}, start=begin)
         if stage:
             tags = origin | {STAGE: stage, NAME: name, PROCESS: self._process}
             own = Run(key=f"{self.folder.name}/stage", level="stage", name=f"{stage} · {name}", tags=tags, start=begin)
@@ -269,7 +271,7 @@ def open_tracker(stage: str | None, params: Params, files: list[Path] | None = N
 def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
     """Let the stages that the body starts be tracked as one execution, that of this process, whose run ends as the body does.
 
-    The list that is yielded then holds the tracker of the execution, if a stage was tracked.
+    The list that is yielded then holds the tracker of the execution, if a stage was tracked or the body has opened one.
     """
     trackers: list[Tracker] = []
     if Settings.read().tracking == "off":
@@ -287,6 +289,7 @@ def tracked_execution(params: Params) -> Iterator[list[Tracker]]:
     finally:
         del os.environ[pipeline_run.EXECUTION]
         last = tracking_root() / LAST
-        if last.is_file() and last.read_text() == key:
+        if not trackers and last.is_file() and last.read_text() == key:
             trackers.append(open_tracker(None, params))
-            trackers[0].close(status)
+        for tracker in trackers:
+            tracker.close(status)

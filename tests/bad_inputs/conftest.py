@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from gee_core.checkpoint import save
 from gee_core.config import PrepareConfig
+from gee_core.config.evaluation import Evaluation
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
@@ -27,7 +28,7 @@ from pipelines import cli, prepare, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import load_trained, prepared_images
-from pipelines.inputs.measured import read_evaluation
+from pipelines.inputs.measured import read_metrics
 from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
 from pipelines.project.watched_files import check_links
@@ -52,7 +53,7 @@ READERS = {
     "checkpoint": lambda: load_trained(load_params(), load_meta(Path("data/prepared"))),
     "genotype": lambda: load_genotype(load_params()),
     "start": lambda: load_start(load_params()),
-    "evaluation": read_evaluation,
+    "evaluation": lambda: read_metrics("evaluate", Evaluation),
     "images": lambda: read_images(load_params().prepare),
     "model": lambda: predict(Path(), [Path("images/test/cat/0.png")], open_model("models/export")),
     "genes": lambda: open_model("models/export/genes.safetensors"),

@@ -84,7 +84,8 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
     expect(view.get_by_role("link", name=re.compile("^digits · "))).to_have_count(1)
     if assistant.count():
         assistant.first.click()
-    columns = ("changed", "test_accuracy", "parameters", "energy_uj", "spikes_per_image", "noise_accuracy", "Duration")
+    columns = ["changed", "dataset", "test_accuracy", "parameters", "energy_uj", "energy_with_decoding_uj", "Duration"]
+    expect(view.get_by_role("button", name="Sort: test_accuracy")).to_be_visible()
     for name in columns:
         heading = view.get_by_role("columnheader").filter(has_text=name).last
         expect(heading).to_be_visible()
@@ -95,12 +96,40 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
         expect(view.get_by_text(text)).to_have_count(0)
 
 
+def test_every_page_names_the_same_fitness_of_the_winner_and_of_the_start(site, page, summary):
+    best, start = (pytest.approx(summary[f"{name}_fitness"], rel=1e-3) for name in ("best", "start"))
+    words, (run_id,) = re.compile(r"winner (\d+\.\d+), start (\d+\.\d+)"), site.runs("pipeline")
+    texts = [(site.project / "models/export/README.md").read_text()]
+    page.goto((site.project / "reports/index.html").as_uri())
+    texts.append(report := page.content())
+    assert float(re.search(r"The winner’s loss ([\d.]+)", report)[1]) == best  # the title of the chart
+    assert [*map(float, re.search(r"loss ([\d.]+), before ([\d.]+)", report).groups())] == [best, start]
+    for place in ("models/gee-digits-cifarnet/versions/1", f"experiments/1/runs/{run_id}"):
+        page.goto(f"{site.mlflow}/#/{place}")
+        texts.append(page.get_by_text(words).first.text_content())
+    assert [[float(number) for number in words.search(text).groups()] for text in texts] == [[best, start]] * 4
+    rows = [page.get_by_role("row").filter(has_text=name).first for name in ("best_fitness", "start_fitness")]
+    assert [float(row.inner_text().split()[1]) for row in rows] == [best, start]
+    marked, fresh = [], []
+    for link in ("Candidates", "scored again"):
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name=link, exact=True).first.click()
+        winner, fitness = (
+            opened.value.locator(f'[row-index] [col-id="metrics.`{name}`"]') for name in ("winner", "fresh_fitness")
+        )
+        expect(fitness.filter(has_text=".").first).to_be_visible()
+        marked += winner.all_inner_texts()
+        fresh += [float(text) if text != "-" else None for text in fitness.all_inner_texts()]
+    assert all(value == best for value, mark in zip(fresh, marked, strict=True) if mark == "1") and "1" in marked
+    assert start in fresh
+
+
 def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(site, page):
     (run_id,) = site.runs("pipeline")
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Candidates", exact=True).first.click()
-    for text in ("rank", "final_fitness", "L_ce", "gene.width", "gen0-cand0"):
+    for text in ("rank", "winner", "fresh_fitness", "L_ce", "gene.width", "gen0-cand0"):
         expect(opened.value.get_by_text(text, exact=True).first).to_be_visible()
     expect(opened.value.get_by_text("rescore-")).to_have_count(0)
 
@@ -121,12 +150,14 @@ def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site,
     assert not page.get_by_text("0ms", exact=True).count()
 
 
-def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page):
+def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page, summary):
     page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet")
     expect(page.get_by_text("champion").first).to_be_visible()
     page.goto(f"{site.mlflow}/#/models/gee-digits-cifarnet/versions/1")
     expect(page.get_by_text(re.compile(r"A spiking network whose weights are grown from \d+ genes")).first).to_be_visible()
     expect(page.get_by_text("mlflow models serve").first).to_be_visible()
+    expect(page.get_by_text(f"test_accuracy {summary['test_accuracy']:.6g}", exact=True)).to_be_visible()
+    expect(page.get_by_text("library_name")).to_have_count(0)
 
 
 def open_run(site, page) -> None:

@@ -32,7 +32,7 @@ NOT_HERE = (
     (".venv/bin/python", "the Makefile does so"),
     ("source", "the copy has no .venv"),
     ("make", "the first run of the copy; .ci/run"),
-    ("mlflow server", "tests/test_servers.py"),
+    ("gee ui", "tests/test_servers.py"),
     ("mlflow models serve", "a server: tests/pipelines/tracking/test_mlflow_models.py"),
     ("curl", "asks that server"),
     ("printf", "tests/pipelines/test_use_the_model.py"),

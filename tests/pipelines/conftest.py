@@ -27,6 +27,7 @@ from pipelines import cli, evolve, export, train
 from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_trained
+from pipelines.inputs.measured import Searched
 from pipelines.project.params import load_params
 from tests.project_copy import finish_project
 
@@ -246,6 +247,7 @@ EVALUATION = Evaluation(
     effective_acs=250_000.5,
     dense_synops=2_000_000.0,
 )
+SEARCHED = Searched(n_candidates=6, best_fitness=0.25, start_fitness=0.5, fresh_draws=3)
 MEASURED = EVALUATION.model_dump()
 """A reports/evaluate/metrics.json."""
 
@@ -257,6 +259,6 @@ def exported(digits, make_params, trained, tmp_path_factory) -> Path:
     def make(folder: Path) -> None:
         params, data = make_params(), load_prepared(digits)
         net = load_trained(params, data.meta, trained)
-        export.write_all(folder / "export", params, net, data, EVALUATION, params.export.register_model)
+        export.write_all(folder / "export", params, net, data, SEARCHED, EVALUATION)
 
     return made_once(tmp_path_factory, "exported", make) / "export/network.onnx"

@@ -68,7 +68,7 @@ def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(m
     monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext([tracker]))
     monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address
-    local = ["Runs     mlflow server --backend-store-uri sqlite:///mlflow.db", "         then http://host/#/runs/1"]
+    local = ["Runs     gee ui", "         then http://host/#/runs/1"]
     shown = main("run")[1].splitlines()
     begin = shown.index(f"Report   {(ready / 'reports/index.html').as_uri()}") + 1
     lines = shown[begin : shown.index("Next     gee run --set evolve.n_generations=5")]

@@ -27,7 +27,7 @@ from pipelines.showing import show
 from pipelines.tracking.pipeline_run import describe_dataset
 from tests.gee_core.lively import awake
 from tests.gee_core.processes import in_processes
-from tests.pipelines.conftest import MEASURED, HereAndNow
+from tests.pipelines.conftest import MEASURED, SEARCHED, HereAndNow
 from tests.recordings import SIDE, make_recordings, recording
 from tests.recordings import save as save_recording
 
@@ -148,7 +148,7 @@ def test_what_evaluate_and_robustness_measure(params, net, prepared):
 @pytest.mark.slow
 def test_exported_networks_answer_as_torch_does(params, net, prepared, raw, tmp_path):
     data = load_prepared(prepared)
-    name, found = export.write_all(tmp_path, params, net, data, evaluate.Evaluation(**MEASURED), registered=False)
+    name, found = export.write_all(tmp_path, params, net, data, SEARCHED, evaluate.Evaluation(**MEASURED))
     assert name == "gee-bars-cifarnet-g4"
     assert (found.agreement, found.nir_agreement, found.genes_onnx_agreement) == (1.0, 1.0, 1.0)
     assert found.nir_spike_agreement >= 0.999

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -127,12 +128,13 @@ def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_gener
     names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
     kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
     assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
-    curves = [(step, values) for step, values in tracked.curves if "fitness" in values]
-    assert [(step, values["fitness"]) for step, values in curves] == list(enumerate(best.fitness))
+    curves = [(step, values) for step, values in tracked.curves if "generation_best/fitness" in values]
+    assert [(step, values["generation_best/fitness"]) for step, values in curves] == list(enumerate(best.fitness))
     (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
     assert costs["image_passes"] == rows.image_passes.sum()
     assert [values["std_sigma_O"] for _, values in curves] == list(best["std_sigma_O"])
-    comparable = [(step, values["final_fitness"]) for step, values in tracked.curves if "final_fitness" in values]
+    name = "generation_least_fitness"  # not the winner's, and not called so
+    comparable = [(step, values[name]) for step, values in tracked.curves if name in values]
     assert comparable == list(enumerate(rows.groupby("generation").final_fitness.min()))
 
 
@@ -156,6 +158,7 @@ def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_proj
     draws = [name for name in by_rank if name in names]
     assert draws[0] == tracked.won[-1] and [by_rank[name] for name in draws] == [*range(1, 7)]  # they decide
     searched = [f"gen{g}-cand{i}" for g, i in zip(of_search.generation, of_search["index"], strict=True)]
+    searched.sort(key=lambda name: fresh.get(name, math.inf))  # the winner is the first of these too
     assert [(name, rank) for name, rank in by_rank.items() if name not in names] == [*zip(searched, range(1, 9), strict=True)]
     assert [params["rescored"] for _, _, params, *_ in tracked.candidates[8:]] == list(rows.rescored[8:])
     (row,) = rows.index[rows.winner]

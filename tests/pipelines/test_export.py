@@ -20,7 +20,7 @@ from pipelines import export
 from pipelines.export import build_model_card, registered_name
 from pipelines.inputs.loading import spaced
 from pipelines.project.paths import NIR
-from tests.pipelines.conftest import MEASURED, put_trained
+from tests.pipelines.conftest import MEASURED, SEARCHED, put_trained
 from tests.project_copy import commit, make_repository, run
 
 
@@ -32,6 +32,7 @@ def project(in_project, trained):
         folder = in_project(**sections)
         put_trained(folder, trained)
         write_json(folder / "reports/evaluate/metrics.json", MEASURED)
+        write_json(folder / "reports/evolve/metrics.json", SEARCHED.model_dump())
         return folder
 
     return make

@@ -21,7 +21,7 @@ from pipelines.commands.prediction import open_model
 from pipelines.export import build_model_card
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
-from tests.pipelines.conftest import EVALUATION
+from tests.pipelines.conftest import EVALUATION, SEARCHED
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_GENES = {"agreement": 1.0, "onnx_bytes": 1}
@@ -82,7 +82,9 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
     folder, digits, make_params, expected, monkeypatch, capsys
 ):
     meta = load_prepared(digits).meta
-    text = describe("gee", make_params(), meta, EVALUATION, Exported.model_validate(NO_GENES), "1", registered=False)
+    text = describe(
+        "gee", make_params(export={"register_model": False}), meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1"
+    )
     monkeypatch.chdir(folder)
     (onnx_alone,) = blocks(text)
     exec(compile(onnx_alone, "README.md", "exec"), {})
@@ -95,7 +97,9 @@ def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_optio
     source, folder, make_params, digits, tmp_path
 ):
     tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
-    readme = describe("gee", make_params(), load_prepared(digits).meta, EVALUATION, Exported.model_validate(NO_GENES), "1")
+    readme = describe(
+        "gee", make_params(), load_prepared(digits).meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1"
+    )
     (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
     (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
     subprocess.run(line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"), shell=True, check=True)

@@ -29,11 +29,10 @@ def test_a_line_for_each_stage_then_the_results_and_where_to_look(ending, tmp_pa
     lines = ending({"check": "cached", "report": "ran"}, "1-2", None)
     assert lines[:3] == ["check   cached", "report  ran", ""]
     assert any("test accuracy" in line for line in lines)
-    assert lines[-6:] == [
+    assert lines[-5:] == [
         "",
         f"Report   {(tmp_path / 'reports/index.html').as_uri()}",
-        "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db",
-        "         then http://127.0.0.1:5000/#/experiments?workflowType=machine_learning",
+        "Runs     gee ui",
         "Flow     prefect server start",
         "         then http://127.0.0.1:4200/runs/flow-run/1-2",
     ]
@@ -41,7 +40,7 @@ def test_a_line_for_each_stage_then_the_results_and_where_to_look(ending, tmp_pa
 
 def test_a_part_of_the_stages_shows_no_results_of_an_earlier_run(ending):
     lines = ending({"check": "cached", "train": "ran"}, "1-2", None)
-    assert lines[:4] == ["check  cached", "train  ran", "", "Runs     mlflow server --backend-store-uri sqlite:///mlflow.db"]
+    assert lines[:4] == ["check  cached", "train  ran", "", "Runs     gee ui"]
 
 
 def test_an_experiment_names_its_commands_and_a_server_that_stays_up_the_page_itself(ending, monkeypatch):

@@ -143,7 +143,8 @@ FAILURES = ["stage first failed: why\nlines", "stage other failed\nmore"]
     ("outcome", "failures", "state", "tracked"),
     [
         ("ran", [], ("COMPLETED", "first ran"), [{"stage.first": "ran"}, "FINISHED"]),
-        ("cached", [], ("COMPLETED", "everything was up to date"), []),
+        ("cached", [], ("COMPLETED", "everything was up to date"), [{"stage.first": "cached"}, "FINISHED"]),
+        ("skipped", [], ("COMPLETED", "everything was up to date"), []),
         ("failed", FAILURES, ("FAILED", "stage first failed: why"), [{"stage.first": "failed"} | NOT_RUN, "FAILED"]),
     ],
 )

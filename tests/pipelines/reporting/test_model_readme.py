@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 from gee_core.data.prepared import load_prepared
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
-from tests.pipelines.conftest import EVALUATION
+from tests.pipelines.conftest import EVALUATION, SEARCHED
 
 NO_GENES = Exported(agreement=1.0, onnx_bytes=1)
 GENES = NO_GENES.model_copy(update={"genes_bytes": 10**6, "genes_accuracy": 0.7, "fp32_accuracy": 0.7})
@@ -17,10 +17,10 @@ WITH_GENES_ONNX = GENES.model_copy(update={"genes_onnx_bytes": 10**6})
 def readme(make_params, digits):
     """The README with changes to params, to the images and to what lies next to the model."""
 
-    def make(exported=NO_GENES, others=(), registered=True, images=(), **sections) -> str:
+    def make(exported=NO_GENES, others=(), images=(), **sections) -> str:
         meta = load_prepared(digits).meta.model_copy(update=dict(images))
-        params = make_params(**{"export": {"genes": "int8"}} | sections)
-        return describe("gee", params, meta, EVALUATION, exported, meta.class_names[0], others, registered)
+        params = make_params(**{"export": {"genes": "int8", "register_model": True}} | sections)
+        return describe("gee", params, meta, SEARCHED, EVALUATION, exported, meta.class_names[0], others)
 
     return make
 
@@ -80,7 +80,7 @@ def test_an_own_network_is_named_and_registered_first(readme):
 
 
 def test_it_names_models_of_mlflow_and_files_only_where_they_are(readme):
-    in_mlflow, in_folder = readme(), readme(registered=False)
+    in_mlflow, in_folder = readme(), readme(export={"genes": "int8", "register_model": False})
     assert "models:/gee@champion" in in_mlflow and "perhaps another network" in in_mlflow
     assert "models:/" not in in_folder and "gee predict --model" in in_folder
     optional = ("genes.onnx", "genes.safetensors", "network.safetensors", "network.nir")

@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 from gee_core.data.meta import load_meta
 from pipelines import report
-from pipelines.reporting.summary import read_summary
+from pipelines.reporting.summary import read_summary, result_id
 from pipelines.tracking.tags import NOTE
 from tests.pipelines.conftest import ROOT
 
@@ -21,7 +21,7 @@ def test_the_stage_tracks_numbers_a_tag_page_summary_and_both_data_sets(in_proje
         (folder / "reports").mkdir()
         (folder / "reports/index.html").write_text("<html>")
         (folder / "reports/summary.json").write_text("{}")
-        return SUMMARY, "abc123", load_meta(prepared)
+        return SUMMARY, load_meta(prepared)
 
     monkeypatch.setattr(report, "run", run)
     monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: track)
@@ -32,7 +32,7 @@ def test_the_stage_tracks_numbers_a_tag_page_summary_and_both_data_sets(in_proje
     assert title.startswith("| cifarnet × ") and line == "|---|---|"
     assert accuracy == f"| test accuracy | {100 * SUMMARY.test_accuracy:.2f} % |"
     (metrics,) = track.metrics.call_args.args
-    assert tags == {"gee.result": "abc123"} and metrics["test_accuracy"] == SUMMARY.test_accuracy
+    assert tags == {"gee.result": result_id(SUMMARY)} and metrics["test_accuracy"] == SUMMARY.test_accuracy
     assert track.tags.call_args.kwargs == track.metrics.call_args.kwargs == {"shared": True}
     assert {"width", "n_genes", "seed", "dataset"}.isdisjoint(metrics)
     assert data == [("digits", "training"), ("digits", "testing")]  # no other stage need have run

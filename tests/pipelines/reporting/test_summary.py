@@ -11,7 +11,13 @@ from tests.pipelines.report_inputs import COMMITTED, changed
 
 PARAMS = changed(COMMITTED, robustness={"domain": "normalised"})
 MEASURED = {
-    "evolve": {"best_fitness": 0.51234567891, "n_candidates": 36, "start_fitness": 0.75, "random_fitness": 0.625}
+    "evolve": {
+        "best_fitness": 0.51234567891,
+        "n_candidates": 36,
+        "start_fitness": 0.75,
+        "random_fitness": 0.625,
+        "fresh_draws": 3,
+    }
     | {"image_passes": 43_210, "gain_error": 0.1, "cost_ratio": 0.5512345},
     "plain": {"plain_test_accuracy": 0.98111111111, "plain_energy_mj": 0.00360091234},
     "evaluate": EVALUATION.model_dump()
@@ -82,6 +88,7 @@ def test_the_numbers_are_those_of_the_stages_rounded_in_the_order_of_the_shipped
         "cost": "energy",
         "cost_ratio": 0.551234,
         "random_fitness": 0.625,
+        "fresh_draws": 3,
         "image_passes": 43_210,
         "onnx_bytes": 3_212_345,
         "onnx_agreement": 1.0,
@@ -103,8 +110,9 @@ def test_the_table_shows_percent_and_units(summarised):
     text = printed(summarised())
     shown = ("97.22 %", "86.19 %", "312,340 of 802,000 plain = 38.9 %", "3.8 µJ, 247 µJ", "14.4 %")
     cost, found = "36 candidates, 43,210 image passes", "winner 0.5123, start 0.75, best random candidate 0.625"
+    on = "mean of 3 fresh draws, lower is better"
     gain = "one more accurate than the network before the search, for 0.55 of its energy"
-    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; {gain}; loss on the same fresh draws: {found}"):
+    for part in (*shown, "3.21 MB", "1.52 MB", "99.99 % of spikes", f"{cost}; {gain}; loss ({on}): {found}"):
         assert part in text
     for values, words in GAINS:
         assert gained(summarised().model_copy(update=values)) == words

@@ -94,7 +94,7 @@ class FakeClient(Faulty):
         list(self.experiments.values())[int(experiment_id)].tags[key] = value
 
     def do_create_run(self, experiment_id, start_time, tags, run_name):
-        run_id, points = f"run{len(self.runs)}", set()
+        run_id, points = f"run{len(self.calls)}", set()  # also where runs were deleted
         info = Values(run_id=run_id, run_name=run_name, status="RUNNING", start_time=start_time, end_time=None)
         proto = lambda: Values(metrics=[Values(timestamp=timestamp) for _, _, timestamp, _ in points])  # noqa: E731
         data = Values(params={}, tags=dict(tags), metrics={}, to_proto=proto)
@@ -227,7 +227,7 @@ def stage(folder):
         tracker.params({"variant": "each key once per run", "more": 1})
         for step in range(2):
             tracker.child(f"cand{step}", candidate(f"cand{step}", 0.5 / (step + 1)))
-            tracker.metrics({"best": 1.0 - step, "final_fitness": 0.5, "energy_mj": 0.002}, step=step)
+            tracker.metrics({"best": 1.0 - step, "generation_least_fitness": 0.5, "energy_mj": 0.002}, step=step)
         tracker.child("cand2", candidate("cand2", None))
         tracker.mark({"cand0": ({"final_fitness": 0.4, "rank": 1}, {"gee.winner": "true"})})
         tracker.artifact(folder / "plot.svg", "plots")

@@ -166,12 +166,12 @@ def test_a_model_whose_writing_breaks_off_at_whichever_call_is_there_once_with_i
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, tmp_path):
     """Its description is as long as every database takes."""
     registry, readme = FakeRegistry(), tmp_path / "exported/README.md"
-    readme.write_text(f"models:/{NAME}@champion " + "long " * 2000)
+    readme.write_text(f"---\nlibrary_name: gee\n---\n# models:/{NAME}@champion " + "long " * 2000)
     said = [write(registry, ACCURACIES[time], time) for time in (2, 3, 4)]
     before = dict(registry.aliases)
     said.append(write(registry, 0.99, 1))
     assert registry.aliases == before == {"champion": 2, "challenger": 3}
     text = registry.versions[1].description
-    assert text.startswith(f"models:/{NAME}/2 long") and len(text) <= 5000
+    assert text.startswith(f"test_accuracy 0.7\n\n# models:/{NAME}/2 long") and len(text) <= 5000
     assert said[0] == f"{NAME} version 1 is champion: the first of its name, test_accuracy 0.4"
     assert said[-1] == f"{NAME} version 4 is challenger: the champion, version 2, is of a later run"

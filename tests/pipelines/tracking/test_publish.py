@@ -37,10 +37,10 @@ def test_what_a_stage_tells_is_in_its_run_that_of_its_pipeline_and_those_of_cand
     energy = {("energy_uj", step, 2.0) for step in (0, 1)}
     assert {(name, step, value) for name, step, _, value in evolve.points} == energy | {
         *(("best", step, 1.0 - step) for step in (0, 1)),
-        *(("final_fitness", step, 0.5) for step in (0, 1)),
+        *(("generation_least_fitness", step, 0.5) for step in (0, 1)),
     }
     assert {(name, step, value) for name, step, _, value in pipeline.points} == {
-        *(("curves/final_fitness", step, 0.5) for step in (0, 1)),
+        *(("curves/generation_least_fitness", step, 0.5) for step in (0, 1)),
         ("test_accuracy", 0, 0.9),
         ("final_fitness", 0, 9.0),
     }

@@ -47,7 +47,7 @@ def test_the_run_of_a_pipeline_has_the_changes_to_its_preset_by_key(client, fold
     network = params.network.model_copy(update={"n_genes": 16})
     open_tracker("prepare", params.model_copy(update={"network": network})).close()
     (run,) = by_level(client, "pipeline")
-    assert (run.info.run_name, run.data.params["changed"]) == ("digits · g=16", "network.n_genes=16")
+    assert (run.info.run_name, run.data.params["changed"]) == ("digits · g=16", "n_genes=16")
 
 
 def test_an_error_is_cut_and_classes_are_counted_of_the_training_images_alone(client, folder):
