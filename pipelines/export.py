@@ -183,7 +183,7 @@ def main() -> None:
     with stage("export") as s:
         s = s.evolved()
         data, cfg, network = prepared_images(), s.params.export, s.params.network
-        searched, measured = read_metrics("evolve", Searched), read_metrics("evaluate", Evaluation)
+        measured, searched = read_metrics("evaluate", Evaluation), read_metrics("evolve", Searched)
         net = load_trained(s.params, data.meta)
         name, measured_files = write_all(ONNX.parent, s.params, net, data, searched, measured)
         s.track.params(cfg.model_dump())

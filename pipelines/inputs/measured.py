@@ -36,11 +36,8 @@ class Searched(BaseModel):
     @property
     def scored_on(self) -> str:
         """What the fitness of the winner and of the start was measured on."""
-        return (
-            f"mean of {self.fresh_draws} fresh draw{'s' * (self.fresh_draws > 1)}"
-            if self.fresh_draws
-            else "on the draw of the search"
-        )
+        n = self.fresh_draws
+        return f"mean of {n} fresh draw{'s' * (n > 1)}" if n else "on the draw of the search"
 
     def fitness_in_words(self, several: bool) -> str:
         """The fitness of winner, start and the best of the first, random candidates: of ``several`` objectives the loss."""

@@ -75,13 +75,13 @@ def ui(port: Annotated[int, typer.Option(help="Port of the server on this machin
     gee ui
     """
     from pipelines.runtime.redact import bare
-    from pipelines.tracking.experiment_page import results_address
+    from pipelines.tracking.experiment_page import EXPERIMENT_ID, RESULTS
     from pipelines.tracking.mlflow_client import connect, find_experiment, is_local, tracking_uri
 
     uri = tracking_uri()
     experiment = find_experiment(connect(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee", uri)
     server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
-    address = results_address(server, experiment)
+    address = f"{server}/#/{RESULTS.replace(EXPERIMENT_ID, experiment)}"
     if not is_local(uri):
         print(f"Results  {address}")
         webbrowser.open(address)

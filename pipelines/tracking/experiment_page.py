@@ -19,10 +19,10 @@ EXPERIMENT_ID = "{experiment_id}"  # stands for the id in DESCRIPTION
 RUN_ID = "{run_id}"
 """Stands in views for the id of their run, which is not known when they are written."""
 
-RESULTS_VIEW = f"experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}"
+RESULTS = f"experiments/{EXPERIMENT_ID}/runs?viewStateShareKey=results&{MODEL_TRAINING}"
 
 DESCRIPTION = f"""\
-[Results](#/{RESULTS_VIEW}): one run per execution of the
+[Results](#/{RESULTS}): one run per execution of the
 pipeline, called by what differs from a preset. Below it is one run per stage, below `evolve`'s one per candidate. The
 description of a run links to the candidates of its search. Filters for the search field:
 
@@ -105,11 +105,6 @@ def search_links(experiment_id: str, run_id: str) -> str:
         for level, mode in (("candidate", ""), ("candidate", "compareRunsMode=CHART&"), ("rescore", ""))
     )
     return f"[Candidates]({table}) · [genes and fitness]({charts}) · [scored again]({again})"
-
-
-def results_address(server: str, experiment_id: str) -> str:
-    """Address of the view Results."""
-    return f"{server}/#/{RESULTS_VIEW.replace(EXPERIMENT_ID, experiment_id)}"
 
 
 def run_address(uri: str, experiment_id: str, run_id: str) -> str:

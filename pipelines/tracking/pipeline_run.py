@@ -64,10 +64,7 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 
 def described(params: Params) -> tuple[str, dict[str, str]]:
-    """The name of a pipeline run, and its parameters: all settings, and as ``changed`` those that differ from the preset.
-
-    Where only one section has such a setting, ``changed`` leaves out the section.
-    """
+    """The name of a pipeline run, and its parameters: all settings, as ``changed``, in short, what differs from the preset."""
     (preset, changes), settings = changes_from_preset(params), flattened(params.model_dump())
     names = Counter(key.rpartition(".")[2] for key in settings)
     of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)

@@ -12,10 +12,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from pipelines.commands import run as commands
+from pipelines.orchestration import request
 from pipelines.orchestration.flow_lock import LOCK
+from pipelines.reporting.summary import read_summary
 from pipelines.runtime import progress
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipelines.conftest import ROOT
 
 
 @pytest.fixture
@@ -98,12 +99,14 @@ def test_another_machine_than_that_of_the_last_numbers_here_is_told_in_one_line(
     dvc.work = report if first else lambda: None
     if not first:
         report()
-    monkeypatch.setattr(
-        "pipelines.reporting.summary.read_summary", lambda _: SimpleNamespace(machine=THIS if dvc.started else machine)
-    )
+    last, told = read_summary(ROOT / "reports/summary.json"), []
+    found = lambda _: last.model_copy(update={"machine": THIS if dvc.started else machine})  # noqa: E731
+    monkeypatch.setattr(request, "read_summary", found)
+    monkeypatch.setattr("pipelines.reporting.summary.track_result", lambda summary, tracker: told.append(summary.machine))
     monkeypatch.setattr(commands, "summary", lambda: None)
     line = f"Numbers may differ from the last ones, made on {machine}: this is This CPU; torch 2"
     assert (line in (lines := main("run")[1].splitlines())) is says and ("Numbers" in " ".join(lines)) is says
+    assert told == [THIS] * (first or machine != THIS)  # MLflow is told of new numbers, though no stage ran
 
 
 def test_run_without_git_says_how_dvc_works_before_it_starts(main, ready, dvc):

@@ -98,7 +98,13 @@ def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_optio
 ):
     tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
     readme = describe(
-        "gee", make_params(), load_prepared(digits).meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1"
+        "gee",
+        make_params(export={"register_model": True}),
+        load_prepared(digits).meta,
+        SEARCHED,
+        EVALUATION,
+        Exported.model_validate(NO_GENES),
+        "1",
     )
     (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
     (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines

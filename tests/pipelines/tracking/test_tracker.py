@@ -112,6 +112,24 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does_and_knows_
     assert "GEE_EXECUTION" not in os.environ and folders() == []
 
 
+@pytest.mark.parametrize(("epochs", "rows"), [("3", 1), ("4", 2)])
+def test_an_execution_goes_on_in_the_run_of_one_that_was_interrupted_with_the_same_settings(
+    client, folder, monkeypatch, epochs, rows
+):
+    with monkeypatch.context() as gone:
+        gone.setenv("GEE_EXECUTION", GONE)
+        for stage, status in (("evolve", "FINISHED"), ("train", "KILLED")):
+            Tracker(stage, KEYS, params={"train.epochs": "3"}).close(status, "stopped" if status == "KILLED" else "")
+        publish_all()
+    assert [run.info.status for run in by_level(client, "pipeline")] == ["KILLED"]
+    Tracker("train", KEYS, params={"train.epochs": epochs}).close()
+    pipelines, stages = by_level(client, "pipeline"), by_level(client, "stage")
+    assert [run.info.status for run in pipelines] == ["KILLED"] * (rows - 1) + ["FINISHED"]
+    assert [run.info.status for run in stages] == ["FINISHED", *["KILLED"] * (rows - 1), "FINISHED"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages} == {run.info.run_id for run in pipelines}
+    assert "gee.error" not in pipelines[-1].data.tags
+
+
 def test_a_gee_run_in_which_no_stage_ran_is_no_row(client, left, monkeypatch):
     left()
     monkeypatch.setenv("GEE_TRACKING", "on")
