@@ -117,7 +117,8 @@ class Publication:
                 self._runs[shared.key] = run
         if (known := self._runs.get(shared.key)) is None:
             return
-        run_id, again = known.info.run_id, known.data.tags[PROCESS] != self._told.execution
+        run_id = known.info.run_id
+        again = shared.level == "study" or known.data.tags[PROCESS] != self._told.execution
         if again:
             log_batch(client, run_id, tags=shared.tags | {ENTRY: shared.key})
             if ERROR in known.data.tags:

@@ -137,8 +137,8 @@ def test_a_real_store_has_each_model_once_with_its_alias_and_gives_it_out(store,
     ]
     assert first.params == {"network": "vgg16", "n_genes": "6"}
     assert json.loads(first.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
-    assert first.tags["mlflow.note.content"] == README
-    assert store.get_model_version(NAME, 2).description == README.replace("@champion", "/2")
+    assert first.tags["mlflow.note.content"] == (shown := f"test_accuracy 0.75\n\n{README}")
+    assert store.get_model_version(NAME, 2).description == shown.replace("@champion", "/2").replace("0.75", "0.5")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
     for address in (f"models:/{NAME}@champion", f"models:/{NAME}/2", f"models:/{second.model_id}", f"runs:/{pipeline}/{NAME}"):
         (seen,) = predict(copy / "models/export", [Path("example.png")], open_model(address))
@@ -221,7 +221,7 @@ def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
     client = mlflow_client.connect(uri or f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     ids = {run.info.run_id: run.data.tags["gee.level"] for run in runs}
-    inside = ("gee.entry", "gee.process", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
+    inside = ("gee.entry", "gee.process", "gee.settings", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
     told = []
     for run in runs:
         if run.info.status == "KILLED":
