@@ -61,6 +61,7 @@ def project(tmp_path_factory):
         patch.setenv("GEE_TRACKING", "on")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(publish, "start", lambda *_: None)
+        patch.setattr(publish, "wait", lambda *_: (None, []))  # for a minute, for what nobody publishes yet
         evolve = open_tracker("evolve", load_params(folder / "params.yaml"))
         evolve.search("search", [], [])
         evolve.dataset(META, "training")
