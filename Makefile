@@ -9,10 +9,12 @@ NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
 LIBRARY := -e ".[evolve,onnx]"
 EVERYTHING := $(LIBRARY) -e "./pipelines[dask,test,docs]"
 JOBS ?= 2
+SERVICES := iproute2 munge openssh-server postgresql slurm-wlm
+CLIENTS := dask-jobqueue dvc-s3 dvc-ssh "mlflow[auth]" "moto[server]" paramiko "psycopg[binary]"
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 UNLOCKED := ^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pip|setuptools)(==| @ )
 
-.PHONY: run pretrained test test-all test-lowest lint docs install install-dev lock release-check clean
+.PHONY: run pretrained test test-all test-services test-lowest lint docs install install-dev lock release-check clean
 run: install
 	@$(BIN)/gee run
 
@@ -21,10 +23,17 @@ pretrained: install-dev
 	@$(BIN)/python -m benchmarks.pretrained rebuild $(NAME) $(if $(DATA),--data $(DATA))
 
 test: install-dev
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) --ignore=tests/services -m "not slow"
 
 test-all: install-dev
-	@$(PYTEST) --no-loadscope-reorder
+	@$(PYTEST) --ignore=tests/services --no-loadscope-reorder
+
+# Two nodes, SLURM, SSH, PostgreSQL and S3 for real, on this machine. As root it installs what they need; without, tests are skipped.
+test-services: install-dev
+	@dpkg --status $(SERVICES) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || \
+	   { apt-get update -q && apt-get install -q --yes --no-install-recommends $(SERVICES); } >/dev/null
+	@$(PIP) install --quiet -c constraints.txt $(CLIENTS)
+	@$(PYTEST) tests/services
 
 # The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
 test-lowest:

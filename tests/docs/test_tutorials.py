@@ -37,7 +37,6 @@ NOT_HERE = (
     ("curl", "asks that server"),
     ("printf", "tests/pipelines/test_use_the_model.py"),
     ("mlflow models predict", "reads what printf wrote"),
-    ("export MLFLOW_TRACKING_URI", "a server: tests/pipelines/tracking"),
     ("gee preset use nmnist", "6 minutes"),
 )
 ELSEWHERE = {

@@ -105,7 +105,8 @@ def test_a_worker_that_does_not_agree_is_named_before_its_first_job(threads, req
 
     (name, code), *others = requirements.versions
     wanted = replace(requirements, versions=((name, code[::-1]), *others))
-    with pytest.raises(InputError, match=rf"^the worker tcp://127\.0\.0\.1:\d+ has code = {CODE}, not {CODE[::-1]}: install"):
+    problem = rf"^the worker tcp://127\.0\.0\.1:\d+ has code = {CODE}, not {CODE[::-1]}: install.*\(docs/CLUSTER.md\)$"
+    with pytest.raises(InputError, match=problem):
         run_all(Dask(None, 1, wanted, threads.scheduler_address), starts, [1])
     assert not started.exists()
 
