@@ -125,9 +125,9 @@ def test_the_pipeline_s_distribution_cannot_be_published_and_never_asks_an_index
     assert not {name for name in names if name.startswith("gee")}
 
 
-@pytest.mark.parametrize(("folder", "projects"), [("gee_core", PROJECTS[:1]), ("pipelines", PROJECTS), ("benchmarks", PROJECTS)])
-def test_every_package_that_is_imported_is_declared(folder, projects):
-    declared = {requirement.name.lower() for requirement in itertools.chain(*map(requirements, projects))}
+@pytest.mark.parametrize(("folder", "n_projects"), [("gee_core", 1), ("pipelines", 2), ("benchmarks", 2)])
+def test_every_package_that_is_imported_is_declared(folder, n_projects):
+    declared = {requirement.name.lower() for requirement in itertools.chain(*map(requirements, PROJECTS[:n_projects]))}
     ours = sys.stdlib_module_names | {"gee_core", "pipelines", "benchmarks"}
     roots = {module.split(".")[0] for path in (ROOT / folder).rglob("*.py") for module in imported_modules(path)} - ours
     brought_by = packages_distributions()
