@@ -33,6 +33,7 @@ import math
 import os
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,7 +49,7 @@ from distributed import LocalCluster
 from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.arguments import positive, positive_int
-from benchmarks.project_copy import copy_files
+from benchmarks.project_copy import ROOT, copy_files
 from benchmarks.train_processes import epoch
 from gee_core.data.images import PackedImages
 from gee_core.evolution.candidate import Candidate, Record
@@ -71,8 +72,6 @@ from pipelines.tracking.evolution import track_candidate, track_search
 from pipelines.tracking.tracker import open_tracker
 
 WORKERS, NODES, THREADS = (1, 2, 8, 64, 512), (2, 8, 32), (1, 8, 64)
-HIDDEN = ("8 workers", "1 process", "2 nodes", "8 nodes")
-"""Rows that the page leaves to the file."""
 HIDDEN, SYNCED = ("8 workers", "1 process", "2 nodes", "8 nodes"), ", synchronised batch norm"
 """Rows that the page leaves to the file, and what the work of such rows ends with."""
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags")
@@ -163,15 +162,17 @@ def of_search(arguments: Namespace) -> dict[str, Any]:
             os.chdir(here)
 
 
-def seconds_of(call: Callable[[], object], rounds: int) -> float:
-    """Median seconds of a call that both processes make."""
-    taken = []
-    for _ in range(rounds + 1):
-        dist.barrier()
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of calls that both processes make, of interleaved rounds after a warm-up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            dist.barrier()
+            start = time.perf_counter()
+            call()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def process(number: int, arguments: Namespace, folder: str) -> None:
@@ -188,16 +189,16 @@ def process(number: int, arguments: Namespace, folder: str) -> None:
     plain, synced = (parallel(net, both, sync) for net, sync in zip(nets, (False, True), strict=True))
     one, two = Namespace(batch=BATCH, steps=arguments.steps), Namespace(batch=2 * BATCH, steps=arguments.steps)
     gradients, tiny = torch.zeros(count_parameters(single)), torch.zeros(1)
-    found = {
-        "one": seconds_of(lambda: number or epoch(single, half, alone, one), arguments.rounds) / arguments.steps,
-        "beside": seconds_of(lambda: epoch(single, half, alone, one), arguments.rounds) / arguments.steps,
-        "two": seconds_of(lambda: epoch(plain, images, both, two), arguments.rounds) / arguments.steps,
-        "two_synced": seconds_of(lambda: epoch(synced, images, both, two), arguments.rounds) / arguments.steps,
-        "latency": seconds_of(lambda: [dist.all_reduce(tiny) for _ in range(100)], arguments.rounds) / 100,
-        "reduce": seconds_of(lambda: [dist.all_reduce(gradients) for _ in range(10)], arguments.rounds) / 10,
-        "bytes": 4 * len(gradients),
-        "batch_norms": sum(isinstance(module, SyncedBatchNorm2d) for module in synced.modules()),
+    steps = {
+        "one": lambda: number or epoch(single, half, alone, one),
+        "beside": lambda: epoch(single, half, alone, one),
+        "two": lambda: epoch(plain, images, both, two),
+        "two_synced": lambda: epoch(synced, images, both, two),
     }
+    found: dict[str, float] = {name: value / arguments.steps for name, value in medians(steps, arguments.rounds).items()}
+    found |= medians({"latency": lambda: dist.all_reduce(tiny), "reduce": lambda: dist.all_reduce(gradients)}, 100)
+    found["bytes"] = 4 * len(gradients)
+    found["batch_norms"] = sum(isinstance(module, SyncedBatchNorm2d) for module in synced.modules())
     if number == 0:
         Path(folder, "found.json").write_text(json.dumps(found))
     dist.barrier()
@@ -220,7 +221,7 @@ def compute_search(found: dict[str, Any], n: int) -> dict[str, Any]:
     rate = min(n / (found["candidate"].get(n, found["candidate"][1]) + found["dispatch"][1]), 1 / each)
     shortest = {"dispatch": n * each, "MLflow": n / found["tracking"]["candidates_per_s"]}
     on, measured = f"{n} worker{'s' * (n > 1)}", found["search"].get(n)
-    return {"work": "candidates per s", "on": on, "measured": measured, "computed": rate, "shortest": shortest}
+    return {"work": "candidates/s", "on": on, "measured": measured, "computed": rate, "shortest": shortest}
 
 
 def compute_training(found: dict[str, Any], n: int, synced: bool, link: tuple[float, float] | None) -> dict[str, Any]:
@@ -231,13 +232,14 @@ def compute_training(found: dict[str, Any], n: int, synced: bool, link: tuple[fl
     measured = None if link else BATCH * n / found["one" if n == 1 else "two_synced" if synced else "two"]
     rate = BATCH * n / (found["one" if link or n == 1 else "beside"] + exchange)
     on = f"{n} nodes" if link else f"{n} process{'es' * (n > 1)}"
-    work = f"images per s{SYNCED * synced}"
+    work = f"images/s{SYNCED * synced}"
     return {"work": work, "on": on, "measured": measured, "computed": rate, "shortest": {"network": exchange}}
 
 
 def write_rows(rows: list[dict[str, Any]]) -> None:
     """Print the rows of a table of docs/results."""
-    own = {"n": 1, "cpu": cpu_name(), "command": "python -m benchmarks.scale_out"}
+    commit = subprocess.check_output(["git", "rev-parse", "--short=8", "HEAD"], cwd=ROOT, text=True).strip()
+    own = {"n": 1, "commit": commit, "cpu": cpu_name(), "command": "python -m benchmarks.scale_out"}
     names = ("work", "on", "limit", "column", "seed", "value", "spread", "n", "shown", "commit", "cpu", "command")
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
