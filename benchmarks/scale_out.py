@@ -189,7 +189,7 @@ def process(number: int, arguments: Namespace, folder: str) -> None:
     plain, synced = (parallel(net, both, sync) for net, sync in zip(nets, (False, True), strict=True))
     one, two = Namespace(batch=BATCH, steps=arguments.steps), Namespace(batch=2 * BATCH, steps=arguments.steps)
     gradients, tiny = torch.zeros(count_parameters(single)), torch.zeros(1)
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "one": lambda: number or epoch(single, half, alone, one),
         "beside": lambda: epoch(single, half, alone, one),
         "two": lambda: epoch(plain, images, both, two),
