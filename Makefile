@@ -38,7 +38,7 @@ test-services: install-dev
 # The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
 test-lowest:
 	@uv venv --quiet --clear --python 3.11 $(VENV)-lowest
-	@uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[evolve,nir,onnx]" -e "./pipelines[test]"
+	@uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct -e ".[digits,evolve,nir,onnx]" -e "./pipelines[test]"
 	@$(VENV)-lowest/bin/python -m pytest -q -n $(JOBS) -m "not slow" -o filterwarnings= tests/gee_core
 
 lint: install-dev

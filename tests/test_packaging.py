@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import Distribution, PathDistribution
+from importlib.metadata import Distribution, PathDistribution, packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from tests.test_architecture import imported_modules
 
 ROOT = Path(__file__).resolve().parent.parent
 HARDWARE = {"torch", "torchvision"}
@@ -68,17 +70,18 @@ def test_the_wheel_holds_the_library_and_its_licence_and_nothing_else(wheel):
 
 def test_the_wheel_says_what_it_is_brings_no_command_and_needs_the_core_s_packages_only(installed):
     assert (installed.metadata["Name"], installed.metadata["License-Expression"]) == ("gee-snn", "MIT")
-    needed: dict[str, set[str]] = {"": set(), "evolve": set(), "nir": set(), "onnx": set()}
+    needed: dict[str, set[str]] = {"": set(), "digits": set(), "evolve": set(), "nir": set(), "onnx": set()}
     for requirement in map(Requirement, installed.requires):
         extras = [extra for extra in needed if requirement.marker is None or requirement.marker.evaluate({"extra": extra})]
         needed[extras[0]].add(requirement.name)
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
+        "digits": {"scikit-learn"},
         "evolve": {"cma", "moocore", "pymoo"},
         "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript", "torch"},
     }
-    assert installed.metadata.get_all("Provides-Extra") == ["evolve", "nir", "onnx"] and not installed.entry_points
+    assert installed.metadata.get_all("Provides-Extra") == ["digits", "evolve", "nir", "onnx"] and not installed.entry_points
 
 
 def test_version_is_the_same_in_wheel_module_citation_and_changelog(installed):
@@ -120,6 +123,14 @@ def test_the_pipeline_s_distribution_cannot_be_published_and_never_asks_an_index
     assert pipeline["scripts"] == {"gee": "pipelines.cli:main"} and "scripts" not in library
     names = {requirement.name for project in PROJECTS for requirement in requirements(project)}
     assert not {name for name in names if name.startswith("gee")}
+
+
+@pytest.mark.parametrize(("folder", "n_projects"), [("gee_core", 1), ("pipelines", 2), ("benchmarks", 2)])
+def test_every_package_that_is_imported_is_declared(folder, n_projects):
+    declared = {requirement.name.lower() for requirement in itertools.chain(*map(requirements, PROJECTS[:n_projects]))}
+    roots = {module.split(".")[0] for path in (ROOT / folder).rglob("*.py") for module in imported_modules(path)}
+    by = {root: packages for root, packages in packages_distributions().items() if root in roots - {"gee_core", "pipelines"}}
+    assert [root for root, packages in by.items() if not declared & {name.lower() for name in packages}] == []
 
 
 def test_the_lock_holds_a_version_of_every_package_but_torch_s():

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.pipelines.test_train_stage import write_genotype
+from tests.test_servers import listening
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = [
@@ -51,7 +52,7 @@ def stop(folder: Path, rank: int | None, number: signal.Signals) -> tuple[int, l
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     workers = sorted((child for child in process.children(recursive=True) if child.ppid() != process.pid), key=lambda c: c.pid)
-    assert len(workers) == 2
+    assert len(workers) == 2 and listening(process) == {"127.0.0.1"}
     (process if rank is None else workers[rank]).send_signal(number)
     code, said = end(process)
     return code, said, psutil.wait_procs(workers, timeout=60)[1]
