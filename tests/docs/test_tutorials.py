@@ -39,6 +39,7 @@ NOT_HERE = (
     ("mlflow models predict", "reads what printf wrote"),
     ("export MLFLOW_TRACKING_URI", "a server: tests/pipelines/tracking"),
     ("gee preset use nmnist", "6 minutes"),
+    ("gee run --preset nmnist", "6 minutes"),
 )
 ELSEWHERE = {
     "docs/tutorials/your-events.md": (
