@@ -238,7 +238,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id], order_by=["attributes.start_time"])
     (run,) = [
         run for run in runs if run.data.tags["gee.level"] == "pipeline"
-    ]  # the second attempt went on in that of the first
+    ]  # both attempts
     assert run.info.status == "FINISHED"
     assert [run.data.tags[f"stage.{name}"] for name in ("one", "two", "three")] == ["skipped", "ran", "ran"]
     stages = [run for run in runs if run.data.tags["gee.level"] == "stage"]
