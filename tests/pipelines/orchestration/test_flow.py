@@ -236,9 +236,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     assert "  ran\n" not in out  # no row in MLflow
     client = MlflowClient(f"sqlite:///{short_stages}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id], order_by=["attributes.start_time"])
-    (run,) = [
-        run for run in runs if run.data.tags["gee.level"] == "pipeline"
-    ]  # both attempts
+    (run,) = [run for run in runs if run.data.tags["gee.level"] == "pipeline"]  # both attempts
     assert run.info.status == "FINISHED"
     assert [run.data.tags[f"stage.{name}"] for name in ("one", "two", "three")] == ["skipped", "ran", "ran"]
     stages = [run for run in runs if run.data.tags["gee.level"] == "stage"]
