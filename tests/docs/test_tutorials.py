@@ -38,6 +38,7 @@ NOT_HERE = (
     ("printf", "tests/pipelines/test_use_the_model.py"),
     ("mlflow models predict", "reads what printf wrote"),
     ("gee preset use nmnist", "6 minutes"),
+    ("gee run --preset nmnist", "6 minutes"),
 )
 ELSEWHERE = {
     "docs/tutorials/your-events.md": (

@@ -163,7 +163,7 @@ def test_an_own_network_runs_again_after_an_edit_of_the_folder_and_a_refused_one
         values[section] |= changes
     yaml.dump(values, params)
     file.write_text((ROOT / "examples/spiking_vgg.py").read_text())
-    ran = {"check", "evolve", "train", "evaluate", "robustness", "export", "report"}
+    ran = {"check", "evolve", "train", "plain", "evaluate", "robustness", "export", "report"}
     assert set(stages_that_run(dvc(project, "repro"))) == ran
     found = json.loads((project / "reports/summary.json").read_text())
     assert found["network"] == "networks.spiking_vgg:SpikingVGG" and found["energy_mj"] > 0 and found["onnx_agreement"] > 0.95
