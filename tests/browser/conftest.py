@@ -1,15 +1,12 @@
 """A small project, its pipeline run once as a Prefect flow, the servers that show it, and a real browser."""
 
 import contextlib
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +14,7 @@ import pytest
 
 from tests.free_port import free_port
 from tests.project_copy import copy_project, environment, run
+from tests.running import running
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
@@ -59,24 +57,16 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-@contextlib.contextmanager
-def server(project: Path, address: str, *command: str, **variables: str) -> Iterator[None]:
-    """Run ``command`` inside, once ``address`` answers; it is ended with all that it started."""
-    with (project.parent / f"{Path(command[0]).name}.log").open("wb") as log:
-        options = {"cwd": project, "env": environment(**variables), "stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen(command, **options)
-        try:
-            for _ in range(600):
-                assert process.poll() is None, Path(log.name).read_text()
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(address, timeout=30).close()
-                    break
-                time.sleep(0.5)
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(600)
+def server(project: Path, address: str, *command: str, **variables: str) -> AbstractContextManager:
+    """Context in which ``command`` runs, once ``address`` answers."""
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(address).close()
+            return True
+        return False
+
+    return running([*command], project.parent / "servers.log", answers, cwd=project, env=environment(**variables))
 
 
 @pytest.fixture(scope="module")

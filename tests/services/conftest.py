@@ -8,13 +8,11 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -23,6 +21,7 @@ import pytest
 
 from tests.free_port import free_port
 from tests.project_copy import ROOT, SMALL, copy_project, environment
+from tests.running import listens, running
 from tests.wait_until import wait_until
 
 TINY = SMALL | {
@@ -44,29 +43,6 @@ def need(*packages: str) -> None:
     """Skip the test unless these can be imported."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         pytest.skip(f"there is no package {', '.join(missing)}: `make test-services` installs it")
-
-
-def listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
-@contextmanager
-def running(command: list[str], log: Path, ready: Callable[[], object], **options) -> Iterator[psutil.Popen]:
-    """A service, once it is ``ready``; it is ended as by Ctrl-C, with all that it started."""
-    with log.open("ab") as output:
-        process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, **options)
-    try:
-        wait_until(lambda: ready() or process.poll() is not None)
-        assert process.poll() is None, log.read_text()[-3000:]
-        yield process
-    finally:
-        members = process.children(recursive=True) if process.is_running() else []
-        process.send_signal(signal.SIGINT)
-        for member in psutil.wait_procs([process, *members], timeout=5)[1]:
-            member.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="session")

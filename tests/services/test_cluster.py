@@ -12,7 +12,8 @@ import pytest
 
 from tests.free_port import free_port
 from tests.project_copy import environment, run
-from tests.services.conftest import N_SCORED, listens, need, running, scored, section
+from tests.running import listens, running
+from tests.services.conftest import N_SCORED, need, scored, section
 from tests.wait_until import wait_until
 
 PAGE = "CLUSTER.md"

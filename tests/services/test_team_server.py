@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from tests.free_port import free_port
 from tests.project_copy import ROOT, environment, run
-from tests.services.conftest import N_SCORED, TINY, listens, need, running, scored, section
+from tests.running import listens, running
+from tests.services.conftest import N_SCORED, TINY, need, scored, section
 from tests.wait_until import wait_until
 
 PAGE = "tutorials/team-server.md"
@@ -45,7 +46,7 @@ class Lab(ExitStack):
     def start(self, before: str, server: str, project: Path) -> psutil.Popen:
         options = {"cwd": project, "env": environment(PREFECT_HOME=f"{self.folder}/prefect")}
         command = ["bash", "-c", f"{before} && exec {server}"]
-        return self.enter_context(running(command, self.folder / "servers.log", lambda: True, **options))
+        return self.enter_context(running(command, self.folder / "servers.log", **options))
 
     def serve(self, heading: str) -> psutil.Popen:
         """The server with which a section of the page begins."""

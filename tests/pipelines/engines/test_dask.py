@@ -236,16 +236,10 @@ def scheduler(tmp_path):
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", *common, str(file), "--nthreads", "1", "--no-nanny"]
     worker += ["--memory-limit", "0"]
     root = Path(__file__).resolve().parents[3]  # where the jobs of these tests are
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    quiet["env"] = os.environ | {"PYTHONPATH": str(root)}
-    started = [subprocess.Popen(command, **quiet) for command in (head, worker)]
-    while not file.exists():
-        assert started[0].poll() is None
-        time.sleep(0.05)
-    yield file, started[0]
-    for process in started:
-        process.kill()
-        process.wait()
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(root)}}
+    log = tmp_path / "dask.log"
+    with running(head, log, file.exists, **options) as process, running(worker, log, **options):
+        yield file, process
 
 
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):

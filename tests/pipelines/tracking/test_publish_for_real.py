@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,8 +21,10 @@ from pipelines.project.params import load_params
 from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker, open_tracker
+from tests.free_port import free_port
 from tests.pipelines.tracking.conftest import KEYS, META, candidate, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
+from tests.running import listens, running
 from tests.wait_until import wait_until
 
 pytestmark = pytest.mark.slow
@@ -174,6 +175,7 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import Tracker, tracked_execution
 from pipelines.tracking.folder import tracking_root
+from tests.free_port import free_port
 from tests.pipelines.tracking.conftest import KEYS, candidate
 n, pause, done = int(sys.argv[1]), float(sys.argv[2]), Path("scored")
 with tracked_execution(load_params()):
@@ -266,17 +268,10 @@ def test_whatever_is_killed_at_random_moments_the_store_equals_that_of_an_undist
     assert [run for run in found if run not in expected] == [] and len(found) == len(expected)
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as attempt:
-        return attempt.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_a_server_that_is_away_at_first_costs_no_candidate_and_no_second_point(make, monkeypatch):
     """What it then gets over HTTP is published twice, as if a power failure had taken the deletion of the files."""
     folder = make("away")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert search(folder, 5, 0.0).wait() == 0
@@ -284,15 +279,9 @@ def test_a_server_that_is_away_at_first_costs_no_candidate_and_no_second_point(m
     store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
     command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
     env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": ""}
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, env=env, cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True)
-    try:
-        wait_until(lambda: answers(port))
+    with running(command, folder / "server.log", lambda: listens(port), env=env, cwd=folder):
         first = replayed(folder, monkeypatch, uri)
         shutil.copytree(folder / "kept", folder / ".scratch/tracking", dirs_exist_ok=True)
         assert replayed(folder, monkeypatch, uri) == first and len(first) == 7
         ((*_, points, files),) = [run[3:] for run in first if run[0].startswith("evolve")]
         assert [step for _, step, _ in points] == [0, 1, 2, 3, 4] and files == ["shown"]
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()

@@ -1,0 +1,35 @@
+"""Servers that tests start, and end with all that they started."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.wait_until import wait_until
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@contextmanager
+def running(command: list[str], log: Path, ready: Callable[[], object] = lambda: True, **options) -> Iterator[psutil.Popen]:
+    """A server, once it is ``ready``; it is ended as by Ctrl-C, with all that it started."""
+    with log.open("ab") as output:
+        process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, **options)
+    try:
+        wait_until(lambda: ready() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()[-3000:]
+        yield process
+    finally:
+        members = process.children(recursive=True) if process.is_running() else []
+        process.send_signal(signal.SIGINT)
+        for member in psutil.wait_procs([process, *members], timeout=5)[1]:
+            member.kill()
+        process.communicate()
