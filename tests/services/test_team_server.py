@@ -105,7 +105,7 @@ def finished(lab: Lab, project: Path) -> Path:
 
 
 def test_a_server_that_is_killed_during_a_search_has_each_run_once(lab, finished):
-    assert lab.levels() == {"pipeline": 1, "stage": 7, "candidate": 6, "rescore": N_SCORED - 6}
+    assert lab.levels() == {"pipeline": 1, "stage": 8, "candidate": 6, "rescore": N_SCORED - 6}
 
 
 def test_a_registered_model_comes_back_from_s3(lab, finished, s3):
