@@ -20,7 +20,7 @@ from tests.services.conftest import N_SCORED, TINY, need, scored, section
 from tests.wait_until import wait_until
 
 PAGE = "tutorials/team-server.md"
-KEYS = {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "LONG-PASSWORD", "GEE_TRACKING": "on"}
+KEYS = {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "LONG-PASSWORD", "GEE_TRACKING": "on", "BROWSER": "true"}
 
 
 class Lab(ExitStack):
@@ -105,6 +105,7 @@ def finished(lab: Lab, project: Path) -> Path:
 
 
 def test_a_server_that_is_killed_during_a_search_has_each_run_once(lab, finished):
+    assert "Results  http://127.0.0.1" in lab.user(finished, lab.commands("Runs")[3])
     assert lab.levels() == {"pipeline": 1, "stage": 8, "candidate": 6, "rescore": N_SCORED - 6}
 
 
