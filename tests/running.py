@@ -29,7 +29,8 @@ def running(command: list[str], log: Path, ready: Callable[[], object] = lambda:
         yield process
     finally:
         members = process.children(recursive=True) if process.is_running() else []
-        process.send_signal(signal.SIGINT)
+        with suppress(psutil.NoSuchProcess):  # the test has ended it
+            process.send_signal(signal.SIGINT)
         for member in psutil.wait_procs([process, *members], timeout=5)[1]:
             member.kill()
         process.communicate()
