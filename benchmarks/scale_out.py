@@ -1,6 +1,6 @@
 """What limits a search on many workers and a training on many nodes: measured on one machine, computed for more.
 
-    python -m benchmarks.scale_out [--json] [--candidates 8] [--tracked 100] [--jobs 10] [--steps 6] [--rounds 3]
+    python -m benchmarks.scale_out [--json] [--candidates 8] [--tracked 100] [--jobs 10] [--steps 6] [--rounds 7]
         [--gbit 1] [--microseconds 50]
 
 Measured, on digits:
@@ -256,7 +256,7 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"candidates": 8, "tracked": 100, "jobs": 10, "steps": 6, "rounds": 3}.items():
+    for name, default in {"candidates": 8, "tracked": 100, "jobs": 10, "steps": 6, "rounds": 7}.items():
         parser.add_argument(f"--{name}", type=positive_int, default=default)
     parser.add_argument("--gbit", type=positive, default=1.0, help="speed of the link between nodes, in Gbit/s")
     parser.add_argument("--microseconds", type=positive, default=50.0, help="its latency")
