@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.project_copy import ROOT as ROOT
 from benchmarks.project_copy import copy_files
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -3,15 +3,14 @@
 import ast
 import functools
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from gee_core.config import Params
+from tests.project_copy import ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "gee_core").rglob("*.py"))
 ALL = sorted([*CORE, *(ROOT / "pipelines").rglob("*.py")])
 
@@ -160,8 +159,7 @@ def test_the_core_can_be_imported_where_there_is_no_posix_and_loads_no_orchestra
         f"for name in {[module_of(path) for path in CORE]}: importlib.import_module(name)\n"
         f"print(sorted({FORBIDDEN_IN_CORE} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+    assert run(ROOT, sys.executable, "-c", code) == "[]\n"
 
 
 def texts(tree: ast.Module) -> list[str]:

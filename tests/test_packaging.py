@@ -3,7 +3,6 @@
 import itertools
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -13,9 +12,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.project_copy import ROOT, run
 from tests.test_architecture import imported_modules
 
-ROOT = Path(__file__).resolve().parent.parent
 HARDWARE = {"torch", "torchvision"}
 """Their builds depend on the hardware, so no version of them is fixed anywhere."""
 
@@ -42,8 +41,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "Makefile"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stdout + built.stderr
+    run(source, *map(str, command))
     (path,) = out.glob("gee_snn-*-py3-none-any.whl")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(unpacked)
@@ -105,16 +103,13 @@ def test_the_wheel_alone_runs_the_code_of_the_readme_without_the_pipeline_and_th
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     program = tmp_path / "readme.py"
     program.write_text(f"{ALONE}sys.path.insert(0, {str(wheel)!r})\n{code}\nprint(gee_core.__file__)")
-    run = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1] == str(wheel / "gee_core/__init__.py")
+    assert run(tmp_path, sys.executable, str(program)).splitlines()[-1] == str(wheel / "gee_core/__init__.py")
 
 
 def test_both_packages_of_a_clone_are_found_from_any_folder(tmp_path):
     code = "import gee_core, pipelines; print(*gee_core.__path__, *pipelines.__path__, sep='\\n')"
-    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr
-    assert [Path(line).resolve() for line in run.stdout.split()] == [ROOT / "gee_core", ROOT / "pipelines"]
+    found = run(tmp_path, sys.executable, "-P", "-c", code).split()
+    assert [Path(line).resolve() for line in found] == [ROOT / "gee_core", ROOT / "pipelines"]
 
 
 def test_the_pipeline_s_distribution_cannot_be_published_and_never_asks_an_index_for_ours():

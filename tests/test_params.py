@@ -6,7 +6,6 @@ The tables below are the only ones of bad values. Ranges of single fields are py
 import copy
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from gee_core.config.params import check_settings
 from gee_core.errors import InputError
 from pipelines.project.params import check_params, load_params
 from pipelines.runtime.settings import Settings
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = {"base", "network"}
 
 

@@ -2,11 +2,11 @@
 
 import ast
 import re
-from pathlib import Path
 
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.project_copy import ROOT
+
 SOURCES = sorted(path for folder in ("gee_core", "pipelines", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle", "torch.load"}
 SHELLS = {"os.system", "os.popen", "os.execl", "os.execlp", "pty.spawn", "commands.getoutput", "subprocess.getoutput"}

@@ -5,16 +5,14 @@ import functools
 import hashlib
 import json
 import operator
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from pipelines.project.paths import LOCK, SUMMARY
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.reporting.summary import format_summary, read_summary
+from tests.project_copy import ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
 PARAMS, DVC = (read_yaml(ROOT / name) for name in ("params.yaml", "dvc.yaml"))
 TABLES = sorted(path for stage in DVC["stages"].values() for plot in stage.get("plots", []) for path in plot)
 
@@ -55,8 +53,7 @@ def test_the_lock_names_the_contents_of_the_files_in_git():
 
 
 def test_git_keeps_the_numbers_and_the_tables_of_the_plots_and_no_other_result():
-    command = ["git", "ls-files", "reports", "models", "data"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    found = run(ROOT, "git", "ls-files", "reports", "models", "data").split()
     results = [path for path in found if not path.endswith("README.md")]
     assert results == sorted([str(SUMMARY), *TABLES])
     assert sum((ROOT / path).stat().st_size for path in results) < 1e6

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.bad_inputs.case import Case, cut, edit, params, remove, row, write
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STUDY, IMAGE = "studies/tiny.yaml", "images/test/cat/0.png"
 CHECKPOINT = "models/train/network.safetensors"
 ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out {CHECKPOINT}"

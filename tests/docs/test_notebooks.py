@@ -1,8 +1,6 @@
 """notebooks/: committed with their outputs, and what they say holds when they are run again."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from ruamel.yaml import YAML
+
+from tests.project_copy import run as run_in
 
 
 def run(path: Path, monkeypatch, values: str, **environment: str) -> tuple[dict, list]:
@@ -60,10 +60,8 @@ def evolved(root, tmp_path, monkeypatch) -> Path:
     yaml.dump(params, tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "data/raw").mkdir(parents=True)
-    own = {"PYTHONPATH": str(root), "GEE_TRACKING": "on", "GEE_WORKERS": "1", "GEE_COMPILE": "0"}
     for stage in ("prepare", "evolve"):
-        command = [sys.executable, "-m", f"pipelines.{stage}"]
-        subprocess.run(command, cwd=tmp_path, env=os.environ | own, check=True, timeout=300)
+        run_in(tmp_path, sys.executable, "-m", f"pipelines.{stage}", PYTHONPATH=str(root), GEE_TRACKING="on", GEE_WORKERS="1")
     return tmp_path
 
 

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,8 +17,8 @@ import gee_core
 from pipelines import cli
 from tests.bad_inputs.test_own_network_cases import forgotten  # noqa: F401 - a fixture
 from tests.gee_core.lively import awake
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/tutorials/your-network.md").read_text(encoding="utf-8")
 ENCODE_REFUSES = re.findall(
     r"^\| [^|]+ \| `([^`]+)` \|$",

@@ -18,7 +18,6 @@ def test_every_file_and_module_that_a_page_names_exists(root):
     named = {*re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text), *(f"{name.replace('.', '/')}.py" for name in modules)}
     assert len(named) > 20
     assert [path for path in sorted(named) if not (root / path).exists()] == []
-    assert not re.search(r"pip install +[\"']?gee(?![\w-])", text)  # a package of others has this name
 
 
 def test_every_link_between_files_works_in_the_repository_too(root):

@@ -1,7 +1,6 @@
 """The site: built without a warning, complete, and read without a network. Figures and tables of pages are up to date."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from gee_core.config import Params
 from gee_core.config.evolve import Rescore
 from gee_core.config.params import Hardware
 from gee_core.config.train import Finish, Quantise
+from tests.project_copy import run
 
 LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
 
@@ -20,8 +20,7 @@ LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:s
 def site(root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", root / "mkdocs.yml", "--site-dir", folder]
-    built = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
+    run(root, *map(str, command))
     return folder
 
 

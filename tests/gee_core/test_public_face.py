@@ -1,22 +1,20 @@
 """``import gee_core``: what it offers, what it costs, and what it says where an optional package is missing."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import gee_core
+from tests.project_copy import ROOT, run
 
 INIT = Path(gee_core.__file__)
 
 
 def run_python(code: str) -> str:
     """What ``code`` prints in a fresh interpreter."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
+    return run(ROOT, sys.executable, "-c", code).strip()
 
 
 def test_every_public_name_can_be_imported_and_is_documented():

@@ -29,9 +29,8 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_trained
 from pipelines.inputs.measured import Searched
 from pipelines.project.params import load_params
-from tests.project_copy import finish_project
+from tests.project_copy import ROOT, finish_project
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "base": {"device": "cpu", "precision": "fp32"},
     "network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "neuron": "lif", "levels": None, "T": 2},

@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from pipelines import check
 from pipelines.check import check_inputs
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 from tests.pipelines.conftest import write_params
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project_copy import ROOT, run
 
 
 def test_all_that_params_name_being_there_it_writes_what_never_changes(in_project, make_params):
@@ -59,7 +57,7 @@ def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_p
         InputError, match=r"^link/train/class 0: is a link to a folder .as are 9 more., and DVC would"
     ) as caught:
         check_inputs(params)
-    subprocess.run(["sh", "-c", re.search("`(.+)`", caught.value.remedy)[1]], check=True)
+    run(Path(), "sh", "-c", re.search("`(.+)`", caught.value.remedy)[1])
     check_inputs(make_params(prepare={"dataset": dataset, "path": "link-linked"}))
     assert Path("link-linked/train/class 9/0.png").is_symlink()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.project import paths
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project_copy import ROOT
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pipelines.orchestration import request
 from pipelines.orchestration.flow_lock import LOCK
 from pipelines.reporting.summary import read_summary
 from pipelines.runtime import progress
-from tests.pipelines.conftest import ROOT
+from tests.project_copy import ROOT
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """What importing a stage loads: each package here takes a part of a second or more, of every run."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project_copy import ROOT, run
 
 HEAVY = {"cma", "dask", "dvc", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas", "prefect", "scipy"}
 HEAVY |= {"sklearn", "torch", "torch._dynamo", "torchvision"}
@@ -40,9 +38,8 @@ for name in {list(LOADED)}:
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, set[str]]:
     """The heavy packages that the import of each stage loads, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return {name: set(packages) for name, packages in map(json.loads, done.stdout.splitlines())}
+    printed = run(ROOT, sys.executable, "-c", CODE).splitlines()
+    return {name: set(packages) for name, packages in map(json.loads, printed)}
 
 
 @pytest.mark.slow

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project_copy import ROOT
+
 INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
 
 

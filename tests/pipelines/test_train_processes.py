@@ -1,19 +1,18 @@
 """The stage train in two processes: killed, stopped and started again it writes the bytes of an undisturbed run."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.pipelines.test_train_stage import write_genotype
+from tests.project_copy import ROOT, environment
 from tests.test_servers import listening
+from tests.wait_until import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = [
     "models/train/network.safetensors",
     "models/train/network.json",
@@ -25,7 +24,7 @@ LONG = {"epochs": 60}
 
 
 def start(folder: Path, *command: str, **variables: str) -> psutil.Popen:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "GEE_TRACKING": "off", "GEE_TRAIN_PROCESSES": "2"} | variables
+    env = environment(PYTHONPATH=str(ROOT), GEE_TRAIN_PROCESSES="2", **variables)
     command = command or (sys.executable, "-m", "pipelines.train")
     return psutil.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True)
 
@@ -48,9 +47,8 @@ def stop(folder: Path, rank: int | None, number: signal.Signals) -> tuple[int, l
     """Send ``number`` to process ``rank``, or the command, once it saved a state; (exit code, what it said, who is left)."""
     before = states(folder)
     process = start(folder)
-    while not states(folder) - before:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+    wait_until(lambda: states(folder) - before or process.poll() is not None)
+    assert process.poll() is None, process.stderr.read()
     workers = sorted((child for child in process.children(recursive=True) if child.ppid() != process.pid), key=lambda c: c.pid)
     assert len(workers) == 2 and listening(process) == {"127.0.0.1"}
     (process if rank is None else workers[rank]).send_signal(number)

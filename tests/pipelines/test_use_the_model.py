@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ from pipelines.export import build_model_card
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
 from tests.pipelines.conftest import EVALUATION, SEARCHED
+from tests.project_copy import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
 NO_GENES = {"agreement": 1.0, "onnx_bytes": 1}
 
 
@@ -108,6 +107,6 @@ def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_optio
     )
     (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
     (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
-    subprocess.run(line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"), shell=True, check=True)
+    run(tmp_path, "sh", "-c", line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"))
     ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
     assert len(row["image"]) == 3072 and "base64 -" not in line

@@ -17,11 +17,11 @@ from gee_core.pretrained import files
 from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
 from gee_core.pretrained.shipped import classify, load_pretrained, transforms
 from pipelines.commands.prediction import open_model, predict
+from tests.project_copy import ROOT
 
 RECORDED = Path(__file__).with_name("outputs.json")
 """Logits of ``inputs`` by the checksum of a file, from when it was shipped."""
 
-ROOT = Path(__file__).parents[3]
 
 EACH = pytest.mark.parametrize("name", list_pretrained())
 

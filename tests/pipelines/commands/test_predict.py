@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from pipelines.commands import predict as cli
 from pipelines.commands import prediction
 from pipelines.commands.images import find_images
 from pipelines.commands.prediction import open_model, predict
+from tests.project_copy import ROOT, run
 from tests.recordings import recording, save
 
-ROOT = Path(__file__).resolve().parents[3]
 NAME = "cifarnet.digits"
 
 
@@ -198,7 +197,6 @@ def test_the_command_loads_no_heavy_package(exported, images):
         f"except SystemExit: print(sorted({HEAVY} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", code, "predict", str(images[0]), "--model", str(exported)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    answer, loaded = done.stdout.splitlines()
+    answer, loaded = run(ROOT, *command).splitlines()
     assert answer.startswith(f"{images[0]}: ")
     assert loaded == "[]"

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands import preset as module
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT, commit, make_repository
 
 
 @pytest.fixture
@@ -22,9 +21,8 @@ def project(bare_project) -> Path:
 
 def make_commit() -> None:
     """Make the folder a project that git knows."""
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    for words in (["init", "-q"], ["add", "dvc.yaml"], ["commit", "-qm", "start"]):
-        subprocess.run(["git", *identity, *words], check=True)
+    make_repository(Path())
+    commit(Path(), "start")
 
 
 @pytest.fixture

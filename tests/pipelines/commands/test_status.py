@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 from dvc.lock import LockError
 
 from pipelines.project.presets import describe_presets
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT
 
 
 def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project, monkeypatch):

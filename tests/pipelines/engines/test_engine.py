@@ -17,9 +17,9 @@ import torch
 from pipelines.engines import processes
 from pipelines.engines.engine import Serial, WorkerDied, ignore, run_each
 from pipelines.engines.processes import Processes
+from tests.project_copy import ROOT
 from tests.wait_until import wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
 BOTH = pytest.mark.parametrize("engine", [Serial, lambda: Processes(2)], ids=["serial", "processes"])
 
 

@@ -18,7 +18,6 @@ from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
 from pipelines.inputs.search import check_limits, load_start, search_space, start_genotype
 
-ROOT = Path(__file__).resolve().parents[3]
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
 OLD = Genotype(0.25, tuple(SIGMAS))
 VALUES = {"network": "vgg16", "width": 1 / 16, "n_genes": 6, "genes": OLD.as_dict(), "seed": 3}

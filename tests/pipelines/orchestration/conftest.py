@@ -2,13 +2,12 @@
 
 import importlib
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT, run
+
 DVC_YAML = """
 stages:
   second: {cmd: "cp a b", deps: [a], outs: [b]}
@@ -27,7 +26,7 @@ flow, follow, serve, server = (
 def _initialised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stages") / "project"
     (folder / "data/raw").mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    run(folder, sys.executable, "-m", "dvc", "init", "--no-scm", "-q")
     for name in ("params.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(DVC_YAML)

@@ -5,8 +5,7 @@ import pytest
 
 from pipelines.orchestration.ending import print_ending
 from pipelines.orchestration.request import COMPARE
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT
 
 
 @pytest.fixture

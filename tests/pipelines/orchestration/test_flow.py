@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +20,9 @@ from pipelines.orchestration.request import Request
 from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT, commit, environment, make_repository, run
+from tests.test_servers import listening
+from tests.wait_until import wait_until
 
 
 @pytest.fixture
@@ -71,15 +71,6 @@ def test_overrides_come_by_section_or_by_key(flow):
     )
 
 
-@pytest.fixture
-def unhandled():
-    """SIGTERM has its default handler."""
-    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.mark.usefixtures("unhandled")
 def test_a_bad_request_fails_the_run_with_one_message_before_it_waits_for_another(flow):
     state = flow.pipeline_flow.fn(overrides={"train.epoch": 3})
     assert (state.type.value, state.message) == ("FAILED", "overrides: train.epoch is not a known key: did you mean epochs?")
@@ -195,11 +186,9 @@ def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it
 
 def flow_process(project: Path, *options: str, **env: str) -> subprocess.Popen:
     """`gee flow run` in a process group of its own."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    variables = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project / ".prefect"), "PATH": path}
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", "flow", "run", *options],
-        env={**os.environ, **variables, **env},
+        env=environment(PYTHONPATH=str(ROOT), PREFECT_HOME=str(project / ".prefect"), **env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -257,19 +246,16 @@ def test_overrides_run_as_an_experiment_and_leave_the_project_as_it_is(short_sta
     from dvc.api import DVCFileSystem
 
     project = short_stages
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-fq"], check=True)
+    make_repository(project)
+    run(project, sys.executable, "-m", "dvc", "init", "-fq")
     (project / "dvc.yaml").write_text(EXPERIMENT)
     (project / ".gitignore").write_text("/a\n/.scratch\n/.prefect\n")
-    for command in (["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
-        subprocess.run(["git", *command], check=True)
-    identity = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    out, err = flow_process(project, "--set", "train.epochs=77", **identity).communicate()
+    commit(project, "all")
+    out, err = flow_process(project, "--set", "train.epochs=77").communicate()
     assert out.startswith("one  ran\n"), err
-    assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
+    assert run(project, "git", "status", "--porcelain") == ""
     assert not (project / "a").exists()
-    listed = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]
-    (name,) = subprocess.run(listed, capture_output=True, text=True).stdout.split()
+    (name,) = run(project, sys.executable, "-m", "dvc", "exp", "list", "--name-only").split()
     assert out.endswith(f"Next     dvc exp apply {name}\n")
     with DVCFileSystem(str(project), rev=name).open("a") as file:
         assert "epochs: 77" in file.read().decode()
@@ -295,9 +281,8 @@ def flow_at_work(project: Path, **env: str) -> subprocess.Popen:
     (project / "started").unlink(missing_ok=True)
     (project / "dvc.yaml").write_text(f"stages: {{long: {{cmd: {sys.executable} long.py, outs: [a]}}}}")
     process = flow_process(project, **env)
-    while not (project / "started").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    wait_until(lambda: (project / "started").exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     return process
 
 
@@ -338,8 +323,7 @@ def test_a_flow_that_is_stopped_or_killed_leaves_no_run_at_work(short_stages):
     assert (short_stages / "told").exists()
 
     killed = flow_at_work(short_stages)
-    connections = [found for server in servers_of(short_stages) for found in server.net_connections("inet")]
-    assert {found.laddr.ip for found in connections if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    assert set().union(*map(listening, servers_of(short_stages))) == {"127.0.0.1"}
     killed.kill()
     for server in servers_of(short_stages):  # as docs/OPERATIONS.md says
         server.terminate()

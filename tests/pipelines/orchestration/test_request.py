@@ -1,6 +1,5 @@
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +8,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.orchestration.request import Request, checked, experiment_changes, experiment_name
 from pipelines.project.presets import load_preset
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.project_copy import ROOT, commit, make_repository, run
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,8 @@ def committed(tmp_path_factory):
     shutil.copytree(ROOT / "presets", project / "presets")
     (project / "data/raw").mkdir(parents=True)
     (project / "data/raw/README.md").touch()
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
-        subprocess.run(["git", *command], cwd=project, check=True)
+    make_repository(project)
+    commit(project, "all")
     return project
 
 
@@ -74,7 +72,7 @@ def test_images_that_an_experiments_copy_lacks_are_read_where_they_are(project):
     assert path_of_images("data/raw") == str(project / "data/raw")
     make_images(project.parent / "imgs")
     (project / "data/imgs").symlink_to("../../imgs")
-    subprocess.run(["git", "add", "data/imgs"], cwd=project, check=True)
+    run(project, "git", "add", "data/imgs")
     for path in ("../imgs", "data/imgs"):
         assert path_of_images(path) == f"{project}/{path}"
 
@@ -85,13 +83,13 @@ def test_a_file_of_an_own_network_that_git_does_not_track_is_named_before_the_ru
     request = Request({"network.name": "networks.my_vgg:MyVGG"})
     with pytest.raises(InputError, match=re.escape("no file that git does not track: `git add networks/my_vgg.py`")):
         checked(request, project)
-    subprocess.run(["git", "add", "networks"], cwd=project, check=True)
+    run(project, "git", "add", "networks")
     assert checked(request, project)[1] == ["network.name='networks.my_vgg:MyVGG'"]
 
 
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
     make_images(project / "data/imgs")
-    subprocess.run(["git", "add", "data"], cwd=project, check=True)
+    run(project, "git", "add", "data")
     assert path_of_images("data/imgs") == "data/imgs"
 
 
@@ -133,7 +131,7 @@ def test_an_experiment_needs_a_git_that_works(project):
         checked(Request({"train.epochs": 3}), project)
 
 
-def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_it():
+def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_it(tmp_path):
     for name, count, expected in (
         ("eager-fox", 1, "eager-fox-ab12"),
         ("größer/1e-3 ~ [a..b]: @{x}?*^\\ .lock", 3, "größer-1e-3-a-b-x-lock-ab12-3"),
@@ -141,4 +139,4 @@ def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_i
     ):
         found = experiment_name(SimpleNamespace(name=name, id="ab12-34", run_count=count))
         assert found == expected
-        subprocess.run(["git", "check-ref-format", f"refs/exps/00/0000/{found}"], check=True)
+        run(tmp_path, "git", "check-ref-format", f"refs/exps/00/0000/{found}")

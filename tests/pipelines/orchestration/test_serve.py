@@ -3,14 +3,13 @@
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.safe_yaml import read_yaml
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
 
 

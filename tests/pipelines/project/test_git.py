@@ -1,27 +1,24 @@
-import subprocess
-
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.git import check_git, git_commit, head
+from tests.project_copy import commit, make_repository, run
 
 
 def git(folder, *arguments):
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    return run(folder, "git", *arguments).strip()
 
 
 def test_commit_is_null_outside_git_and_before_the_first_one_without_a_warning(tmp_path, caplog):
     assert git_commit(tmp_path) is None
     assert git_commit(tmp_path / "nowhere") is None
-    git(tmp_path, "init", "-q")
+    make_repository(tmp_path)
     assert git_commit(tmp_path) is None
     assert caplog.text == ""
 
 
 def test_why_git_does_not_work_is_told_in_its_own_words_with_its_own_remedy(tmp_path, monkeypatch, caplog):
-    git(tmp_path, "init", "-q")
+    make_repository(tmp_path)
     check_git(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
@@ -39,13 +36,12 @@ def test_why_git_does_not_work_is_told_in_its_own_words_with_its_own_remedy(tmp_
 
 @pytest.mark.parametrize("where", ["", "below"])
 def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_path, where):
-    git(tmp_path, "init", "-q")
+    make_repository(tmp_path)
     project = tmp_path / where
     (project / "reports").mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml", "dvc.lock", "reports/summary.json"):
         (project / name).write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "start")
+    commit(tmp_path, "start")
     head = git(tmp_path, "rev-parse", "--short", "HEAD")
     assert git_commit(project) == head
     for name in ("params.yaml", "dvc.lock", "reports/summary.json"):
@@ -57,14 +53,12 @@ def test_commit_is_dirty_only_where_what_was_not_written_by_the_run_differs(tmp_
 
 def test_the_commit_of_a_repository_that_does_not_hold_the_project_is_not_its_own(tmp_path, caplog):
     """As where the archive of a release is unpacked below a home folder that is a repository of settings."""
-    git(tmp_path, "init", "-q")
+    make_repository(tmp_path)
     (tmp_path / "settings").touch()
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "settings")
+    commit(tmp_path, "settings")
     project = tmp_path / "gee"
     project.mkdir()
     (project / "dvc.yaml").touch()
     assert (head(project), git_commit(project), caplog.text) == (None, None, "")
-    git(tmp_path, "add", "gee")
-    git(tmp_path, "commit", "-qm", "gee")
+    commit(tmp_path, "gee")
     assert head(project) == git(tmp_path, "rev-parse", "HEAD")

@@ -17,8 +17,8 @@ from pipelines.project.presets import (
 )
 from pipelines.project.safe_yaml import parse_yaml
 from pipelines.runtime.input_errors import known_message
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 
 

@@ -1,13 +1,12 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime.file_lock import file_lock
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys
 from pathlib import Path

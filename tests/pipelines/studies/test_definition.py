@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
@@ -8,8 +6,8 @@ from pipelines.project.presets import preset_names
 from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells, resolve_cell
+from tests.project_copy import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 
 

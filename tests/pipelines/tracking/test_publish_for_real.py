@@ -24,12 +24,11 @@ from pipelines.tracking.tracker import Tracker, open_tracker
 from tests.free_port import free_port
 from tests.pipelines.tracking.conftest import KEYS, META, candidate, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
+from tests.project_copy import ROOT
 from tests.running import listens, running
 from tests.wait_until import wait_until
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def make_folder(folder: Path) -> Path:

@@ -5,7 +5,6 @@ import base64
 import io
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import mlflow_models
 from pipelines.tracking.folder import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported
+from tests.project_copy import run
 
 RNG = np.random.default_rng(0)
 
@@ -219,6 +219,4 @@ def test_the_model_answers_where_nothing_of_this_project_can_be_imported(tmp_pat
         f"image = open({str(exported.with_name('example.png'))!r}, 'rb').read()\n"
         "print(model.predict(pandas.DataFrame({'image': [image]}))['class'][0])\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split("\n")[-2] == seen_in_the_example(exported)
+    assert run(tmp_path, sys.executable, "-c", code).split("\n")[-2] == seen_in_the_example(exported)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-from pathlib import Path
 
 import psutil
 import pytest
@@ -19,9 +18,8 @@ from pipelines.tracking.folder import LOG
 from pipelines.tracking.pipeline_run import describe_dataset, origin_tags, pipeline_name
 from pipelines.tracking.tracker import Tracker, open_tracker, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, candidate, folders, publish_all
+from tests.project_copy import ROOT
 from tests.wait_until import wait_until
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
