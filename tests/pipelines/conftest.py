@@ -124,9 +124,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
 
 @pytest.fixture
 def bare_project(tmp_path, monkeypatch) -> Path:
-    """A project folder without results, and the current one."""
+    """A project folder with presets, without results, and the current one."""
     folder = tmp_path / "project"
-    folder.mkdir()
+    shutil.copytree(ROOT / "presets", folder / "presets")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     monkeypatch.chdir(folder)

@@ -15,7 +15,6 @@ from pipelines import cli
 from pipelines.project.params import load_params
 from pipelines.project.presets import preset_names
 from tests.pipelines.tracking.models import write_exported
-from tests.project_copy import ROOT
 
 # Network, genes, classes, further options, parameters of the paper's Table 2; the plain network, in millions.
 CASES = [("resnet19", 100, 10, ["--block", "post"], 4_352_154, 12.70), ("vgg16_wide", 200, 100, [], 7_255_780, 19.07)]
@@ -23,13 +22,6 @@ CASES = [("resnet19", 100, 10, ["--block", "post"], 4_352_154, 12.70), ("vgg16_w
 
 def gee(*arguments: str):
     return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
-
-
-@pytest.fixture
-def project(bare_project):
-    """A project folder with presets, without results, and the current one."""
-    shutil.copytree(ROOT / "presets", bare_project / "presets")
-    return bare_project
 
 
 @pytest.mark.parametrize(("network", "genes", "classes", "options", "parameters", "plain"), CASES)
@@ -59,7 +51,7 @@ def test_count_warns_of_a_network_that_its_genes_make_larger():
     assert "warning" not in gee("count", "--network", "vgg16", "--genes", "100").stderr
 
 
-def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, project, monkeypatch):
+def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, bare_project, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
     assert main("preset", "use", "cifar10-tiny")[0] == 0
@@ -67,7 +59,7 @@ def test_what_the_encoding_of_the_terminal_lacks_is_a_question_mark(main, projec
     assert b"prepare.dataset: digits ? cifar10" in out.buffer.getvalue()
 
 
-def test_a_network_of_the_package_is_trained_again_by_presets_that_there_are(project):
+def test_a_network_of_the_package_is_trained_again_by_presets_that_there_are(bare_project):
     commands = [training.commands(None)[0] for training in TRAININGS.values()]
     assert commands and {tuple(command[1:3]) for command in commands} == {("preset", "use")}
     assert {command[3] for command in commands} <= set(preset_names())
@@ -104,55 +96,55 @@ def test_a_folder_that_was_deleted_is_one_message(main, tmp_path, monkeypatch):
     assert main("summary") == (2, "", "gee: error: the current folder was deleted: go to another, or name one by -C DIR\n")
 
 
-def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_says_what_changed(main, project, monkeypatch):
-    (project / "params.yaml").unlink()
-    (project / "sub").mkdir()
-    monkeypatch.chdir(project / "sub")
+def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_says_what_changed(main, bare_project, monkeypatch):
+    (bare_project / "params.yaml").unlink()
+    (bare_project / "sub").mkdir()
+    monkeypatch.chdir(bare_project / "sub")
     code, out, _ = main("preset", "use", "cifar10-paper", "--data", "my/images")
     assert code == 0
-    assert load_params(project / "params.yaml").prepare.path == "sub/my/images"
+    assert load_params(bare_project / "params.yaml").prepare.path == "sub/my/images"
     assert "params.yaml is now the preset cifar10-paper" in out
     assert out.splitlines()[0] == "Warning: sub/my/images is not there: cifar10 will be downloaded to it"
-    assert not (project / "sub/my").exists()  # the name may be mistyped
-    (project / "sub/my/images").mkdir(parents=True)
-    monkeypatch.chdir(project / "sub")
+    assert not (bare_project / "sub/my").exists()  # the name may be mistyped
+    (bare_project / "sub/my/images").mkdir(parents=True)
+    monkeypatch.chdir(bare_project / "sub")
     out = main("preset", "use", "cifar10-small", "--data", "my/images")[1]
     assert "network.name: resnet19 → cifarnet" in out and "Warning" not in out
 
 
-def test_preset_list_shows_them(main, project):
+def test_preset_list_shows_them(main, bare_project):
     out = main("preset", "list")[1]
     assert all(text in out for text in ("cifar10-small", "what for", "CIFAR-10", "not measured"))
 
 
 @pytest.fixture
-def example(project) -> Path:
+def example(bare_project) -> Path:
     """An image in the project, which has a model now."""
-    return write_exported(project / "models/export").with_name("example.png")
+    return write_exported(bare_project / "models/export").with_name("example.png")
 
 
-def test_predict_prints_a_line_per_image_that_it_finds_next_to_the_user(main, project, example, monkeypatch):
+def test_predict_prints_a_line_per_image_that_it_finds_next_to_the_user(main, bare_project, example, monkeypatch):
     name = "a picture with a very long name " * 4 + "[red].png"
-    (project / "pictures/of cats").mkdir(parents=True)
+    (bare_project / "pictures/of cats").mkdir(parents=True)
     for copy in (name, "pictures/of cats/cat.png"):
-        shutil.copy(example, project / copy)
+        shutil.copy(example, bare_project / copy)
     assert main("predict", name, name) == (0, f"{name}: pixel 6 (90.8 %)\n" * 2, "")
-    monkeypatch.chdir(project / "pictures")
+    monkeypatch.chdir(bare_project / "pictures")
     assert main("predict", "of cats")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
 
 
 def test_a_model_that_is_named_is_one_in_the_users_folder_also_under_the_name_of_the_projects(
-    main, project, example, monkeypatch
+    main, bare_project, example, monkeypatch
 ):
-    (project / "other").mkdir()
-    shutil.copy(example, project / "other/6.png")
-    monkeypatch.chdir(project / "other")
+    (bare_project / "other").mkdir()
+    shutil.copy(example, bare_project / "other/6.png")
+    monkeypatch.chdir(bare_project / "other")
     assert main("predict", "6.png")[1] == "6.png: pixel 6 (90.8 %)\n"
-    monkeypatch.chdir(project / "other")
+    monkeypatch.chdir(bare_project / "other")
     code, out, err = main("predict", "6.png", "--model", "models/export")
-    assert (code, out) == (2, "") and f"{project}/other/models/export: not found: name models/export, " in err
-    (project / "models").rename(project / "other/models")
-    monkeypatch.chdir(project / "other")
+    assert (code, out) == (2, "") and f"{bare_project}/other/models/export: not found: name models/export, " in err
+    (bare_project / "models").rename(bare_project / "other/models")
+    monkeypatch.chdir(bare_project / "other")
     assert main("predict", "6.png", "--model", "models/export")[1] == "6.png: pixel 6 (90.8 %)\n"
     missing = "gee: error: models/export: not found: `dvc repro -f export` makes it (set export.genes to int8 where "
     assert main("predict", "other/6.png")[2].startswith(missing)

@@ -1,7 +1,6 @@
 """The command `gee run`, with another program in place of DVC."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -135,7 +134,6 @@ def test_run_with_other_values_is_an_experiment_in_a_copy_and_a_stage_is_run_alo
 def test_the_folder_of_a_presets_images_is_that_of_this_run(main, dvc, monkeypatch):
     monkeypatch.setattr("pipelines.orchestration.request.head", lambda _: "a commit")
     monkeypatch.setattr("pipelines.orchestration.request.git", lambda *_: "tracked")
-    shutil.copytree(ROOT / "presets", "presets")
     for digit in "01":
         Path("sub/events/train", digit).mkdir(parents=True)
         Path("sub/events/train", digit, "1.bin").touch()

@@ -12,8 +12,6 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from gee_core.genome.encoding import decode, decode_conv, encode, genome_of
-from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import truncated_normal_
 from tests.gee_core.genome.branches import Branches, G, branches, images
 
 
@@ -134,16 +132,6 @@ def test_a_ratio_chooses_the_most_genes_that_keep_within_it_and_too_many_genes_a
         encode(net, most, example=x)
     with pytest.warns(UserWarning, match=rf"parameters in place of {before:,}: ratio=1.0 takes the most genes"):
         encode(net, most + 1, example=x)
-
-
-def test_initialise_draws_the_matrix_then_the_encodings_in_order_from_the_given_generator_alone():
-    net, sigmas = branches(torch.float32), (0.5, 1.0, 1.5, 2.0)
-    before = torch.get_rng_state()
-    net.genome.initialise(Genotype(0.25, sigmas), torch.Generator().manual_seed(3))
-    assert torch.equal(torch.get_rng_state(), before)
-    generator = torch.Generator().manual_seed(3)
-    for gene, sigma in zip([net.genome.O, *net.genome.encodings()], [0.25, *sigmas], strict=True):
-        assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
 
 
 @pytest.mark.parametrize("assign", [False, True])

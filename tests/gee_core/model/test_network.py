@@ -14,6 +14,7 @@ from gee_core.genome.encoding import decode
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from gee_core.zoo import NETWORKS
+from tests.gee_core.lively import awake
 
 TINY = {"width": 1 / 16, "image_size": 16, "num_classes": 5}
 FORMS = {name: {} for name in NETWORKS} | {"resnet18 post": {"block": "post"}, "resnet34 post": {"block": "post"}}
@@ -40,14 +41,8 @@ def wake_hidden_layer(net):
 def lively(name, n_genes=None, **settings):
     """A network in eval mode whose batch norms know its currents, so that its neurons fire."""
     net = build_network(name, **(TINY | settings), n_genes=n_genes)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
     wake_hidden_layer(net)
-    x = images(16, settings.get("in_channels", 3), settings.get("image_size", 16), seed=9)
-    with torch.no_grad():
-        net.train()(x)
-    return net.eval()
+    return awake(net, images(16, seed=9))
 
 
 class OneStep(neuron.LIFNode):

@@ -1,6 +1,5 @@
 """`gee preset queue`: presets as DVC experiments, and why one is refused."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands import preset as module
-from tests.project_copy import ROOT, commit, make_repository
+from tests.project_copy import commit, make_repository
 
 
 @pytest.fixture
 def project(bare_project) -> Path:
-    """A project with this one's presets, the current folder."""
-    shutil.copytree(ROOT / "presets", bare_project / "presets")
+    """The project with a folder for images."""
     (bare_project / "data/raw").mkdir(parents=True)
     return bare_project
 
