@@ -1,7 +1,11 @@
-"""Networks whose neurons fire before they are trained."""
+"""Networks whose neurons fire before they are trained, and what tests draw from."""
 
 import torch
 from torch import Tensor, nn
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def awake(net: nn.Module, x: Tensor) -> nn.Module:

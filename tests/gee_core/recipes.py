@@ -1,10 +1,8 @@
 """Recipes of tests: the section `train` of digits, with changes."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
-from ruamel.yaml import YAML
 from torch import nn
 from torch.optim import Optimizer
 
@@ -15,9 +13,9 @@ from gee_core.hardware import Compute
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.recipe import Recipe
 from gee_core.training.resume import Resumable
+from tests.gee_core.test_config import values
 
-PRESET = Path(__file__).resolve().parents[2] / "presets/digits.yaml"
-CFG = TrainConfig(**YAML(typ="safe").load(PRESET.read_text(encoding="utf-8"))["train"])
+CFG = TrainConfig(**values()["train"])
 FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
 
 AS_THEY_ARE = Normalise((0.0,), (1 / 255,))

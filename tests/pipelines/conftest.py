@@ -88,6 +88,12 @@ def digits(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def meta(digits):
+    """What the data set says of itself."""
+    return load_prepared(digits).meta
+
+
+@pytest.fixture
 def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path]:
     """Makes a project folder with the digits and a params.yaml, and goes there."""
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from pipelines import prepare
+from tests.gee_core.data.conftest import config as data_config
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +16,7 @@ def _loader_workers(monkeypatch):
 
 
 def config(**changes):
-    values = {"dataset": "digits", "path": "unused", "image_size": None, "max_train_images": 200, "events": None}
-    values |= {"max_test_images": 50, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
-    return PrepareConfig(**(values | changes))
+    return data_config(**({"dataset": "digits", "max_train_images": 200, "max_test_images": 50} | changes))
 
 
 def contents(folder):

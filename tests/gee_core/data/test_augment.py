@@ -12,14 +12,11 @@ from gee_core.data.augment import (
     resized,
     to_input,
 )
+from tests.gee_core.lively import generator
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 NORMALISE = Normalise(MEAN, STD)
 ALL = Augment(crop_padding=2, flip=True, randaugment=9, erasing=0.5)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pictures(n=20, channels=3, height=8, width=10):
@@ -113,8 +110,7 @@ def test_images_of_half_the_size_are_antialiased_and_none_are_changed_at_their_o
 
 
 def test_a_size_acts_behind_crops_and_in_front_of_erasing():
-    generator = torch.Generator().manual_seed(0)
     images = torch.full((64, 1, 8, 8), 255, dtype=torch.uint8)
-    x = to_input(images, Normalise((0.0,), (1.0,)), Augment(0, False, 0, 1.0), generator, 4)
+    x = to_input(images, Normalise((0.0,), (1.0,)), Augment(0, False, 0, 1.0), generator(), 4)
     assert x.shape[2:] == (4, 4)
     assert set(x.unique().tolist()) == {0.0, 1.0}  # a rectangle that was erased before would have grey edges

@@ -2,21 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from gee_core.config import PrepareConfig
 from gee_core.data.images import PackedImages, StreamedImages, mean_and_std
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
+from tests.gee_core.data.conftest import config
 
 
 @pytest.fixture
 def both(make_folder):
     """The same folder, packed and streamed; images have three sizes' worth of difference to the wanted one."""
     root = make_folder({"cat": 7, "dog": 6}, {"cat": 1, "dog": 1}, size=(11, 14))
-    settings = {"dataset": "folder", "path": str(root), "image_size": 8, "max_train_images": None, "events": None}
-    settings |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0}
-    packed = load_source(PrepareConfig(**settings, stream=False)).train
-    streamed = load_source(PrepareConfig(**settings, stream=True)).train
+    packed, streamed = (load_source(config(root, image_size=8, stream=stream)).train for stream in (False, True))
     assert isinstance(packed, PackedImages) and isinstance(streamed, StreamedImages)
     return packed, streamed
 

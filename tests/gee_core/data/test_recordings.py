@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gee_core.config import Events, PrepareConfig
+from gee_core.config import Events
 from gee_core.data import opening
 from gee_core.data.frames import EventList, area_sums, integrate, summed_steps
 from gee_core.data.images import StreamedImages
@@ -13,15 +13,14 @@ from gee_core.data.prepared import load_prepared, write_prepared
 from gee_core.data.recordings import decode_recording, read_recording
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
+from tests.gee_core.data.conftest import config as data_config
 from tests.recordings import SIDE, as_bin, make_recordings, recording, save
 
 FOUR = {"frames": 4, "split_by": "number", "clip": 255}
 
 
 def config(path, **changes):
-    values = {"dataset": "events", "path": str(path), "image_size": None, "max_train_images": None, "events": FOUR}
-    values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
-    return PrepareConfig(**(values | changes))
+    return data_config(path, **({"dataset": "events", "events": FOUR} | changes))
 
 
 def sensor(**changes):

@@ -3,17 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gee_core.config import PrepareConfig
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
+from tests.gee_core.data.conftest import config
 
 TWO = {"cat": 4, "dog": 8}
-
-
-def config(path="unused", **changes):
-    values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None, "events": None}
-    values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
-    return PrepareConfig(**(values | changes))
 
 
 def pixels(path, mode="RGB"):

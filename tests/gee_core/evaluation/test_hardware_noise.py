@@ -28,7 +28,7 @@ from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
-from tests.gee_core.lively import awake
+from tests.gee_core.lively import awake, generator
 from tests.gee_core.own_networks import THREE, lively
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -37,10 +37,6 @@ STRENGTH = {"weights": 0.5, "genes": 0.5, "threshold": 0.5, "lost_step": 1}
 
 def net(n_genes=4, name="cifarnet"):
     return awake(build_network(name, 10, 3, 16, n_genes, 0.0625, T=3), X)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def domains(network):

@@ -5,13 +5,10 @@ from scipy import stats
 from gee_core.data.augment import Augment, Normalise, add_noise, to_input
 from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input, noisy_recordings
 from gee_core.rank import Place
+from tests.gee_core.lively import generator
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 NORMALISE = Normalise(MEAN, STD)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pixels(n=5, seed=1):

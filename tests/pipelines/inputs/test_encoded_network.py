@@ -20,6 +20,7 @@ from pipelines.evolve import genotype_file
 from pipelines.inputs import loading as encoding
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import load_trained
+from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import SIGMAS
 
 
@@ -74,9 +75,7 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
 def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint, in_project, capsys):
     folder = in_project(train={"init_from": "inputs/network.safetensors", "epochs": 2})
     shutil.copytree(plain_checkpoint.parent, folder / "inputs")
-    genotype = folder / "models/evolve/genotype.json"
-    genotype.parent.mkdir(parents=True)
-    genotype.write_text(json.dumps(SIGMAS.model_dump()))
+    write_genotype(folder)
     train.main()
     metrics = json.loads((folder / "reports/train/metrics.json").read_text())
     errors = [value for key, value in metrics.items() if key.startswith("encoding_error/")]

@@ -7,7 +7,6 @@ import torch
 
 from gee_core.checkpoint import load, save, save_tensors
 from gee_core.data.images import PackedImages
-from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import save_genes
 from gee_core.model.wired import architecture_of, wired_network
@@ -15,11 +14,6 @@ from pipelines.inputs.loading import load_checkpoint, load_trained, spaced
 from pipelines.project.paths import CHECKPOINT
 
 NETWORK = {"name": "resnet18", "width": 1 / 32, "n_genes": 4, "T": 2}
-
-
-@pytest.fixture
-def meta(digits):
-    return load_prepared(digits).meta
 
 
 @pytest.fixture

@@ -4,17 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from gee_core.data.prepared import load_prepared
 from pipelines.studies.cell import Cell, cell_key
 
 STAGES = ("evaluate", "robustness", "export")
 BY_CONTENT = {"network.name", "evolve.start", "train.init_from"}
 """Settings that name files, or an entry of the table of networks."""
-
-
-@pytest.fixture
-def meta(digits):
-    return load_prepared(digits).meta
 
 
 @pytest.fixture

@@ -2,18 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from gee_core.errors import InputError
 from pipelines import cli
 from pipelines.studies import study
 from pipelines.studies.reports import OUT
+from tests.pipelines.test_cli import gee
 
 SMALL = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
-
-
-def gee(*arguments: str):
-    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from gee_core.checkpoint import load
-from gee_core.config import PrepareConfig
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError
 from gee_core.model.network import count_parameters
@@ -16,9 +15,9 @@ from pipelines.project.paths import STUDY_STEPS
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
 from pipelines.studies.steps import prepare_images, run_cell
+from tests.gee_core.data.conftest import config
 
-SIZES = {"path": "data/raw", "events": None, "image_size": None, "max_train_images": 40, "max_test_images": 20, "holdout": 0.25}
-PREPARE = PrepareConfig(dataset="digits", name=None, test_share=0.2, split_seed=0, stream=False, **SIZES)
+PREPARE = config("data/raw", dataset="digits", max_train_images=40, max_test_images=20, holdout=0.25)
 SEVERAL = {
     "variant": "baseline",
     "genes": ["neurons"],

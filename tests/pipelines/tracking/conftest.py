@@ -15,6 +15,7 @@ from pipelines.tracking.folder import Run, tracking_root
 from pipelines.tracking.publish import Publisher
 from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker
+from tests.project_copy import ROOT
 
 KEYS = {"dataset": "digits", "network": "vgg16", "n_genes": 6, "variant": "ste", "width": 1, "seed": 0}
 PIPELINE = "digits · g=6"
@@ -197,11 +198,18 @@ def client(monkeypatch) -> FakeClient:
     return client
 
 
+def make_folder(folder: Path) -> Path:
+    """Make ``folder`` a project."""
+    folder.mkdir(exist_ok=True, parents=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "dvc.yaml").touch()
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A project folder, and the current one."""
-    shutil.copy(Path(__file__).resolve().parents[3] / "params.yaml", tmp_path)
-    (tmp_path / "dvc.yaml").touch()
+    make_folder(tmp_path)
     (tmp_path / "plot.svg").write_text("<svg/>")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,7 +1,6 @@
 import logging
 import shutil
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
@@ -11,13 +10,7 @@ from pipelines.project.paths import COPIES
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS
 from pipelines.tracking.mlflow_client import connect, find_experiment, tracking_uri
-
-
-def make_project(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dvc.yaml", "params.yaml"):
-        (folder / name).touch()
-    return folder
+from tests.pipelines.tracking.conftest import make_folder
 
 
 @pytest.mark.parametrize(
@@ -32,7 +25,7 @@ def make_project(folder: Path) -> Path:
 )
 @pytest.mark.parametrize("place", [".", COPIES / "standalone/tmp1"], ids=["project", "copy for an experiment"])
 def test_a_relative_sqlite_file_lies_in_the_project_and_in_no_copy_of_it(place, setting, uri, tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path / place))
+    monkeypatch.chdir(make_folder(tmp_path / place))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", setting)
     assert tracking_uri() == uri.format(project=tmp_path)
 
@@ -51,7 +44,7 @@ def test_a_folder_is_refused_where_mlflow_refuses_it(folder, monkeypatch):
 )
 def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path, monkeypatch, place, moved):
     """An experiment that the user put elsewhere is no sign of that, nor is a server."""
-    project = make_project(tmp_path / "a project")
+    project = make_folder(tmp_path / "a project")
     (project / "mlflow.db").touch()
     (tmp_path / "large").mkdir()
     location = place.format(project=project.as_uri(), other=(tmp_path / "large").as_uri())
@@ -70,7 +63,7 @@ def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path,
 
 @pytest.mark.slow
 def test_a_store_whose_making_was_broken_off_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path))
+    monkeypatch.chdir(make_folder(tmp_path))
     (tmp_path / "mlflow.db.new/left").mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setattr(mlflow_client.os, "replace", lambda *_: 1 / 0)

@@ -22,20 +22,13 @@ from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker, open_tracker
 from tests.free_port import free_port
-from tests.pipelines.tracking.conftest import KEYS, META, candidate, publish_all
+from tests.pipelines.tracking.conftest import KEYS, META, candidate, make_folder, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.project_copy import ROOT
 from tests.running import listens, running
 from tests.wait_until import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def make_folder(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True, parents=True)
-    shutil.copy(ROOT / "params.yaml", folder)
-    (folder / "dvc.yaml").touch()
-    return folder
 
 
 NAME = "gee-digits-vgg16-g6"
@@ -174,7 +167,6 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
 from pipelines.tracking.tracker import Tracker, tracked_execution
 from pipelines.tracking.folder import tracking_root
-from tests.free_port import free_port
 from tests.pipelines.tracking.conftest import KEYS, candidate
 n, pause, done = int(sys.argv[1]), float(sys.argv[2]), Path("scored")
 with tracked_execution(load_params()):
