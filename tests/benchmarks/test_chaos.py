@@ -1,11 +1,11 @@
 import random
-import time
 
 import pytest
 
 from benchmarks.chaos import Count, chaos, compare_records
 from benchmarks.chaos_project import SMALL_STUDY, Journals, spoil
 from pipelines.runtime import journal
+from tests.wait_until import wait_until
 
 
 @pytest.mark.slow
@@ -39,8 +39,7 @@ def test_a_journal_is_seen_to_its_end_although_it_is_removed(tmp_path):
     path = tmp_path / "project/.scratch/evolve/key/records.jsonl"
     with Journals(tmp_path / "project", tmp_path / "links") as journals:
         journal.append(path, {"n": 1})
-        while not journals.records():
-            time.sleep(0.01)
+        wait_until(journals.records)
         journal.append(path, {"n": 2})
         path.unlink()
     assert list(journals.records().values()) == [[[{"n": 1}, {"n": 2}]]]

@@ -125,15 +125,13 @@ def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score
 def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_of_workers(
     make_params, digits, tmp_path, monkeypatch
 ):
-    from distributed import LocalCluster
+    from tests.pipelines.engines.test_dask import cluster_of
 
     searched = {"variant": "baseline", "genes": ["structure", "neurons"], "objectives": ["loss", "energy"]}
     searched |= {"choose": "no_worse", "budget": {"parameters": 20_000}}
     searched |= {"population_size": 4, "rescore": Rescore(top=2, draws=2)}
     params, results = make_params(network={"neuron": "ilif", "levels": 4}, evolve=searched), {}
-    cluster = LocalCluster(
-        n_workers=2, host="127.0.0.1", dashboard_address="127.0.0.1:0", threads_per_worker=1, memory_limit=None
-    )
+    cluster = cluster_of(2, processes=True)
     for engine, n_workers in (("serial", "1"), ("processes", "2"), ("dask", "2"), ("dask", "1")):
         if engine == "dask":
             monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)

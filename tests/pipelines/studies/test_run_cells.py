@@ -118,12 +118,11 @@ def test_a_cell_whose_process_lost_its_gpu_runs_again_and_one_that_always_kills_
 
 @pytest.mark.slow
 def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, run_by, digits, tmp_path, monkeypatch):
-    from distributed import LocalCluster
+    from tests.pipelines.engines.test_dask import cluster_of
 
     run_by(by_seed)
     wanted, notes = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)], []
-    local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": None}
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **local) as cluster:
+    with cluster_of(2) as cluster:
         monkeypatch.setenv("GEE_ENGINE", "dask")
         monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
         run_cells(wanted, tmp_path / "dask", None, notes)
