@@ -1,13 +1,10 @@
-"""Batch norm, sum and LIF fused == the three modules one after the other; gradients by differences.
-
-That both equal SpikingJelly stands in ``test_lif`` and ``model/test_pre_activation``.
-"""
+"""Batch norm, sum and LIF fused == the three modules one after the other == SpikingJelly; gradients by differences."""
 
 import shutil
 
 import pytest
 import torch
-from spikingjelly.activation_based import surrogate
+from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
 from gee_core.snn import kernels, norm_kernels
@@ -107,6 +104,35 @@ def test_fused_in_bf16_differs_by_its_rounding_alone(call, fused, monkeypatch):
         assert (a.float() - b.float()).norm() < 0.1 * b.float().norm()
     for a, b in zip(ours[2], reference[2], strict=True):  # the statistics are those of the rounded sum
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
+
+
+def of_spikingjelly(module):
+    """SpikingJelly's batch norm and neurons with the numbers of ``module``."""
+    norm = layer.BatchNorm2d(C, step_mode="m")
+    norm.load_state_dict(module.norm.state_dict())
+    node = neuron.LIFNode(
+        tau=2.0,
+        v_threshold=0.5,
+        v_reset=0.0,
+        detach_reset=True,
+        surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
+        step_mode="m",
+    )
+    return norm, node
+
+
+def test_fused_equals_spikingjellys_multi_step_layers(fused):
+    fused(eager=True)
+    module = lively().train()
+    norm, node = of_spikingjelly(module)
+    x, grad = draw(T * B, 1), draw(T * B, 3)
+    y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)
+    assert torch.equal(ours, theirs)
+    ours.backward(grad)
+    theirs.backward(grad)
+    torch.testing.assert_close(y.grad, z.grad, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module.norm.weight.grad, norm.weight.grad, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("lif", [(2.0, True, 0.5, 2.0), (2.0, True, 40.0, 0.02)], ids=["T = 1", "T = 2, nothing fires"])
