@@ -18,6 +18,15 @@ def listens(port: int) -> bool:
     return False
 
 
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses at which ``process`` and its children wait for others."""
+    found = set()
+    for member in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 @contextmanager
 def running(command: list[str], log: Path, ready: Callable[[], object] = lambda: True, **options) -> Iterator[psutil.Popen]:
     """A server, once it is ``ready``; it is ended as by Ctrl-C, with all that it started."""

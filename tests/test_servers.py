@@ -1,28 +1,17 @@
 """Every server that we tell people to start listens to this machine alone, as the temporary one of a flow (test_flow.py)."""
 
-import contextlib
 import os
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.free_port import free_port
-from tests.running import running
+from tests.running import listening, running
 from tests.wait_until import wait_until
 
 pytestmark = pytest.mark.slow
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-
-
-def listening(process: psutil.Process) -> set[str]:
-    """Addresses at which ``process`` and its children wait for others."""
-    found = set()
-    for member in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    return found
 
 
 def addresses(command: list[str], folder: Path) -> set[str]:

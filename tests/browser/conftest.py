@@ -62,7 +62,7 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Abst
 
     def answers() -> bool:
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(address).close()
+            urllib.request.urlopen(address, timeout=30).close()
             return True
         return False
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.pipelines.test_train_stage import write_genotype
 from tests.project_copy import ROOT, environment
-from tests.test_servers import listening
+from tests.running import listening
 from tests.wait_until import wait_until
 
 RESULTS = [

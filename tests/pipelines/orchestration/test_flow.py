@@ -21,7 +21,7 @@ from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
 from tests.project_copy import ROOT, commit, environment, make_repository, run
-from tests.test_servers import listening
+from tests.running import listening
 from tests.wait_until import wait_until
 
 
