@@ -246,9 +246,12 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         shown = "no" if row["on"] in HIDDEN or SYNCED in row["work"] else ""
         about = own | {"work": row["work"], "on": row["on"], "limit": row["limit"], "shown": shown}
-        error = row["error"] and 100 * row["error"]
-        values = {"measured": row["measured"], "computed": row["computed"], "error, %": error}
-        values["limits below, s"] = row["shortest"][row["limit"]]
+        values = {
+            "measured": row["measured"],
+            "computed": row["computed"],
+            "error, %": row["error"] and 100 * row["error"],
+            "limits below, s": row["shortest"][row["limit"]],
+        }
         for column, value in values.items():
             if value is not None:
                 writer.writerow(about | {"column": column, "value": f"{float(f'{value:.2g}'):g}"})
