@@ -92,10 +92,10 @@ FULL = Sizes(
     repeats=3,
     counts=(1, 2, 4, 8),
     n_images=50_000,
-    changes=CIFARNET | {"evolve.proxy_images": 4096, "train.randaugment": 0},
+    changes=CIFARNET | {"evolve.proxy.images": 4096, "train.randaugment": 0},
 )
 TINY_TRAINING = {"train.epochs": 3, "train.batch_size": 8, "train.warmup_epochs": 1, "train.randaugment": 0}
-TINY_CANDIDATES = {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1}
+TINY_CANDIDATES = {"evolve.proxy.images": 16, "evolve.proxy.batch_size": 8, "evolve.proxy.epochs": 1}
 TINY = Sizes(
     cases={"cifarnet": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "batch": 2}},
     rounds=1,

@@ -29,12 +29,12 @@ def run(
     """Read the images of ``cfg``, split them, and write them to ``out``. ``on_note`` is told of what may surprise."""
     source = load_source(cfg, on_progress)
     if source.holdout is None:
-        holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "holdout")
+        holdout = split_off(source.train.labels, cfg.holdout, source.class_names, "prepare.holdout")
         source = replace(source, holdout=holdout)
     else:
         on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
     if cfg.events is None:
-        mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
+        mean, std = mean_and_std(_sample(source.train))
     else:  # the network sees counts as they are, so that its stem adds and does not multiply
         mean, std = (0.0,) * source.train.in_channels, (1 / 255,) * source.train.in_channels
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
@@ -47,10 +47,10 @@ def run(
     return meta
 
 
-def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | StreamedImages:
+def _sample(train: PackedImages | StreamedImages) -> PackedImages | StreamedImages:
     if isinstance(train, PackedImages) or len(train) <= STATISTICS_SAMPLE:
         return train
-    return train.subset(stratified_indices(train.labels, STATISTICS_SAMPLE, seed, "statistics"))
+    return train.subset(stratified_indices(train.labels, STATISTICS_SAMPLE, "statistics"))
 
 
 def main() -> None:

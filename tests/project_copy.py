@@ -49,13 +49,11 @@ SMALL = {
         "objectives": ["loss"],
         "n_generations": 2,
         "population_size": 3,
-        "proxy_epochs": 4,
-        "batch_size": 16,
+        "proxy": {"epochs": 4},
         "rescore": {"top": 1, "draws": 2},
     },
     "train": {"epochs": 3, "warmup_epochs": 1, "batch_size": 16},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
-    "export": {"verify_images": 16},
 }
 """Changes to the preset digits with which the whole pipeline takes a minute."""
 

@@ -45,15 +45,15 @@ def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: 
         return _from_files(cfg, on_progress)
     digits = cfg.dataset == "digits"
     source, class_names, train, test = _digits(cfg) if digits else torchvision_images(cfg.dataset, Path(cfg.path))
-    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
-    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
+    train = _resized(part_of(train, cfg.max_train_images, "prepare.max_train_images"), cfg.image_size)
+    test = _resized(part_of(test, cfg.max_test_images, "prepare.max_test_images"), cfg.image_size)
     return Source(source, class_names, train, test)
 
 
 def check_streamable(cfg: PrepareConfig) -> None:
     """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
     if cfg.stream and not is_in_files(cfg):
-        raise InputError(f"{{argument}} = true: {cfg.path} has no class folders in train/", "set it to false", "stream")
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -68,14 +68,12 @@ def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, Pac
     try:
         from sklearn.datasets import load_digits  # takes a second
     except ImportError:
-        raise InputError(
-            "{argument} = digits: needs scikit-learn", "install it with `pip install scikit-learn`", "dataset"
-        ) from None
+        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
     values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
     labels = labels.long()
     digits = PackedImages((values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8), labels)
     classes = tuple("0123456789")
-    test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "test_share", "digits", "test")
+    test = split_off(labels, cfg.test_share, classes, "prepare.test_share", "digits", "test")
     train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
     return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
 
@@ -105,9 +103,8 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
         names = ", ".join(name for name, _ in resources) if resources else kind.filename
         into = folder if resources else path
         raise InputError(
-            f"{{argument}} = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
+            f"prepare.dataset = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
             f"delete what is there, then put torchvision's {names} into {into}, or go online",
-            "dataset",
         ) from None
 
 
@@ -133,8 +130,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            f"set {{argument}} to {'folder' if cfg.events is None else 'events'}",
-            "dataset",
+            f"set prepare.dataset to {'folder' if cfg.events is None else 'events'}",
         )
     train, holdout, test = split_files(listing, cfg)
     n, files = len(train.files), train.files + test.files
@@ -178,6 +174,5 @@ def _check_fits(n: int, form: Form) -> None:
     if needed > 0.8 * memory:
         raise InputError(
             f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
-            "set {argument} to true, or a smaller image_size",
-            "stream",
+            "set prepare.stream to true, or a smaller image_size",
         )

@@ -35,7 +35,6 @@ def narrowed_width(network: NetworkStructure, images: ImageShape, target: int, t
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise {argument} or n_genes",
-            "width",
+            "raise width or n_genes",
         )
     return best / STEPS

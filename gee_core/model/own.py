@@ -112,7 +112,7 @@ def own_network(
                 raise ValueError(f"{name}: {error}") from error
     trial = trials[arguments]
     if T is not None and trial.T != T:
-        raise InputError(f"{{argument}} = {T}, but {name} answers with {trial.T} steps", f"set {{argument}} = {trial.T}", "T")
+        raise InputError(f"= {T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
     return OwnNetwork(net, trial.T, trial.chain)
 
 

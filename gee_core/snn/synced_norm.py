@@ -39,8 +39,8 @@ def sync_batch_norms(net: nn.Module) -> None:
     for name, module in net.named_modules():
         known = type(module) is nn.BatchNorm2d or isinstance(module, SyncedBatchNorm2d | nn.SyncBatchNorm)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not known:
-            problem = f"{{argument}}: the batch norm {name} is a {type(module).__qualname__}, which cannot be synchronised"
-            raise InputError(problem, "set it to false, or build the network with torch.nn.BatchNorm2d", "sync_batch_norm")
+            problem = f"sync_batch_norm: the batch norm {name} is a {type(module).__qualname__}, which cannot be synchronised"
+            raise InputError(problem, "set it to false, or build the network with torch.nn.BatchNorm2d")
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncedBatchNorm2d

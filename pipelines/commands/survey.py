@@ -118,7 +118,7 @@ def _parts(listing: Listing, cfg: PrepareConfig) -> dict[str, FileList]:
     """The files of each split, as prepare splits them. InputError where it could not."""
     train, holdout, test = split_files(listing, cfg)
     if holdout is None:
-        holdout = split_off(torch.tensor(train.labels), cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
+        holdout = split_off(torch.tensor(train.labels), cfg.holdout, listing.class_names, "prepare.holdout")
     indices = holdout.tolist()
     return {"train": train.without(indices), "hold-out": train.subset(indices), "test": test}
 

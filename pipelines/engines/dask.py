@@ -213,7 +213,7 @@ def run_here(
             raise InputError(f"has dask's memory limit of {limit / 2**30:.2f} GiB", "start it with --memory-limit 0")
         hardware = check_worker(requirements)
     except InputError as error:
-        raise InputError(f"the worker {worker.address} {error.problem}", error.remedy, error.argument) from None
+        raise InputError(f"the worker {worker.address} {error}") from None
     torch.set_num_threads(threads)
     return worker.address, hardware, function(job, lambda note: worker.log_event(topic, note))
 

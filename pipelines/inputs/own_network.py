@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gee_core.config import Params
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
-from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.errors import InputError, did_you_mean, in_section, place_in, raises
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.remedies import TRACKED
@@ -144,7 +144,8 @@ def build_own_network(params: Params, images: "ImageShape | None" = None, digest
 
     sizes = (images.num_classes, images.in_channels, images.image_size)
     try:
-        build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
+        with in_section("network"):
+            build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
     except InputError:
         raise
     except ValueError as error:

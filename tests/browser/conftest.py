@@ -30,10 +30,9 @@ QUIET = [
 SMALL = {
     "base": {"device": "cpu", "precision": "fp32"},
     "prepare": {"max_train_images": 600, "max_test_images": 100},
-    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 1, "draws": 2}},
+    "evolve": {"n_generations": 2, "population_size": 3, "proxy": {"epochs": 1}, "rescore": {"top": 1, "draws": 2}},
     "train": {"epochs": 3, "warmup_epochs": 1},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
-    "export": {"verify_images": 16},
 }
 
 

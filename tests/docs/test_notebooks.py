@@ -56,7 +56,7 @@ def evolved(root, tmp_path, monkeypatch) -> Path:
     params = yaml.load(root / "params.yaml")
     params["network"] |= {"width": 0.0625, "n_genes": 6, "T": 2}
     params["prepare"] |= {"max_train_images": 100, "max_test_images": 20}
-    params["evolve"] |= {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 2, "draws": 2}}
+    params["evolve"] |= {"n_generations": 2, "population_size": 3, "proxy": {"epochs": 1}, "rescore": {"top": 2, "draws": 2}}
     yaml.dump(params, tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "data/raw").mkdir(parents=True)

@@ -47,7 +47,8 @@ def score_by(monkeypatch, tmp_path):
 
 def test_serial_scoring_gives_the_scores_in_order_and_tells_how_much_of_each_training_is_done(task, monkeypatch):
     monkeypatch.setattr(workers, "TELL_SECONDS", 0)
-    task = replace(task, evolve=task.evolve.model_copy(update={"proxy_epochs": 2}))
+    proxy = task.evolve.proxy.model_copy(update={"epochs": 2})
+    task = replace(task, evolve=task.evolve.model_copy(update={"proxy": proxy}))
     wanted = [replace(candidate, seed=7 + candidate.index) for candidate in candidates(2)]
     told = []
     with Workers(task, Serial(), lambda candidate, part: told.append((candidate, part))) as serial:
