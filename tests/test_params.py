@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gee_core.config import Learning, Params
+from gee_core.config import SHARED, Params
 from gee_core.config.genes import GENES, SETTINGS
 from gee_core.config.params import check_settings
 from gee_core.errors import InputError
@@ -31,14 +31,14 @@ DIGITS = read("presets/digits.yaml")
 
 def test_the_committed_params_are_read_as_written_and_the_proxy_as_train_is():
     found, written = load_params(ROOT / "params.yaml").model_dump(exclude_unset=True), read("params.yaml")
-    of_train = {name: written["train"][name] for name in Learning.model_fields}
+    of_train = {name: written["train"][name] for name in SHARED}
     assert found["evolve"].pop("proxy") == of_train | written["evolve"].pop("proxy")
     assert found == written
 
 
 def test_evolve_depends_on_what_its_proxy_has_of_train():
     params = read("dvc.yaml")["stages"]["evolve"]["params"]
-    assert {key for key in params if key.startswith("train")} == {f"train.{name}" for name in Learning.model_fields}
+    assert {key for key in params if key.startswith("train")} == {f"train.{name}" for name in SHARED}
 
 
 WITHOUT_SECTION = {"check", "plain"}

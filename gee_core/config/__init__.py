@@ -18,5 +18,5 @@ from gee_core.config.prepare import Events as Events
 from gee_core.config.prepare import PrepareConfig as PrepareConfig
 from gee_core.config.section import Positive as Positive
 from gee_core.config.section import StrictModel as StrictModel
-from gee_core.config.train import Learning as Learning
+from gee_core.config.train import SHARED as SHARED
 from gee_core.config.train import TrainConfig as TrainConfig

@@ -12,7 +12,7 @@ from gee_core.config.known_networks import encoded_channels, is_own, least_side
 from gee_core.config.network import NetworkConfig
 from gee_core.config.prepare import PrepareConfig
 from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
-from gee_core.config.train import Learning, TrainConfig
+from gee_core.config.train import SHARED, TrainConfig
 from gee_core.errors import InputError
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
@@ -167,7 +167,7 @@ class Params(Section):
     def _proxy_is_as_train(cls, values: Any) -> Any:
         try:
             train, evolve = values["train"], values["evolve"]
-            of_train = {name: train[name] for name in Learning.model_fields if name in train}
+            of_train = {name: train[name] for name in SHARED if name in train}
             return {**values, "evolve": {**evolve, "proxy": {**of_train, **evolve["proxy"]}}}
         except (KeyError, TypeError):  # a section is missing or no mapping, and refused
             return values

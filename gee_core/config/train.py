@@ -26,8 +26,10 @@ class Finish(Section):
 
 
 class Learning(Section):
-    """The settings of `train` that the short training of a candidate shares, unless `evolve.proxy` names another value."""
+    """The settings that the full training and the short one of a candidate both have."""
 
+    epochs: Positive
+    """Epochs. The paper has 200."""
     batch_size: Positive
     """Images per step, of all processes together."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
@@ -51,11 +53,13 @@ class Learning(Section):
     each with its negative."""
 
 
+SHARED = tuple(name for name in Learning.model_fields if name != "epochs")
+"""The settings that `evolve.proxy` has from `train`, unless it names another value."""
+
+
 class TrainConfig(Learning):
     """`train`: the winner's full training (Sec. 4)."""
 
-    epochs: Positive
-    """Epochs. The paper has 200."""
     lr_min: Weight
     """Learning rate at the end."""
     cooldown: Annotated[float, Field(gt=0, le=1)] | None

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gee_core.checkpoint import save
-from gee_core.config import Learning, Proxy, TrainConfig
+from gee_core.config import Proxy, TrainConfig
 from gee_core.config.genes import with_genes
 from gee_core.data.augment import Normalise, resized
 from gee_core.data.meta import Meta
@@ -143,8 +143,7 @@ def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images:
     less noisy without.
     """
     cfg = TrainConfig(
-        **proxy.model_dump(include=set(Learning.model_fields)),
-        epochs=proxy.epochs,
+        **proxy.model_dump(exclude={"images"}),
         lr_min=0.0,
         cooldown=None,
         warmup_epochs=0.0,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gee_core.config import Learning, Params
+from gee_core.config import SHARED, Params
 from gee_core.errors import InputError, did_you_mean, in_short
 from pipelines.project.paths import PARAMS, PREPARED
 from pipelines.project.safe_yaml import read_yaml
@@ -19,7 +19,7 @@ KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
 
 MOVED = {"evolve.proxy_epochs": "evolve.proxy.epochs", "evolve.proxy_images": "evolve.proxy.images"}
-MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in Learning.model_fields}
+MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in SHARED}
 """Settings of before, by their key then."""
 
 GONE = ("prepare.split_seed", "export.verify_images", "export.promote_metric")

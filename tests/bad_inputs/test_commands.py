@@ -42,7 +42,7 @@ RUN = [
         "gee run",
         "genes: weight_decay is 0",
         "set it to 0.0",
-        params(train={"weight_decay": 0.0}, evolve={"genes": ["plasticity"]}),
+        params(evolve={"proxy": {"epochs": 1, "weight_decay": 0.0}, "genes": ["plasticity"]}),
     ),
     row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
     row("gee run", "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ", "write sqlite:///FILE", env=MLRUNS),

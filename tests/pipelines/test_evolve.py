@@ -63,7 +63,7 @@ def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_
     params = make_params(network=network, evolve=evolution, train={"epochs": 1, "warmup_epochs": 0})
     found = evolve.run(params, digits, tmp_path)
     records, start = found.records, configured_genotype(params.network)
-    settings = {name: getattr(params.evolve, name) for name in ("lr", "lr_X", "lr_O", "weight_decay")}
+    settings = {name: getattr(params.evolve.proxy, name) for name in ("lr", "lr_X", "lr_O", "weight_decay")}
     settings |= params.network.model_dump(include={"v_threshold", "tau", "surrogate_alpha", "width", "tilt", "n_genes", "T"})
     assert records[0].candidate.genotype.as_dict() == pytest.approx(start.as_dict() | settings, abs=1e-12)
     assert [r.score.status for r in records] == ["ok"] * 3

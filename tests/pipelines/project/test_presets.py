@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gee_core.config import Learning, Params
+from gee_core.config import SHARED, Params
 from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
@@ -74,7 +74,7 @@ def test_a_preset_is_written_as_it_is_loaded_with_every_comment_and_the_given_fo
     expected, loaded = load_preset("nmnist").values, load_params(params).model_dump()
     assert loaded["network"].pop("block") == default_block(expected["network"]["name"])
     assert expected["network"].pop("block") is None  # so that a study may set another network
-    proxy = {name: expected["train"][name] for name in Learning.model_fields} | expected["evolve"].pop("proxy")
+    proxy = {name: expected["train"][name] for name in SHARED} | expected["evolve"].pop("proxy")
     assert loaded["evolve"].pop("proxy") == {"images": None} | proxy
     assert loaded == expected | {"prepare": expected["prepare"] | {"path": "/somewhere else/images"}}
 
