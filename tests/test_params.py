@@ -19,7 +19,7 @@ from pipelines.project.params import check_params, load_params
 from pipelines.runtime.settings import Settings
 from tests.project_copy import ROOT
 
-SHARED = {"base", "network"}
+OF_SEVERAL_STAGES = {"base", "network"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ WITHOUT_SECTION = {"check", "plain"}
 
 def test_every_stage_depends_on_its_own_section_if_it_has_one_and_every_other_section_is_shared():
     stages = {name: stage["params"] for name, stage in read("dvc.yaml")["stages"].items()}
-    assert (set(stages) - WITHOUT_SECTION) | SHARED == set(Params.model_fields)
+    assert (set(stages) - WITHOUT_SECTION) | OF_SEVERAL_STAGES == set(Params.model_fields)
     for stage, sections in stages.items():
         assert {key.partition(".")[0] for key in sections} <= set(Params.model_fields)
         assert stage in sections or stage in WITHOUT_SECTION

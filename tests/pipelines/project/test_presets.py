@@ -52,7 +52,7 @@ def test_every_preset_has_a_row_in_the_readme_and_differs_from_itself_in_nothing
     short = load_preset("cifar10-tiny").values
     short["evolve"]["proxy"] |= {"lr": 0.1}
     changes = changes_from_preset(Params.model_validate(short))
-    assert changes == ("cifar10-tiny", {"evolve.proxy": '{"lr": 0.1, "epochs": 1, "images": 1500}'})
+    assert changes == ("cifar10-tiny", {"evolve.proxy": '{"epochs": 1, "lr": 0.1, "images": 1500}'})
 
 
 def test_settings_of_the_machine_do_not_tell_presets_apart(tmp_path, monkeypatch):
