@@ -67,7 +67,7 @@ def evolved(root, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the kernel's transport
-def test_the_candidates_of_an_evolution_are_read_from_mlflow_and_the_winner_is_the_pipelines(root, evolved, monkeypatch):
+def test_the_candidates_of_an_evolution_are_read_from_mlflow(root, evolved, monkeypatch):
     rows = "table[['generation', 'index', 'fitness', 'sigma_O']].values.tolist()"
     values = f"{{'rows': {rows}, 'winner': winner[['generation', 'index']].astype(int).tolist()}}"
     uri = f"sqlite:///{evolved}/mlflow.db"

@@ -61,7 +61,7 @@ def rows(hook) -> dict[str, list[str]]:
     return {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in lines}
 
 
-def test_every_setting_has_a_row_with_the_first_sentence_on_it_and_its_value_or_default(hook, rows, root):
+def test_every_setting_has_a_row_with_its_meaning_and_its_value_or_default(hook, rows, root):
     values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     (replaced,) = hook("knobs").KNOBS.findall((root / "docs/knobs.md").read_text(encoding="utf-8"))
     assert set(re.findall("`([a-z]+)`", replaced)) >= set(Params.model_fields)

@@ -106,7 +106,7 @@ def test_a_streamed_run_that_was_interrupted_ends_as_a_packed_one_that_was_not(
         assert torch.equal(found.net.state_dict()[name], tensor), name
 
 
-def test_shifts_and_fewer_steps_keep_the_events_of_a_recording_and_treat_its_frames_alike(prepared):
+def test_shifts_and_fewer_steps_keep_the_events_of_a_recording(prepared):
     data = load_prepared(prepared)
     x = torch.zeros(8, 4, 2, SIDE, SIDE, dtype=torch.uint8)
     x[:, :, :, 3:9, 3:9] = data.train.images[:8, :, :, 3:9, 3:9]

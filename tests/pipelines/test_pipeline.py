@@ -156,7 +156,7 @@ TINY_OWN = {
 }
 
 
-def test_an_own_network_runs_again_after_an_edit_of_the_folder_and_a_refused_one_costs_nothing(project, first):
+def test_an_own_network_runs_again_after_an_edit_and_a_refused_one_costs_nothing(project, first):
     yaml, params, file = YAML(), project / "params.yaml", project / "networks/spiking_vgg.py"
     values = yaml.load(params.read_bytes())
     for section, changes in TINY_OWN.items():

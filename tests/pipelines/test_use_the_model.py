@@ -92,9 +92,7 @@ def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_do
 
 
 @pytest.mark.parametrize("source", ["README", "tutorial"])
-def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_option_of_one_base64(
-    source, folder, make_params, digits, tmp_path
-):
+def test_the_request_is_json_whatever_the_length_of_the_image(source, folder, make_params, digits, tmp_path):
     tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
     readme = describe(
         "gee",

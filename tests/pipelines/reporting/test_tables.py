@@ -33,7 +33,7 @@ def test_genes_stand_next_to_their_neutral_values_and_ranges(tmp_path, params):
         assert rows["β"]["winner"] == genotype.genes["beta"] and rows["ω_O"]["range"] == (0, 1)
 
 
-def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standard_errors():
+def test_the_gain_of_a_search_is_paired_by_draw_and_clear_from_two_errors_on():
     def again(start, winner):
         rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
         table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])
