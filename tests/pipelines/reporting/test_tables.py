@@ -5,14 +5,14 @@ import pytest
 
 from gee_core.genome.genotype import analytic_genotype
 from pipelines.inputs.genotype_file import load_genotype
-from pipelines.reporting.tables import gene_table, recognised, rescored_table
+from pipelines.reporting.tables import gene_table, recognition_table, rescored_table
 from tests.pipelines.report_inputs import PARAMS, SHAPE, write_inputs
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
-    assert recognised(TABLE, ["a", "b", "none", "c"]) == [
+    assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [
         {"name": "b", "share": 0.0, "n_images": 3, "mistake": "c"},
         {"name": "a", "share": 0.5, "n_images": 2, "mistake": "b"},
         {"name": "c", "share": 1.0, "n_images": 1, "mistake": None},
