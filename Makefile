@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv)
-INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip --disable-pip-version-check install) --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP)) --quiet -c constraints.txt
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
@@ -34,7 +35,7 @@ test-all: install-dev
 test-services: install-dev
 	@dpkg --status $(SERVICES) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || \
 	   { apt-get update -q && apt-get install -q --yes --no-install-recommends $(SERVICES); } >/dev/null
-	@$(INSTALL) -c constraints.txt $(CLIENTS)
+	@$(INSTALL) $(CLIENTS)
 	@$(PYTEST) tests/services
 
 # The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
@@ -51,14 +52,15 @@ docs: install-dev
 
 install: $(RUN)
 $(RUN): $(NEEDS) | $(BIN)/python
-	@$(INSTALL) -c constraints.txt $(LIBRARY) -e ./pipelines
+	@$(INSTALL) $(LIBRARY) -e ./pipelines
 	@test -e .git || $(BIN)/dvc config core.no_scm true
 	@touch $@
 
 install-dev: $(DEV)
-$(DEV): $(NEEDS) | $(RUN)
-	@$(INSTALL) -c constraints.txt $(EVERYTHING)
-	@touch $@
+$(DEV): $(NEEDS) | $(BIN)/python
+	@$(INSTALL) $(EVERYTHING)
+	@test -e .git || $(BIN)/dvc config core.no_scm true
+	@touch $(RUN) $@
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.project_copy import finish_project
 
     return made_once(tmp_path_factory, "finished", lambda folder: finish_project(folder / "project")) / "project"
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the documentation's site, built without a warning."""
+    from tests.made_once import made_once
+    from tests.project_copy import ROOT, run
+
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir"]
+    return made_once(tmp_path_factory, "docs", lambda folder: run(ROOT, *command, str(folder / "site"))) / "site"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,8 +14,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.project_copy import run
-
 pytestmark = pytest.mark.slow
 
 
@@ -54,14 +52,13 @@ def test_no_figure_of_the_report_is_white_on_a_dark_page(site, page):
     assert len(figures) > 5 and max(map(white_share, figures)) < 0.1
 
 
-def test_the_search_of_the_docs_finds_names_options_and_explanations(page, tmp_path):
-    run(Path(__file__).resolve().parents[2], "mkdocs", "build", "-q", "-d", str(tmp_path))
+def test_the_search_of_the_docs_finds_names_options_and_explanations(page, built_site):
     page.emulate_media(color_scheme="dark")
-    page.goto((tmp_path / "RESULTS.html").as_uri())
+    page.goto((built_site / "RESULTS.html").as_uri())
     assert white_share(page.locator("img[src*='results/']").first) < 0.05
     found = {"reset_net": "", "--set": "knobs.html", "train.lr": "knobs.html#train", "energy": "how-it-works.html#energy"}
     for query, first in found.items():
-        page.goto((tmp_path / "faq.html").as_uri())
+        page.goto((built_site / "faq.html").as_uri())
         page.locator("input.md-search__input").press_sequentially(query)
         links = page.locator(".md-search-result__item").first.locator("a")
         links.first.wait_for()
