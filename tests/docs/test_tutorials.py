@@ -40,6 +40,8 @@ ELSEWHERE = {
     "docs/tutorials/your-network.md": ("gee run", "tests/pipelines/test_pipeline.py runs this example"),
 }
 """How commands begin that are not run here, and why."""
+SHORTER = {"docs/tutorials/your-images.md": ("dvc repro", "dvc repro prepare")}
+"""Commands that stop after the stage that the page is about."""
 MODULE = """
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
@@ -135,4 +137,5 @@ def test_every_command_of_a_page_runs_in_a_copy_of_the_project(page, project, ro
             for command in commands(text):
                 if not command.startswith(elsewhere):
                     command = command.replace(" NAME", " $(dvc exp list --name-only | head -1)")
+                    command = command.replace(*SHORTER.get(page, ("", "")))
                     run(project, "bash", "-c", command.replace("/tmp/", f"{project}/"))
