@@ -3,8 +3,8 @@
     python -m benchmarks.gpu [--minutes 8] [--data FOLDER] [--device cpu] [--json]
 
     training_step  ResNet-19 and CIFARNet with 100 genes, batch 128, forward and backward, bf16 autocast, channels-last:
-                   genetic, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
-                   alone. Medians of interleaved rounds, as images per second and ratios
+                   genetic, plain, SpikingJelly's neurons in the implementation that SJ_LIF_CUDA_IMPLEMENTATION names, the
+                   convolutions alone. Medians of interleaved rounds, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
                    operations would hide the rest: images per second and peak memory, until the minutes are over. The images
@@ -24,13 +24,11 @@ import platform
 import tempfile
 import time
 import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
 
@@ -52,9 +50,7 @@ from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset
 from pipelines.train import full_recipe
 
-SPIKINGJELLY = "spikingjelly_"
-IMPLEMENTATIONS = ("torch", "triton", "cuda")
-"""Of SpikingJelly's neurons on a GPU, by the names that SJ_LIF_CUDA_IMPLEMENTATION has. A CPU knows the first."""
+CONTENDERS = ("genetic", "plain", "spikingjelly_best", "conv_floor")
 PER_PROCESS = 3
 """Candidates of each process that are timed after its first, in which it starts and compiles."""
 WARM_UP = 3
@@ -87,30 +83,14 @@ TINY = Sizes(
 ROUNDS, REPEATS = 5, 3
 """Rounds of all contenders in turn, and steps between two synchronisations."""
 
-_chosen: dict[str, dict] = defaultdict(dict)
-"""What SpikingJelly keeps of its choices, by the implementation that it was asked for."""
-
-
-@contextlib.contextmanager
-def implementation(name: str) -> Iterator[None]:
-    """SpikingJelly's LIF runs its implementation ``name`` on a GPU.
-
-    SpikingJelly reads SJ_LIF_CUDA_IMPLEMENTATION once per process, and contenders have to take turns in one.
-    """
-    from spikingjelly._ops.lif import _selection
-
-    with mock.patch.multiple(_selection, _requested=name, _selections=_chosen[name]):
-        yield
-
 
 def make_timed_step(case: dict, name: str, device: str) -> Callable[[], object]:
     """``REPEATS`` steps of a contender, and the wait for the device."""
     step = make_step(case, name, device)
 
     def steps() -> None:
-        with implementation(name.removeprefix(SPIKINGJELLY)) if name.startswith(SPIKINGJELLY) else contextlib.nullcontext():
-            for _ in range(REPEATS):
-                step()
+        for _ in range(REPEATS):
+            step()
 
     return synchronised(steps, device)
 
@@ -118,8 +98,7 @@ def make_timed_step(case: dict, name: str, device: str) -> Callable[[], object]:
 def time_steps(case: dict, device: str) -> dict:
     """Images per second of every contender, ratios, on a GPU the memory of a step, and why a contender is left out."""
     steps, memory, left_out = {}, {}, {}
-    theirs = [SPIKINGJELLY + name for name in IMPLEMENTATIONS[: None if device == "cuda" else 1]]
-    for name in ("genetic", "plain", *theirs, "conv_floor"):
+    for name in CONTENDERS:
         gc.collect()  # of a contender that is left out: circles keep a GPU's memory
         try:
             step = make_timed_step(case, name, device)
