@@ -9,8 +9,8 @@
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
                    operations would hide the rest: images per second and peak memory, until the minutes are over
 
-The images are noise of the size of CIFAR-10. A part that fails leaves its reason, and the others run. --device cpu rehearses all
-of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, `pip install numpy pillow
+The images are noise of the size of CIFAR-10. A part that fails leaves its reason, and the others run. --device cpu rehearses
+all of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, `pip install numpy pillow
 pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`.
 """
 
