@@ -10,8 +10,8 @@
                    operations would hide the rest: images per second and peak memory, until the minutes are over
 
 The images are noise of the size of CIFAR-10. A part that fails leaves its reason, and the others run. --device cpu rehearses
-all of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, `pip install numpy pillow
-pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`.
+all of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, and `pip install numpy
+pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`.
 """
 
 import argparse
