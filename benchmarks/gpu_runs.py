@@ -1,6 +1,7 @@
 """Parts `candidates` and `training` of ``benchmarks.gpu``: an evolution's candidates side by side, and a long training run."""
 
 import time
+from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,7 @@ from gee_core.training.processes import parallel
 from gee_core.training.recipe import images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable
 from pipelines import prepare
-from pipelines.engines.engine import WorkerDied, run_each
-from pipelines.engines.processes import Processes
+from pipelines.engines.pools import Processes, run_each
 from pipelines.train import full_recipe
 
 PER_PROCESS = 3
@@ -50,7 +50,7 @@ def prepared_images(folder: Path, params: Params, data: str | None, n_random: in
     return load_prepared(folder)
 
 
-def score_candidate(task: ProxyTask, candidate: Candidate, tell: object) -> Score:
+def score_candidate(task: ProxyTask, candidate: Candidate) -> Score:
     """The score of a candidate, in a worker process."""
     from gee_core.evolution.proxy import score
 
@@ -66,9 +66,9 @@ def candidates_per_hour(params: Params, prepared: Path, count: int, deadline: fl
     genotype = configured_genotype(params.network)
     jobs = [Candidate(0, index, index, genotype) for index in range(count * (1 + PER_PROCESS))]
     ends: list[float] = []
-    with Processes(count) as engine:
-        for _, score in run_each(engine, partial(score_candidate, task), jobs):
-            if isinstance(score, WorkerDied):
+    with Processes(count) as pool:
+        for _, score in run_each(pool, partial(score_candidate, task), jobs):
+            if isinstance(score, BrokenExecutor):
                 return {"failed": "a worker died (out of memory?)"}
             if score.status != "ok":
                 return {"failed": score.status.removeprefix("failed: ")}
