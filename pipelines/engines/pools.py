@@ -61,7 +61,8 @@ def _try_each(pool: Pool, function: Callable[[Job], Result], jobs: Sequence[Job]
         while left and len(running) < pool.room():
             job = left.popleft()
             running[pool.submit(function, job)] = job
-        for future in wait(running, TICK, FIRST_COMPLETED).done:
+        ended = wait(running, TICK, FIRST_COMPLETED).done
+        for future in [future for future in running if future in ended]:
             yield running.pop(future), future
 
 
