@@ -56,7 +56,7 @@ from gee_core.hardware import Compute, cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, count_parameters
 from gee_core.rank import Rank
-from gee_core.training.loop import train_epoch
+from gee_core.training.loop import EpochRecord, train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe
@@ -132,12 +132,12 @@ def measure_medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def train(net: nn.Module, images: PackedImages, batch: int, compute: Compute) -> None:
+def train(net: nn.Module, images: PackedImages, batch: int, compute: Compute) -> EpochRecord:
     """Train for an epoch."""
     changes = {"batch_size": batch, "epochs": 1, "quantise": None, "norm_images": None, "sizes": None, "T_schedule": None}
     cfg = load_preset("digits").params.train.model_copy(update=changes)
     recipe = Recipe(cfg=cfg, warmup_steps=0, seed=0, compute=compute, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
-    train_epoch(net, make_optimizer("adamw", net, 0.01), images, recipe, 0)
+    return train_epoch(net, make_optimizer("adamw", net, 0.01), images, recipe, 0)
 
 
 def train_process(number: int, arguments: Namespace, folder: str) -> None:
