@@ -29,7 +29,6 @@ from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
 from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.folder import ExportedModel
@@ -211,4 +210,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

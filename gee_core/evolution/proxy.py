@@ -7,7 +7,6 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -39,11 +38,10 @@ from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
 
 
-def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] = lambda part: None) -> Score:
+def score(task: ProxyTask, candidate: Candidate) -> Score:
     """Train ``candidate`` for E epochs and measure it on the hold-out. A failed run is a score too.
 
     It resumes from the newest state in ``task.checkpoints``. Without a state it is trained again, with the same result.
-    ``tell`` is told the part of the training that is done, from 0 to 1.
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
@@ -51,7 +49,7 @@ def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] =
     """
     passes: list[int] = []
     try:
-        return _score(task, candidate, passes, tell)
+        return _score(task, candidate, passes)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
         if lost_gpu(error):
             raise
@@ -73,7 +71,7 @@ def kind_of(error: Exception) -> Failure:
     return Failure.CODE
 
 
-def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Callable[[float], None]) -> Score:
+def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
     if task.checkpoints is not None:
         compute = begun(compute, task.checkpoints)
@@ -95,7 +93,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
     model = parallel(net, compute)
     for epoch in range(first, recipe.cfg.epochs):
         passes.append(per_epoch)
-        on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.cfg.epochs))
+        on_step = states.periodic_saver(epoch, rows)
         record = train_epoch(model, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None
