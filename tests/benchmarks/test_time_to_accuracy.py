@@ -1,4 +1,5 @@
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from benchmarks.time_to_accuracy import add_measurement, compare, recipe_values,
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.errors import InputError
-from gee_core.model.network import build_network
+from gee_core.model.network import build
+from gee_core.model.wired import describe
 from gee_core.snn import kernels
 from gee_core.storage.atomic_files import write_json
 
@@ -114,8 +116,9 @@ def test_a_step_of_this_library_has_the_loss_and_gradients_of_spikingjellys_laye
     x, labels = torch.randn(8, 3, 16, 16, generator=generator), torch.arange(8) % 4
     results = []
     for theirs in (False, True):
-        neurons = contender(sections(name), name).params.network.lif()
-        net = build_network("cifarnet", 4, 3, 16, None, 0.0625, **neurons).train()
+        network = contender(sections(name), name).params.network.model_copy(update={"n_genes": None, "width": 0.0625})
+        images = SimpleNamespace(num_classes=4, in_channels=3, image_size=16)
+        net = build(describe(network, images), 0).train()
         if theirs:
             use_spikingjelly(net, contiguous=True)
         loss = F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)).mean(0), labels, label_smoothing=0.1)

@@ -23,6 +23,7 @@ NETWORK = NetworkConfig(
     levels=None,
     tilt=1.0,
 )
+OF_NEURONS = ("neuron", "levels", "T", "tau", "decay_input", "v_threshold", "v_reset", "detach_reset", "surrogate_alpha")
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
 LAYERS = len(build_network("resnet18", 5).conv_chain())
@@ -41,7 +42,8 @@ def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_netw
     for network in (NETWORK, PLAIN):
         for seed in (3, 4):
             weights_seed = derive_seed(seed, "weights")
-            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **NETWORK.lif())
+            neurons = {"surrogate_name": NETWORK.surrogate} | {name: getattr(NETWORK, name) for name in OF_NEURONS}
+            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **neurons)
             assert same(built, wired_network(network, SHAPE, None, seed))
     assert plain_parameters(NETWORK, SHAPE) == count_parameters(built)
 

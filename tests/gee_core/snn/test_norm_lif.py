@@ -1,5 +1,6 @@
 """Batch norm, sum and LIF fused == the three modules one after the other == SpikingJelly; gradients by differences."""
 
+import copy
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from gee_core.snn import kernels, norm_kernels
 from gee_core.snn.dynamics import Dynamics, lif_gradients, lif_spikes
+from gee_core.snn.lif import ILIF, LIF
 from gee_core.snn.norm_lif import NormLIF
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
@@ -22,12 +24,12 @@ def draw(rows, seed=0, dtype=torch.float32, mean=0.3, channels=C):
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-NEURONS = {"lif": {"T": T}, "ilif": {"neuron": "ilif", "T": T, "levels": 3, "v_threshold": 0.7}}
+NEURONS = {"lif": LIF(T), "ilif": ILIF(T, levels=3, v_threshold=0.7)}
 
 
 def lively(seed=0, neuron="lif"):
     """A layer whose norm does something in every one of its numbers."""
-    module = NormLIF(C, NEURONS[neuron])
+    module = NormLIF(C, copy.deepcopy(NEURONS[neuron]))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
@@ -221,7 +223,7 @@ def test_what_the_fused_loops_cannot_do_runs_as_separate_modules(fused, monkeypa
     watched = lively().train()
     watched.lif.register_forward_hook(lambda *_: None)
     assert not fuses(watched)
-    soft = NormLIF(C, {"T": T, "v_reset": None})
+    soft = NormLIF(C, LIF(T, v_reset=None))
     assert not fuses(soft)
     synchronised = lively()
     synchronised.norm = nn.SyncBatchNorm(C)
