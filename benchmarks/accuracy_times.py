@@ -15,7 +15,6 @@ from gee_core.data.prepared import Prepared
 from gee_core.model.wired import largest_activation
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import Images, train_epoch
-from gee_core.training.norm_statistics import renew_statistics
 from gee_core.training.recipe import Recipe
 
 Times = dict[tuple, float]
@@ -54,7 +53,7 @@ def one_epoch(net: nn.Module, optimizer: Optimizer, images: Images, recipe: Reci
 
 def new_statistics(net: nn.Module, images: Images, recipe: Recipe, n_values: int) -> None:
     with long_run(n_values):
-        renew_statistics(net, images, recipe)
+        recipe.end(net, images)
 
 
 def named(key: tuple) -> dict:

@@ -49,7 +49,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
 
 def is_number(value: object, low: float, high: float) -> bool:
     """Whether ``value`` is a number from ``low`` to ``high``, NumPy's too."""
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= cast(float, value) <= high
 
 
 def in_short(error: object, length: int = 200) -> str:
