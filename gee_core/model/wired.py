@@ -1,5 +1,6 @@
 """Configured networks: built from the section `network`, wired with a genotype, described in a file and rebuilt from it."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.config import Events, NetworkConfig, NetworkStructure
-from gee_core.config.known_networks import OWN, encoded_channels, is_own
+from gee_core.config.known_networks import OWN, encoded_channels, is_own, registered
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
-from gee_core.genome.encoding import genome_of
+from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import shaped_weight
 from gee_core.model.base import Architecture as Architecture
@@ -19,6 +20,12 @@ from gee_core.model.base import SpikingNetwork, check_unwrapped, settings_of, to
 from gee_core.model.network import build, count_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.storage.json_object import as_model
+
+WIDTH_STEPS = 10_000
+"""Steps of the width, per unit."""
+
+WIDEST = 4 * WIDTH_STEPS
+"""The widest network that a configuration allows."""
 
 
 class ImageShape(Protocol):
@@ -80,6 +87,7 @@ def rebuildable(net: nn.Module) -> Architecture:
     """``architecture_of(net)``. Raises ValueError where ``net`` was changed, so that its file would make another network."""
     architecture = architecture_of(net)
     check_values(net)
+    check_parametrizations(net)
     genome, as_built, settings = genome_of(net), cast(SpikingNetwork, net).as_built, settings_of(net)
     changed = sorted(name for name in settings.keys() | as_built.keys() if settings.get(name) != as_built.get(name))
     if genome is not None and list(genome.chain()) != cast(SpikingNetwork, net).conv_chain():
@@ -101,6 +109,33 @@ def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     """Parameters of the configured network with plain weights, counted on the network itself, without memory for them."""
     with torch.device("meta"):
         return count_parameters(build(describe(network, meta).plain(), 0))
+
+
+def find_width(network: NetworkStructure, images: ImageShape, target: int, tolerance: float = 0.02) -> float:
+    """The width, of four decimals, at which the plain ``network`` comes closest to ``target`` parameters, as it is built.
+
+    InputError where every width deviates by more than ``tolerance``, a fraction of ``target``.
+    """
+    name = network.name
+    if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:
+        raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take width")
+
+    def count(step: int) -> int:
+        return plain_parameters(network.model_copy(update={"width": step / WIDTH_STEPS}), images)
+
+    low, high = 1, WIDEST  # steps whose counts enclose the target
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= target else (low, middle)
+    best = min((low, high), key=lambda step: abs(count(step) - target))
+    reached = count(best)
+    if abs(reached - target) > tolerance * target:
+        raise InputError(
+            f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
+            "raise {argument} or n_genes",
+            "width",
+        )
+    return best / WIDTH_STEPS
 
 
 def described_network(path: Path, saved: object) -> SpikingNetwork:
@@ -126,12 +161,19 @@ def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) ->
     """``net`` with the ``tensors`` of ``path`` as its state, in place."""
     try:
         net.load_state_dict(tensors, assign=True)
-        lost = first_not_finite(net.state_dict())
     except RuntimeError as error:
         raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
-    if lost:
-        raise DivergedError(f"{path}: {lost} holds values that are not finite")
+    check_numbers(path, net)
     return to_channels_last(net) if net.channels_last else net
+
+
+def check_numbers(path: Path, net: nn.Module) -> None:
+    """Raise DivergedError where a number of ``net``, read from ``path``, is not finite, InputError for a negative variance."""
+    state = net.state_dict()
+    if lost := first_not_finite(state):
+        raise DivergedError(f"{path}: {lost} holds values that are not finite")
+    if wrong := next((name for name, value in state.items() if name.endswith("running_var") and (value < 0).any()), None):
+        raise InputError(f"{path}: {wrong} holds negative variances", "train the network again, or take another file")
 
 
 def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

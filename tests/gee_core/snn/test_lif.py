@@ -94,6 +94,12 @@ def test_ilif_equals_spikingjelly_in_its_integers_and_its_gradient(T, levels, ta
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_ilifs_gradient_passes_at_both_ends_of_its_range():
+    x = torch.tensor([-0.25, 0.0, 1.0, 2.0, 2.25], requires_grad=True)  # V_th = 0.5, D = 4
+    ILIF(T=1, levels=4, v_threshold=0.5)(x).sum().backward()
+    assert x.grad.tolist() == [0, 2, 2, 2, 0]
+
+
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
 @pytest.mark.parametrize("decay_input", [True, False])
 def test_on_exact_currents_spikes_and_gradient_equal_spikingjelly_in_float64_bit_for_bit(decay_input, alpha):
