@@ -42,7 +42,7 @@ class Architecture(StrictModel):
 
         ValueError names the first argument that is out of range.
         """
-        neurons = DEFAULTS["ilif" if lif.get("neuron") == "ilif" else "lif"] | lif
+        neurons = {**DEFAULTS["ilif" if lif.get("neuron") == "ilif" else "lif"], **lif}
         network = {**structure, **neurons, "surrogate": neurons["surrogate_name"]}
         del network["surrogate_name"]
         try:

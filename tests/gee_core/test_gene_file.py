@@ -221,10 +221,8 @@ class Convolutions(nn.Module):
 
 def test_the_checksum_is_of_the_names_types_and_shapes_of_the_tensors_too():
     x = torch.arange(4, dtype=torch.float32)
-    checksums = {
-        gene_file._checksum({}, stored) for stored in ({"a": x}, {"b": x}, {"a": x.view(2, 2)}, {"a": x.view(torch.int32)})
-    }
-    assert len(checksums) == 4
+    all_stored = {"a": x}, {"b": x}, {"a": x.view(2, 2)}, {"a": x.view(torch.int32)}
+    assert len({gene_file._checksum({}, stored) for stored in all_stored}) == 4
 
 
 def test_a_second_parametrization_of_an_encoded_convolution_is_not_saved(tmp_path):

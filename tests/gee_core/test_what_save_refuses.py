@@ -51,7 +51,7 @@ def test_genes_in_another_order_than_the_file_would_rebuild_are_not_saved(tmp_pa
 
 @pytest.mark.parametrize("write", [save, save_genes])
 @pytest.mark.parametrize(
-    ("change", "said"), CHANGED, ids=["a second parametrization", "a part is encoded", "another threshold", "another head"]
+    ("change", "said"), CHANGED, ids=["parametrized", "a part is encoded", "another threshold", "another head"]
 )
 def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, said, tmp_path):
     net = change(build_network("vgg16", 5, 3, 8, width=1 / 32))
@@ -64,7 +64,7 @@ def test_a_name_that_the_json_file_could_share_and_a_network_that_is_not_finite_
     net = build_network("vgg16", 5, 3, 8, width=1 / 32)
     with pytest.raises(InputError, match=r"net-lr0.1: a checkpoint and the JSON file beside it share its name: let it end in"):
         save(tmp_path / "net-lr0.1", net)
-    with pytest.raises(InputError, match="cannot be written .*: choose a shorter name"):
+    with pytest.raises(InputError, match=r"cannot be written .*: choose a shorter name"):
         save_genes(tmp_path / ("x" * 300), net)
     net.head[0].bias.data[0] = torch.nan
     with pytest.raises(DivergedError, match=r"not written, because head\.0\.bias holds values that are not finite"):
