@@ -108,25 +108,19 @@ def test_fused_in_bf16_differs_by_its_rounding_alone(call, fused, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
 
 
-def of_spikingjelly(module):
-    """SpikingJelly's batch norm and neurons with the numbers of ``module``."""
-    norm = layer.BatchNorm2d(C, step_mode="m")
-    norm.load_state_dict(module.norm.state_dict())
-    node = neuron.LIFNode(
-        tau=2.0,
-        v_threshold=0.5,
-        v_reset=0.0,
-        detach_reset=True,
-        surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0),
-        step_mode="m",
-    )
-    return norm, node
+TRIANGLE = surrogate.PiecewiseQuadratic(alpha=2.0)
+SPIKINGJELLYS = {
+    "lif": neuron.LIFNode(2.0, v_threshold=0.5, v_reset=0.0, detach_reset=True, surrogate_function=TRIANGLE, step_mode="m"),
+    "ilif": neuron.ILIFNode(4 / 3, 0.7, surrogate.MultiLevelSpikeCount(3), step_mode="m"),
+}
 
 
-def test_fused_equals_spikingjellys_multi_step_layers(fused):
+@pytest.mark.parametrize("kind", NEURONS)
+def test_fused_equals_spikingjellys_multi_step_layers(kind, fused):
     fused(eager=True)
-    module = lively().train()
-    norm, node = of_spikingjelly(module)
+    module = lively(neuron=kind).train()
+    norm, node = layer.BatchNorm2d(C, step_mode="m"), copy.deepcopy(SPIKINGJELLYS[kind])
+    norm.load_state_dict(module.norm.state_dict())
     x, grad = draw(T * B, 1), draw(T * B, 3)
     y, z = x.clone().requires_grad_(), x.clone().requires_grad_()
     ours, theirs = module(y), node(norm(z.unflatten(0, (T, B)))).flatten(0, 1)
