@@ -10,7 +10,6 @@ from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import IN_FOLDERS, Progress, load_source
 from pipelines.project.paths import PREPARED
 from pipelines.project.watched_files import check_links
-from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 
@@ -53,4 +52,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()
