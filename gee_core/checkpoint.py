@@ -76,7 +76,7 @@ def load_pair(path: Path) -> SpikingNetwork:
     return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, object]) -> None:
     """Write ``tensors`` to ``path``, and ``meta`` with the checksum of both to the JSON file next to it, each atomically."""
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, content)
@@ -111,7 +111,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
-def _with_meta(digest: "hashlib._Hash", meta: dict[str, Any]) -> str:
+def _with_meta(digest: "hashlib._Hash", meta: dict[str, object]) -> str:
     """The checksum of the tensors' bytes, which ``digest`` has seen, followed by the canonical JSON of ``meta``."""
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())

@@ -72,7 +72,7 @@ class GeneHeader(StrictModel):
     sha256: str
 
 
-def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, Any] | None = None) -> None:
+def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, object] | None = None) -> None:
     """Write a network of ``build_network`` or any encoded module to the one file ``path``, by convention ``….safetensors``.
 
     ``load`` reads the former, encoded or plain, and ``load_genes`` fills a module with the latter. int8 takes a quarter of the
@@ -269,7 +269,7 @@ def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -
     return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
 
 
-def _checksum(about: dict[str, Any], stored: dict[str, Tensor]) -> str:
+def _checksum(about: dict[str, object], stored: dict[str, Tensor]) -> str:
     """Of the header's other values and all tensors, whatever their order in the file."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(stored.items()):

@@ -156,8 +156,8 @@ class WithoutWaiting(TorchFunctionMode):
     """Context in which ``torch.tensor(numbers, device=…)`` does not wait for the device, as torchvision's transforms would."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[object, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """``func(*args, **kwargs)``. Numbers become a tensor of the host first."""
         kwargs = dict(kwargs or {})
         device = kwargs.pop("device", None) if func is torch.tensor else None

@@ -56,7 +56,7 @@ def load_pretrained(name: str) -> SpikingNetwork:
 
 
 def classify(
-    images: Any, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
+    images: object, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
 ) -> list[tuple[str, float]]:
     """The most probable class of each image, and its probability.
 
@@ -83,7 +83,7 @@ def classify(
     return [(net.card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
 
 
-def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[Any], Tensor]:
+def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[object], Tensor]:
     """What turns images into the input of a network with this ``card``: upright, square, of its size and its channels.
 
     Args:
@@ -108,7 +108,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
         with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
             return to_pixels(picture, card.in_channels, card.image_size)
 
-    def transform(images: Any) -> Tensor:
+    def transform(images: object) -> Tensor:
         if isinstance(images, str | Path | Image.Image):
             images = [images]
         if not isinstance(images, list | tuple):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
+from gee_core.snn.dynamics import Dynamics
 from gee_core.snn.lif import ILIF, LIF, Neurons, is_channels_last
 from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
 
@@ -87,7 +88,7 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
 
-def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
+def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: object) -> tuple[Tensor, Any]:
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
         return x, kernels.run_loop(loop, x, *args)
@@ -106,7 +107,7 @@ class NormLIFSteps(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         near: Tensor,
-        constants: tuple[Any, ...],
+        constants: tuple[float, int, int, Dynamics],
         synced: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         eps, T, rows, dynamics = constants

@@ -4,7 +4,6 @@ Shapes: A is (…, n, m), a stack of matrices.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ def make_optimizer(
     return torch.optim.AdamW([*hidden, *rest], fused=True)
 
 
-def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, Any]]:
+def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, object]]:
     return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
 
 
@@ -65,7 +64,7 @@ class Muon(torch.optim.Optimizer):
     stack, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
-    def __init__(self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
+    def __init__(self, groups: list[dict[str, object]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
         super().__init__([*groups, *adamw.param_groups], {"lr": 0.0})
         self._n_groups, self._adamw, self._momentum = len(groups), adamw, momentum
 
