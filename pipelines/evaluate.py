@@ -19,10 +19,8 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
-from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.runtime.process_tree import leave
 from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
@@ -128,8 +126,6 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
 
 
 def main() -> None:
-    if run_in_processes("evaluate"):
-        return
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
             numbers, layers, images = run(s.params, net, data, steps, compute)
@@ -151,4 +147,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()
