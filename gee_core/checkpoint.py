@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.gene_file import DAMAGE, read_genes, read_header
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
+from gee_core.model.wired import check_finite, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
 
@@ -36,8 +36,8 @@ def save(path: Path | str, net: nn.Module) -> None:
     """
     path = Path(path)
     check_name(path)
-    architecture = rebuildable(net)
-    save_tensors(path, finite(path, net.state_dict()), architecture.model_dump())
+    architecture = describe_unchanged(net)
+    save_tensors(path, check_finite(path, net.state_dict()), architecture.model_dump())
 
 
 def check_name(path: Path) -> None:
@@ -73,7 +73,7 @@ def load(path: Path | str) -> SpikingNetwork:
 def load_pair(path: Path) -> SpikingNetwork:
     """The network in the two files of ``save``."""
     tensors, saved = load_tensors(path)
-    return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
+    return fill_network(path, read_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, object]) -> None:

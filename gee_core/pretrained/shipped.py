@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gee_core.checkpoint import load
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.opening import opened
 from gee_core.data.pixels import to_pixels
 from gee_core.errors import InputError
@@ -117,7 +117,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
             if images.ndim != ndim or images.shape[-3] != card.in_channels:
                 raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
             if card.events is not None:
-                return resized(normalise(_counts(images)), card.image_size)
+                return resize_square(normalise(_counts(images)), card.image_size)
             images = map(Image.fromarray, _uint8(images, value_range).permute(0, 2, 3, 1).squeeze(-1).numpy(force=True))
         return normalise(torch.from_numpy(np.stack([*map(pixels, images)])))
 

@@ -86,12 +86,12 @@ class Muon(torch.optim.Optimizer):
         average = state["average"]
         average.lerp_(gradient, 1 - self._momentum)
         ahead = gradient.lerp(average, self._momentum)
-        update = orthogonalised(ahead.flatten(1) if p.ndim == 4 else ahead)
+        update = orthogonalise(ahead.flatten(1) if p.ndim == 4 else ahead)
         rms = RMS * max(update.shape[-2:]) ** 0.5  # times that of a matrix with orthonormal rows or columns
         p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape), alpha=lr * rms)
 
 
-def orthogonalised(A: Tensor) -> Tensor:
+def orthogonalise(A: Tensor) -> Tensor:
     """About U·Vᵀ of every A = U·S·Vᵀ, singular values in 0.7 … 1.2, by five Newton-Schulz steps (Jordan et al., Muon, 2024)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = A.mT if A.shape[-2] > A.shape[-1] else A
