@@ -11,7 +11,6 @@ from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.genome.quantise import quantised_call
 from gee_core.model.layers import StepDropout
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.snn.synced_norm import SyncedBatchNorm2d
 from gee_core.training.processes import bare
 from gee_core.training.recipe import Recipe
 
@@ -28,7 +27,6 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
     drawn = images.subset(torch.randperm(len(images), generator=generator)[: recipe.cfg.norm_images])
     n_batches = max(1, len(drawn) // recipe.cfg.batch_size)
     network, bits = bare(net), recipe.bits_of(recipe.cfg.epochs - 1)
-    synced: list[nn.Module] = [module for module in network.modules() if type(module) is SyncedBatchNorm2d]
 
     def inputs() -> Iterator[Tensor]:
         for dropout in (module for module in network.modules() if isinstance(module, DROPOUT)):
@@ -38,11 +36,7 @@ def renew_statistics(net: nn.Module, images: PackedImages | StreamedImages, reci
 
     draws = private_torch_rng(derive_seed(recipe.seed, "norm"), recipe.compute.device)  # of layers of one's own
     with recipe.compute.autocast(), draws:
-        for norm in synced:
-            norm.__class__ = nn.BatchNorm2d
         update_bn(inputs(), network if bits is None else _Rounded(network, bits))
-        for norm in synced:
-            norm.__class__ = SyncedBatchNorm2d
 
 
 class _Rounded(nn.Module):
