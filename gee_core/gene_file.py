@@ -14,6 +14,7 @@ checksum of the others and of all tensors.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -26,10 +27,10 @@ from torch import Tensor, nn
 from gee_core.config import GeneFormat, Positive, StrictModel
 from gee_core.errors import InputError, in_short
 from gee_core.genome.copying import check_values
-from gee_core.genome.encoding import encoded_copy, genome_of
+from gee_core.genome.encoding import check_parametrizations, encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import Architecture, described_network, finite, rebuildable, with_tensors
+from gee_core.model.wired import Architecture, check_numbers, described_network, finite, rebuildable, with_tensors
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
@@ -145,6 +146,7 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
         convs = [cast(nn.Conv2d, net.get_submodule(name)) for name in about.chain]
         encoded, *_ = encoded_copy(net, about.n_genes, None, convs)
         encoded.load_state_dict(_state(path, header, encoded))
+        check_numbers(path, encoded)
     except InputError:
         raise
     except (AttributeError, ValueError, RuntimeError) as error:
@@ -185,6 +187,7 @@ def _described(net: nn.Module) -> Architecture | Chain:
     if genome is None or isinstance(net, SpikingNetwork):
         return rebuildable(net)
     check_values(net)
+    check_parametrizations(net)
     names = {module: name for name, module in net.named_modules()}
     return Chain(n_genes=genome.n_genes, chain=[names[conv] for conv in genome.chain()])
 
@@ -215,7 +218,7 @@ def read_card(path: Path | str) -> dict[str, Any] | None:
 
 def read_header(path: Path) -> GeneHeader | None:
     """The header of a file of ``save_genes``, or None for a checkpoint and for a damaged file with a JSON file next to it."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long too
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
         with safe_open(path, "pt") as file:

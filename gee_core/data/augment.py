@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gee_core.data.frames import area_sums, summed_steps
+from gee_core.data.recordings import area_sums, summed_steps
 from gee_core.rank import Place
 from gee_core.seeding import derive_seed, private_torch_rng
 

@@ -32,7 +32,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
-from gee_core.training.muon import MOMENTUM
+from gee_core.training.optimizers import MOMENTUM
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
+from gee_core.config.section import MOST_GENES
 from gee_core.errors import InputError, is_number, whole_number
 from gee_core.genome.chain import check_chain, explored, genes_within, listed
 from gee_core.genome.copying import copied, without_autocast
@@ -216,7 +217,7 @@ def encoded_copy(
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``). Arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
-    n_genes = whole_number("n_genes", n_genes)
+    n_genes = whole_number("n_genes", n_genes, most=MOST_GENES)
     chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
@@ -237,6 +238,14 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
         parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
         weight.registered = True
     return genome
+
+
+def check_parametrizations(net: nn.Module) -> None:
+    """Raise ValueError where a weight passes through another parametrization after its genes, which no file holds."""
+    for name, module in net.named_modules():
+        if _is_encoded(module) and len(cast(Any, module).parametrizations.weight) > 1:
+            problem = f"the weight of {name} has a parametrization after its genes, which a file of genes does not hold"
+            raise ValueError(f"{problem}: decode the network and save its state_dict() with safetensors or torch")
 
 
 def decode(net: nn.Module) -> nn.Module:

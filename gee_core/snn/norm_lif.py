@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
-from gee_core.snn.lif import ILIF, LIF, is_channels_last, neurons
+from gee_core.snn.lif import ILIF, LIF, Neurons, is_channels_last
 
 
 class NormLIF(nn.Module):
-    """Batch norm of ``channels`` channels, residual sum, `neurons` with the arguments ``lif``."""
+    """Batch norm of ``channels`` channels, residual sum, ``neurons``."""
 
-    def __init__(self, channels: int, lif: dict[str, Any]):
+    def __init__(self, channels: int, neurons: Neurons):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
-        self.lif = neurons(**lif)
+        self.lif = neurons
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T*B, C, H, W) of a convolution's output of the same shape."""

@@ -140,11 +140,10 @@ def build_own_network(params: Params, images: "ImageShape | None" = None, digest
             images = load_meta(PREPARED)
         except InputError:  # the stage says so
             return
-    from gee_core.model.network import build_network
+    from gee_core.model.wired import plain_parameters
 
-    sizes = (images.num_classes, images.in_channels, images.image_size)
     try:
-        build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
+        plain_parameters(network, images)
     except InputError:
         raise
     except ValueError as error:

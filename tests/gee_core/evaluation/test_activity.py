@@ -110,6 +110,13 @@ def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded
     }
 
 
+def test_whole_numbers_of_an_image_are_no_spikes_where_neurons_fire_integers():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), gee_core.ILIF(T=1, levels=3), nn.Flatten(), nn.Linear(8, 1))
+    image = torch.tensor([[[[3.0, 0.0], [2.0, 1.0]]]])
+    stem = measure_energy(net, image).layers[0]
+    assert (stem.binary, stem.counts, stem.spiking, stem.effective, stem.synops) == (False, False, False, 6, 6)
+
+
 def counters(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     """SpikingJelly's multiply-accumulates and synaptic operations."""
     macs, synops = MACCounter(extra_ignore_modules=[nn.BatchNorm2d]), SynOpCounter()

@@ -165,7 +165,7 @@ def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
     result = score(replace(task, checkpoints=tmp_path), own)
     assert result.status == "ok"
-    assert load(tmp_path / checkpoint_name(own)).built_with["name"] == name
+    assert load(tmp_path / checkpoint_name(own)).built_with.network.name == name
     assert score(task, own) == result
 
 

@@ -101,6 +101,7 @@ def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again
 X = {"example": images()}
 REFUSED = [
     ({}, r"exactly one of example .* and convs"),
+    (X | {"n_genes": 10**30}, "n_genes must be <= 10000, got 1000"),
     (X | {"convs": []}, r"exactly one of example .* and convs"),
     (X | {"seed": 1.5}, "seed = 1.5: must be an int from"),
     (X | {"n_genes": None, "ratio": math.inf}, "ratio must be a number above 0 and at most 1, got inf"),

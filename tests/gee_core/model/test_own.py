@@ -11,9 +11,8 @@ from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
+from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from tests.gee_core.evolution.proxy_task import NETWORK
 from tests.gee_core.own_networks import THREE, VGG, AllSteps, MultiStep, OneStep, ResNet, lively
 
@@ -166,10 +165,10 @@ def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and
 def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     genetic = count_parameters(build_network(NAME, 5, 1, 8, n_genes=2))
     assert plain_parameters(config(NAME), Images) == count_parameters(build_network(NAME, 5, 1, 8))
-    width = narrowed_width(config(NAME), Images, genetic, tolerance=0.2)
+    width = find_width(config(NAME), Images, genetic, tolerance=0.2)
     assert abs(plain_parameters(config(NAME, width=width), Images) - genetic) <= 0.2 * genetic
     with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take width"):
-        narrowed_width(config("networks.my:ResNet"), Images, genetic)
+        find_width(config("networks.my:ResNet"), Images, genetic)
 
 
 def test_noise_is_repeated_and_the_trial_leaves_no_trace():

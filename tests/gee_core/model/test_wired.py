@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from gee_core.config import NetworkConfig, Shape
+from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
+from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
+from tests.gee_core.evolution.proxy_task import NETWORK as PROXY
 
 SHAPE = SimpleNamespace(num_classes=5, in_channels=1, image_size=8)
 NETWORK = NetworkConfig(
@@ -23,6 +25,7 @@ NETWORK = NetworkConfig(
     levels=None,
     tilt=1.0,
 )
+OF_NEURONS = ("neuron", "levels", "T", "tau", "decay_input", "v_threshold", "v_reset", "detach_reset", "surrogate_alpha")
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
 LAYERS = len(build_network("resnet18", 5).conv_chain())
@@ -41,7 +44,8 @@ def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_netw
     for network in (NETWORK, PLAIN):
         for seed in (3, 4):
             weights_seed = derive_seed(seed, "weights")
-            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **NETWORK.lif())
+            neurons = {"surrogate_name": NETWORK.surrogate} | {name: getattr(NETWORK, name) for name in OF_NEURONS}
+            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **neurons)
             assert same(built, wired_network(network, SHAPE, None, seed))
     assert plain_parameters(NETWORK, SHAPE) == count_parameters(built)
 
@@ -97,3 +101,24 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     names = {module: name for name, module in net.named_modules()}
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
     assert same(net, wired(PLAIN, ORTHOGONAL))
+
+
+def width_of(name, in_channels, image_size, target, tolerance=0.02, block=None):
+    network = PROXY.model_copy(update={"name": name, "block": block})
+    images = SimpleNamespace(num_classes=10, in_channels=in_channels, image_size=image_size)
+    return find_width(network, images, target, tolerance)
+
+
+def test_no_other_width_comes_closer_and_it_has_few_decimals():
+    target = 40_000
+    found = width_of("vgg16", 1, 8, target, tolerance=0.05)
+    reached = count_parameters(build_network("vgg16", 10, 1, 8, width=found))
+    assert found == round(found, 4)
+    others = [count_parameters(build_network("vgg16", 10, 1, 8, width=k / 1000)) for k in range(30, 160, 2)]
+    assert abs(reached - target) <= min(abs(other - target) for other in others)
+
+
+@pytest.mark.parametrize("target", [10, 10**12])
+def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
+    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise width"):
+        width_of("vgg16", 1, 8, target)

@@ -71,6 +71,8 @@ def test_the_encoded_chain_is_every_3x3_convolution_of_the_table_in_order(name, 
     assert channels == [conv.out_channels for conv in tilted]
     assert channels[0] == round(CHAINS[name][0] * 0.33 / 2) and channels[-1] == round(CHAINS[name][-1] * 0.33 * 2)
     assert all(conv.bias is None for conv in convs)
+    if name in ("resnet18", "resnet19"):
+        assert built(name, 10, block=block, width=0.33, tilt=4.0).head[0].out_features == round(256 * 0.33 * 2)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from torch import nn
 from gee_core.genome.encoding import genome_of
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.network import build_network
-from gee_core.training.muon import Muon, orthogonalised
-from gee_core.training.optimizers import make_optimizer, set_lr
+from gee_core.training.optimizers import Muon, make_optimizer, orthogonalised, set_lr
 
 NETWORKS = pytest.mark.parametrize("n_genes", [3, None], ids=["genetic", "plain"])
 

@@ -22,7 +22,7 @@ from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import bare, parallel
 from gee_core.training.recipe import check_images
 from gee_core.training.resume import Resumable, training_tensors
-from gee_core.training.whitening import whiten_stem
+from gee_core.training.statistics import whiten_stem
 from tests.gee_core.processes import in_processes
 from tests.gee_core.recipes import FP32, recipe, train
 
