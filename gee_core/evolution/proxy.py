@@ -162,7 +162,6 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,
-        sync_batch_norm=False,
         quantise=None,
         finish=None,
     )
