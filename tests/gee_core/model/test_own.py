@@ -145,7 +145,7 @@ def test_a_network_that_nobody_registered_and_a_name_of_another_form_are_refused
         gee_core.register_network("a:b", "VGG")
 
 
-def test_the_configured_network_has_drawn_genes_or_its_own_weights_and_describes_itself():
+def test_the_configured_network_has_drawn_genes_or_its_own_weights():
     before, genotype = torch.get_rng_state(), Genotype(0.3, (0.2,) * 3, Shape(omega_X=0.5))
     genetic, again, other = (wired_network(config(NAME), Images, genotype, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
