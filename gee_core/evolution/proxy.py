@@ -18,7 +18,7 @@ from torch import Tensor
 from gee_core.checkpoint import save
 from gee_core.config import Proxy, TrainConfig
 from gee_core.config.genes import with_genes
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import in_section
@@ -116,7 +116,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     """
 
     def to_input(images: Tensor) -> Tensor:
-        return resized(recipe.normalise(images), size)
+        return resize_square(recipe.normalise(images), size)
 
     sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, to_input, recipe.compute):
@@ -158,7 +158,6 @@ def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images:
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,
-        sync_batch_norm=False,
         quantise=None,
         finish=None,
     )

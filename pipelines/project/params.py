@@ -22,7 +22,7 @@ MOVED = {"evolve.proxy_epochs": "evolve.proxy.epochs", "evolve.proxy_images": "e
 MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in SHARED}
 """Settings of before, by their key then."""
 
-GONE = ("prepare.split_seed", "export.verify_images", "export.promote_metric")
+GONE = ("prepare.split_seed", "train.sync_batch_norm", "export.verify_images", "export.promote_metric")
 """Settings of before that there are no more."""
 
 FIX = (
