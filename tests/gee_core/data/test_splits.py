@@ -46,5 +46,5 @@ def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
     labels = torch.tensor([0, 0, 0, 0, 1, 1])
     with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on: add images"):
         split(config(holdout=0.9), ["cat", "dog"], labels, test=labels)
-    with pytest.raises(InputError, match=r"^holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
+    with pytest.raises(InputError, match=r"^prepare.holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
         split(config(), ["cat", "dog"], labels, test=labels)
