@@ -99,7 +99,7 @@ class FoldedSteps(neuron.BaseNode):
         """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
         raise NotImplementedError
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and all settings that change its output or its gradient."""
         raise NotImplementedError
 
@@ -190,7 +190,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and not self.store_v_seq and hard and type(function) is surrogate.PiecewiseQuadratic
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, the neuron's constants, and the surrogate with its α."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
@@ -246,7 +246,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         """Whether it has the settings of `dynamics.ilif_spikes`, its gradient, and no membranes to store."""
         return self.step_mode == "m" and not self.store_v_seq
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and the neuron's constants."""
         return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
 

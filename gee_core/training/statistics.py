@@ -20,7 +20,6 @@ from gee_core.genome.quantise import quantised_call
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.layers import StepDropout
 from gee_core.seeding import torch_generator
-from gee_core.snn.synced_norm import SyncedBatchNorm2d
 
 IMAGES = 2048
 """Number of images whose patches are taken."""
@@ -83,12 +82,7 @@ def renew_statistics(net: nn.Module, inputs: Iterable[Tensor], bits: int | None 
             dropout.eval()  # here, because update_bn puts all modules into training mode before it asks for the first batch
         yield from inputs
 
-    synced = [module for module in net.modules() if type(module) is SyncedBatchNorm2d]
-    for norm in synced:
-        norm.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
     update_bn(without_dropout(), net if bits is None else _Rounded(net, bits))
-    for norm in synced:
-        norm.__class__ = SyncedBatchNorm2d
 
 
 class _Rounded(nn.Module):
