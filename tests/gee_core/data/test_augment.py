@@ -90,7 +90,7 @@ def test_randaugment_treats_groups_differently_and_images_within_a_group_alike()
     assert len({tuple(group[0].tolist()) for group in found}) >= 6
 
 
-def test_the_generator_alone_decides_the_augmentation_and_images_and_torchs_own_generator_stay():
+def test_the_generator_alone_decides_the_augmentation():
     images, before = pictures(), torch.get_rng_state()
     first, again, other = (to_input(images, NORMALISE, ALL, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(images, pictures()) and torch.equal(before, torch.get_rng_state())

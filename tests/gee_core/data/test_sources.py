@@ -97,9 +97,7 @@ def test_images_of_other_sizes_are_an_input_error_unless_a_size_is_set(make_fold
     assert load_source(config(root, image_size=8)).train.images.shape == (12, 3, 8, 8)
 
 
-def test_the_contents_of_streamed_files_are_hashed_by_split_whatever_the_number_of_workers_and_progress_is_told(
-    make_folder, monkeypatch
-):
+def test_streamed_contents_are_hashed_by_split_with_any_number_of_workers(make_folder, monkeypatch):
     root, calls = make_folder({"cat": 2, "dog": 300}, TWO, extension="bmp"), []
     cfg = config(root, stream=True, image_size=8)
     first = load_source(cfg, lambda *progress: calls.append(progress)).contents

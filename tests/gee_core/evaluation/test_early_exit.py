@@ -25,7 +25,7 @@ def test_an_image_leaves_at_the_first_step_at_which_the_mean_output_is_sure_enou
 
 @pytest.mark.parametrize("frames", [(), (4,)], ids=["images", "recordings"])
 @pytest.mark.parametrize("settings", [{"block": "post"}, {"v_reset": None, "tau": 3.0}], ids=str)
-def test_step_by_step_equals_all_steps_at_once_and_runs_no_step_of_an_image_that_has_left(settings, frames):
+def test_step_by_step_equals_all_steps_and_runs_none_of_an_image_that_has_left(settings, frames):
     x = torch.randn(*frames, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     net = awake(decode(build_network("resnet18", 5, 3, 8, 4, 1 / 16, T=4, **settings)), x)
     with torch.no_grad():

@@ -80,7 +80,7 @@ def test_a_defect_changes_what_a_copy_answers_by_its_seed_and_draw_alone(domain)
 
 
 @torch.no_grad()
-def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same_draw():
+def test_only_weights_that_could_be_encoded_are_wrong_and_by_the_same_draw():
     networks = {"genetic": net(), "plain": net(None)}
     drawn = {}
     for kind, network in networks.items():

@@ -219,7 +219,7 @@ def of_the_readme():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
 @pytest.mark.parametrize("make", [of_the_readme, lambda: SpikingVGG(10, 3, SIZE, T=4, width=0.25)], ids=["chain", "VGG"])
-def test_an_own_network_fires_the_same_spikes_in_spikingjelly_and_puts_out_the_same_in_snntorch(make):
+def test_an_own_network_is_the_same_in_spikingjelly_and_in_snntorch(make):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = awake(make(), images(16))

@@ -102,7 +102,7 @@ def test_ilifs_gradient_passes_at_both_ends_of_its_range():
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_on_exact_currents_spikes_and_gradient_equal_spikingjelly_in_float64_bit_for_bit(decay_input, alpha):
+def test_on_exact_currents_lif_equals_spikingjelly_in_float64_bit_for_bit(decay_input, alpha):
     x, grad_s = dyadic((4 * 64,)), dyadic((4 * 64,), seed=1)
     y = x.clone().requires_grad_()
     spikes = LIF(T=4, decay_input=decay_input, surrogate_alpha=alpha)(y)

@@ -132,7 +132,7 @@ def test_fused_equals_spikingjellys_multi_step_layers(kind, fused):
 
 
 @pytest.mark.parametrize("lif", [(2.0, True, 0.5, 2.0), (2.0, True, 40.0, 0.02)], ids=["T = 1", "T = 2, nothing fires"])
-def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_float64(lif):
+def test_the_gradient_is_the_finite_difference_of_the_primitive_in_float64(lif):
     """Without a reset the surrogate gradient is the true one of its primitive: at T = 1, or where no neuron fires."""
     steps = 1 if lif[2] < 1 else 2
     tau, _, v_threshold, alpha = lif

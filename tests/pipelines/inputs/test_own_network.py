@@ -42,7 +42,7 @@ def write(tmp_path, monkeypatch):
     return write
 
 
-def test_all_python_files_of_the_folder_belong_to_an_own_network_and_none_to_one_of_the_table(write):
+def test_all_python_files_of_the_folder_belong_to_an_own_network(write):
     write(my_net=f"from networks.parts import x\n{GOOD}", parts="x = 1\n", **{"sub/d": "from ..parts import x\n"})
     assert network_files(NAME) == [Path("networks", f"{name}.py") for name in ("my_net", "parts", "sub/d")]
     assert (network_files("vgg16"), network_digest("vgg16")) == ([], "")
@@ -88,7 +88,7 @@ def test_a_checkpoint_imports_no_code_unless_params_name_it(in_project, make_par
     assert NAME not in OWN
 
 
-def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_code_elsewhere(in_project):
+def test_a_file_of_genes_imports_code_only_where_params_name_its_network(in_project):
     folder = in_project(network={"name": NAME})
     (folder / "networks").mkdir()
     (folder / FILE).write_text(GOOD)
@@ -106,7 +106,7 @@ def test_a_file_of_genes_predicts_where_params_name_its_network_and_imports_no_c
         open_model(Path("genes.safetensors"))
 
 
-def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_images(in_project):
+def test_check_looks_at_its_file_and_the_first_stage_builds_it(in_project):
     folder = in_project(network={"name": NAME})
     (folder / "data/raw").mkdir()
     with pytest.raises(InputError, match=r"networks/my_net\.py: no such file"):
@@ -124,7 +124,7 @@ def test_check_looks_at_its_file_and_the_first_stage_builds_it_for_the_prepared_
     assert encoded_channels(NAME, 1 / 16) == [4, 6]
 
 
-def test_a_cell_and_the_folders_that_work_is_resumed_from_depend_on_every_file_of_the_folder(in_project):
+def test_cells_and_resumed_work_depend_on_every_file_of_the_folder(in_project):
     folder = in_project(network={"name": NAME})
     for path, text in ((FILE, GOOD), (GENOTYPE, "{}")):
         (folder / path).parent.mkdir(parents=True)
