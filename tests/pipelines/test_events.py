@@ -36,7 +36,7 @@ SECTIONS = {
     "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2, "budget": {"energy_uj": 1000}},
     "train": {"epochs": 3, "batch_size": 8, "warmup_epochs": 0, "crop_padding": 1, "T_schedule": [2, 4], "sizes": [8, 12]},
     "robustness": {"domain": "events", "strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 5, "hardware": None},
-    "export": {"genes": "int8", "verify_images": 16},
+    "export": {"genes": "int8"},
 }
 
 
