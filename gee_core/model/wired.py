@@ -132,8 +132,7 @@ def find_width(network: NetworkStructure, images: ImageShape, target: int, toler
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise {argument} or n_genes",
-            "width",
+            "raise width or n_genes",
         )
     return best / WIDTH_STEPS
 
