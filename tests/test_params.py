@@ -15,6 +15,7 @@ from gee_core.config import SHARED, Params
 from gee_core.config.genes import GENES, SETTINGS
 from gee_core.config.params import check_settings
 from gee_core.errors import InputError
+from gee_core.genome.genotype import Genotype
 from pipelines.project.params import check_params, load_params
 from pipelines.runtime.settings import Settings
 from tests.project_copy import ROOT
@@ -79,6 +80,8 @@ def test_every_gene_that_replaces_a_setting_stays_within_what_the_setting_may_be
         least, most = (1, gene.most) if gene.relative else (gene.low, gene.high)
         check_settings({name: int(least) if gene.integer else least})
         check_settings({name: most})
+        with pytest.raises(ValueError, match=f"^{name} must be a number, got None$"):
+            Genotype.of({name: None})
         with pytest.raises(ValueError, match=name):
             check_settings({name: gene.most + 1 if gene.relative else -1})
 
