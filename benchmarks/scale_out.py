@@ -62,14 +62,14 @@ from gee_core.rank import Rank
 from gee_core.snn.synced_norm import SyncedBatchNorm2d
 from gee_core.training.processes import parallel
 from pipelines import prepare
-from pipelines.candidate_rows import candidate_row
 from pipelines.engines.candidates import Workers
 from pipelines.engines.engine import Tell, ignore
 from pipelines.engines.select import choose_engine
-from pipelines.evolve import genotype_file
+from pipelines.evolve import row_of
 from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED
-from pipelines.runtime.run_folder import is_waiting, runs_root
+from pipelines.runtime.run_files import is_waiting
+from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking.tracker import open_stage
 
 WORKERS, NODES, THREADS = (1, 2, 8, 64, 512), (2, 8, 32), (1, 8, 64)
@@ -128,7 +128,7 @@ def tracking(record: Record, count: int) -> dict[str, float]:
             start = time.perf_counter()
             for index in range(n):
                 scored = replace(record, candidate=replace(record.candidate, index=index))
-                tracked.run.child(candidate_row(scored, genotype_file(params, scored), params, time.time()))
+                tracked.run.child(row_of(scored, params, time.time()))
         tracked.close("FINISHED")
         while is_waiting(tracked.run.path, tracked.run.record):
             time.sleep(0.01)

@@ -32,7 +32,7 @@ from pipelines.reporting.model_readme import describe
 from pipelines.runtime.input_errors import with_keys
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.run_folder import ExportedModel, as_texts, now_ms
+from pipelines.runtime.run_files import ExportedModel, as_texts, now_ms
 from pipelines.stage import stage
 from pipelines.tracking.mlflow_models import FILES, OTHERS
 

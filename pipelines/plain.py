@@ -11,7 +11,8 @@ from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED, REPORTS
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import leave
-from pipelines.runtime.run_folder import WORK, folder_of
+from pipelines.runtime.run_files import WORK
+from pipelines.runtime.run_folder import folder_of
 from pipelines.stage import stage
 
 METRICS = REPORTS / "plain/metrics.json"

@@ -21,7 +21,8 @@ from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
 from pipelines.runtime.progress import Steps, progress
-from pipelines.runtime.run_folder import End, RunFolder
+from pipelines.runtime.run_files import End
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.tracker import Execution, TrackedStage, open_stage
 

@@ -36,7 +36,8 @@ from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.run_folder import WORK, folder_of, read_sent
+from pipelines.runtime.run_files import WORK, read_sent
+from pipelines.runtime.run_folder import folder_of
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.pipeline_run import describe_dataset

@@ -3,7 +3,8 @@
 import time
 
 from gee_core.storage.json_object import json_digest
-from pipelines.runtime.run_folder import Child, RunFolder, as_texts
+from pipelines.runtime.run_files import Child, as_texts
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.tracking.pipeline_run import filter_keys, flattened
 from pipelines.tracking.tags import COMMIT, ERROR

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.runtime.run_folder import MODEL, ROWS, UPLOAD, Child, Mark, Record, Row, all_records, now_ms, parse_row
+from pipelines.runtime.run_files import MODEL, ROWS, UPLOAD, Child, Mark, Record, Row, all_records, now_ms, parse_row
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
 from pipelines.tracking.mlflow_client import Client, as_stored, is_refusal, log_batch, reason

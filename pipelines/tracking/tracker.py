@@ -21,19 +21,8 @@ from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import bare
-from pipelines.runtime.run_folder import (
-    End,
-    Level,
-    Record,
-    RunFolder,
-    all_records,
-    as_texts,
-    delete_finished,
-    now_ms,
-    own_process,
-    runs_root,
-    waiting_folders,
-)
+from pipelines.runtime.run_files import End, Level, Record, all_records, as_texts, now_ms, waiting_folders
+from pipelines.runtime.run_folder import RunFolder, delete_finished, own_process, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.mlflow_client import tracking_uri

@@ -25,6 +25,7 @@ AROUND = (
     "pipelines/runtime/process_tree.py",
     "pipelines/runtime/input_errors.py",
     "pipelines/engines/ranks.py",
+    "pipelines/runtime/run_files.py",
     "pipelines/runtime/run_folder.py",
     "pipelines/runtime/settings.py",
     "pipelines/runtime/file_lock.py",
