@@ -1,4 +1,4 @@
-"""The files of a run folder (`pipelines.runtime.run_folder`): what run.json, rows.jsonl and mlflow.json hold, read and written."""
+"""The files of a run folder (`pipelines.runtime.run_folder`): what they hold, and how they are read and written."""
 
 import contextlib
 import json

@@ -155,7 +155,7 @@ class RunFolder:
     def __init__(self, path: Path, record: Record, writes: bool = True):
         self.path, self.record = path, record
         self._writes = writes
-        self._resumes = False
+        self._resumes = self._has_left = False
         self._known: set[str] | None = None
         """Labels of the children that are there, and points."""
 
@@ -166,8 +166,13 @@ class RunFolder:
 
     def save(self) -> None:
         """Write run.json."""
-        if self.is_kept:
+        if self.is_kept and not (self._has_left and self._is_taken()):
             write_record(self.path, self.record)
+
+    def _is_taken(self) -> bool:
+        """Whether another process is at work in the folder by now."""
+        now = read_record(self.path)
+        return now is not None and now.process != self.record.process
 
     def params(self, values: Mapping[str, object]) -> None:
         """Note parameters; each key once per run."""
@@ -263,17 +268,21 @@ class RunFolder:
                 delete_folder(self.path)  # where an attempt failed before it came here
             self.path, self._resumes, self._known = folder, True, None
             self.save()
-            yield
+            try:
+                yield
+            finally:
+                self._has_left = True
 
     def finish(self, result: Path) -> None:
         """Note that the results are there, of which ``result`` is the last file."""
         self.record.md5 = hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest()
-        self.save()
+        self.end("FINISHED")
 
     def end(self, status: End) -> None:
         """Note how the run has ended."""
-        self.record.status, self.record.end = status, now_ms()
-        self.save()
+        if self.record.status != status:
+            self.record.status, self.record.end = status, now_ms()
+            self.save()
 
 
 def _point_key(row: Row) -> str:

@@ -227,7 +227,8 @@ def tracked_execution(params: Params, whole: bool = True, with_versions: bool = 
         return
     wanted = _tracked_record("pipeline", own_process())  # a store that cannot be used is refused before anything runs
     wanted.settings = json_digest(as_texts(pipeline_run.filter_keys(params)) | pipeline_run.described(params)[1])
-    tracked.goes_on = whole and find_execution(wanted) is not None
+    last = find_execution(wanted)
+    tracked.goes_on = whole and last is not None and last[1].status != "FINISHED"
     os.environ[pipeline_run.EXECUTION] = wanted.execution
     status: End = "KILLED"
     try:

@@ -146,7 +146,6 @@ def run(folder: Path, name: str, work: str = "", entry: str = "one", store: str 
         if finished:
             Path("metrics.json").write_text("{}")
             opened.finish(Path("metrics.json"))
-            opened.end("FINISHED")
     return found
 
 
