@@ -1,5 +1,6 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,8 +27,6 @@ from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.process_tree import leave
-from pipelines.runtime.progress import Jobs
 from pipelines.runtime.run_files import WORK, append_row, as_texts
 from pipelines.runtime.run_folder import delete_folder, run_key, runs_root
 from pipelines.runtime.settings import Settings
@@ -227,16 +226,15 @@ def _evolve(s: Stage) -> None:
         s.run.record.views = views_of(params)
         s.run.dataset("training", describe_dataset(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            jobs = Jobs(steps)
+            done = itertools.count(1)
 
             def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
                 doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
                 note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
-                jobs.at(c.place, 1.0, note, resumed=known)
+                steps.at(next(done), note, resumed=known)
 
-            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at(c.place, part))
-            found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params), open_scorer)
+            found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
         write_outputs(found, params)
@@ -276,4 +274,3 @@ def draw(evolved: Evolved, folder: Path) -> list[Path]:
 
 if __name__ == "__main__":
     main()
-    leave()

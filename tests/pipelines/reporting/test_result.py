@@ -1,21 +1,19 @@
-"""What the stage report tells MLflow."""
-
-from unittest.mock import Mock
+"""What the stage report notes for MLflow."""
 
 from gee_core.data.meta import load_meta
 from pipelines import report
 from pipelines.reporting.summary import read_summary, result_id
+from pipelines.runtime.run_files import UPLOAD, all_records
+from pipelines.runtime.run_folder import runs_root
+from pipelines.tracking import publish
 from pipelines.tracking.tags import NOTE
 from tests.pipelines.conftest import ROOT
 
 SUMMARY = read_summary(ROOT / "reports/summary.json")
 
 
-def test_the_stage_tracks_numbers_a_tag_page_summary_and_both_data_sets(in_project, monkeypatch):
-    folder, track = in_project(), Mock()
-    data, files = [], {}
-    track.dataset = lambda meta, context: data.append((meta.dataset, context))
-    track.artifact = lambda path, shared: files.update({path.name: (path.read_text(), shared)})
+def test_the_stage_notes_numbers_a_tag_page_summary_and_both_data_sets(in_project, monkeypatch):
+    folder = in_project()
 
     def run(params, reports, models, prepared):
         (folder / "reports").mkdir()
@@ -24,15 +22,20 @@ def test_the_stage_tracks_numbers_a_tag_page_summary_and_both_data_sets(in_proje
         return SUMMARY, load_meta(prepared)
 
     monkeypatch.setattr(report, "run", run)
-    monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: track)
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setattr(publish, "start", lambda owner: None)
+    monkeypatch.setattr(publish, "wait", lambda run: (None, []))
     report.main()
-    assert files == {"index.html": ("<html>", True), "summary.json": ("{}", True)}
-    (tags,) = track.tags.call_args.args
-    _, _, title, line, accuracy = tags.pop(NOTE).replace("\N{NO-BREAK SPACE}", " ").splitlines()[:5]
+    (path, pipeline), (_, stage) = all_records(runs_root()).items()
+    files = {name: (path / UPLOAD / name).read_text() for name in ("index.html", "summary.json")}
+    assert files == {"index.html": "<html>", "summary.json": "{}"}
+    _, _, title, line, accuracy = pipeline.tags[NOTE].replace("\N{NO-BREAK SPACE}", " ").splitlines()[:5]
     assert title.startswith("| cifarnet × ") and line == "|---|---|"
     assert accuracy == f"| test accuracy | {100 * SUMMARY.test_accuracy:.2f} % |"
-    (metrics,) = track.metrics.call_args.args
-    assert tags == {"gee.result": result_id(SUMMARY)} and metrics["test_accuracy"] == SUMMARY.test_accuracy
-    assert track.tags.call_args.kwargs == track.metrics.call_args.kwargs == {"shared": True}
-    assert {"width", "n_genes", "seed", "dataset"}.isdisjoint(metrics)
-    assert data == [("digits", "training"), ("digits", "testing")]  # no other stage need have run
+    assert pipeline.tags["gee.result"] == result_id(SUMMARY)
+    assert pipeline.metrics["test_accuracy"] == SUMMARY.test_accuracy
+    assert {"width", "n_genes", "seed", "dataset"}.isdisjoint(pipeline.metrics)
+    assert {context: values["name"] for context, values in stage.datasets.items()} == {
+        "training": "digits",
+        "testing": "digits",
+    }

@@ -12,6 +12,7 @@ from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.engines import candidates
 from pipelines.project.paths import STUDY_STEPS
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
 from pipelines.studies.steps import prepare_images, run_cell
@@ -99,7 +100,7 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
     assert seeds == [0, 0]  # all are measured with the same noise
     assert first["L_ce"] == second["L_ce"] == results[1]["L_ce"]
     assert first["test_loss"] != second["test_loss"]
-    assert len(list(STUDY_STEPS.glob("evolve/*/records.jsonl"))) == 1
+    assert len(list(runs_root().glob("step-evolve-*/rows.jsonl"))) == 1
     longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy_epochs": 2}))["metrics"]
     assert longer["test_loss"] == results[1]["test_loss"] and longer["L_ce"] != results[1]["L_ce"]
 
@@ -107,7 +108,7 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
 def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, tmp_path):
     cells = [cell(evolve=SEVERAL | {"choose": choose}) for choose in (1, "knee")]
     metrics = [run_cell(wanted)["metrics"] for wanted in cells]
-    (records,) = STUDY_STEPS.glob("evolve/*/records.jsonl")
+    (records,) = runs_root().glob("step-evolve-*/rows.jsonl")
     assert len(records.read_bytes().splitlines()) == 6
     for wanted, numbers in zip(cells, metrics, strict=True):
         alone = evolve.run(wanted.params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
@@ -132,41 +133,46 @@ def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
 def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypatch):
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)
-    shutil.rmtree(STUDY_STEPS)
-    scored, score = [], candidates._timed_score
-    monkeypatch.setattr(candidates, "_timed_score", lambda *rest, **more: scored.append(rest) or score(*rest, **more))
+    for path in runs_root().glob("step-[et]*"):
+        shutil.rmtree(path)
 
-    def kill_at(moment):
-        def notify(note):
-            if note.startswith(moment):
+    def kill_at_the_third(module, name) -> list:
+        calls, function = [], getattr(module, name)
+
+        def counted(*rest, **more):
+            calls.append(rest)
+            if len(calls) == 3:
                 raise KeyboardInterrupt
+            return function(*rest, **more)
 
-        with pytest.raises(KeyboardInterrupt):
-            run_cell(wanted, notify)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, name, counted)
+            run_cell(wanted)
+        return calls
 
-    kill_at("evolve 2/3")
-    assert len(scored) == 2
-    kill_at("train 2/3")
+    kill_at_the_third(candidates, "_timed_score")
+    assert len(kill_at_the_third(train, "train_epoch")) == 3
     assert untimed(run_cell(wanted)) == untimed(expected)
-    assert len(scored) == 3
 
 
 def spoil(path):
-    """Flip a bit in the middle of a file."""
+    """Flip a bit in the middle of a file, of which a text is no text any more."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2] ^= 128
     path.write_bytes(content)
 
 
-def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplog):
+def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplog, monkeypatch):
+    trained, run = [], train.run
+    monkeypatch.setattr(train, "run", lambda *rest, **more: trained.append(rest) or run(*rest, **more))
     wanted = cell(train={"epochs": 2})
     expected = run_cell(wanted)
-    for name, is_trained in (("evolve/*/records.jsonl", 0), ("train/*/result.json", 1), ("train/*/network.safetensors", 1)):
-        (path,) = STUDY_STEPS.glob(name)
+    for name, is_trained in (("evolve-*/rows.jsonl", 0), ("train-*/result.json", 1), ("train-*/network.safetensors", 1)):
+        (path,) = runs_root().glob(f"step-{name}")
         spoil(path)
-        notes: list[str] = []
-        assert untimed(run_cell(wanted, notes.append)) == untimed(expected)
-        assert sum(note.startswith("train 2/2") for note in notes) == is_trained
+        trained.clear()
+        assert untimed(run_cell(wanted)) == untimed(expected)
+        assert len(trained) == is_trained
         (message,) = [message for message in caplog.messages if message.startswith(f"{path}: ")]
         assert "damaged" in message and "recomputed" in message
         caplog.clear()

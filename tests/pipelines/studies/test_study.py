@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,10 +16,12 @@ from gee_core.errors import InputError
 from gee_core.storage.json_object import read_sealed
 from pipelines import evaluate
 from pipelines.project.paths import STUDY_STEPS
+from pipelines.runtime.run_files import Record
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, Request
 from pipelines.studies.reports import OUT
-from pipelines.studies.tracking import StudyTracker
+from pipelines.tracking.tracker import Execution
 from tests.pipelines.studies.conftest import measure
 
 TINY = OUT / "tiny"
@@ -61,10 +64,10 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
 
 
 def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_after_a_kill(run, quick, monkeypatch):
-    def killed_at_the_second(cell, notify):
+    def killed_at_the_second(cell):
         if quick:
             raise KeyboardInterrupt
-        return study_run_cell(cell, notify)
+        return study_run_cell(cell)
 
     def killed(**options):
         quick.clear()
@@ -93,9 +96,9 @@ def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_
 
 
 def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(run, quick, monkeypatch):
-    tracked, tracker = [], StudyTracker()
-    tracker.cell = lambda cell, result: tracked.append(cell.columns["name"])
-    monkeypatch.setattr(study, "open_study_tracker", lambda *_: tracker)
+    tracked, tracker = [], Execution(RunFolder(Path("run"), Record(level="study")))
+    monkeypatch.setattr(tracker.run, "child", lambda row: tracked.append(row.name.partition(",")[0]))
+    monkeypatch.setattr(study, "open_study_run", lambda *_: tracker)
     run(**PLAIN | {"grid": {"name": [{"label": label, "control": "plain"} for label in "ab"]}, "plots": []})
     assert (len(quick), tracked) == (1, ["a", "b"])
 
@@ -127,12 +130,12 @@ def test_candidates_that_were_trained_twice_have_tables_of_their_own_and_so_has_
 
 
 def test_cells_that_diverge_have_a_result_and_cells_that_raise_run_again(run, quick, monkeypatch, capsys):
-    def fails(cell, notify):
+    def fails(cell):
         if cell.candidate is not None:
             return {"status": "failed: train: the loss is nan", "metrics": {}}
         if cell.name == GENETIC:
             raise ValueError("a bug")
-        return measure(cell, notify)
+        return measure(cell)
 
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_cell", fails)
