@@ -16,9 +16,8 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
-from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.to_nir import read_nir, to_nir, write_nir
+from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute

@@ -88,7 +88,7 @@ def run(
     x_rates = data.meta.normalise(rated)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = recipe.begin(net, images)
-    model = parallel(net, compute, cfg.sync_batch_norm)
+    model = parallel(net, compute)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     seen, validation = ("test", data.test.to(compute.device)) if cfg.include_holdout else ("val", holdout)
     every = math.ceil(len(validation) / (VALIDATION * PASSES * len(images)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from gee_core.checkpoint import save
 from gee_core.config import EvolveConfig, TrainConfig
 from gee_core.config.genes import with_genes
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
@@ -32,7 +32,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
-from gee_core.training.muon import MOMENTUM
+from gee_core.training.optimizers import MOMENTUM
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
@@ -118,7 +118,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     """
 
     def to_input(images: Tensor) -> Tensor:
-        return resized(recipe.normalise(images), size)
+        return resize_square(recipe.normalise(images), size)
 
     sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, to_input, recipe.compute):
@@ -162,7 +162,6 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,
-        sync_batch_norm=False,
         quantise=None,
         finish=None,
     )

@@ -35,8 +35,8 @@ RUN = [
 ]
 COMMANDS = [
     row("gee evlove", "No such command 'evlove'", "--help"),
-    row("gee count --network resnet50", "unknown network 'resnet50'", "choose one of cifarnet"),
-    row("gee count --network vgg16 --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
+    row("gee count --network resnet50", "name = 'resnet50': unknown network", "choose one of cifarnet"),
+    row("gee count --network vgg16 --width -1", "width = -1.0", "Input should be greater than 0"),
     row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),

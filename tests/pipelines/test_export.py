@@ -75,6 +75,8 @@ def test_onnx_runtime_agrees_with_the_network_and_a_disagreement_would_show(net,
     monkeypatch.setattr(export, "for_inference", first_of_each_batch_differs)
     _, metrics = export.run(make_params(), net, data)
     assert metrics["max_abs_difference"] > 0.01 and metrics["agreement"] == 5 / 8  # of 3 + 3 + 2 images
+    monkeypatch.setattr(export, "for_inference", lambda net: lambda x: plain(net)(x) + 1)
+    assert export.run(make_params(), net, data)[1]["max_abs_difference"] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
