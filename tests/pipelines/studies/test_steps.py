@@ -11,7 +11,6 @@ from gee_core.errors import DivergedError
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.engines import candidates
-from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.run_folder import runs_root
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
@@ -59,7 +58,7 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
 def test_formats_share_a_trained_network_and_are_measured_as_export_measures_them(cell, digits, tmp_path):
     formats = ("fp32", "int4")
     metrics = [run_cell(cell(("export",), export={"genes": format}))["metrics"] for format in formats]
-    (path,) = STUDY_STEPS.glob("train/*/network.safetensors")
+    (path,) = runs_root().glob("step-train-*/network.safetensors")
     for format, numbers in zip(formats, metrics, strict=True):
         params = cell(export={"genes": format}).params
         measured = export.write_genes(tmp_path / format, params, load(path), load_prepared(digits), with_onnx=False)
@@ -76,7 +75,7 @@ def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weigh
     metrics, unencoded = run_cell(encoded)["metrics"], run_cell(first)["metrics"]
     assert metrics["train_passes"] == 3 * 64 + 2 * 64 and unencoded["train_passes"] == 3 * 64
     assert metrics["parameters"] == run_cell(wiring)["metrics"]["parameters"] < unencoded["parameters"]
-    assert len(list(STUDY_STEPS.glob("train/*/network.safetensors"))) == 3  # plain, encoded, from the wiring
+    assert len(list(runs_root().glob("step-train-*/network.safetensors"))) == 3  # plain, encoded, from the wiring
     [checkpoint] = [
         path for path in tmp_path.rglob("network.safetensors") if count_parameters(load(path)) == unencoded["parameters"]
     ]

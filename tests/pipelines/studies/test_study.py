@@ -15,9 +15,8 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_sealed
 from pipelines import evaluate
-from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.run_files import Record
-from pipelines.runtime.run_folder import RunFolder
+from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, Request
 from pipelines.studies.reports import OUT
@@ -181,7 +180,7 @@ def test_cells_that_run_at_the_same_time_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
     run(analysis=KENDALL)
     one = reports()
-    shutil.rmtree(STUDY_STEPS)
+    shutil.rmtree(runs_root())
     run(analysis=KENDALL, jobs=2, force=True)
     assert reports() == one
 
