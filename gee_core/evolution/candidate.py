@@ -126,7 +126,7 @@ class Record:
     seconds: float
     """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
-    """`evolve.proxy_epochs`."""
+    """`evolve.proxy.epochs`."""
     state: dict[str, float] = field(default_factory=dict)
     """CMA-ES's distribution that it was drawn from, by column: step size, axis ratio, mean and standard deviation by gene."""
 

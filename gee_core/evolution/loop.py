@@ -5,7 +5,7 @@ Nothing here trains, logs or writes: the scoring function is an argument, and re
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
 from gee_core.evolution.fitness import fitness, regulariser_decay
@@ -22,7 +22,7 @@ Known = Mapping[Key, tuple[Score, float]]
 """Scores and seconds by ``Candidate.key``."""
 
 
-def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
+def n_candidates(cfg: SearchConfig, space: SearchSpace) -> int:
     """The number of candidates that ``evolve`` scores: of the search, and at most so many fresh draws."""
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
@@ -32,7 +32,7 @@ def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
 
 
 def evolve(
-    cfg: EvolveConfig,
+    cfg: SearchConfig,
     space: SearchSpace,
     seed: int,
     score_all: ScoreAll,
@@ -75,7 +75,7 @@ def evolve(
         done: dict[int, Record] = {}
         for candidate, result, seconds in _results(candidates, score_all, known):
             F = fitness(result, decay, cfg)
-            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.proxy_epochs, state)
+            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.epochs, state)
             on_record(record)
         generation = [done[candidate.index] for candidate in candidates]
         on_generation(generation)
@@ -103,7 +103,7 @@ def evolve(
     return records
 
 
-def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
+def _search(cfg: SearchConfig, space: SearchSpace, seed: int) -> Search:
     """The search of a variant that searches."""
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":
