@@ -100,7 +100,7 @@ for name in ("pipelines", "mlflow", "prefect", "dvc", "pandas", "ruamel", "typer
 
 @pytest.mark.slow
 def test_the_wheel_alone_runs_the_code_of_the_readme_without_the_pipeline_and_the_extras(wheel, tmp_path):
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    code, *_ = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     program = tmp_path / "readme.py"
     program.write_text(f"{ALONE}sys.path.insert(0, {str(wheel)!r})\n{code}\nprint(gee_core.__file__)")
     assert run(tmp_path, sys.executable, str(program)).splitlines()[-1] == str(wheel / "gee_core/__init__.py")
