@@ -139,6 +139,8 @@ class ReportConfig(Section):
 
 def check_settings(genes: Mapping[str, float]) -> None:
     """Raise ``ValueError`` for a gene that the setting which it replaces could not be."""
+    if lost := next((name for name, value in genes.items() if value is None), None):
+        raise ValueError(f"{lost} must be a number, got None")
     _replaced(frozenset(genes)).model_validate(genes)
 
 

@@ -59,6 +59,10 @@ def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the
     start.write_text(with_genes(omega_X=0.5, tau=1.5))
     params = started(make_params, start, genes=["shape"])
     assert evolve.search_space(params).start == replace(OLD, shape=Shape(omega_X=0.5), settings=(("tau", 1.5),))
+    start.write_text(with_genes(v_threshold=0.75))
+    found = evolve.search_space(started(make_params, start, genes=["v_threshold", "tau"])).start
+    settings = started(make_params, start).network
+    assert dict(found.settings) == {"v_threshold": 0.75, "tau": settings.tau} and settings.v_threshold != 0.75
     init["network"]["init"] = Shape(beta=0.5)
     own = evolve.search_space(make_params(evolve={"genes": ["shape"]}, **init))
     assert own.start.shape == Shape(beta=0.5)
