@@ -43,7 +43,7 @@ def drawn(name: str, *arguments) -> list[str]:
     return texts(getattr(figures, name)(*arguments))
 
 
-def test_the_noise_band_is_students_interval_over_trained_networks_their_draws_averaged():
+def test_the_noise_band_is_students_interval_over_trained_networks():
     curve = noise_curve(NOISE, ["encoding"])
     means = [0.65 + 0.1 * network + 0.005 for network in (0, 1, 2)]
     assert curve.loc[0.5, "mean"] == pytest.approx(sum(means) / 3)
@@ -130,9 +130,7 @@ def test_a_figure_without_columns_of_groups_has_one():
         ([math.nan] * 6, "parameters", []),
     ],
 )
-def test_the_axis_of_a_scatter_plot_is_logarithmic_where_it_can_be_and_a_group_without_marks_is_not_in_the_legend(
-    parameters, axis, groups
-):
+def test_the_axis_of_a_scatter_plot_is_logarithmic_where_it_can_be(parameters, axis, groups):
     cells = CELLS.assign(parameters=parameters).replace({"network": {"B & <C>": "B"}})
     shown = drawn("scatter", cells, *CALLS["scatter"])
     assert axis in shown and [name for name in ("A", "B") if name in shown] == groups

@@ -28,7 +28,7 @@ def drafts(write_study):
     return make
 
 
-def test_every_combination_of_options_and_seeds_is_a_cell_and_seeds_count_from_the_presets(drafts):
+def test_every_combination_of_options_and_seeds_is_a_cell(drafts):
     cells = drafts(grid={"network.T": [1, 2], "network.n_genes": [4, 6, 8]}, overrides={"base.seed": 5}, **BARE)
     combined = [(cell.params.network.T, cell.params.network.n_genes, cell.params.base.seed) for cell in cells]
     assert sorted(combined) == sorted((T, g, seed) for T in (1, 2) for g in (4, 6, 8) for seed in (5, 6))
@@ -124,7 +124,7 @@ def test_what_cannot_run_is_refused_before_anything_runs(drafts, project, argume
     assert message in str(caught.value)
 
 
-def test_a_checkpoint_to_encode_is_refused_before_anything_runs_unless_the_cells_without_genes_are_left_out(drafts, project):
+def test_a_checkpoint_to_encode_is_refused_before_anything_runs(drafts, project):
     (project / "inputs").mkdir()
     for ending in ("safetensors", "json"):
         (project / f"inputs/x.{ending}").touch()
@@ -150,7 +150,7 @@ def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_per
     assert narrowed.full_parameters == genetic.full_parameters
 
 
-def test_a_cell_that_starts_at_weights_searches_no_wiring_and_first_trains_its_own_plain_network(drafts):
+def test_a_cell_that_starts_at_weights_first_trains_its_own_plain_network(drafts):
     search = {"evolve.variant": "ste", "evolve.start": "unit", "evolve.bound": 100}
     [cell] = drafts(grid=ENCODED, set=search, seeds=1, **BARE)
     assert (cell.params.evolve.variant, cell.params.evolve.start) == ("analytic", "analytic")

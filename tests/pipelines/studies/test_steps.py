@@ -86,7 +86,7 @@ def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weigh
     assert metrics["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0].test_loss
 
 
-def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_seed_and_draw(cell, monkeypatch):
+def test_a_candidate_is_trained_from_its_own_wiring(cell, monkeypatch):
     results = [run_cell(cell(candidate=index))["metrics"] for index in range(3)]
     winner = run_cell(cell())["metrics"]
     assert len({result["test_loss"] for result in results}) == 3
@@ -177,7 +177,7 @@ def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplo
         caplog.clear()
 
 
-def test_images_are_prepared_once_and_anew_where_they_are_damaged_or_the_section_is_another(tmp_path, monkeypatch, caplog):
+def test_images_are_prepared_once_and_anew_where_they_are_damaged(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     calls, run = [], prepare.run
     monkeypatch.setattr(prepare, "run", lambda cfg, out: calls.append(cfg) or run(cfg, out))

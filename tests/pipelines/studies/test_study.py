@@ -62,7 +62,7 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
     assert page.count("<svg") == 1 and ">Table 2" not in page and "published: Table 2" in page
 
 
-def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_after_a_kill(run, quick, monkeypatch):
+def test_a_study_runs_what_is_missing_and_ends_in_the_same_bytes_after_a_kill(run, quick, monkeypatch):
     def killed_at_the_second(cell):
         if quick:
             raise KeyboardInterrupt
@@ -102,7 +102,7 @@ def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(ru
     assert (len(quick), tracked) == (1, ["a", "b"])
 
 
-def test_rows_of_noise_layers_and_defects_are_figures_and_defects_a_table_of_their_own(run, quick):
+def test_rows_of_noise_layers_and_defects_are_figures(run, quick):
     plots = [{"kind": kind, "group": ["encoding"]} for kind in ("hardware", "noise", "layers")]
     _, table = run(stages=["evaluate", "robustness"], plots=plots)
     assert table.headers == ["defect", "strength", "of it", "genetic", "unencoded", "source"]
@@ -114,7 +114,7 @@ def test_rows_of_noise_layers_and_defects_are_figures_and_defects_a_table_of_the
     assert figures() == {"1-hardware.svg", "2-noise.svg", "3-layers.svg"}
 
 
-def test_candidates_that_were_trained_twice_have_tables_of_their_own_and_so_has_each_part(run, quick):
+def test_candidates_that_were_trained_twice_have_tables_of_their_own(run, quick):
     ranked, repeated = run(analysis=KENDALL, only={"part": {"kendall"}})
     assert ranked.headers[:2] == ["E", "fitness"]
     assert {row[1] for row in ranked.rows} == {"baseline", "baseline+R_T", "baseline+R_S", "ste", "proxy accuracy"}
