@@ -1,6 +1,6 @@
 """Runs a cell with the functions of the pipeline's stages. Cells share images, searches and trained networks.
 
-Each of these is a run folder with a key of its inputs and its code. The first process that opens a folder does the work while the
+Each of these is a run folder with a key of its inputs and its code. The first process that opens one does the work while the
 others wait. A search that was killed resumes from its rows, a training run from its last state.
 """
 
@@ -136,7 +136,7 @@ def _search(cell: Cell) -> tuple[GenotypeFile, Numbers]:
     if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
     shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
-    folder = evolve.resume_folder(shared, cell.prepared, STUDY_STEPS)
+    folder = evolve.resume_folder(shared, cell.prepared, runs_root())
     with file_lock(folder / HELD):
         search = evolve.run(params, cell.prepared, folder, open_scorer=score_here)
         delete_folder(folder / evolve.CHECKPOINTS)

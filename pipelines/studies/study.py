@@ -24,7 +24,7 @@ from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.definition import Study, load_study
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import draft_cells, resolve_cell
-from pipelines.studies.reports import OUT, write_reports
+from pipelines.studies.reports import write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, train_cell
 
 KEPT = MODELS / "studies"
@@ -61,7 +61,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
     Raises:
         InputError: cells have no result; the tables and figures are those of the others.
     """
-    study, out = load_study(request.name), OUT / request.folder
+    study = load_study(request.name)
     cells, results, missing = plan_study(study, request, force)
     errors, commit = list[str](), git_commit(Path.cwd())
     with progress("cells", len(missing)) as steps:
