@@ -26,7 +26,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     genotype = load_genotype(params, models / "evolve/genotype.json")
     with remedy(PREPARE):
         meta = load_meta(prepared)
-        tables = read_tables(reports, models)
+        tables = read_tables(reports, models, meta.class_names)
     summary = build_summary(params.with_genes(genotype.genes), measured, meta.n_test, git_commit(reports.parent))
     page = render(params, measured, summary, meta, genotype, tables)
     write_atomically(reports / SUMMARY.name, summary.text())
