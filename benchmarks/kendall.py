@@ -3,8 +3,8 @@
     gee study run candidates
     python -m benchmarks.kendall [reports/studies/candidates/cells.csv] [--a 0.1] [--b 0.1] [--json]
 
-A row of cells.csv is one full training of one candidate. A candidate's accuracy is the mean of its trainings. Candidates of which
-a training failed are left out. ``--a`` and ``--b`` are the weights of R_T and R_S in the fitness.
+A row of cells.csv is one full training of one candidate. A candidate's accuracy is the mean of its trainings. Candidates of
+which a training failed are left out. ``--a`` and ``--b`` are the weights of R_T and R_S in the fitness.
 """
 
 import argparse

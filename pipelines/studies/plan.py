@@ -11,6 +11,7 @@ from gee_core.errors import InputError
 from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import plain_parameters, wired_network
+from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
 from pipelines.inputs.search import check_search, load_start
@@ -91,9 +92,11 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
     params = check_params(overridden(params.model_dump(), derived, source), source)
     if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
         raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
-    n = params.evolve.population_size * params.evolve.n_generations if params.scores_candidates else 0
-    if candidate is not None and (candidate >= n or control):
-        raise InputError(f"{source}: candidate = {candidate}", f"the cell's search has {n}, and a control has none")
+    if candidate is not None:
+        once = params.model_copy(update={"evolve": params.evolve.model_copy(update={"rescore": None})})
+        n = n_candidates(once) if params.scores_candidates and not control else 0
+        if candidate >= n:
+            raise InputError(f"{source}: candidate = {candidate}", f"the cell has {n} candidates, counted from 0")
     first = None
     if encoded is not None:
         if control or params.train.init_from:

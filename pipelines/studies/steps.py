@@ -51,7 +51,7 @@ def prepare_images(cfg: PrepareConfig) -> Path:
     """
     states = [(str(path), path.stat()) for path in raw_files(cfg) if path.exists()]
     listing = json_digest({"files": [(path, state.st_size, state.st_mtime_ns) for path, state in states]})
-    folder = runs_root() / f"images-{run_key('prepare', [cfg], [], listing)}"
+    folder = runs_root() / f"step-prepare-{run_key('prepare', [cfg], [], listing)}"
 
     def compute() -> Numbers:
         prepare.run(cfg, folder / IMAGES)
@@ -117,7 +117,7 @@ def train_cell(cell: Cell, data: Prepared) -> tuple[Path, GenotypeFile, Numbers]
     extra = (
         json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network + start
     )  # not the search that found them
-    folder = runs_root() / f"trained-{run_key('train', sections, [cell.prepared / 'meta.json', *files], extra)}"
+    folder = runs_root() / f"step-train-{run_key('train', sections, [cell.prepared / 'meta.json', *files], extra)}"
 
     def compute() -> Numbers:
         begin = time.perf_counter()
@@ -136,10 +136,10 @@ def _search(cell: Cell) -> tuple[GenotypeFile, Numbers]:
     if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
     shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
-    folder = evolve.resume_folder(shared, cell.prepared, runs_root())
+    folder = runs_root() / f"step-evolve-{evolve.search_key(shared, cell.prepared)}"
     with file_lock(folder / HELD):
         search = evolve.run(params, cell.prepared, folder, open_scorer=score_here)
-        delete_folder(folder / evolve.CHECKPOINTS)
+        delete_folder(folder / WORK)
     passes = sum(record.score.image_passes for record in search.records)
     numbers = search.metrics | {"evolve_passes": passes, "evolve_seconds": sum(record.seconds for record in search.records)}
     if cell.candidate is None:

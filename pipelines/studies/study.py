@@ -4,6 +4,7 @@ import functools
 import re
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from gee_core.errors import InputError, place_in, raises
 from gee_core.storage.atomic_files import write_json
+from gee_core.storage.json_object import json_digest
 from pipelines.engines.pools import leave_if_lost_gpu, run_each
 from pipelines.engines.select import default_count, open_pool
 from pipelines.inputs.loading import prepared_images
@@ -19,13 +21,17 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
-from pipelines.runtime.run_folder import CHECKOUT, delete_folder, once
+from pipelines.runtime.run_folder import CHECKOUT, Child, RunFolder, as_texts, delete_folder, once
+from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.definition import Study, load_study
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import draft_cells, resolve_cell
-from pipelines.studies.reports import write_reports
+from pipelines.studies.reports import OUT, write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, train_cell
+from pipelines.tracking.pipeline_run import filter_keys, flattened
+from pipelines.tracking.tags import COMMIT, ERROR, NOTE
+from pipelines.tracking.tracker import open_study
 
 KEPT = MODELS / "studies"
 TRACKED = "in MLflow  "
@@ -61,27 +67,64 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
     Raises:
         InputError: cells have no result; the tables and figures are those of the others.
     """
-    study = load_study(request.name)
+    study, out = load_study(request.name), OUT / request.folder
     cells, results, missing = plan_study(study, request, force)
     errors, commit = list[str](), git_commit(Path.cwd())
-    with progress("cells", len(missing)) as steps:
+    key = json_digest({"study": request.name, "cells": sorted(cell.key for cell in cells)})
+    about = {"study": request.name, "preset": request.preset or study.preset}
+    tracked = open_study(key, f"study {request.name}", about)
+    with closing(tracked), progress("cells", len(missing)) as steps:
         say(describe_plan(cells, missing))
         for cell in missing:
             delete_folder(cell.folder)
+        track_cells(tracked.run, [cell for cell in cells if cell.key in results], results)
         for cell, outcome in run_cells(missing, jobs, commit):
             steps()
             if isinstance(outcome, str):
                 errors.append(f"the cell {cell.name}{{}}: {outcome}")
-                outcome = CellResult(" ".join(f"failed: {outcome}".split()), {}, commit)
-            results[cell.key] = outcome
-            say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {_summarise(outcome, study.metrics)}")
+                results[cell.key] = CellResult(" ".join(f"failed: {outcome}".split()), {}, commit)
+            else:
+                results[cell.key] = outcome
+                track_cells(tracked.run, [same for same in cells if same.key == cell.key], results)
+            say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {_summarise(results[cell.key], study.metrics)}")
         if len(errors) < len(results):
             table = write_reports(request, study, cells, results)
-    if errors:
-        raise InputError(errors[0].format(f" and {len(errors) - 1} more" if errors[1:] else ""))
+            for path in sorted(out.glob("*.*")):
+                tracked.run.artifact(path)
+            tracked.run.tags({NOTE: table})
+        if errors:
+            raise InputError(errors[0].format(f" and {len(errors) - 1} more" if errors[1:] else ""))
+    if tracked.address:
+        say(f"{TRACKED}{tracked.address}")
     if keep:
         keep_networks(request.name, cells, results)
     return table
+
+
+def track_cells(study: RunFolder, cells: list[Cell], results: dict[str, CellResult]) -> None:
+    """Add a run for each of ``cells`` below the study's, with labels, parameters and metrics, unless there is one of its commit.
+
+    It lasts as long as the evolution and the training of the cell did, also where other cells share these. A label in a column
+    with the name of a parameter, such as `network`, stands next to that one as `column.network`.
+    """
+    for cell in cells:
+        status, metrics, commit = results[cell.key]
+        params = flattened(cell.params.model_dump()) | filter_keys(cell.params)
+        labels = {f"column.{name}" if name in params else name: label for name, label in cell.columns.items()}
+        tags = {"status": status[:500], "commit": commit or ""} | ({COMMIT: commit} if commit else {})
+        now = round(1000 * time.time())
+        child = Child(
+            child=json_digest({"key": cell.key, "columns": cell.columns, "commit": commit}),
+            level="cell",
+            name=", ".join([*cell.columns.values(), f"seed {cell.params.base.seed}"]),
+            params=study.record.params | as_texts(params | labels),
+            tags=tags if status == "ok" else tags | {ERROR: status[:500]},
+            metrics=metrics,
+            start=now - round(1000 * (metrics.get("evolve_seconds", 0.0) + metrics.get("train_seconds", 0.0))),
+            time=now,
+            status="FINISHED" if status == "ok" else "FAILED",
+        )
+        study.child(child)
 
 
 def say(line: str) -> None:

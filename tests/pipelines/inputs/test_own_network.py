@@ -134,5 +134,5 @@ def test_a_cell_and_the_folders_that_work_is_resumed_from_depend_on_every_file_o
     for text in ("x = 1\n", "x = 1\n", "x = 2\n"):
         (folder / "networks/parts.py").write_text(text)
         folders = evolve.resume_folder(params, PREPARED), train.resume_folder(params)
-        keys.append({cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(PREPARED)), *folders})
+        keys.append({cell_key(Cell({}, params, ("evaluate",)), params, load_meta(PREPARED)), *folders})
     assert keys[0] == keys[1] and not keys[1] & keys[2]

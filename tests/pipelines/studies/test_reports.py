@@ -3,10 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.reports import TextTable, add_published, aggregate, format_table, make_frame, markdown
+from pipelines.studies.reports import add_published, aggregate, format_table, make_frame, markdown
 
 CELLS = pd.DataFrame(
     {
@@ -35,9 +35,9 @@ def test_means_of_the_seeds_that_succeeded_stand_above_the_published_rows():
     assert table["test_accuracy_sd"].tolist() == [pytest.approx(0.1 / math.sqrt(2)), 0]  # of a sample
     assert math.isnan(aggregate(CELLS[:1], ["variant"], ["test_accuracy"])["test_accuracy_sd"].iloc[0])  # one seed
     assert table["start_fitness_n"].tolist() == [1, 0]  # fewer cells than succeeded
-    shown = format_table("A", add_published(table, STUDY), ["variant"], STUDY.metrics)
-    assert shown.headers == ["variant", "test accuracy (%)", METRICS["start_fitness"].header, "n", "failed", "source"]
-    assert shown.rows == [
+    shown = format_table(add_published(table, STUDY), ["variant"], STUDY.metrics)
+    assert list(shown) == ["variant", "test accuracy (%)", METRICS["start_fitness"].header, "n", "failed", "source"]
+    assert shown.to_numpy().tolist() == [
         ["ste", "85.00 ± 7.07", "0.250 (n = 1)", "2", "1", "ours"],
         ["random", "50.00", "", "2", "0", "ours"],
         ["ste (published)", "96.16 ± 0.13", "", "", "", "published: Table 4"],
@@ -49,7 +49,7 @@ def test_a_column_of_labels_with_the_name_of_a_number_keeps_its_labels(make_para
         Cell(labels, make_params(), (), key=labels["a"], full_parameters=200)
         for labels in ({"footprint": "small", "a": "x"}, {"a": "y"})
     ]
-    result = {"status": "ok", "commit": None, "metrics": {"footprint": 1234, "test_accuracy": 0.5, "parameters": 50}}
+    result = CellResult("ok", {"footprint": 1234, "test_accuracy": 0.5, "parameters": 50})
     frame = make_frame(["footprint", "a"], cells, dict.fromkeys("xy", result))
     assert frame["footprint"].tolist() == ["small", ""]
     assert frame["test_accuracy"].tolist() == [0.5, 0.5]
@@ -57,7 +57,7 @@ def test_a_column_of_labels_with_the_name_of_a_number_keeps_its_labels(make_para
 
 
 def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
-    shown = markdown(TextTable("A <b>", ["<b>", "n"], [["a|b\nc", "1"]]))
+    shown = markdown("A <b>", pd.DataFrame([["a|b\nc", "1"]], columns=["<b>", "n"]))
     assert shown == "## A &lt;b&gt;\n\n| &lt;b&gt; | n   |\n| --------- | --- |\n| a\\|b c    | 1   |\n"
 
 
