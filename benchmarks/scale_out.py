@@ -62,14 +62,15 @@ from gee_core.rank import Rank
 from gee_core.snn.synced_norm import SyncedBatchNorm2d
 from gee_core.training.processes import parallel
 from pipelines import prepare
+from pipelines.candidate_rows import candidate_row
 from pipelines.engines.candidates import Workers
 from pipelines.engines.engine import Tell, ignore
 from pipelines.engines.select import choose_engine
 from pipelines.evolve import genotype_file
 from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED
-from pipelines.tracking.evolution import track_candidate, track_search
-from pipelines.tracking.tracker import open_tracker
+from pipelines.runtime.run_folder import is_waiting, runs_root
+from pipelines.tracking.tracker import open_stage
 
 WORKERS, NODES, THREADS = (1, 2, 8, 64, 512), (2, 8, 32), (1, 8, 64)
 HIDDEN, SYNCED = ("8 workers", "1 process", "2 nodes", "8 nodes"), ", synchronised batch norm"
@@ -122,14 +123,14 @@ def tracking(record: Record, count: int) -> dict[str, float]:
     """How fast the publisher writes ``count`` candidates to the project's mlflow.db."""
     params = load_params()
     for n in (1, count):  # the first starts the publisher
-        track, before = open_tracker("evolve", params), rows()
-        track_search(track, f"search-{n}", params)
-        start = time.perf_counter()
-        for index in range(n):
-            tracked = replace(record, candidate=replace(record.candidate, index=index))
-            track_candidate(track, tracked, genotype_file(params, tracked), time.time())
-        track.close()
-        while track.folder.exists():
+        tracked, before = open_stage("evolve", params), rows()
+        with tracked.run.at_work_in(runs_root() / f"evolve-{n}"):
+            start = time.perf_counter()
+            for index in range(n):
+                scored = replace(record, candidate=replace(record.candidate, index=index))
+                tracked.run.child(candidate_row(scored, genotype_file(params, scored), params, time.time()))
+        tracked.close("FINISHED")
+        while is_waiting(tracked.run.path, tracked.run.record):
             time.sleep(0.01)
         seconds = time.perf_counter() - start
     return {"candidates_per_s": count / seconds, "rows_per_s": (rows() - before) / seconds}

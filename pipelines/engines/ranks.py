@@ -13,10 +13,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import Params
@@ -29,7 +28,6 @@ from pipelines.engines.processes import Processes
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import print_errors, report_input_errors
 from pipelines.runtime.process_tree import STORE, die_with_parent, exit_on_sigterm, is_rank, started_by_command
-from pipelines.runtime.resume_folder import at_work_in
 from pipelines.runtime.settings import Settings, cpu_cores
 
 if TYPE_CHECKING:  # loads torch
@@ -206,13 +204,13 @@ def check_reach(n: int, batch_size: int, name: str) -> None:
 
 
 @contextmanager
-def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
-    """`at_work_in` ``folder``, which the first process holds for all; the others wait until it does, however long."""
+def at_work_together(rank: Rank, at_work: AbstractContextManager[None]) -> Iterator[None]:
+    """Context that the first process enters for all: it is ``at_work`` in a folder. The others wait for it, however long."""
     if rank.number:
         common_store().wait(["at work"], timedelta(days=1000))  # not by torch's process group, where waiting has an end
         yield
         return
-    with at_work_in(folder):
+    with at_work:
         if rank.of > 1:
             common_store().set("at work", "")
         yield

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pipelines.runtime.resume_folder import HELD
 
 from gee_core.config.evolve import Rescore
 from gee_core.data.meta import load_meta
@@ -18,7 +19,6 @@ from pipelines import evolve, train
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.search import load_start
 from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import HELD
 from tests.pipelines.conftest import write_params
 
 GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]

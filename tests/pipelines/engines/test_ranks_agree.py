@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
+from pipelines.runtime.resume_folder import HELD
 
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
@@ -13,7 +14,6 @@ from gee_core.rank import Rank
 from pipelines.engines import ranks
 from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import HELD
 from tests.wait_until import wait_until
 
 FP32 = Compute(torch.device("cpu"), torch.float32)

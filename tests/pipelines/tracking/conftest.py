@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace as Values
 
 import pytest
+from pipelines.tracking.folder import Run, tracking_root
 
 from gee_core.data.meta import Meta
 from pipelines.tracking import publish
-from pipelines.tracking.folder import Run, tracking_root
 from pipelines.tracking.publish import Publisher
 from pipelines.tracking.tags import NOTE
 from pipelines.tracking.tracker import Tracker

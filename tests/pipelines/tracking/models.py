@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from PIL import Image
+from pipelines.tracking.folder import ExportedModel
 
 from gee_core.export.model_card import CARD_ENTRY
-from pipelines.tracking.folder import ExportedModel
 
 SIZE = 4
 README = "# A model\n\n    mlflow models serve -m models:/gee-digits-vgg16-g6@champion\n"

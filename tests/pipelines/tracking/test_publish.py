@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from pipelines.tracking.folder import LOG, Told, ended, tracking_root
 
 from gee_core.errors import InputError
 from pipelines.tracking import publish
-from pipelines.tracking.folder import LOG, Told, ended, tracking_root
 from pipelines.tracking.publish import SAID, Publisher, Said, alone
 from pipelines.tracking.tracker import Tracker
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, PIPELINE, by_level, candidate, folders, publish_all

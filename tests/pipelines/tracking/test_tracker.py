@@ -7,6 +7,7 @@ import os
 
 import psutil
 import pytest
+from pipelines.tracking.folder import LOG
 
 from pipelines.project import presets
 from pipelines.project.params import load_params
@@ -14,7 +15,6 @@ from pipelines.project.presets import load_preset
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
-from pipelines.tracking.folder import LOG
 from pipelines.tracking.pipeline_run import describe_dataset, origin_tags, pipeline_name
 from pipelines.tracking.tracker import Tracker, open_tracker, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, KEYS, META, by_level, candidate, folders, publish_all

@@ -1,0 +1,482 @@
+"""A run on disk: one folder in .scratch/runs, which its process writes and everything else only reads.
+
+run.json      who it is, its settings, tags, numbers and status (`Record`); always replaced as a whole
+rows.jsonl    what it measures while it is at work; only added to, and the only journal (`append_row`, `read_rows`)
+files/work    states from which unfinished work resumes
+files/upload  files that MLflow shows; their folders below it are those of the artifacts
+files/model   the files of an exported model
+mlflow.json   what the publisher has done with it (`Sent`); nobody else writes it
+lock          locked by the process that is at work in the folder
+
+There are two kinds of key. The run key is a hash of all that a result depends on: settings, inputs, and the code that dvc.yaml
+names. It names the folders of stages that resume, of cells and of what cells share. The key of an execution is the process that
+runs the pipeline. It names the folders of executions and of the other stages. Folders are called KIND-KEY: `train-…` of a
+stage, `step-…` and `cell-…` of studies. Only folders of the same kind make way for each other.
+
+A row is a point of curves, ``{"step": 3, "time": ms, "metrics": {...}, "entry": ...}``, or a run below this one: a candidate or
+a cell. Such a row is a `Child` with its label under ``child``, and whatever else its writer needs to resume. A search resumes
+from its rows, and its tables are written from them. A line that is damaged is left out, and what it recorded is recomputed.
+
+`once` is all that a cell of a study needs: it computes in a folder unless the folder has the result. A stage is the same in
+steps, because it has to write its results for DVC too: `RunFolder.at_work_in` the folder of the key, compute, `finish`. The
+folder of a finished run is kept until the stage next runs and MLflow has it: if `dvc` is killed before dvc.lock has the result,
+it repeats the stage from there. Copies of the project in which DVC runs experiments use the original's .scratch.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ValidationError
+
+from gee_core.storage.atomic_files import flush, flush_folder, make_folder, sha256, write_atomically, writing
+from gee_core.storage.json_object import json_digest
+from pipelines.project.paths import LOCK, SCRATCH, original_project
+from pipelines.project.safe_yaml import parse_yaml
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.runtime.progress import console
+from pipelines.runtime.redact import redacted
+
+log = logging.getLogger(__name__)
+
+RUN, ROWS, SENT, HELD = "run.json", "rows.jsonl", "mlflow.json", "lock"
+"""The files of a folder."""
+WORK, UPLOAD, MODEL = Path("files/work"), Path("files/upload"), Path("files/model")
+"""Its subfolders."""
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder with the code that is running, and its dvc.yaml."""
+
+End = Literal["FINISHED", "FAILED", "KILLED"]
+Level = Literal["pipeline", "stage", "study", "cell"]
+Row = dict[str, Any]
+
+
+class Mark(BaseModel):
+    """What is known of a child only once all are there, such as its rank."""
+
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+
+
+class Child(BaseModel):
+    """A finished run below another one: a candidate, or a cell of a study. Times are in ms."""
+
+    child: str
+    """Its label: rows of the same label are the same run."""
+    level: Literal["candidate", "rescore", "cell"]
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """They may be NaN or infinite."""
+    texts: dict[str, str] = {}
+    """Contents of its artifacts, by the names of the files."""
+    start: int
+    time: int
+    """When it ended."""
+    status: End
+
+
+class ExportedModel(BaseModel):
+    """A model to log, and to register under its name if ``register`` says so. Its files are in `MODEL`."""
+
+    name: str
+    is_registered: bool
+    dataset: str
+    digest: str
+    """Of the prepared images: only accuracies on the same images are compared."""
+    metrics: dict[str, float]
+    """Measured on the test images."""
+    params: dict[str, str]
+    time: int
+    """When it was exported, in ms."""
+
+
+class Record(BaseModel):
+    """run.json. Times are in ms."""
+
+    level: Level
+    name: str = ""
+    """What the run is called."""
+    stage: str = ""
+    entry: str = ""
+    """Identifies its row in MLflow. A run that goes on after an interruption keeps it."""
+    above: str = ""
+    """The ``entry`` of the run that it lies below."""
+    settings: str = ""
+    """Of an execution: a digest of its settings. An interrupted one goes on where these are the same."""
+    work: str = ""
+    """What its children are children of, however often it is repeated: its key, and what that leaves out."""
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    """They may be NaN or infinite."""
+    datasets: dict[str, dict[str, str]] = {}
+    """By context, `training` or `testing`: the arguments of MLflow's Dataset."""
+    views: dict[str, str] = {}
+    """Of its candidates, as MLflow's page shows them."""
+    marks: dict[str, Mark] | None = None
+    """By the label of each child that belongs to it in the end; None as long as that is unknown."""
+    model: ExportedModel | None = None
+    store: str = ""
+    """The address of the MLflow that gets the run; empty if none does."""
+    experiment: str = ""
+    process: str = ""
+    """The `process_key` of the process that writes the folder."""
+    execution: str = ""
+    """That of the process that runs the pipeline or the study."""
+    start: int = 0
+    end: int = 0
+    status: End | None = None
+    """None while it is at work."""
+    result: dict[str, Any] = {}
+    """The answer of `once`."""
+    outputs: list[str] = []
+    """Paths of the files that `once` found in the folder."""
+    md5: str = ""
+    """Of the last file that the stage wrote, as dvc.lock records it."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is added to the folder any more."""
+        return self.status is not None or is_gone(self.process)
+
+
+class Sent(BaseModel):
+    """mlflow.json."""
+
+    digest: str = ""
+    """Of the run.json of which MLflow has everything, if the run had ended."""
+    page: str = ""
+    """The address of its page."""
+    models: list[str] = []
+    """What became of its models."""
+    hindrance: str = ""
+    """Why MLflow cannot have the rest now."""
+
+
+def now_ms() -> int:
+    """The time in ms since 1970."""
+    return round(1000 * time.time())
+
+
+def as_texts(values: Mapping[str, object]) -> dict[str, str]:
+    """``values`` as strings, as MLflow stores parameters and tags."""
+    return {key: str(value) for key, value in values.items()}
+
+
+def runs_root() -> Path:
+    """The folder of all runs of the project: this one, or in a copy for a DVC experiment that of the original."""
+    here = Path.cwd()
+    original = original_project(here)
+    return (Path() if original == here else original) / SCRATCH / "runs"
+
+
+def run_key(stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], extra: str = "") -> str:
+    """A hash of ``sections`` of params.yaml, the files ``inputs``, ``extra`` and the code that dvc.yaml lists for ``stage``."""
+    digest = hashlib.sha256(extra.encode())
+    for section in sections:
+        digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
+    for path in [*inputs, *code_files(stage)]:
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()[:16]
+
+
+def folder_of(stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path], extra: str = "") -> Path:
+    """The folder of the run with this `run_key`."""
+    return runs_root() / f"{stage}-{run_key(stage, sections, inputs, extra)}"
+
+
+def code_files(stage: str) -> list[Path]:
+    """The Python files among the `deps` of ``stage`` in dvc.yaml."""
+    deps = _stages((CHECKOUT / "dvc.yaml").read_text(encoding="utf-8"))[stage]["deps"]
+    listed = [CHECKOUT / dep for dep in deps if dep.startswith(("gee_core/", "pipelines/"))]
+    return [file for path in listed for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+
+
+@functools.cache
+def _stages(text: str) -> dict[str, dict[str, Any]]:
+    """Those of a dvc.yaml with this ``text``, whose reading takes a tenth of a second."""
+    return parse_yaml(text)["stages"]
+
+
+def append_row(folder: Path, row: Row) -> None:
+    """Add ``row`` to the rows of ``folder``, which is made if it is missing. The line survives a power loss.
+
+    Raises:
+        InputError: the disk is full, or the file is not writable; the earlier lines are unchanged.
+    """
+    path = folder / ROWS
+    with writing(path):
+        make_folder(folder)
+        is_new = not path.exists()
+        with path.open("ab+") as file:
+            is_cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * is_cut_off + json.dumps(redacted(row)).encode() + b"\n")
+            flush(file)
+        if is_new:
+            flush_folder(folder)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The intact rows of ``folder``, in order; a warning counts the damaged lines."""
+    path = folder / ROWS
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
+    whole = [row for line in lines if (row := parse_row(line)) is not None]
+    if damaged := len(lines) - len(whole):
+        log.warning("%s: %d of %d lines damaged; what they recorded is recomputed", path, damaged, len(lines))
+    return whole
+
+
+def parse_row(line: bytes) -> Row | None:
+    """The row in ``line``, or None if the line is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_record(folder: Path) -> Record | None:
+    """The run.json of ``folder``; None where it is damaged, or the folder is gone."""
+    with contextlib.suppress(OSError, ValidationError):
+        return Record.model_validate_json((folder / RUN).read_bytes())
+    return None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write ``record`` as the run.json of ``folder``."""
+    values = redacted(record.model_dump(exclude_defaults=True))
+    write_atomically(folder / RUN, json.dumps(values, indent=1))
+
+
+def read_sent(folder: Path) -> Sent:
+    """The mlflow.json of ``folder``."""
+    with contextlib.suppress(OSError, ValidationError):
+        return Sent.model_validate_json((folder / SENT).read_bytes())
+    return Sent()
+
+
+def record_digest(folder: Path) -> str:
+    """A hash of the run.json of ``folder``; empty where there is none."""
+    with contextlib.suppress(OSError):
+        return sha256(folder / RUN)[:16]
+    return ""
+
+
+def is_waiting(folder: Path, record: Record) -> bool:
+    """Whether MLflow has to get something of ``folder`` yet."""
+    return bool(record.store) and read_sent(folder).digest != record_digest(folder)
+
+
+def all_records(root: Path) -> dict[Path, Record]:
+    """Every folder below ``root`` with its run.json: executions and studies first, the oldest first."""
+    found = {path.parent: read_record(path.parent) for path in root.glob(f"[!.]*/{RUN}")}
+    known = {folder: record for folder, record in found.items() if record}
+    return dict(sorted(known.items(), key=lambda pair: (bool(pair[1].above), pair[1].start)))
+
+
+def waiting_folders(root: Path) -> dict[Path, Record]:
+    """Those of `all_records` that MLflow does not have."""
+    return {folder: record for folder, record in all_records(root).items() if is_waiting(folder, record)}
+
+
+def is_recorded(folder: Path, lock: Path) -> bool:
+    """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
+    record = read_record(folder)
+    return record is not None and record.md5 != "" and lock.is_file() and record.md5 in lock.read_text(encoding="utf-8")
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete ``folder`` and everything in it, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_finished(kind: str, keep: Path) -> None:
+    """Delete the folders whose names begin with ``kind``, such as `train`, of finished runs that MLflow has, but ``keep``."""
+    for folder in set(keep.parent.glob(f"{kind}-*")) - {keep}:
+        record = read_record(folder)
+        if record and record.status == "FINISHED" and not is_waiting(folder, record):
+            with file_lock(folder / HELD, wait=False) as free:
+                if free:
+                    delete_folder(folder)
+
+
+def once(folder: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The JSON object that ``compute`` returns, which writes its files into ``folder`` and resumes from those in `WORK`.
+
+    It is called again where a file is missing. Another process that wants the same waits for the first one.
+    """
+    with file_lock(folder / HELD):
+        record = read_record(folder)
+        if record is None or record.status != "FINISHED" or not all((folder / name).is_file() for name in record.outputs):
+            start, result = now_ms(), compute()
+            delete_folder(folder / WORK)
+            own = (HELD, RUN, ROWS, SENT)
+            files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+            outputs = [path.as_posix() for path in files if path.as_posix() not in own]
+            record = Record(level="cell", start=start, end=now_ms(), status="FINISHED", result=result, outputs=outputs)
+            write_record(folder, record)
+        return record.result
+
+
+class RunFolder:
+    """The folder of a run at work, which its process writes. No error of MLflow reaches it.
+
+    ``path`` is where the run lies until it is `at_work_in` another folder. Without tracking only such a folder is written, for
+    the run to be resumed. ``writes`` is False in all but the first of the processes that do the run together.
+    """
+
+    def __init__(self, path: Path, record: Record, writes: bool = True):
+        self.path, self.record = path, record
+        self._writes = writes
+        self._resumes = False
+        self._known: set[str] | None = None
+        """Labels of the children that are there, and points."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the run is written to disk."""
+        return self._writes and (self._resumes or bool(self.record.store))
+
+    def save(self) -> None:
+        """Write run.json."""
+        if self.is_kept:
+            write_record(self.path, self.record)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Note parameters; each key once per run."""
+        self.record.params |= {key: text for key, text in as_texts(values).items() if key not in self.record.params}
+        self.save()
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Note numbers of the whole run."""
+        self.record.metrics |= {name: value for name, value in values.items() if value is not None}
+        self.save()
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Note tags."""
+        self.record.tags |= as_texts(values)
+        self.save()
+
+    def dataset(self, context: str, values: dict[str, str]) -> None:
+        """Name images as input of the run; ``context``: `training` or `testing`."""
+        self.record.datasets[context] = values
+        self.save()
+
+    def point(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each of these curves, unless an interrupted attempt has."""
+        if values:
+            row = {"step": step, "time": now_ms(), "metrics": dict(values), "entry": self.record.entry}
+            self._add(_point_key(row), row)
+
+    def child(self, child: Child) -> None:
+        """Add a run below this one, unless it is there."""
+        self._add(child.child, child.model_dump())
+
+    def _add(self, key: str, row: Row) -> None:
+        if not self.is_kept:
+            return
+        if self._known is None:
+            self._known = {row["child"] if "child" in row else _point_key(row) for row in read_rows(self.path)}
+        if key not in self._known:
+            append_row(self.path, row)
+            self._known.add(key)
+
+    def text(self, name: str, content: str | bytes) -> None:
+        """Let MLflow show a file with this ``content``."""
+        if self.is_kept:
+            write_atomically(self.path / UPLOAD / name, content)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Let MLflow show a file as it is now, in ``folder``."""
+        self._keep(path, UPLOAD / folder)
+
+    def model(self, folder: Path, names: Iterable[str], model: ExportedModel) -> None:
+        """Log an exported model, whose files are these of ``folder``."""
+        for name in names:
+            self._keep(folder / name, MODEL)
+        self.record.model = model
+        self.save()
+
+    def _keep(self, path: Path, place: Path) -> None:
+        if not self.is_kept:
+            return
+        if not path.is_file():
+            log.warning("%s is missing, so that MLflow does not get it", path)
+            return
+        copy = self.path / place / path.name
+        with writing(copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, hidden := copy.with_name(f".{path.name}"))
+            hidden.replace(copy)
+
+    @contextlib.contextmanager
+    def at_work_in(self, folder: Path, work: str = "") -> Iterator[None]:
+        """Be at work in ``folder`` inside: it becomes the folder of this run, which goes on with what it finds there.
+
+        It waits for a process that is at work there, such as an experiment with the same stage. Other finished runs of the
+        stage are deleted first. If dvc.lock has the result of this run, DVC wants it recomputed, and the folder is emptied.
+        ``work`` is the key and what that leaves out: a run with another one begins with what the last one left.
+        """
+        own = self.record
+        own.work, own.entry = work or folder.name, f"{own.above}/{folder.name}"
+        with file_lock(folder / HELD, wait=False) as free:
+            if not free:
+                console.print(f"{folder}: another process is at work there; waiting for it", soft_wrap=True)
+        with file_lock(folder / HELD):
+            delete_finished(folder.name.rpartition("-")[0], folder)
+            last = read_record(folder)
+            if last and last.status == "FINISHED" and last.entry != own.entry and is_waiting(folder, last):
+                _set_aside(folder, last)
+            if last and last.entry == own.entry:
+                own.start = last.start
+            if last and last.work == own.work and is_recorded(folder, LOCK):
+                for path in set(folder.iterdir()) - {folder / HELD}:
+                    delete_folder(path) if path.is_dir() else path.unlink()
+            if self.path != folder:
+                delete_folder(self.path)  # where an attempt failed before it came here
+            self.path, self._resumes, self._known = folder, True, None
+            self.save()
+            yield
+
+    def finish(self, result: Path) -> None:
+        """Note that the results are there, of which ``result`` is the last file."""
+        self.record.md5 = hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest()
+        self.save()
+
+    def end(self, status: End) -> None:
+        """Note how the run has ended."""
+        self.record.status, self.record.end = status, now_ms()
+        self.save()
+
+
+def _point_key(row: Row) -> str:
+    """Identifies a point of a run."""
+    return json.dumps([row.get(part) for part in ("entry", "step", "metrics")], sort_keys=True)
+
+
+def _set_aside(folder: Path, record: Record) -> None:
+    """Copy what MLflow has to get of a finished run to a folder of its own, before another run changes ``folder``."""
+    aside = folder.with_name(f"{folder.name}-{json_digest({'entry': record.entry})}")
+    if not aside.exists():
+        hidden = folder.with_name(f".{aside.name}")
+        delete_folder(hidden)
+        shutil.copytree(folder, hidden, ignore=shutil.ignore_patterns(WORK.name, HELD))
+        hidden.rename(aside)
+
+
+def own_process() -> str:
+    """The `process_key` of this process."""
+    return process_key(psutil.Process())
