@@ -17,9 +17,9 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
 from pipelines import evaluate
-from pipelines.runtime.run_folder import runs_root
+from pipelines.runtime.run_folder import Record, RunFolder, read_rows, runs_root
 from pipelines.studies import study
-from pipelines.studies.cell import CellResult, Request
+from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.reports import OUT
 from tests.pipelines.studies.conftest import measure
 
@@ -151,6 +151,24 @@ def test_plots_of_what_no_cell_has_are_left_out(run, quick, caplog):
     assert figures(OUT / Request("tiny", only={"encoding": {"unencoded"}}).folder) == {"6-bars.svg"}
     assert not (TINY / "table.md").exists()  # of the whole study
     assert caplog.messages == ["left out, no cell has it: val_accuracy"]
+
+
+def test_mlflow_gets_a_run_per_cell_with_its_labels_settings_and_numbers(make_params, tmp_path):
+    labels = {"encoding": "genetic", "network": "small", "train.epochs": "few"}
+    cells = [Cell(labels, make_params(base={"seed": seed}), ("evaluate",), key=str(seed)) for seed in (0, 1)]
+    metrics = {"test_accuracy": 0.5, "evolve_seconds": 7.0, "train_seconds": 0.5}
+    results = {"0": CellResult("ok", metrics, "abc"), "1": CellResult("failed: the loss is nan", {}, "abc")}
+    run = RunFolder(tmp_path, Record(level="study", store="sqlite:///x.db", params={"study": "tiny"}))
+    for _ in range(2):  # the second time they are there
+        study.track_cells(run, cells, results)
+    good, failed = read_rows(tmp_path)
+    assert (good["level"], good["status"], good["name"]) == ("cell", "FINISHED", "genetic, small, few, seed 0")
+    assert good["metrics"] == metrics and good["time"] - good["start"] == 7_500
+    wanted = {"study": "tiny", "encoding": "genetic", "column.network": "small", "column.train.epochs": "few", "seed": "0"}
+    wanted |= {"dataset": "digits", "network.n_genes": "6", "train.epochs": "4", "export.genes": "None"}
+    assert {key: good["params"][key] for key in wanted} == wanted
+    assert good["tags"] == {"status": "ok", "commit": "abc", "gee.commit": "abc"}
+    assert failed["status"] == "FAILED" and failed["tags"]["status"] == failed["tags"]["gee.error"] == "failed: the loss is nan"
 
 
 @pytest.mark.slow
