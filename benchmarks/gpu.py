@@ -1,18 +1,17 @@
 """The measurements on a GPU, in one go: training steps, candidates side by side, a training run.
 
-    python -m benchmarks.gpu [--minutes 8] [--data FOLDER] [--device cpu] [--json]
+    python -m benchmarks.gpu [--minutes 8] [--device cpu] [--json]
 
     training_step  ResNet-19 and CIFARNet with 100 genes, batch 128, forward and backward, bf16 autocast, channels-last:
-                   genetic, plain, SpikingJelly's neurons in each of its implementations that runs here, the convolutions
-                   alone. Medians of interleaved rounds, as images per second and ratios
+                   genetic, plain, SpikingJelly's neurons in the implementation that SJ_LIF_CUDA_IMPLEMENTATION names, the
+                   convolutions alone. Medians of interleaved rounds, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
-                   operations would hide the rest: images per second and peak memory, until the minutes are over. The images
-                   are CIFAR-10 in the folder --data, or noise of its size
+                   operations would hide the rest: images per second and peak memory, until the minutes are over
 
-A part that fails leaves its reason, and the others run. --device cpu rehearses all of it at a tiny size, whose numbers mean
-nothing. A bare machine needs torch with CUDA, torchvision, `pip install numpy pillow pydantic pydantic-settings safetensors
-psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`, or else pip fetches torch again.
+The images are noise of the size of CIFAR-10. A part that fails leaves its reason, and the others run. --device cpu rehearses
+all of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, and `pip install numpy
+pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`.
 """
 
 import argparse
@@ -24,13 +23,11 @@ import platform
 import tempfile
 import time
 import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
 
@@ -38,7 +35,7 @@ from benchmarks.training_step import make_step, medians, synchronised
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
-from gee_core.errors import InputError, in_short
+from gee_core.errors import in_short
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import configured_genotype
@@ -47,14 +44,11 @@ from gee_core.memory import keep_freed_memory
 from gee_core.model.wired import largest_activation, wired_network
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
-from pipelines import prepare
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset
 from pipelines.train import full_recipe
 
-SPIKINGJELLY = "spikingjelly_"
-IMPLEMENTATIONS = ("torch", "triton", "cuda")
-"""Of SpikingJelly's neurons on a GPU, by the names that SJ_LIF_CUDA_IMPLEMENTATION has. A CPU knows the first."""
+CONTENDERS = ("genetic", "plain", "spikingjelly_best", "conv_floor")
 PER_PROCESS = 3
 """Candidates of each process that are timed after its first, in which it starts and compiles."""
 WARM_UP = 3
@@ -87,30 +81,14 @@ TINY = Sizes(
 ROUNDS, REPEATS = 5, 3
 """Rounds of all contenders in turn, and steps between two synchronisations."""
 
-_chosen: dict[str, dict] = defaultdict(dict)
-"""What SpikingJelly keeps of its choices, by the implementation that it was asked for."""
-
-
-@contextlib.contextmanager
-def implementation(name: str) -> Iterator[None]:
-    """SpikingJelly's LIF runs its implementation ``name`` on a GPU.
-
-    SpikingJelly reads SJ_LIF_CUDA_IMPLEMENTATION once per process, and contenders have to take turns in one.
-    """
-    from spikingjelly._ops.lif import _selection
-
-    with mock.patch.multiple(_selection, _requested=name, _selections=_chosen[name]):
-        yield
-
 
 def make_timed_step(case: dict, name: str, device: str) -> Callable[[], object]:
     """``REPEATS`` steps of a contender, and the wait for the device."""
     step = make_step(case, name, device)
 
     def steps() -> None:
-        with implementation(name.removeprefix(SPIKINGJELLY)) if name.startswith(SPIKINGJELLY) else contextlib.nullcontext():
-            for _ in range(REPEATS):
-                step()
+        for _ in range(REPEATS):
+            step()
 
     return synchronised(steps, device)
 
@@ -118,8 +96,7 @@ def make_timed_step(case: dict, name: str, device: str) -> Callable[[], object]:
 def time_steps(case: dict, device: str) -> dict:
     """Images per second of every contender, ratios, on a GPU the memory of a step, and why a contender is left out."""
     steps, memory, left_out = {}, {}, {}
-    theirs = [SPIKINGJELLY + name for name in IMPLEMENTATIONS[: None if device == "cuda" else 1]]
-    for name in ("genetic", "plain", *theirs, "conv_floor"):
+    for name in CONTENDERS:
         gc.collect()  # of a contender that is left out: circles keep a GPU's memory
         try:
             step = make_timed_step(case, name, device)
@@ -139,16 +116,12 @@ def time_steps(case: dict, device: str) -> dict:
     return {"images_per_second": rates, "memory_mib": memory, "left_out": left_out} | ratios
 
 
-def prepared_images(folder: Path, params: Params, data: str | None, n_random: int) -> Prepared:
-    """CIFAR-10 in ``data``, or ``n_random`` images of noise of its size, prepared in ``folder``. Raises ``InputError``."""
-    if data is not None:
-        prepare.run(params.prepare.model_copy(update={"path": data}), folder)
-    else:
-        pixels = torch.randint(0, 256, (n_random, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        images = PackedImages(pixels, torch.arange(n_random) % 10)
-        names = tuple(str(number) for number in range(10))
-        source = Source("random", names, images, images.subset(torch.arange(10)), torch.arange(n_random // 10))
-        write_prepared(folder, "cifar10", source, mean=(0.5,) * 3, std=(0.3,) * 3)
+def write_noise(folder: Path, n: int) -> Prepared:
+    """``n`` images of noise of CIFAR-10's size, prepared in ``folder``."""
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = PackedImages(pixels, torch.arange(n) % 10)
+    source = Source("random", tuple(map(str, range(10))), images, images.subset(torch.arange(10)), torch.arange(n // 10))
+    write_prepared(folder, "cifar10", source, mean=(0.5,) * 3, std=(0.3,) * 3)
     return load_prepared(folder)
 
 
@@ -220,16 +193,16 @@ def attempt(measure: Callable[[], dict]) -> dict:
         torch.cuda.empty_cache()  # leaves a GPU's memory to other processes
 
 
-def run(device: str, sizes: Sizes, minutes: float, data: str | None, folder: Path) -> dict[str, dict]:
-    """All parts, in order. Raises ``InputError`` where ``data`` cannot be read."""
+def run(device: str, sizes: Sizes, minutes: float, folder: Path) -> dict[str, dict]:
+    """All parts, in order, with images in ``folder``."""
     deadline = time.monotonic() + 60 * minutes
     values = overridden(load_preset("cifar10-paper").values, sizes.changes | {"base.device": device}, "benchmarks.gpu")
     params = check_params(values, "benchmarks.gpu")
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
-    found: dict[str, dict] = {"about": {"device": name, "torch": torch.__version__, "images": data or "noise"}}
+    found: dict[str, dict] = {"about": {"device": name, "torch": torch.__version__}}
     for case, values in sizes.cases.items():
         found[f"training_step, {case}"] = attempt(partial(time_steps, values, device))
-    prepared = prepared_images(folder, params, data, sizes.n_images)
+    prepared = write_noise(folder, sizes.n_images)
     for count in sizes.counts:
         found[f"candidates, {count} processes"] = attempt(partial(candidates_per_hour, params, folder, count))
     found["training"] = attempt(partial(train, params, prepared, deadline))
@@ -239,7 +212,6 @@ def run(device: str, sizes: Sizes, minutes: float, data: str | None, folder: Pat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0, help="after which the training run ends")
-    parser.add_argument("--data", help="folder with CIFAR-10; without it, noise")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
@@ -247,11 +219,8 @@ def main() -> None:
         raise SystemExit("benchmarks.gpu: torch sees no CUDA device: `--device cpu` rehearses the command at a tiny size")
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            sizes = FULL if arguments.device == "cuda" else TINY
-            found = run(arguments.device, sizes, arguments.minutes, arguments.data, Path(folder) / "prepared")
-        except InputError as error:
-            raise SystemExit(f"benchmarks.gpu: {error}") from None
+        sizes = FULL if arguments.device == "cuda" else TINY
+        found = run(arguments.device, sizes, arguments.minutes, Path(folder) / "prepared")
     for part, values in found.items():
         print(f"\n{part}\n" + "\n".join(f"  {key:34} {value}" for key, value in values.items()))
     if arguments.json:

@@ -136,7 +136,7 @@ def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], object]:
 
 
 def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[], None]:
-    candidates, dtype = [], Compute.of(device).dtype
+    steps, dtype = {}, Compute.of(device).dtype
     for layout in (torch.channels_last, torch.contiguous_format):
         x = torch.randn(shape).to(device, dtype).contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
         W = conv.weight.detach().to(dtype).contiguous(memory_format=layout).requires_grad_()
@@ -146,21 +146,14 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[
             y = F.conv2d(x, W, None, conv.stride, conv.padding)
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
-        timed = synchronised(step, device)
-        timed()
-        candidates.append((min(_seconds(timed) for _ in range(2)), step))
-    return min(candidates, key=lambda pair: pair[0])[1]
+        steps[layout] = step
+    seconds = medians({layout: synchronised(step, device) for layout, step in steps.items()}, 2)
+    return steps[min(seconds, key=lambda layout: seconds[layout])]
 
 
 def make_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], object]:
     """The step of any contender, which on a GPU returns before the work is done."""
     return conv_floor_step(case, device) if contender == "conv_floor" else network_step(case, contender, device)
-
-
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def peak_memory(case_name: str, contender: str) -> float:

@@ -18,8 +18,8 @@ from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent, result_id, verdict
-from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognised, rescored_table
+from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
+from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognition_table, rescored_table
 
 TITLES = {name: known.title for name, known in DATASETS.items()}
 
@@ -31,7 +31,7 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
-    by_class = recognised(tables.confusion, names)
+    by_class = recognition_table(tables.confusion, names)
     effects = effect_table(tables.candidates, genotype, tables.front)
     return fill_in(
         "report.html",
@@ -56,7 +56,7 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         mlflow_filter=f"tags.\"{RESULT}\" = '{result_id(summary)}'",
         nir=nir(summary),
         rescored=rescored,
-        in_words=gained(summary),
+        in_words=describe_gain(summary),
         verdict=verdict(summary),
         again=next((row for row in rescored if row["won"]), None),
         start=next((row for row in rescored if row["start"]), None),

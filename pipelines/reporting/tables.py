@@ -140,7 +140,7 @@ def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontF
     return gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
 
 
-def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
+def recognition_table(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
     """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``n_images``,
     and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
     counts = confusion_counts(confusion, class_names)

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.inputs.measured import read_measured
-from pipelines.reporting.summary import Summary, build_summary, format_summary, gained, percent, read_summary, verdict
+from pipelines.reporting.summary import Summary, build_summary, describe_gain, format_summary, percent, read_summary, verdict
 from tests.pipelines.conftest import EVALUATION, ROOT
 from tests.pipelines.report_inputs import COMMITTED, changed
 
@@ -117,7 +117,7 @@ def test_the_table_shows_a_value_that_is_no_markup_and_percent_a_missing_one(sum
     ],
 )
 def test_a_gain_counts_from_two_standard_errors_on(summarised, values, words):
-    assert gained(summarised().model_copy(update=values)) == words
+    assert describe_gain(summarised().model_copy(update=values)) == words
 
 
 def test_the_verdict_compares_with_the_plain_network_as_far_as_the_images_can_tell(summarised):

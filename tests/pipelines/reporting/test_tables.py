@@ -5,14 +5,14 @@ import pytest
 
 from gee_core.genome.genotype import analytic_genotype
 from pipelines.inputs.genotype_file import load_genotype
-from pipelines.reporting.tables import gene_table, recognised, rescored_table
+from pipelines.reporting.tables import gene_table, recognition_table, rescored_table
 from tests.pipelines.report_inputs import PARAMS, SHAPE, write_inputs
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
-    assert recognised(TABLE, ["a", "b", "none", "c"]) == [
+    assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [
         {"name": "b", "share": 0.0, "n_images": 3, "mistake": "c"},
         {"name": "a", "share": 0.5, "n_images": 2, "mistake": "b"},
         {"name": "c", "share": 1.0, "n_images": 1, "mistake": None},
@@ -33,7 +33,7 @@ def test_genes_stand_next_to_their_neutral_values_and_ranges(tmp_path, params):
         assert rows["β"]["winner"] == genotype.genes["beta"] and rows["ω_O"]["range"] == (0, 1)
 
 
-def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standard_errors():
+def test_the_gain_of_a_search_is_paired_by_draw_and_clear_from_two_errors_on():
     def again(start, winner):
         rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
         table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])
