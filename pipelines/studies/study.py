@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -170,16 +169,10 @@ def run_cells(cells: list[Cell], jobs: int | None, commit: str | None) -> Iterat
     """
     if not cells:
         return
-    images, bases, searches = [cell.prepared for cell in cells], [cell.params.base for cell in cells], Counter[str]()
+    images, bases = [cell.prepared for cell in cells], [cell.params.base for cell in cells]
     jobs = jobs or default_count(bases)
-
-    def count_sharers(cell: Cell) -> int:
-        searches.update([search := f"{cell.prepared} {cell.params.base!r} {cell.params.network!r} {cell.params.evolve!r}"])
-        return searches[search]
-
-    apart = sorted(cells, key=count_sharers)  # cells that share a search or a training wait for each other
     with open_pool(jobs and min(jobs, len(cells)), 1, images, bases, isolated=False) as pool:
-        for cell, outcome in run_each(pool, functools.partial(_run_job, commit), apart):
+        for cell, outcome in run_each(pool, functools.partial(_run_job, commit), cells):
             if isinstance(outcome, BrokenExecutor):
                 outcome = "the worker died every time (out of memory?): run the study again with --jobs 1"
             yield cell, outcome
