@@ -15,7 +15,7 @@ from typing import IO
 from ruamel.yaml import YAML
 
 from benchmarks.project_copy import copy_files, leave_git
-from pipelines.runtime.run_folder import ROWS, read_record, read_rows
+from pipelines.runtime.run_files import ROWS, read_record, read_rows
 
 ENVIRONMENT = {
     "GEE_TRACKING": "off",

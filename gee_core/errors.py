@@ -37,19 +37,21 @@ def as_int(value: object) -> int | None:
         return None
 
 
-def whole_number(name: str, value: object, least: int = 1) -> int:
-    """The argument ``name`` as an int; ValueError where it is no whole number, or below ``least``."""
+def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """The argument ``name`` as an int; ValueError where it is no whole number, below ``least`` or above ``most``."""
     number = as_int(value)
     if number is None:
         raise ValueError(f"{name} must be >= {least}, and an int, got {value!r}")
     if number < least:
         raise ValueError(f"{name} must be >= {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be <= {most}, got {number!r:.40}")
     return number
 
 
 def is_number(value: object, low: float, high: float) -> bool:
     """Whether ``value`` is a number from ``low`` to ``high``, NumPy's too."""
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= cast(float, value) <= high
 
 
 def in_short(error: object, length: int = 200) -> str:

@@ -19,7 +19,7 @@ from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.commands.run import run, summary
 from pipelines.commands.status import status
-from pipelines.interruption import interrupted
+from pipelines.interruption import print_interruption
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
@@ -95,7 +95,7 @@ def count(
     """
     import torch
 
-    from gee_core.config.known_networks import genes_and_weights, is_own
+    from gee_core.config.known_networks import default_block, genes_and_weights, is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters
     from pipelines.inputs.own_network import register_own_network
@@ -113,7 +113,7 @@ def count(
     parameters = plain + in_genes - in_weights  # no gene is drawn, which would take time and memory
     result = {
         "network": network,
-        "block": net.built_with["block"],
+        "block": block or default_block(network),
         "n_genes": genes,
         "num_classes": classes,
         "in_channels": channels,
@@ -183,7 +183,7 @@ def main() -> None:
             app()
         except SystemExit as end:
             if end.code in (130, 143):  # Ctrl-C, SIGTERM
-                interrupted("gee")
+                print_interruption("gee")
             raise
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.early_exit import exits
+from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
@@ -19,10 +19,8 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
-from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.runtime.process_tree import leave
 from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
@@ -101,7 +99,7 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
     steps_of: dict[float, list[torch.Tensor]] = {confidence: [] for confidence in cfg.exit}
     for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute):
         for confidence in cfg.exit:
-            logits, steps_B = exits(o_TBK, confidence)
+            logits, steps_B = find_exits(o_TBK, confidence)
             steps_of[confidence].append(steps_B)
             correct[confidence] += int((logits.argmax(1) == labels).sum())
 
@@ -128,8 +126,6 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
 
 
 def main() -> None:
-    if run_in_processes("evaluate"):
-        return
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
             numbers, layers, images = run(s.params, net, data, steps, compute)
@@ -149,4 +145,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

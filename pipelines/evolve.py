@@ -1,5 +1,6 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,28 +13,26 @@ from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import Record
 from gee_core.evolution.front import front, hypervolumes, start_point
-from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, forget_generation
+from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, draws_of, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.storage.json_object import json_digest
-from pipelines.candidate_rows import candidate_name, candidate_row, known_scores
 from pipelines.engines.candidates import Workers
+from pipelines.inputs.candidate_rows import CandidateRow, candidate_row, known_scores
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.process_tree import leave
-from pipelines.runtime.progress import Jobs
-from pipelines.runtime.run_folder import WORK, RunFolder, append_row, delete_folder, run_key, runs_root
+from pipelines.runtime.run_files import WORK, append_row, as_texts
+from pipelines.runtime.run_folder import delete_folder, run_key, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.evolution import final_curves, generation_best, marks_of, views_of
-from pipelines.tracking.pipeline_run import describe_dataset
-from pipelines.tracking.tags import BEST
+from pipelines.tracking.evolution import note_generation, note_ranks, views_of
+from pipelines.tracking.pipeline_run import describe_dataset, filter_keys
 
 OUT = REPORTS / "evolve"
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
@@ -85,7 +84,7 @@ def run(
     def keep(record: Record) -> None:
         c = record.candidate
         if c.key not in known:
-            append_row(folder, candidate_row(record, genotype_file(params, record), params, time.time()).model_dump())
+            append_row(folder, row_of(record, params, time.time()).model_dump())
         on_record(record, c.key in known)
 
     def end_generation(records: list[Record]) -> None:
@@ -103,6 +102,11 @@ def run(
     best = winner(records, params.evolve)
     members = front_file(records, best, params) if params.evolve.several else None
     return Evolved(records, best, genotype_file(params, best), metrics(records, best, params), members)
+
+
+def row_of(record: Record, params: Params, ended: float = 0.0) -> CandidateRow:
+    """The row of a candidate."""
+    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended)
 
 
 def search_key(params: Params, prepared: Path) -> str:
@@ -222,58 +226,28 @@ def _evolve(s: Stage) -> None:
         s.run.record.views = views_of(params)
         s.run.dataset("training", describe_dataset(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            jobs = Jobs(steps)
+            done = itertools.count(1)
 
             def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
                 doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
                 note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
-                jobs.at(c.place, 1.0, note, resumed=known)
+                steps.at(next(done), note, resumed=known)
 
-            def on_generation(records: list[Record]) -> None:
-                note_generation(s.run, records, params)
-
-            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at(c.place, part))
-            found = run(params, PREPARED, folder, on_record, on_generation, open_scorer)
+            found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
         write_outputs(found, params)
-        note_result(s.run, found, params)
+        assert found.best is not None  # only what is not searched has none
+        labels = [row_of(record, params).child for record in found.records]
+        note_ranks(s.run, found.records, labels, found.best.candidate, params)
+        elsewhere = {"best_generation", "best_index", "hypervolume"}  # noted by generation
+        s.run.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
+        drawn = draw(found, folder / WORK)
+        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
+            s.run.artifact(path)
         delete_folder(folder / WORK)
         s.run.finish(OUT / "metrics.json")
-
-
-def note_generation(run: RunFolder, records: list[Record], params: Params) -> None:
-    """Note CMA-ES's distribution and the generation's best candidate, with its checkpoint; the others are deleted.
-
-    Candidates that are scored again are no generation.
-    """
-    generation, best = records[0].candidate.generation, generation_best(records, params)
-    if not records[0].candidate.rescored:
-        measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
-        run.point(generation, records[0].state | measured)
-    for record in records:
-        path = run.path / WORK / checkpoint_name(record.candidate)
-        for file in (path, path.with_suffix(".json")):
-            if record is best and file.is_file():
-                run.artifact(file, f"checkpoints/generation-{generation}")
-            file.unlink(missing_ok=True)
-
-
-def note_result(run: RunFolder, found: Evolved, params: Params) -> None:
-    """Note who has won, the ranks, the numbers of the search, and its files."""
-    assert found.best is not None  # only what is not searched has none
-    best, marks = found.best.candidate, marks_of(found.records, found.best.candidate, params)
-    for generation, values in final_curves(found.records, params):
-        run.point(generation, values)
-    rows = [candidate_row(record, genotype_file(params, record), params, 0.0) for record in found.records]
-    run.record.marks = {row.child: marks[row.name] for row in rows}
-    elsewhere = {"best_generation", "best_index", "hypervolume"}  # noted by generation
-    run.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
-    run.tags({BEST: candidate_name(best)})
-    drawn = draw(found, run.path / WORK)
-    for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
-        run.artifact(path)
 
 
 def write_outputs(evolved: Evolved, params: Params) -> None:
@@ -300,4 +274,3 @@ def draw(evolved: Evolved, folder: Path) -> list[Path]:
 
 if __name__ == "__main__":
     main()
-    leave()

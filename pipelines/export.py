@@ -16,9 +16,8 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
-from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.to_nir import read_nir, to_nir, write_nir
+from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
@@ -30,9 +29,8 @@ from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.input_errors import with_keys
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.run_folder import ExportedModel, as_texts, now_ms
+from pipelines.runtime.run_files import ExportedModel, as_texts, now_ms
 from pipelines.stage import stage
 from pipelines.tracking.mlflow_models import FILES, OTHERS
 
@@ -210,4 +208,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

@@ -13,7 +13,6 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
 from pipelines.reporting.summary import Summary, build_summary, track_result
 from pipelines.reporting.tables import read_tables
-from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 from pipelines.tracking.pipeline_run import describe_dataset
 
@@ -47,4 +46,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

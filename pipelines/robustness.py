@@ -9,7 +9,7 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
+from gee_core.evaluation.hardware_noise import OF_BITS, disturb, unfit
 from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
@@ -18,10 +18,8 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from gee_core.training.processes import summed
-from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.runtime.process_tree import leave
 
 OUT = REPORTS / "robustness"
 
@@ -99,7 +97,7 @@ def run_hardware(
                 # without the defect, all draws and all domains but those of bits have the same network
                 same = (domain, strength, draw) if strength > 0 else (domain if domain in OF_BITS else None,)
                 if same not in known:
-                    faulty = disturbed(net, domain, strength, params.base.seed, draw)
+                    faulty = disturb(net, domain, strength, params.base.seed, draw)
                     known[same], _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
                 rows.append(dict(zip(HARDWARE, (domain, strength, draw, known[same]), strict=True)))
                 on_step()
@@ -128,8 +126,6 @@ def metrics(noise: list[Row]) -> dict[str, float]:
 
 
 def main() -> None:
-    if run_in_processes("robustness"):
-        return
     with measuring("robustness") as (s, net, data, compute):
         cfg = s.params.robustness
         domains, left_out = hardware_domains(s.params, net)
@@ -151,4 +147,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

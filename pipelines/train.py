@@ -27,16 +27,16 @@ from gee_core.training.loop import Images, accuracy_and_loss, for_inference, tra
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, Rows, begun
-from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, run_in_processes, said_once
+from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, said_once
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
-from pipelines.runtime.run_folder import WORK, folder_of, read_sent
+from pipelines.runtime.run_files import WORK, read_sent
+from pipelines.runtime.run_folder import folder_of
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.pipeline_run import describe_dataset
@@ -88,7 +88,7 @@ def run(
     x_rates = data.meta.normalise(rated)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
     optimizer = recipe.begin(net, images)
-    model = parallel(net, compute, cfg.sync_batch_norm)
+    model = parallel(net, compute)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     seen, validation = ("test", data.test.to(compute.device)) if cfg.include_holdout else ("val", holdout)
     every = math.ceil(len(validation) / (VALIDATION * PASSES * len(images)))
@@ -175,8 +175,6 @@ def training_together(s: Stage, params: Params, data: Prepared, folder: Path, co
 
 
 def main() -> None:
-    if run_in_processes("train"):
-        return
     with stage("train") as s, joined(s.params.base) as compute:
         _train(s, compute)
 
@@ -220,4 +218,3 @@ def _train(s: Stage, compute: Compute) -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

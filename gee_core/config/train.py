@@ -86,8 +86,6 @@ class TrainConfig(Section):
     takes its .json too, the other comes with GEE. null: start at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
-    sync_batch_norm: bool
-    """Batch norms see the images of all `GEE_TRAIN_PROCESSES`; needs `torch.nn.BatchNorm2d`, is slower."""
     quantise: Quantise | None
     """Round genes and weights in the last epochs; the checkpoint and validation keep float32. null trains without it."""
     finish: Finish | None

@@ -90,7 +90,15 @@ class GraphBuilder:
         self._pool = pool
         self._tau = 2.0  # of the last neurons
 
-    def add(self, name: str, node: nir.NIRNode, x: Signal, size: Any = None, factor: float = 1, binary: bool = False) -> Signal:
+    def add(
+        self,
+        name: str,
+        node: nir.NIRNode,
+        x: Signal,
+        size: tuple[int, ...] | None = None,
+        factor: float = 1,
+        binary: bool = False,
+    ) -> Signal:
         """Add ``node``, which reads ``x`` and puts out ``size``, None if it says that itself. InputError: it takes another."""
         if name in self.nodes:
             raise ExportError(f"{name} is called twice, and a node of NIR runs once at every step")

@@ -23,7 +23,7 @@ from gee_core.errors import ExportError, InputError, in_short, whole_number
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.genome.copying import as_written, check_values, running_on, without_logs
 from gee_core.genome.encoding import decode
-from gee_core.model.base import image_shape
+from gee_core.model.base import SpikingNetwork, image_shape
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import ILIF, LIF
 
@@ -161,7 +161,8 @@ def to_onnx(
     example = torch.zeros(2, *([] if T is None else [whole_number("T", T)]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
-    name = getattr(net, "built_with", {}).get("name") or type(net).__name__
+    built_with = net.built_with if isinstance(net, SpikingNetwork) else None
+    name = type(net).__name__ if built_with is None else built_with.network.name
     _check_output(name, plain, example[:1] if T is None else example[:1].transpose(0, 1))
     model = Logits(plain).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

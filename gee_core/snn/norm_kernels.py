@@ -56,7 +56,7 @@ def statistics(sums: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     return (near + d_mean).to(near.dtype), (d2_mean - d_mean * d_mean).clamp_min(0.0).to(near.dtype)
 
 
-def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
+def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: object) -> tuple[Tensor, Any]:
     """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
     y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)

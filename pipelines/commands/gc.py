@@ -91,7 +91,7 @@ def leftovers(project: Path, days: int) -> dict[str, list[Path]]:
     kinds = {
         f"runs of stages in {SCRATCH}, finished": finished,
         f"runs of stages in {SCRATCH}, interrupted, {old}": [path for path in folders(*stages) if path not in finished],
-        f"steps of studies in {STUDY_STEPS}, {old}": folders(f"{STUDY_STEPS}-*"),
+        f"steps of studies in {STUDY_STEPS.parent}, {old}": folders(f"{STUDY_STEPS}-*"),
         f"copies of the project in {COPIES}, {old}": folders(f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*"),
     }
     return {kind: paths for kind, paths in kinds.items() if paths}
@@ -108,7 +108,7 @@ def delete(folders: list[Path], removing: Path) -> None:
 def _is_free(folder: Path, before: float) -> bool:
     """Whether nothing at and below ``folder`` was written since ``before``, and no process holds it."""
     from pipelines.runtime.file_lock import file_lock
-    from pipelines.runtime.run_folder import HELD
+    from pipelines.runtime.run_files import HELD
 
     if max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")]) >= before:
         return False

@@ -23,7 +23,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
     from pipelines.commands.gc import at_work
     from pipelines.orchestration.flow_lock import check_dvc_lock
-    from pipelines.runtime.run_folder import runs_root, waiting_folders
+    from pipelines.runtime.run_files import waiting_folders
+    from pipelines.runtime.run_folder import runs_root
 
     check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself

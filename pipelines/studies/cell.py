@@ -14,7 +14,8 @@ from gee_core.storage.json_object import json_digest
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.search import start_files
-from pipelines.runtime.run_folder import read_record, runs_root
+from pipelines.runtime.run_files import read_record
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.definition import Overrides
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
-from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
-from gee_core.model.wired import plain_parameters, wired_network
+from gee_core.model.wired import find_width, plain_parameters, wired_network
 from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
@@ -131,7 +130,7 @@ def resolve_cell(cell: Cell, prepared: Path) -> Cell:
     full = plain_parameters(params.network, meta)
     if cell.control == "narrowed":
         wanted = count_parameters(wired_network(params.network, meta, None, 0))
-        params = _without_genes(cell, {"network.width": narrowed_width(params.network, meta, wanted)})
+        params = _without_genes(cell, {"network.width": find_width(params.network, meta, wanted)})
     elif cell.control == "plain":
         params = _without_genes(cell, {})
     network, key = network_digest(params.network.name), cell_key(cell, params, meta)

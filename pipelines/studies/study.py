@@ -4,7 +4,6 @@ import functools
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -20,7 +19,8 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
-from pipelines.runtime.run_folder import CHECKOUT, Child, RunFolder, as_texts, delete_folder, once
+from pipelines.runtime.run_files import Child, as_texts, now_ms
+from pipelines.runtime.run_folder import CHECKOUT, RunFolder, delete_folder, once
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.definition import Study, load_study
@@ -101,7 +101,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
 
 
 def track_cells(study: RunFolder, cells: list[Cell], results: dict[str, CellResult]) -> None:
-    """Add a run for each of ``cells`` below the study's, with labels, parameters and metrics, unless there is one of its commit.
+    """Add a run with labels, parameters and metrics for each of ``cells`` below the study's, unless one of its commit is there.
 
     It lasts as long as the evolution and the training of the cell did, also where other cells share these. A label in a column
     with the name of a parameter, such as `network`, stands next to that one as `column.network`.
@@ -111,7 +111,7 @@ def track_cells(study: RunFolder, cells: list[Cell], results: dict[str, CellResu
         params = flattened(cell.params.model_dump()) | filter_keys(cell.params)
         labels = {f"column.{name}" if name in params else name: label for name, label in cell.columns.items()}
         tags = {"status": status[:500], "commit": commit or ""} | ({COMMIT: commit} if commit else {})
-        now = round(1000 * time.time())
+        now = now_ms()
         child = Child(
             child=json_digest({"key": cell.key, "columns": cell.columns, "commit": commit}),
             level="cell",

@@ -21,7 +21,8 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
 
     gee track status
     """
-    from pipelines.runtime.run_folder import read_sent, runs_root, waiting_folders
+    from pipelines.runtime.run_files import read_sent, waiting_folders
+    from pipelines.runtime.run_folder import runs_root
     from pipelines.tracking.publish import Publisher, say_what_is_left_of_earlier_versions
 
     root = runs_root()
@@ -54,7 +55,8 @@ def replay_command() -> None:
 
     gee track replay
     """
-    from pipelines.runtime.run_folder import runs_root, waiting_folders
+    from pipelines.runtime.run_files import waiting_folders
+    from pipelines.runtime.run_folder import runs_root
     from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone, say_what_is_left_of_earlier_versions
 
     with alone(root := runs_root(), PATIENCE_OF_REPLAY):

@@ -9,11 +9,13 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.front import MEASURED_AS, crowding, front, hypervolumes, point
 from gee_core.evolution.front import ranks as fronts
+from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
-from pipelines.candidate_rows import candidate_name
-from pipelines.runtime.run_folder import Mark
+from pipelines.inputs.candidate_rows import candidate_name
+from pipelines.runtime.run_files import WORK, Mark
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.tracking.experiment_page import search_views
-from pipelines.tracking.tags import WINNER
+from pipelines.tracking.tags import BEST, WINNER
 
 
 def views_of(params: Params) -> dict[str, str]:
@@ -84,8 +86,29 @@ def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, flo
     return placed
 
 
-def generation_best(records: list[Record], params: Params) -> Record | None:
-    """The best candidate of a generation by loss; None of draws that score candidates again, and where all failed."""
-    if records[0].candidate.rescored or not any(record.ok for record in records):
-        return None
-    return winner(records, params.evolve.model_copy(update={"objectives": ["loss"]}))
+def note_generation(run: RunFolder, params: Params, records: list[Record]) -> None:
+    """Note CMA-ES's distribution and the generation's best candidate, with its checkpoint; the others are deleted.
+
+    Candidates that are scored again are no generation.
+    """
+    generation, best = records[0].candidate.generation, None
+    if not records[0].candidate.rescored:
+        by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
+        best = winner(records, by_loss) if any(record.ok for record in records) else None
+        measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
+        run.point(generation, records[0].state | measured)
+    for record in records:
+        path = run.path / WORK / checkpoint_name(record.candidate)
+        for file in (path, path.with_suffix(".json")):
+            if record is best and file.is_file():
+                run.artifact(file, f"checkpoints/generation-{generation}")
+            file.unlink(missing_ok=True)
+
+
+def note_ranks(run: RunFolder, records: list[Record], labels: list[str], best: Candidate, params: Params) -> None:
+    """Note who has won and the rank of each candidate, under the ``labels`` of their rows, and curves by generation."""
+    for generation, values in final_curves(records, params):
+        run.point(generation, values)
+    marks = marks_of(records, best, params)
+    run.record.marks = {label: marks[candidate_name(record.candidate)] for record, label in zip(records, labels, strict=True)}
+    run.tags({BEST: candidate_name(best)})

@@ -19,7 +19,7 @@ import numpy as np
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from pipelines.runtime.redact import bare, redact
-from pipelines.runtime.run_folder import ExportedModel
+from pipelines.runtime.run_files import ExportedModel
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, as_stored
 from pipelines.tracking.pipeline_run import TEST

@@ -17,7 +17,8 @@ from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.project.presets import OF_MACHINE, changes_from_preset
 from pipelines.runtime.process_tree import dvc_ancestor, process_key
-from pipelines.runtime.run_folder import End, Record, RunFolder, as_texts
+from pipelines.runtime.run_files import End, Record, as_texts
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.tracking.tags import COMMIT
 
 if TYPE_CHECKING:  # loads torch

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.runtime.run_folder import MODEL, ROWS, UPLOAD, Child, Mark, Record, Row, all_records, now_ms, parse_row
+from pipelines.runtime.run_files import MODEL, ROWS, UPLOAD, Child, Mark, Record, Row, all_records, now_ms, parse_row
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
 from pipelines.tracking.mlflow_client import Client, as_stored, is_refusal, log_batch, reason
@@ -54,16 +54,16 @@ class Publication:
             | ({WORK: record.work} if record.work else {})
         )
         self._own = self._make(record.entry, record.name, record.start, record.tags | tags)
+        self._is_running = self._runs[record.entry].info.status == "RUNNING"
         page = "/model-metrics" if record.level == "stage" else ""
         self.page = run_address(uri, self.experiment_id, f"{self._own}{page}")
 
     def update(self, record: Record, has_ended: bool) -> None:
         """Add what is new since the last pass, and end the run if it ``has_ended``."""
         self.record = record
-        own = self._runs[record.entry]
-        if own.info.status != "RUNNING" and not has_ended:
+        if not self._is_running and not has_ended:
             self._client.update_run(self._own, status="RUNNING")
-            own.info.status = "RUNNING"
+            self._is_running = True
         self._read_rows()
         if self._written != (record, len(self._lost)):
             with self._leaving_out():
@@ -180,8 +180,9 @@ class Publication:
             self._client.set_experiment_tag(self.experiment_id, f"{VIEW}{name}-{self._own}", text)
         links = search_links(self.experiment_id, self._own)
         for run_id in filter(None, (self._own, self._above)):
-            if self._client.get_run(run_id).data.tags.get(SEARCH) != self._own:  # else it may have the note of the report
-                log_batch(self._client, run_id, tags={SEARCH: self._own, NOTE: links})
+            note = self._client.get_run(run_id).data.tags.get(NOTE, "")
+            result = note.partition("\n\n")[2] if note.startswith(links[:10]) else note  # below the links to a search
+            log_batch(self._client, run_id, tags={SEARCH: self._own, NOTE: f"{links}\n\n{result}" if result else links})
 
     @property
     def _children(self) -> str:
@@ -224,7 +225,6 @@ class Publication:
         if record.marks is not None:
             self._delete_others(record.marks)
         client.set_terminated(self._own, status, max(end, record.start))
-        self._runs[record.entry].info.status = status
         if record.level == "stage" and self._above:
             below = mlflow_client.search_runs(client, self.experiment_id, f"tags.`{PARENT}` = '{self._above}'")
             for run in below if status == "FINISHED" else ():  # it has all of its interrupted attempts

@@ -21,20 +21,18 @@ from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.paths import SCRATCH, find_project, original_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import URI, bare
-from pipelines.runtime.run_folder import (
+from pipelines.runtime.run_files import (
     SENT,
     UPLOAD,
     Record,
-    RunFolder,
     Sent,
     all_records,
-    delete_folder,
     read_record,
     read_sent,
     record_digest,
-    runs_root,
     waiting_folders,
 )
+from pipelines.runtime.run_folder import RunFolder, delete_folder, runs_root
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.publication import Publication

@@ -21,19 +21,8 @@ from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import bare
-from pipelines.runtime.run_folder import (
-    End,
-    Level,
-    Record,
-    RunFolder,
-    all_records,
-    as_texts,
-    delete_finished,
-    now_ms,
-    own_process,
-    runs_root,
-    waiting_folders,
-)
+from pipelines.runtime.run_files import End, Level, Record, all_records, as_texts, now_ms, waiting_folders
+from pipelines.runtime.run_folder import RunFolder, delete_finished, own_process, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.tracking import pipeline_run, publish
 from pipelines.tracking.mlflow_client import tracking_uri
@@ -238,7 +227,8 @@ def tracked_execution(params: Params, whole: bool = True, with_versions: bool = 
         return
     wanted = _tracked_record("pipeline", own_process())  # a store that cannot be used is refused before anything runs
     wanted.settings = json_digest(as_texts(pipeline_run.filter_keys(params)) | pipeline_run.described(params)[1])
-    tracked.goes_on = whole and find_execution(wanted) is not None
+    last = find_execution(wanted)
+    tracked.goes_on = whole and last is not None and last[1].status != "FINISHED"
     os.environ[pipeline_run.EXECUTION] = wanted.execution
     status: End = "KILLED"
     try:

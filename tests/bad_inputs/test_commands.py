@@ -22,10 +22,6 @@ STAGES = [
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
     row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
-    *(
-        row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to", env={"GEE_TRAIN_PROCESSES": "4000"})
-        for run in ("train", "robustness")
-    ),
     row("train", "data/prepared/meta.json: not found", "`dvc repro prepare` makes it", remove("data/prepared")),
     row("train", "models/evolve/genotype.json: not found", "dvc repro evolve", remove("models/evolve/genotype.json")),
     row("export", "metrics.json: not found", "dvc repro -f evaluate", remove("reports/evaluate/metrics.json")),
@@ -39,8 +35,8 @@ RUN = [
 ]
 COMMANDS = [
     row("gee evlove", "No such command 'evlove'", "--help"),
-    row("gee count --network resnet50", "unknown network 'resnet50'", "choose one of cifarnet"),
-    row("gee count --network vgg16 --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
+    row("gee count --network resnet50", "name = 'resnet50': unknown network", "choose one of cifarnet"),
+    row("gee count --network vgg16 --width -1", "width = -1.0", "Input should be greater than 0"),
     row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),

@@ -150,7 +150,7 @@ class HereAndNow:
     """Generation and index of what was scored, by all of them."""
     score = staticmethod(score)
 
-    def __init__(self, task, on_part=None):
+    def __init__(self, task):
         self.task = task
 
     def __enter__(self):

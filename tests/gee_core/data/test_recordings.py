@@ -7,10 +7,9 @@ import torch
 
 from gee_core.config import Events
 from gee_core.data import opening
-from gee_core.data.frames import EventList, area_sums, integrate, summed_steps
 from gee_core.data.images import StreamedImages
 from gee_core.data.prepared import load_prepared, write_prepared
-from gee_core.data.recordings import decode_recording, read_recording
+from gee_core.data.recordings import EventList, area_sums, decode_recording, integrate, read_recording, summed_steps
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 from tests.gee_core.data.conftest import config as data_config
@@ -74,8 +73,8 @@ def test_each_form_of_file_holds_the_same_events(tmp_path, end):
 
 
 def test_the_bits_of_an_event_of_nmnist(tmp_path):
-    (tmp_path / "a.bin").write_bytes(bytes([33, 7, 0x80 | 0x12, 0x34, 0x56]))
-    assert read_recording(tmp_path / "a.bin") == EventList([0x123456], [33], [7], [1])
+    (tmp_path / "a.bin").write_bytes(bytes([33, 7, 0x80 | 0x52, 0x34, 0x56]))
+    assert read_recording(tmp_path / "a.bin") == EventList([0x523456], [33], [7], [1])
 
 
 def test_frames_that_spikingjelly_wrote_are_taken_as_they_are(tmp_path):

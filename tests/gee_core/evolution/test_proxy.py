@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import load
 from gee_core.config.known_networks import encoded_channels
-from gee_core.data.augment import Augment, resized
+from gee_core.data.augment import Augment, resize_square
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Candidate, Failure, Score
@@ -60,7 +60,7 @@ def test_it_is_measured_on_images_of_the_last_size_of_its_training(task, first, 
     data = load_prepared(task.prepared)
     net, holdout = load(tmp_path / checkpoint_name(candidate(0))).eval(), data.holdout_images()
     with torch.no_grad():
-        logits = net(resized(data.meta.normalise(holdout.images), 16)).mean(0)
+        logits = net(resize_square(data.meta.normalise(holdout.images), 16)).mean(0)
     assert scored.L_ce == pytest.approx(F.cross_entropy(logits, holdout.labels).item(), rel=1e-5)
     assert scored.L_ce != first.L_ce
 
@@ -165,7 +165,7 @@ def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
     result = score(replace(task, checkpoints=tmp_path), own)
     assert result.status == "ok"
-    assert load(tmp_path / checkpoint_name(own)).built_with["name"] == name
+    assert load(tmp_path / checkpoint_name(own)).built_with.network.name == name
     assert score(task, own) == result
 
 

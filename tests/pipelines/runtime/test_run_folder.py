@@ -12,24 +12,20 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime import run_folder
-from pipelines.runtime.run_folder import (
+from pipelines.runtime.run_files import (
     HELD,
     ROWS,
     RUN,
     SENT,
     Record,
-    RunFolder,
     Sent,
     append_row,
-    folder_of,
-    once,
-    own_process,
     read_record,
     read_rows,
     record_digest,
-    runs_root,
     write_record,
 )
+from pipelines.runtime.run_folder import RunFolder, folder_of, once, own_process, runs_root
 
 ENTRIES = [{"n": n, "text": "σ\n{" * n, "nested": {"x": n / 3}} for n in range(3)]
 
@@ -150,7 +146,6 @@ def run(folder: Path, name: str, work: str = "", entry: str = "one", store: str 
         if finished:
             Path("metrics.json").write_text("{}")
             opened.finish(Path("metrics.json"))
-            opened.end("FINISHED")
     return found
 
 

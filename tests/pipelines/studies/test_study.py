@@ -17,7 +17,8 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_json_object
 from pipelines import evaluate
-from pipelines.runtime.run_folder import Record, RunFolder, read_rows, runs_root
+from pipelines.runtime.run_files import Record, read_rows
+from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.reports import OUT

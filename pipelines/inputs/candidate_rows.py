@@ -5,12 +5,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score
 from gee_core.storage.json_object import json_digest
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.runtime.run_folder import Child, as_texts, read_rows
-from pipelines.tracking.pipeline_run import filter_keys
+from pipelines.runtime.run_files import Child, as_texts, read_rows
 
 SCORE = TypeAdapter(Score)
 """Makes a score of a row."""
@@ -40,8 +38,10 @@ def candidate_name(candidate: Candidate) -> str:
     return f"gen{candidate.generation}-cand{candidate.index}"
 
 
-def candidate_row(record: Record, genotype: GenotypeFile, params: Params, ended: float) -> CandidateRow:
+def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float) -> CandidateRow:
     """A candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
+
+    ``keys`` are parameters that it has in common with the others.
 
     A repeated search may score a candidate of the same name with other genes or other numbers, which is another run.
     """
@@ -56,7 +56,7 @@ def candidate_row(record: Record, genotype: GenotypeFile, params: Params, ended:
         child=f"{candidate_name(c)}-{json_digest({'params': own, 'metrics': measured})}",
         level="rescore" if c.rescored else "candidate",
         name=candidate_name(c),
-        params=as_texts(filter_keys(params)) | own,
+        params=keys | own,
         tags={"status": status},
         metrics=measured | {"seconds": record.seconds},
         texts={"genotype.json": genotype.model_dump_json(indent=2)},
