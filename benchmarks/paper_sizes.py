@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.arguments import positive
 from gee_core.evaluation.energy import measure_energy
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
@@ -78,7 +77,7 @@ def cost(preset: str, flops: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflops", type=positive, default=100.0, help="assumed, per GPU (default: 100)")
+    parser.add_argument("--tflops", type=float, default=100.0, help="assumed, per GPU (default: 100)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = [cost(preset, 1e12 * arguments.tflops) for preset in IMAGES]
