@@ -27,8 +27,8 @@ from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.run_files import WORK, append_row, as_texts
-from pipelines.runtime.run_folder import delete_folder, run_key, runs_root
+from pipelines.runtime.run_files import WORK, append_row, as_texts, delete_folder
+from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.evolution import note_generation, note_ranks, views_of

@@ -77,7 +77,7 @@ def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
 
 def leftovers(project: Path, days: int) -> dict[str, list[Path]]:
     """By kind, folders of stages whose results DVC has, and folders that were not written to for ``days`` days."""
-    from pipelines.runtime.run_folder import is_recorded
+    from pipelines.runtime.run_files import is_recorded
 
     recent = time.time() - 3600  # what was written later may be in use, whatever number of days is asked for
     before = min(time.time() - days * 86400, recent)

@@ -58,6 +58,8 @@ from pipelines.runtime.run_files import (
     Row,
     append_row,
     as_texts,
+    delete_folder,
+    is_recorded,
     is_waiting,
     now_ms,
     read_record,
@@ -104,17 +106,6 @@ def code_files(stage: str) -> list[Path]:
 def _stages(text: str) -> dict[str, dict[str, Any]]:
     """Those of a dvc.yaml with this ``text``, whose reading takes a tenth of a second."""
     return parse_yaml(text)["stages"]
-
-
-def is_recorded(folder: Path, lock: Path) -> bool:
-    """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
-    record = read_record(folder)
-    return record is not None and record.md5 != "" and lock.is_file() and record.md5 in lock.read_text(encoding="utf-8")
-
-
-def delete_folder(folder: Path) -> None:
-    """Delete ``folder`` and everything in it, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_finished(kind: str, keep: Path) -> None:

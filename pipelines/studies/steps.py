@@ -30,8 +30,8 @@ from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import build_own_network
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.run_files import HELD, WORK
-from pipelines.runtime.run_folder import delete_folder, once, run_key, runs_root
+from pipelines.runtime.run_files import HELD, WORK, delete_folder
+from pipelines.runtime.run_folder import once, run_key, runs_root
 from pipelines.studies.cell import Cell, CellResult
 
 IMAGES, NETWORK = Path("files/images"), Path("files/network.safetensors")

@@ -19,8 +19,8 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
-from pipelines.runtime.run_files import Child, as_texts, now_ms
-from pipelines.runtime.run_folder import CHECKOUT, RunFolder, delete_folder, once
+from pipelines.runtime.run_files import Child, as_texts, delete_folder, now_ms
+from pipelines.runtime.run_folder import CHECKOUT, RunFolder, once
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.definition import Study, load_study

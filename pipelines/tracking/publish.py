@@ -27,12 +27,13 @@ from pipelines.runtime.run_files import (
     Record,
     Sent,
     all_records,
+    delete_folder,
     read_record,
     read_sent,
     record_digest,
     waiting_folders,
 )
-from pipelines.runtime.run_folder import RunFolder, delete_folder, runs_root
+from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.publication import Publication
