@@ -42,8 +42,8 @@ def cost(preset: str, flops: float) -> dict:
     train, evolve = params.train, params.evolve
     steps = train.epochs * steps_per_epoch(n_images, train.batch_size)
     passes = train.epochs * images_per_epoch(n_images, train.batch_size)
-    proxy_images = evolve.proxy_images or round(n_images * (1 - params.prepare.holdout))
-    proxy_passes = n_candidates(params) * evolve.proxy_epochs * proxy_images
+    proxy_images = evolve.proxy.images or round(n_images * (1 - params.prepare.holdout))
+    proxy_passes = n_candidates(params) * evolve.epochs * proxy_images
     operations = 2 * BACKWARD * macs
     parameters = count_parameters(net)
     row: dict[str, Any] = {

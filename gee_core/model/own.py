@@ -111,7 +111,7 @@ def own_network(architecture: Architecture, seed: int, any_steps: bool) -> OwnNe
                 raise ValueError(f"{name}: {error}") from error
     trial = trials[plain]
     if trial.T != T and not any_steps:
-        raise InputError(f"{{argument}} = {T}, but {name} answers with {trial.T} steps", f"set {{argument}} = {trial.T}", "T")
+        raise InputError(f"= {T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
     built_with = architecture.model_copy(update={"network": architecture.network.model_copy(update={"T": trial.T})})
     return OwnNetwork(net, trial.T, trial.chain, built_with)
 

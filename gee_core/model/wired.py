@@ -80,7 +80,7 @@ def architecture_of(net: nn.Module) -> Architecture:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")
     genome = genome_of(net)
     structure = built_with.network.model_copy(update={"n_genes": None if genome is None else genome.n_genes})
-    return built_with.model_copy(update={"network": structure})
+    return as_model({**built_with.model_dump(), "network": structure.model_dump()}, Architecture)
 
 
 def describe_unchanged(net: nn.Module) -> Architecture:
@@ -132,8 +132,7 @@ def find_width(network: NetworkStructure, images: ImageShape, target: int, toler
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise {argument} or n_genes",
-            "width",
+            "raise width or n_genes",
         )
     return best / WIDTH_STEPS
 

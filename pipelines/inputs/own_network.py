@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gee_core.config import Params
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
-from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.errors import InputError, did_you_mean, in_section, place_in, raises
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.remedies import TRACKED
@@ -136,7 +136,8 @@ def build_own_network(params: Params, images: "ImageShape | None" = None, digest
     from gee_core.model.wired import plain_parameters
 
     try:
-        plain_parameters(network, images)
+        with in_section("network"):
+            plain_parameters(network, images)
     except InputError:
         raise
     except ValueError as error:

@@ -56,7 +56,7 @@ class Change(Part):
     paper_genes: Count | None = None
     """n_genes as the paper counts them, at full width: scaled by `network.width`, so that the compression stays."""
     times_proxy_epochs: Count | None = None
-    """Factor on `evolve.proxy_epochs`, the preset's E."""
+    """Factor on `evolve.proxy.epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
     encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None

@@ -84,8 +84,8 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded, candidate = (others.get(key) for key in ("control", "encoded", "candidate"))
     params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
-    epochs = others.get("times_proxy_epochs", 1) * params.evolve.proxy_epochs
-    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": epochs}
+    epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
+    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
     if "paper_genes" in others:
         derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)

@@ -31,7 +31,7 @@ FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 OTHERS = ("network.nir", "genes.safetensors")
 """Further files of a model, if NIR can express the network, and if `export.genes` names a format."""
 
-METRIC = "test_accuracy"
+RANKING = "test_accuracy"
 """The best model of a name by this one is the champion."""
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
@@ -52,7 +52,7 @@ def write_model(
         model: Any = models[0]
     else:
         card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
-        note = f"{METRIC} {_shown(exported.metrics.get(METRIC))}\n\n{card.lstrip()}"  # the list of versions shows this line
+        note = f"{RANKING} {_shown(exported.metrics.get(RANKING))}\n\n{card.lstrip()}"  # the list of versions shows this line
         note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
         about = tags, exported.params
@@ -97,18 +97,18 @@ def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, 
 
 def rank(exported: ExportedModel, champion: Any) -> tuple[str, str]:
     """The alias that a model gets next to the present ``champion`` (a version or None), and why."""
-    value = exported.metrics.get(METRIC)
+    value = exported.metrics.get(RANKING)
     if champion is None:
-        return "champion", f"the first of its name, {METRIC} {_shown(value)}"
+        return "champion", f"the first of its name, {RANKING} {_shown(value)}"
     its = f"the champion, version {champion.version},"
     if int(champion.tags.get(TRACKED, 0)) > exported.time:
         return "challenger", f"{its} is of a later run"
     if champion.tags.get(DIGEST) != exported.digest:
         return "challenger", f"{its} was measured on other images"
-    other = json.loads(champion.tags[METRICS]).get(METRIC)
+    other = json.loads(champion.tags[METRICS]).get(RANKING)
     better = value is not None and (other is None or value > other)
     alias, how = ("champion", "better") if better else ("challenger", "not better")
-    return alias, f"{METRIC} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
+    return alias, f"{RANKING} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
 
 
 def _shown(value: float | None) -> str:

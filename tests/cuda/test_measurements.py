@@ -12,7 +12,7 @@ from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
 from tests.cuda.runs import CLASSES, NORMALISE, images, network
-from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
+from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, PROXY, candidate
 from tests.gee_core.lively import awake
 
 OF_SPIKES = tuple(domain for domain in DOMAINS if domain not in (*OF_GENES, *OF_WEIGHTS))
@@ -86,7 +86,7 @@ def task(device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "prepared"
     source = Source("none", tuple(map(str, range(CLASSES))), images(), images(24, seed=1), torch.arange(0, 96, 4))
     write_prepared(folder, "folder", source, NORMALISE.mean, NORMALISE.std)
-    evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "batch_size": 24})
+    evolve = EVOLVE.model_copy(update={"proxy": PROXY.model_copy(update={"epochs": 1, "batch_size": 24})})
     return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
 
 

@@ -74,7 +74,7 @@ def test_onnx_runtime_agrees_with_the_network_and_a_disagreement_would_show(net,
 
     monkeypatch.setattr(export, "for_inference", first_of_each_batch_differs)
     _, metrics = export.run(make_params(), net, data)
-    assert metrics["max_abs_difference"] > 0.01 and metrics["agreement"] == 5 / 8  # of 3 + 3 + 2 images
+    assert metrics["max_abs_difference"] > 0.01 and metrics["agreement"] == 16 / 24  # of eight batches of 3
     monkeypatch.setattr(export, "for_inference", lambda net: lambda x: plain(net)(x) + 1)
     assert export.run(make_params(), net, data)[1]["max_abs_difference"] == pytest.approx(1, abs=1e-4)
 
@@ -198,14 +198,14 @@ STAGE = {
 def test_the_model_of_an_experiment_in_a_copy_is_registered_in_the_project(project):
     from pipelines.tracking.mlflow_client import connect
 
-    folder = project(export={"verify_images": 8, "register_model": True})
+    folder = project(export={"register_model": True})
     with (folder / "dvc.yaml").open("w") as file:
         YAML().dump({"stages": {"export": STAGE}}, file)
     (folder / ".gitignore").write_text("/mlflow.db\n/mlartifacts\n/.scratch\n")
     make_repository(folder)
     run(folder, sys.executable, "-m", "dvc", "init", "-q")
     commit(folder, "project")
-    run(folder, sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", "export.verify_images=9", GEE_TRACKING="on")
+    run(folder, sys.executable, "-m", "dvc", "exp", "run", "--temp", "-S", "export.genes=int8", GEE_TRACKING="on")
     run(folder, sys.executable, "-m", "pipelines.cli", "track", "replay")  # DVC does not wait for MLflow
     (version,) = connect(f"sqlite:///{folder}/mlflow.db").search_model_versions("name = 'gee-digits-vgg16-g6'")
     assert version.tags["gee.first_alias"] == "champion"

@@ -64,9 +64,12 @@ def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
 
 def test_a_network_that_says_how_many_steps_it_runs_must_agree_with_T():
     gee_core.register_network("a:eight", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=8))
-    with pytest.raises(ValueError, match=r"^T = 4, but a:eight answers with 8 steps: set T = 8$"):
+    with pytest.raises(ValueError, match=r"^T = 4, but a:eight answers with 8 steps: set it to 8$"):
         build_network("a:eight", 5, 1, 8, T=4)
     assert build_network("a:eight", 5, 1, 8).T == build_network("a:eight", 5, 1, 8, T=8).T == 8
+    gee_core.register_network("a:many", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=65))
+    with pytest.raises(ValueError, match=r"^network\.T: Input should be less than or equal to 64"):  # no file could hold it
+        architecture_of(build_network("a:many", 5, 1, 8))
 
 
 def changed(change, base=VGG):

@@ -65,8 +65,8 @@ def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
 
 def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(draft):
     option = {"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}
-    cell = draft(grid={"a": [option]}, set={"evolve.proxy_epochs": 2}, **BARE)[0]
-    assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.proxy_epochs) == (1 / 8, 12, 10)
+    cell = draft(grid={"a": [option]}, set={"evolve.proxy.epochs": 2}, **BARE)[0]
+    assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.epochs) == (1 / 8, 12, 10)
 
 
 def test_a_column_of_candidates_trains_each_of_them_as_often_as_told(draft):
