@@ -10,16 +10,14 @@ from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import PLAIN
 
 
-def test_a_run_that_was_stopped_goes_on_and_measures_the_network_that_train_makes_of_plain_weights(
-    in_project, make_params, tmp_path, monkeypatch
-):
+def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(in_project, make_params, tmp_path, monkeypatch):
     folder = in_project(evaluate={"plain": True})
     write_genotype(folder)
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "run", lambda *a, **b: exit(1))
         with pytest.raises(SystemExit):
             plain.main()
-    assert len(list(folder.glob(".scratch/plain/*/step-*16.safetensors"))) > 0
+    assert len(list(folder.glob(".scratch/runs/plain-*/files/work/step-*16.safetensors"))) > 0
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.train.train_epoch", None)  # nothing is left to train
         plain.main()

@@ -20,6 +20,7 @@ from pipelines.orchestration.request import Request
 from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.run_files import waiting_folders
 from tests.project_copy import ROOT, commit, environment, make_repository, run
 from tests.running import listening
 from tests.wait_until import wait_until
@@ -96,8 +97,9 @@ def pipeline(flow, monkeypatch, short_stages, published):
 
         monkeypatch.setattr(flow, "follow_stages", lambda process, results: follow(results))
         monkeypatch.setattr(flow, "followed", followed)
-        tracker = SimpleNamespace(tags=tracked.append, close=tracked.append, address=None, models=[])
-        monkeypatch.setattr(flow, "open_tracker", lambda stage, params, files: tracker)
+        run_of = SimpleNamespace(tags=tracked.append)
+        tracker = SimpleNamespace(run=run_of, close=tracked.append, address=None, models=[])
+        monkeypatch.setattr(flow, "open_execution", lambda params, with_versions: tracker)
         try:
             state = flow.run_pipeline(Request(), run)
         except KeyboardInterrupt as error:
@@ -162,7 +164,7 @@ def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 
 
-def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it_failed(flow, monkeypatch, tmp_path, published):
+def test_a_study_has_its_tables_and_its_page_in_mlflow_or_a_reason(flow, monkeypatch, tmp_path, published):
     from pipelines.studies.cell import Request
 
     def run(output: str, code: int = 0):
@@ -206,7 +208,7 @@ TRACKS = "import sys\nfrom pipelines.stage import stage\nwith stage(sys.argv[1])
 
 
 @pytest.mark.slow
-def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_the_run_of_the_flow(short_stages):
+def test_a_failed_stage_is_one_message_and_the_rest_is_tracked_below_the_flow(short_stages):
     from mlflow import MlflowClient  # seconds
 
     (short_stages / "dvc.yaml").write_text(STAGES)
@@ -232,7 +234,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     parents = {(run.data.tags["gee.stage"], run.data.tags["mlflow.parentRunId"]) for run in stages}
     assert parents == {("one", run.info.run_id), ("two", run.info.run_id)}
     assert all(run.data.metrics == {"x": 1.5} for run in stages)
-    assert not list((short_stages / ".scratch/tracking").glob("*/"))
+    assert waiting_folders(short_stages / ".scratch/runs") == {}
 
 
 EXPERIMENT = """
