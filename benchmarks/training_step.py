@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.arguments import positive_int
-from gee_core.hardware import Compute, cpu_name
-from gee_core.memory import keep_freed_memory
+from gee_core.compute import Compute, cpu_name
 from gee_core.model.network import build_network
+from gee_core.settings import keep_freed_memory
 from gee_core.snn.lif import ILIF, LIF
 
 CASES: dict[str, dict] = {

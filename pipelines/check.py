@@ -31,7 +31,7 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable, or `base.device` names a GPU that is not there.
     """
     if params.base.device.startswith("cuda"):
-        from gee_core.hardware import Compute  # loads torch
+        from gee_core.compute import Compute  # loads torch
 
         Compute.of(params.base.device, "fp32")
     check_raw_folder(params.prepare)
