@@ -40,7 +40,7 @@ class Compute:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         chosen, n_cuda = torch.device(device), torch.cuda.device_count()
         if chosen.type == "cuda" and (chosen.index or 0) >= n_cuda:
-            raise InputError(f"{{argument}} = {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu", "device")
+            raise InputError(f"= {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu", ("device",))
         bf16 = precision == "bf16"
         if precision == "auto" and chosen.type == "cuda":
             bf16 = torch.cuda.get_device_capability(chosen)[0] >= 8  # is_bf16_supported looks at the current device alone

@@ -5,7 +5,8 @@ import operator
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import SupportsIndex, cast
@@ -17,18 +18,28 @@ class InputError(ValueError):
     Args:
         problem: what is wrong and where, on one line.
         remedy: what to do about it; None where only the caller can say.
-        argument: the name of the argument of the library that is to be changed, for which ``{argument}`` stands in the texts.
+        key: the path to the argument that is to be changed, with which the message begins; see ``in_section``.
     """
 
-    def __init__(self, problem: str, remedy: str | None = None, argument: str = ""):
-        super().__init__(problem, remedy, argument)
+    def __init__(self, problem: str, remedy: str | None = None, key: tuple[str, ...] = ()):
+        super().__init__(problem, remedy, key)
         self.problem = problem
         self.remedy = remedy
-        self.argument = argument
+        self.key = key
 
     def __str__(self) -> str:
         text = self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
-        return text.replace("{argument}", self.argument) if self.argument else text
+        return f"{'.'.join(self.key)} {text}" if self.key else text
+
+
+@contextmanager
+def in_section(*section: str) -> Iterator[None]:
+    """Inside, the arguments that an ``InputError`` is about come from this section of params.yaml, and its message says so."""
+    try:
+        yield
+    except InputError as error:
+        error.key = (*section, *error.key) if error.key else ()
+        raise
 
 
 def as_int(value: object) -> int | None:

@@ -22,7 +22,7 @@ def run(
     """Read the images of ``cfg``, split them, and write them to ``out``. ``on_note`` is told of what may surprise."""
     source = load_source(cfg, on_progress)
     if cfg.events is None:
-        mean, std = mean_and_std(source.train, cfg.split_seed)
+        mean, std = mean_and_std(source.train)
     else:  # the network sees counts as they are, so that its stem adds and does not multiply
         mean, std = (0.0,) * source.train.in_channels, (1 / 255,) * source.train.in_channels
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most

@@ -14,7 +14,7 @@ from gee_core.config import Params, TrainConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import DivergedError, InputError, in_section
 from gee_core.evaluation.energy import firing_rates
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
@@ -86,7 +86,8 @@ def run(
     rated, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
     x_rates = data.meta.normalise(rated)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = recipe.begin(net, images)
+    with in_section("train"):
+        optimizer = recipe.begin(net, images)
     model = parallel(net, compute)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     seen, validation = ("test", data.test.to(compute.device)) if cfg.include_holdout else ("val", holdout)

@@ -75,7 +75,7 @@ def test_the_wheel_says_what_it_is_brings_no_command_and_needs_the_core_s_packag
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
         "digits": {"scikit-learn"},
-        "evolve": {"cma", "moocore", "pymoo"},
+        "evolve": {"cma", "moocore"},
         "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript", "torch"},
     }

@@ -106,7 +106,7 @@ def find_splits(root: Path) -> dict[str, Path]:
     without `test` the test images are split off all images.
     """
     if not root.is_dir():
-        raise no_folder(root, str(root), "set {argument} to one that holds train/, or one folder per class", "path")
+        raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
     splits: dict[str, Path] = {}
     folders = folders_in(root)
     for split, names in NAMES.items():
@@ -117,8 +117,8 @@ def find_splits(root: Path) -> dict[str, Path]:
             splits[split] = root / there[0]
     if "train" not in splits and splits:
         other = splits.get("test") or splits["val"]
-        remedy = f"put the training images there, one folder per class, or set {{argument}} to {other} to split its images"
-        raise InputError(f"{root / 'train'}: no such folder", remedy, "path")
+        remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
+        raise InputError(f"{root / 'train'}: no such folder", remedy)
     if "val" in splits and "test" not in splits:
         splits["test"] = splits.pop("val")
     return splits or {"train": root}
@@ -131,14 +131,14 @@ def linked_folders(root: Path) -> list[Path]:
     return [folder for folder in folders if folder != root and folder.is_symlink()]
 
 
-def no_folder(path: Path, name: str, remedy: str, argument: str = "") -> InputError:
+def no_folder(path: Path, name: str, remedy: str) -> InputError:
     """The error of a ``path``, called ``name``, that is no folder. ``remedy`` helps where the path itself tells nothing."""
     if "$" in str(path) or str(path).startswith("~"):
         return InputError(f"{name}: no such folder", "write the whole path, since ~ and variables are not expanded")
     if path.is_file():
-        files = f"set {{argument}} to a folder of image files ({', '.join(EXTENSIONS)})"
-        return InputError(f"{name}: a file, not a folder", files, "path")
-    return InputError(f"{name}: no such folder", remedy, argument)
+        files = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)})"
+        return InputError(f"{name}: a file, not a folder", files)
+    return InputError(f"{name}: no such folder", remedy)
 
 
 def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]:
@@ -146,8 +146,8 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
     train, classes = listing.splits["train"], listing.by_class["train"]
     if len(classes) < 2:
         (name,) = classes
-        inside = f"; if its folders are the classes, set {{argument}} to {train / name}" if folders_in(train / name) else ""
-        yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}", "path")
+        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if folders_in(train / name) else ""
+        yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
     for split, by_class in listing.by_class.items():
         for name in sorted(by_class.keys() ^ classes.keys(), key=lambda name: (name in classes, name)):
             folder, other = (listing.splits[split], train) if name in by_class else (train, listing.splits[split])
@@ -157,9 +157,9 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
             folder = listing.splits[split] / name
             kind, other_endings, dataset = KINDS[endings]
             others_there = files_below(folder, listing.root, other_endings)
-            other_kind = f"but {KINDS[other_endings][0]}: set {{argument}} to {dataset}"
+            other_kind = f"but {KINDS[other_endings][0]}: set prepare.dataset to {dataset}"
             remedy = other_kind if others_there else "add some, or remove the folder"
-            yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy, "dataset")
+            yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy)
 
 
 def folders_in(path: Path) -> list[str]:

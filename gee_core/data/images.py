@@ -117,13 +117,13 @@ def index_batches(
     return [batch[rank.share(len(batch))] for batch in order.to(device).split(batch_size)] if n else ()
 
 
-def mean_and_std(images: PackedImages | StreamedImages, seed: int = 0) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1].
 
-    Exact in memory. Of images in files, a stratified part of ``STATISTICS_SAMPLE`` is drawn with ``seed``.
+    Exact in memory. Of images in files, a stratified part of ``STATISTICS_SAMPLE``.
     """
     if isinstance(images, StreamedImages) and len(images) > STATISTICS_SAMPLE:
-        images = images.subset(stratified_indices(images.labels, STATISTICS_SAMPLE, seed, "statistics"))
+        images = images.subset(stratified_indices(images.labels, STATISTICS_SAMPLE, "statistics"))
     histogram_CV = torch.zeros(images.in_channels, 256, dtype=torch.int64)
     for batch, _ in images.batches(256):
         histogram_CV += torch.stack([torch.bincount(c.flatten(), minlength=256).cpu() for c in batch.unbind(1)])

@@ -54,7 +54,7 @@ class Prepared:
         """The training images without the hold-out: all of them, or a stratified ``n``."""
         rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, self.holdout, False).nonzero().flatten()
         if n is not None:
-            rest = rest[stratified_indices(self.train.labels[rest], n, 0, "evolve.proxy_images")]
+            rest = rest[stratified_indices(self.train.labels[rest], n, "evolve.proxy.images", "evolve.proxy_images")]
         return self.train.subset(rest)
 
     def holdout_images(self) -> PackedImages | StreamedImages:

@@ -45,12 +45,14 @@ def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.
         far = (x >= width) | (y >= height)
         if far.any():
             where = f"at x = {x[far][0]}, y = {y[far][0]} is outside the sensor of {width} x {height} pixels"
-            remedy = "set {argument} to its width and height, or remove the file"
-            raise InputError(f"{path}: an event {where}", remedy, "events.sensor")
+            remedy = "set prepare.events.sensor to its width and height, or remove the file"
+            raise InputError(f"{path}: an event {where}", remedy)
         frames = integrate(frames, cfg.frames, cfg.split_by, height, width)
     if frames.shape != (wanted := (cfg.frames, polarities, height, width)):
-        problem = f"{path}: holds frames (T, P, H, W) = {frames.shape}, not {wanted} as the others and {{argument}} say"
-        raise InputError(problem, "set {argument} and T to the T of all files, or remove this one", "events.frames")
+        problem = (
+            f"{path}: holds frames (T, P, H, W) = {frames.shape}, not {wanted} as the others and prepare.events.frames say"
+        )
+        raise InputError(problem, "set prepare.events.frames and T to the T of all files, or remove this one")
     return area_sums(torch.from_numpy(frames), size).clamp_(max=cfg.clip).to(torch.uint8).numpy()
 
 
@@ -131,11 +133,11 @@ def common_sensor(path: Path, events: Events, image_size: int | None) -> tuple[i
     if not isinstance(recording, EventList):
         polarities, sensor = recording.shape[1], [recording.shape[3], recording.shape[2]]
     if sensor is None:
-        problem = f"{{argument}} = null: {path} is a list of events, which does not say the size of the sensor"
-        raise InputError(problem, "set it to width and height in pixels, such as [128, 128]", "events.sensor")
+        problem = f"prepare.events.sensor = null: {path} is a list of events, which does not say the size of the sensor"
+        raise InputError(problem, "set it to width and height in pixels, such as [128, 128]")
     if (image_size or max(sensor)) > min(sensor):
-        problem = f"{{argument}} = {image_size or 'null'}: the sensor has {sensor[0]} x {sensor[1]} pixels"
-        raise InputError(problem, f"set it to {min(sensor)} or less, the side of square frames", "image_size")
+        problem = f"prepare.image_size = {image_size or 'null'}: the sensor has {sensor[0]} x {sensor[1]} pixels"
+        raise InputError(problem, f"set it to {min(sensor)} or less, the side of square frames")
     return polarities, image_size or sensor[0], events.model_copy(update={"sensor": sensor})
 
 

@@ -52,7 +52,7 @@ def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: 
 def check_streamable(cfg: PrepareConfig) -> None:
     """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
     if cfg.stream and not is_in_files(cfg):
-        raise InputError(f"{{argument}} = true: {cfg.path} has no class folders in train/", "set it to false", "stream")
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -68,9 +68,7 @@ def _digits() -> tuple[str, tuple[str, ...], PackedImages, None]:
     try:
         from sklearn.datasets import load_digits  # takes a second
     except ImportError:
-        raise InputError(
-            "{argument} = digits: needs scikit-learn", "install it with `pip install scikit-learn`", "dataset"
-        ) from None
+        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
     values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
     pixels = (values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8)
     return "scikit-learn digits", tuple("0123456789"), PackedImages(pixels, labels.long()), None
@@ -101,9 +99,8 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
         names = ", ".join(name for name, _ in resources) if resources else kind.filename
         into = folder if resources else path
         raise InputError(
-            f"{{argument}} = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
+            f"prepare.dataset = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
             f"delete what is there, then put torchvision's {names} into {into}, or go online",
-            "dataset",
         ) from None
 
 
@@ -129,8 +126,7 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            f"set {{argument}} to {'folder' if cfg.events is None else 'events'}",
-            "dataset",
+            f"set prepare.dataset to {'folder' if cfg.events is None else 'events'}",
         )
     train, train_labels, test, test_labels, holdout = split_files(listing, cfg)
     n, files = len(train), train + test
@@ -174,6 +170,5 @@ def _check_fits(n: int, form: Form) -> None:
     if needed > 0.8 * memory:
         raise InputError(
             f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
-            "set {argument} to true, or a smaller image_size",
-            "stream",
+            "set prepare.stream to true, or a smaller image_size",
         )

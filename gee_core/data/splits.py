@@ -12,23 +12,20 @@ from gee_core.errors import InputError
 from gee_core.seeding import torch_generator
 
 
-def stratified_indices(labels: Tensor, n: int, seed: int, *names: str, argument: str = "") -> Tensor:
-    """Ascending indices of ``n`` images, drawn for ``names``: shares of ``labels`` (N,), one of each class or InputError.
+def stratified_indices(labels: Tensor, n: int, setting: str, *names: str) -> Tensor:
+    """Ascending indices of ``n`` images: shares of ``labels`` (N,), one of each class or an InputError about the ``setting``.
 
-    The error is about the setting ``argument``, or the last part of the first of ``names``.
+    The draw is that of ``names``, by default of the ``setting``, in every run: ``base.seed`` changes no split.
     """
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    argument = argument or names[0].rpartition(".")[2]
     if n > len(labels):
-        problem = f"{{argument}}: {n} images are wanted, but there are only {len(labels)}"
-        raise InputError(problem, "ask for at most that many", argument)
+        raise InputError(f"{setting}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
     if n < n_classes:
-        problem = f"{{argument}}: {n} of {len(labels)} images cannot show all {n_classes} classes"
-        raise InputError(problem, "ask for more", argument)
+        raise InputError(f"{setting}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
     quotas = class_quotas(counts, n)
-    order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
+    order = torch.randperm(len(labels), generator=torch_generator(0, *names or (setting,)))
     by_class = order[labels[order].argsort(stable=True)]
     first_of_class = counts.cumsum(0) - counts
     rank = torch.arange(len(labels)) - first_of_class[labels[by_class]]
@@ -70,18 +67,18 @@ def split(
     kept = torch.arange(len(train))
     if test is None:
         names = ("digits", "test") if cfg.dataset == "digits" else ()
-        tested = _split_off(train, cfg.test_share, cfg, class_names, "test_share", *names)
+        tested = _split_off(train, cfg.test_share, class_names, "prepare.test_share", *names)
         kept, test = torch.ones(len(train), dtype=torch.bool).index_fill(0, tested, False).nonzero().flatten(), train[tested]
     else:
         tested = torch.arange(len(test))
-    tested = tested[_part(test, cfg.max_test_images, cfg, "max_test_images")]
+    tested = tested[_part(test, cfg.max_test_images, "prepare.max_test_images")]
     most = cfg.max_train_images
     if val is None:
-        kept = kept[_part(train[kept], most, cfg, "max_train_images")]
-        return Parts(kept, tested, _split_off(train[kept], cfg.holdout, cfg, class_names, "holdout"))
+        kept = kept[_part(train[kept], most, "prepare.max_train_images")]
+        return Parts(kept, tested, _split_off(train[kept], cfg.holdout, class_names, "prepare.holdout"))
     of_val = None if most is None else round(most * len(val) / (len(kept) + len(val)))  # of both folders the same share
-    kept = kept[_part(train[kept], most and most - (of_val or 0), cfg, "max_train_images")]
-    scored = _part(val, of_val, cfg, "max_train_images", "val")
+    kept = kept[_part(train[kept], most and most - (of_val or 0), "prepare.max_train_images")]
+    scored = _part(val, of_val, "prepare.max_train_images", "prepare.max_train_images", "val")
     return Parts(torch.cat([kept, len(train) + scored]), tested, torch.arange(len(kept), len(kept) + len(scored)))
 
 
@@ -107,22 +104,19 @@ def split_files(listing: Listing, cfg: PrepareConfig) -> SplitFiles:
     return SplitFiles(of_train, train_labels[parts.train], of_test, test_labels[parts.test], parts.holdout)
 
 
-def _split_off(
-    labels: Tensor, share: float, cfg: PrepareConfig, class_names: Sequence[str], setting: str, *names: str
-) -> Tensor:
+def _split_off(labels: Tensor, share: float, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
     """A stratified ``share`` drawn for ``names`` or ``setting``. InputError where a class has no image left to train on."""
-    n, names = round(share * len(labels)), names or (f"prepare.{setting}",)
-    part = stratified_indices(labels, n, cfg.split_seed, *names, argument=setting)
+    part = stratified_indices(labels, round(share * len(labels)), setting, *names)
     counts, taken = (torch.bincount(some.cpu(), minlength=len(class_names)) for some in (labels, labels[part]))
     if (counts == taken).any():
         bare = class_names[int((counts == taken).nonzero()[0])]
-        problem = f"{{argument}} = {share}: leaves class {bare!r} no image to train on"
-        raise InputError(problem, "add images of this class, or lower it", setting)
+        problem = f"{setting} = {share}: leaves class {bare!r} no image to train on"
+        raise InputError(problem, "add images of this class, or lower it")
     return part
 
 
-def _part(labels: Tensor, at_most: int | None, cfg: PrepareConfig, setting: str, *names: str) -> Tensor:
+def _part(labels: Tensor, at_most: int | None, setting: str, *names: str) -> Tensor:
     """A stratified part of at most that many, as the ``setting`` asks for it."""
     if at_most is None or at_most >= len(labels):
         return torch.arange(len(labels))
-    return stratified_indices(labels, at_most, cfg.split_seed, f"prepare.{setting}", *names)
+    return stratified_indices(labels, at_most, setting, *names)

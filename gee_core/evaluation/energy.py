@@ -6,7 +6,7 @@ Shapes: T steps, B batch.
 import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from spikingjelly.activation_based import functional
@@ -142,7 +142,7 @@ def record(net: nn.Module, x: Tensor, *, steps: int | None = None, time_first: b
     x = _batch(x)
     plain, latest, runs, found = for_inference(net), "", dict[str, tuple[str, list[Tensor]]](), dict[str, Recorded]()
 
-    def see(name: str, module: Any, _: object, output: Any) -> None:
+    def see(name: str, module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> None:
         nonlocal latest
         if isinstance(module, Layer):
             latest = name

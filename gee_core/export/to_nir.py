@@ -69,8 +69,8 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     plain = decode(net).eval()
     graph = GraphBuilder(image_shape(net, in_channels, image_size), pool)
     if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
-        problem = "{argument} = ilif: NIR has no neurons that fire integers"
-        raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
+        remedy = "set it to lif and train the network anew, or take its ONNX file"
+        raise ExportError("= ilif: NIR has no neurons that fire integers", remedy, ("neuron",))
     T: Any = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
     for name, module in plain.named_modules():  # the code of any other module runs as it is written
         known = type(module).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")

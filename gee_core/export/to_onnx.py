@@ -201,9 +201,9 @@ def check_opset(opset: int) -> None:
     """Raise an InputError if a model of this version cannot be written."""
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
-        raise InputError(f"{{argument}} = {opset}: the installed onnx knows none above {newest}", "set it to 18", "opset")
+        raise InputError(f"opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
-        raise InputError(f"{{argument}} = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}", "opset")
+        raise InputError(f"opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
@@ -214,7 +214,7 @@ def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
         with running, torch.no_grad(), as_written(plain), private_torch_rng(0):
             output = plain(image)
     except InputError as error:
-        raise ExportError(error.problem, error.remedy, error.argument) from error
+        raise ExportError(error.problem, error.remedy, error.key) from error
     form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or output.ndim not in (2, 3) or output.shape[-2] != 1:
         raise ExportError(f"{name} answers one image with {form}", "its output must be (T, B, K) or (B, K), here with B = 1")

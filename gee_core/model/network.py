@@ -15,7 +15,7 @@ from gee_core.model.base import Architecture, settings_of, to_channels_last
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import own_network
-from gee_core.seeding import checked_seed, private_torch_rng
+from gee_core.seeding import check_seed, private_torch_rng
 from gee_core.snn.lif import make_neurons
 from gee_core.zoo import NETWORKS, Block, Dropout, P
 
@@ -130,7 +130,7 @@ def build_network(
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([4, 2, 10])
     """
-    seed = checked_seed(seed)
+    seed = check_seed(seed)
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     structure = {"name": name, "block": block, "pool": pool, "width": width, "tilt": tilt, "n_genes": n_genes}
     net = build(Architecture.of(sizes, structure, lif), seed, any_steps="T" not in lif)

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from gee_core.config import NetworkStructure
 from gee_core.config.known_networks import OWN, Own, is_own, registered
 from gee_core.errors import InputError, raises
-from gee_core.genome.chain import check_chain, explored
-from gee_core.genome.copying import copied
+from gee_core.genome.chain import check_chain, explore_chain
+from gee_core.genome.copying import copy_module
 from gee_core.model.base import Architecture, SpikingNetwork, takes_all_steps
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
@@ -103,7 +103,7 @@ def own_network(architecture: Architecture, seed: int, any_steps: bool) -> OwnNe
     sizes, trials = architecture.model_dump(exclude={"network"}), registered(name).trials
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
-        net = copied(_call(architecture.network, sizes))  # its code may return the same module every time
+        net = copy_module(_call(architecture.network, sizes))  # its code may return the same module every time
         if plain not in trials:
             try:
                 trials[plain] = _try(net, sizes, T)
@@ -111,7 +111,7 @@ def own_network(architecture: Architecture, seed: int, any_steps: bool) -> OwnNe
                 raise ValueError(f"{name}: {error}") from error
     trial = trials[plain]
     if trial.T != T and not any_steps:
-        raise InputError(f"{{argument}} = {T}, but {name} answers with {trial.T} steps", f"set {{argument}} = {trial.T}", "T")
+        raise InputError(f"= {T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
     built_with = architecture.model_copy(update={"network": architecture.network.model_copy(update={"T": trial.T})})
     return OwnNetwork(net, trial.T, trial.chain, built_with)
 
@@ -145,7 +145,7 @@ def _try(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     probe, answers = OwnNetwork(net, T), list[object]()
     probe.register_forward_hook(lambda module, inputs, answer: answers.append(answer))
     try:
-        chain, others = explored(probe, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        chain, others = explore_chain(probe, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
     except InputError as error:
         repeated = C != 2 and any(map(takes_all_steps, net.modules()))
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if repeated else ""

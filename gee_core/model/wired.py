@@ -14,7 +14,7 @@ from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import shaped_weight
+from gee_core.genome.wiring import shape_weight
 from gee_core.model.base import Architecture as Architecture
 from gee_core.model.base import SpikingNetwork, check_unwrapped, settings_of, to_channels_last
 from gee_core.model.network import build, count_parameters
@@ -51,7 +51,7 @@ def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype |
     genome, shape = genome_of(net), network.shape
     if genome is None:
         for conv in net.conv_chain()[1:] if not shape.is_neutral() else ():
-            conv.weight.data.copy_(shaped_weight(conv.weight.detach(), shape))
+            conv.weight.data.copy_(shape_weight(conv.weight.detach(), shape))
     elif genotype is None:
         genome.initialise(replace(genome.analytic_genotype(), shape=shape), torch.Generator().manual_seed(weights_seed))
     else:
@@ -80,10 +80,10 @@ def architecture_of(net: nn.Module) -> Architecture:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")
     genome = genome_of(net)
     structure = built_with.network.model_copy(update={"n_genes": None if genome is None else genome.n_genes})
-    return built_with.model_copy(update={"network": structure})
+    return as_model({**built_with.model_dump(), "network": structure.model_dump()}, Architecture)
 
 
-def rebuildable(net: nn.Module) -> Architecture:
+def describe_unchanged(net: nn.Module) -> Architecture:
     """``architecture_of(net)``. Raises ValueError where ``net`` was changed, so that its file would make another network."""
     architecture = architecture_of(net)
     check_values(net)
@@ -132,13 +132,12 @@ def find_width(network: NetworkStructure, images: ImageShape, target: int, toler
     if abs(reached - target) > tolerance * target:
         raise InputError(
             f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
-            "raise {argument} or n_genes",
-            "width",
+            "raise width or n_genes",
         )
     return best / WIDTH_STEPS
 
 
-def described_network(path: Path, saved: object) -> SpikingNetwork:
+def read_network(path: Path, saved: object) -> SpikingNetwork:
     """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
     if isinstance(saved, dict) and isinstance(network := saved.get("network"), dict):
         saved = saved | {"network": {"neuron": "lif", "levels": None, "tilt": 1.0} | network}  # files of version 0.1 lack them
@@ -157,7 +156,7 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
         raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
 
 
-def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
+def fill_network(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
     """``net`` with the ``tensors`` of ``path`` as its state, in place."""
     try:
         net.load_state_dict(tensors, assign=True)
@@ -176,7 +175,7 @@ def check_numbers(path: Path, net: nn.Module) -> None:
         raise InputError(f"{path}: {wrong} holds negative variances", "train the network again, or take another file")
 
 
-def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def check_finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """``tensors``, which are to be written to ``path``. Raises DivergedError where a number is not finite."""
     if lost := first_not_finite(tensors):
         raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gee_core.checkpoint import load
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.opening import opened
 from gee_core.data.pixels import to_pixels
 from gee_core.errors import InputError
@@ -56,7 +56,7 @@ def load_pretrained(name: str) -> SpikingNetwork:
 
 
 def classify(
-    images: Any, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
+    images: object, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
 ) -> list[tuple[str, float]]:
     """The most probable class of each image, and its probability.
 
@@ -83,7 +83,7 @@ def classify(
     return [(net.card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
 
 
-def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[Any], Tensor]:
+def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[object], Tensor]:
     """What turns images into the input of a network with this ``card``: upright, square, of its size and its channels.
 
     Args:
@@ -108,7 +108,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
         with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
             return to_pixels(picture, card.in_channels, card.image_size)
 
-    def transform(images: Any) -> Tensor:
+    def transform(images: object) -> Tensor:
         if isinstance(images, str | Path | Image.Image):
             images = [images]
         if not isinstance(images, list | tuple):
@@ -117,7 +117,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
             if images.ndim != ndim or images.shape[-3] != card.in_channels:
                 raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
             if card.events is not None:
-                return resized(normalise(_counts(images)), card.image_size)
+                return resize_square(normalise(_counts(images)), card.image_size)
             images = map(Image.fromarray, _uint8(images, value_range).permute(0, 2, 3, 1).squeeze(-1).numpy(force=True))
         return normalise(torch.from_numpy(np.stack([*map(pixels, images)])))
 

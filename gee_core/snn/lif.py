@@ -70,16 +70,11 @@ def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
     return y_TN.reshape(like.shape)
 
 
-def check_tau(tau: object) -> None:
-    """Raise ValueError where ``tau`` is out of range."""
-    if not is_number(tau, *TAU) or tau == TAU[0]:
-        raise ValueError(f"tau must be > 1 and at most 1e6, got {tau!r}")
-
-
 def check_range(name: str, value: object, low: float, high: float) -> None:
-    """Raise ValueError where the argument ``name`` is no number from ``low`` to ``high``."""
-    if not is_number(value, low, high):
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+    """Raise ValueError where the argument ``name`` is no number from ``low`` to ``high``, τ above ``low``."""
+    if not is_number(value, low, high) or (name == "tau" and value == low):
+        least = f"> {low:g} and at most" if name == "tau" else f"from {low:g} to"
+        raise ValueError(f"{name} must be {least} {high:g}, got {value!r:.40}")
 
 
 def check_flag(name: str, value: object) -> None:
@@ -99,7 +94,7 @@ class FoldedSteps(neuron.BaseNode):
         """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
         raise NotImplementedError
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and all settings that change its output or its gradient."""
         raise NotImplementedError
 
@@ -164,7 +159,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
         surrogate_alpha: float = 2.0,
     ):
         T = whole_number("T", T)
-        check_tau(tau)
+        check_range("tau", tau, *TAU)
         check_flag("decay_input", decay_input)
         check_range("v_threshold", v_threshold, *SCALE)
         check_range("v_reset", 0.0 if v_reset is None else v_reset, *RESET)
@@ -190,7 +185,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and not self.store_v_seq and hard and type(function) is surrogate.PiecewiseQuadratic
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, the neuron's constants, and the surrogate with its α."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
@@ -234,7 +229,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
 
     def __init__(self, T: int = 1, levels: int = 4, tau: float = 4 / 3, v_threshold: float = 1.0, detach_reset: bool = False):
         T, levels = whole_number("T", T), whole_number("levels", levels)
-        check_tau(tau)
+        check_range("tau", tau, *TAU)
         check_range("v_threshold", v_threshold, *SCALE)
         check_flag("detach_reset", detach_reset)
         count = surrogate.MultiLevelSpikeCount(levels)
@@ -246,7 +241,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         """Whether it has the settings of `dynamics.ilif_spikes`, its gradient, and no membranes to store."""
         return self.step_mode == "m" and not self.store_v_seq
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and the neuron's constants."""
         return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
+from gee_core.snn.dynamics import Dynamics
 from gee_core.snn.lif import ILIF, LIF, Neurons, is_channels_last
 
 
@@ -73,8 +74,8 @@ class NormLIF(nn.Module):
             shift = norm.bias - running_mean * scale
             return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *loop)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
-        total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, (norm.eps, *loop))
-        _update_running(norm, mean, var, n)
+        total, spikes, mean, var = NormLIFSteps.apply(*inputs, (norm.eps, *loop))
+        _update_running(norm, mean, var, x[:, 0].numel())
         return total, spikes
 
 
@@ -85,16 +86,16 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: Tensor) -> None:
+def _update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: int) -> None:
     """Let running statistics follow a batch of ``n`` values per channel, whose biased variance is ``var_C``."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     assert norm.momentum is not None  # _fuses checks it
     norm.num_batches_tracked.add_(1)
     norm.running_mean.lerp_(mean_C, norm.momentum)
-    norm.running_var.lerp_(var_C * (n / (n - 1).clamp_min(1)).to(var_C.dtype), norm.momentum)
+    norm.running_var.lerp_(var_C * (n / max(1, n - 1)), norm.momentum)
 
 
-def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
+def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: object) -> tuple[Tensor, Any]:
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
         return x, kernels.run_loop(loop, x, *args)
@@ -113,23 +114,22 @@ class NormLIFSteps(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         near: Tensor,
-        constants: tuple[Any, ...],
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+        constants: tuple[float, int, int, Dynamics],
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         eps, T, rows, dynamics = constants
         total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
-        mean, var = norm_kernels.statistics(sums, near)
+        mean, var = norm_kernels.statistics(sums, near, x[:, 0].numel())
         norm = norm_kernels.of_channels(mean, var, weight, bias, eps)
         spikes = kernels.run_loop(norm_kernels.norm_spikes, total, norm.scale, norm.shift, residual, T, rows, dynamics)
-        n = sums[-1]
-        ctx.save_for_backward(total, residual, n, *norm)
-        ctx.mark_non_differentiable(mean, var, n)
+        ctx.save_for_backward(total, residual, *norm)
+        ctx.mark_non_differentiable(mean, var)
         ctx.loop = T, rows, dynamics
         ctx.repeats = 0 if stream is None else len(x) // len(stream)
-        return (total if ctx.repeats else None), spikes, mean, var, n
+        return (total if ctx.repeats else None), spikes, mean, var
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, residual, n, *of_channels = ctx.saved_tensors
+        x, residual, *of_channels = ctx.saved_tensors
         T, rows, dynamics = ctx.loop
         norm = norm_kernels.OfChannels(*of_channels)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
@@ -137,7 +137,7 @@ class NormLIFSteps(torch.autograd.Function):
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm.mean.dtype)
         if not any(ctx.needs_input_grad[:2]):  # a stem that is not trained
             return None, None, grad_residual, grad_weight, grad_bias, None, None
-        means = (sums / n).to(norm.mean.dtype)  # here, since the loop would divide in float64 for every element
+        means = (sums / x[:, 0].numel()).to(norm.mean.dtype)  # here, since the loop would divide in float64 for every element
         grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, means, grads[1], rows)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
         return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None

@@ -4,7 +4,6 @@ Shapes: A is (…, n, m), a stack of matrices.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ def make_optimizer(
     return torch.optim.AdamW([*hidden, *rest], fused=True)
 
 
-def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, Any]]:
+def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, object]]:
     return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
 
 
@@ -65,7 +64,7 @@ class Muon(torch.optim.Optimizer):
     stack, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
-    def __init__(self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
+    def __init__(self, groups: list[dict[str, object]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
         super().__init__([*groups, *adamw.param_groups], {"lr": 0.0})
         self._n_groups, self._adamw, self._momentum = len(groups), adamw, momentum
 
@@ -87,12 +86,12 @@ class Muon(torch.optim.Optimizer):
         average = state["average"]
         average.lerp_(gradient, 1 - self._momentum)
         ahead = gradient.lerp(average, self._momentum)
-        update = orthogonalised(ahead.flatten(1) if p.ndim == 4 else ahead)
+        update = orthogonalise(ahead.flatten(1) if p.ndim == 4 else ahead)
         rms = RMS * max(update.shape[-2:]) ** 0.5  # times that of a matrix with orthonormal rows or columns
         p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape), alpha=lr * rms)
 
 
-def orthogonalised(A: Tensor) -> Tensor:
+def orthogonalise(A: Tensor) -> Tensor:
     """About U·Vᵀ of every A = U·S·Vᵀ, singular values in 0.7 … 1.2, by five Newton-Schulz steps (Jordan et al., Muon, 2024)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = A.mT if A.shape[-2] > A.shape[-1] else A

@@ -43,9 +43,8 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
     """
     convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
     if not convs or convs[0].in_channels != images.in_channels or convs[0].groups > 1:
-        raise InputError(
-            "{argument} = true: the first convolution of the network does not read the images", "set it to false", "whiten"
-        )
+        problem = "= true: the first convolution of the network does not read the images"
+        raise InputError(problem, "set it to false", ("whiten",))
     stem = convs[0]
     order = torch.randperm(len(images), generator=torch_generator(seed, "whiten"))[:IMAGES]
     total = moments = torch.zeros((), dtype=torch.float64)

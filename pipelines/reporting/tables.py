@@ -87,7 +87,7 @@ def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
     """
     if not genotype.genes:
         return []
-    neutral = params.evolve.model_dump() | params.network.model_dump()
+    neutral = params.evolve.proxy.model_dump() | params.network.model_dump()
     neutral |= replace(configured_genotype(params.with_genes(genotype.genes).network), shape=Shape()).as_dict()
     rows = []
     for name, value in genotype.genes.items():

@@ -93,7 +93,7 @@ def _candidates(analysis: Kendall, common: Sections, n_seeds: int, source: str) 
     for times, seed in itertools.product(analysis.times_proxy_epochs, range(min(n_seeds, analysis.seeds or n_seeds))):
         cell = _cell(common, [Change(set=sample, times_proxy_epochs=times)], seed, source)
         for training, index in itertools.product(trainings, range(analysis.candidates)):
-            columns = {EPOCHS: str(cell.params.evolve.proxy_epochs), CANDIDATE: str(index)}
+            columns = {EPOCHS: str(cell.params.evolve.epochs), CANDIDATE: str(index)}
             columns |= {TRAINING: str(training)} if training else {}
             yield replace(cell, part=analysis.kind, columns=columns, candidate=index, training=training)
 
@@ -108,8 +108,8 @@ def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded = others.get("control"), others.get("encoded")
     params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
-    epochs = others.get("times_proxy_epochs", 1) * params.evolve.proxy_epochs
-    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": epochs}
+    epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
+    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
     if "paper_genes" in others:
         derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)

@@ -143,7 +143,7 @@ def test_a_json_file_that_describes_no_network_or_another_is_refused(changes, na
 
 
 @pytest.mark.usefixtures("own")
-def test_a_registered_network_comes_back_and_no_code_is_imported_because_a_file_names_it(tmp_path):
+def test_a_registered_network_comes_back_and_a_files_name_imports_no_code(tmp_path):
     gee_core.register_network("json:JSONDecoder", VGG)
     net = gee_core.build_network("json:JSONDecoder", 5, 1, 8, 4)
     gee_core.save(tmp_path / "a.safetensors", net)

@@ -233,7 +233,7 @@ def test_a_second_parametrization_of_an_encoded_convolution_is_not_saved(tmp_pat
 
 
 @EVERY_FORMAT
-def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded_as_a_network_of_ours(format, tmp_path):
+def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded(format, tmp_path):
     x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     net, path = encode(Convolutions(), 5, example=x), tmp_path / "genes.safetensors"
     net(x)  # moves the statistics of its batch norm

@@ -60,7 +60,7 @@ def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_the_json_file_could_share_and_a_network_that_is_not_finite_are_refused(tmp_path):
+def test_names_that_no_file_can_have_and_numbers_that_are_not_finite_are_refused(tmp_path):
     net = build_network("vgg16", 5, 3, 8, width=1 / 32)
     with pytest.raises(InputError, match=r"net-lr0.1: a checkpoint and the JSON file beside it share its name: let it end in"):
         save(tmp_path / "net-lr0.1", net)
@@ -73,7 +73,7 @@ def test_a_name_that_the_json_file_could_share_and_a_network_that_is_not_finite_
 
 
 @pytest.mark.usefixtures("own")
-def test_an_own_network_whose_modules_were_changed_is_not_saved_and_another_backend_is_no_change(tmp_path):
+def test_an_own_network_with_changed_modules_is_not_saved_but_with_another_backend(tmp_path):
     net = build_network("networks.my:VGG", 5, 1, 8)
     net.net.features[2].backend = "torch"
     save(tmp_path / "network.safetensors", net)

@@ -41,7 +41,7 @@ def streamed(make_folder, tmp_path):
     return train, test, meta
 
 
-def test_the_digest_is_of_the_images_and_the_names_of_the_classes_not_of_their_source(tmp_path):
+def test_the_digest_is_of_the_images_and_class_names_not_of_their_source(tmp_path):
     meta = write(tmp_path / "out")
     assert meta.digest == write(tmp_path / "again", source="elsewhere").digest
     assert meta.digest != meta.model_copy(update={"class_names": ("a", "b", "d")}).digest

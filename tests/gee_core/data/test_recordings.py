@@ -180,7 +180,7 @@ BAD = [
     (
         "npz",
         npz(frames=np.ones((8, 2, SIDE, SIDE))),
-        r"= \(8, 2, 12, 12\), not \(4, 2, 12, 12\) .*: set events.frames and T",
+        r"= \(8, 2, 12, 12\), not \(4, 2, 12, 12\) .*: set prepare.events.frames and T",
     ),
 ]
 
@@ -211,7 +211,7 @@ def test_what_a_folder_of_recordings_lacks_is_said(tmp_path):
         load_source(config(root))
     with pytest.raises(InputError, match="image_size = 16: the sensor has 12 x 12 pixels: set it to 12 or less"):
         load_source(config(root, image_size=16, events=sensor()))
-    with pytest.raises(InputError, match=r"left: holds no images \(.*\): but recordings: set dataset to events"):
+    with pytest.raises(InputError, match=r"left: holds no images \(.*\): but recordings: set prepare.dataset to events"):
         load_source(config(root, dataset="folder", events=None))
-    with pytest.raises(InputError, match="holds 2 class folders, nmnist has 10: set dataset to events"):
+    with pytest.raises(InputError, match=r"holds 2 class folders, nmnist has 10: set prepare\.dataset to events"):
         load_source(config(root, dataset="nmnist"))

@@ -28,11 +28,10 @@ def test_quotas_are_those_of_the_largest_remainder_computed_with_fractions():
         assert class_quotas(counts, n).tolist() == expected
 
 
-def test_the_same_seed_and_purpose_give_the_same_part_and_others_another():
-    part = stratified_indices(LABELS, 40, 3, "a").tolist()
-    assert part == stratified_indices(LABELS, 40, 3, "a").tolist()
-    assert part != stratified_indices(LABELS, 40, 4, "a").tolist()
-    assert part != stratified_indices(LABELS, 40, 3, "b").tolist()
+def test_the_same_purpose_gives_the_same_part_and_another_one_another():
+    part = stratified_indices(LABELS, 40, "a").tolist()
+    assert part == stratified_indices(LABELS, 40, "a").tolist() == stratified_indices(LABELS, 40, "b", "a").tolist()
+    assert part != stratified_indices(LABELS, 40, "b").tolist()
 
 
 def test_the_holdout_and_the_rest_both_show_every_class():
@@ -47,5 +46,5 @@ def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
     labels = torch.tensor([0, 0, 0, 0, 1, 1])
     with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on: add images"):
         split(config(holdout=0.9), ["cat", "dog"], labels, test=labels)
-    with pytest.raises(InputError, match=r"^holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
+    with pytest.raises(InputError, match=r"^prepare.holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
         split(config(), ["cat", "dog"], labels, test=labels)

@@ -86,7 +86,7 @@ def test_every_parameter_learns_at_every_image_size_and_channel_count(name, size
     assert not silent
 
 
-def test_weights_depend_on_the_seed_only_and_plain_ones_not_on_the_genes_and_the_global_generator_is_left_alone():
+def test_weights_depend_on_the_seed_and_plain_ones_not_on_the_genes():
     torch.manual_seed(77)
     before = torch.get_rng_state()
     genetic = build_network("resnet18", **TINY, n_genes=6, seed=3).state_dict()
@@ -113,7 +113,7 @@ def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_s
     assert {key: value.shape for key, value in plain.state_dict().items()} == {k: v.shape for k, v in fresh.items()}
 
 
-def test_its_weights_are_channels_last_decoded_or_not_and_the_layout_changes_no_result():
+def test_its_weights_are_channels_last_and_the_layout_changes_no_result():
     net, x = lively("resnet18"), images()
     plain = decode(net)
     for network in (net, plain, build_network("resnet18", **TINY)):

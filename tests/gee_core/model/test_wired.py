@@ -39,7 +39,7 @@ def test_the_draws_are_those_of_the_generator_for_the_wiring():
         assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
 
 
-def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_network_follows_its_seed():
+def test_without_a_genotype_the_wiring_is_that_of_build_network():
     sizes = (SHAPE.num_classes, SHAPE.in_channels, SHAPE.image_size)
     for network in (NETWORK, PLAIN):
         for seed in (3, 4):
@@ -51,7 +51,7 @@ def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_netw
 
 
 @pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
-def test_a_network_knows_the_architecture_it_was_built_with_and_the_empty_one_has_its_shapes_and_no_numbers(network):
+def test_a_network_knows_its_architecture_and_the_empty_one_has_its_shapes(network):
     built = wired_network(network, SHAPE, None, 3)
     architecture = architecture_of(built)
     assert architecture.network == network.structure()
@@ -83,7 +83,7 @@ def test_a_neutral_init_changes_no_bit(network):
     assert same(wired(network, None), wired(network, Shape()))
 
 
-def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own_whatever_init_is():
+def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own():
     genome = genome_of(wired(NETWORK, ORTHOGONAL))
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
     genotype = replace(GENOTYPE, shape=Shape(omega_O=1.0))

@@ -118,7 +118,7 @@ def test_a_range_or_values_that_are_not_finite_are_refused():
             classify(images, "cifarnet.digits", value_range)
 
 
-def test_six_photographs_get_one_answer_from_files_pil_images_tensors_and_arrays_and_gee_predict_gives_it_too(tmp_path):
+def test_photographs_get_one_answer_as_files_images_tensors_and_by_gee_predict(tmp_path):
     net, files = load_pretrained("cifarnet.photographs"), [tmp_path / f"{i}.png" for i in range(6)]
     boxes = (0, 0, 640, 427), (100, 50, 300, 250), (200, 100, 264, 164)
     pictures = [Image.fromarray(image).crop(box) for image in load_sample_images().images for box in boxes]

@@ -132,7 +132,7 @@ def test_fused_equals_spikingjellys_multi_step_layers(kind, fused):
 
 
 @pytest.mark.parametrize("lif", [(2.0, True, 0.5, 2.0), (2.0, True, 40.0, 0.02)], ids=["T = 1", "T = 2, nothing fires"])
-def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_float64(lif):
+def test_the_gradient_is_the_finite_difference_of_the_primitive_in_float64(lif):
     """Without a reset the surrogate gradient is the true one of its primitive: at T = 1, or where no neuron fires."""
     steps = 1 if lif[2] < 1 else 2
     tau, _, v_threshold, alpha = lif
@@ -167,23 +167,8 @@ def test_the_gradient_is_the_finite_difference_of_the_surrogates_primitive_in_fl
 def test_statistics_do_not_cancel_far_from_zero():
     x = draw(T * B, 1, mean=1000.0)
     near = torch.full((C,), 999.0)
-    _, var = norm_kernels.statistics(norm_kernels.channel_sums(x, near, T), near)
+    _, var = norm_kernels.statistics(norm_kernels.channel_sums(x, near, T), near, x[:, 0].numel())
     torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
-
-
-@pytest.mark.parametrize("part", [1, 5, 16])
-def test_how_images_are_shared_changes_no_statistic(part):
-    """Of 32 images, in float32: those of the whole batch, and of the sums over ``part`` of them and over the others."""
-    x = torch.randn(T, 32, C, H, W, generator=torch.Generator().manual_seed(0)) * torch.logspace(-1, 1, 32)[:, None, None, None]
-    near = torch.linspace(-1.0, 1.0, C)
-
-    def sums(images):
-        return norm_kernels.channel_sums(images.flatten(0, 1).contiguous(memory_format=torch.channels_last), near, T)
-
-    mean, var = norm_kernels.statistics(sums(x), near)
-    again = norm_kernels.statistics(sums(x[:, :part]) + sums(x[:, part:]), near)
-    assert all(torch.equal(a, b) for a, b in zip((mean, var), again, strict=True))
-    torch.testing.assert_close(var, x.double().var((0, 1, 3, 4), correction=0).float(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -234,5 +219,5 @@ def test_the_forward_pass_keeps_the_convolutions_output_or_the_sum_alone(call, f
     inputs = [draw(n, seed).requires_grad_() for seed, n in enumerate(rows, 1)]
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         outputs = function(lively().train(), *inputs)
-    assert sum(t.numel() for t in kept) == inputs[0].numel() + 4 * C + 1
+    assert sum(t.numel() for t in kept) == inputs[0].numel() + 4 * C
     assert all(t.requires_grad for t in outputs)

@@ -54,7 +54,7 @@ def test_the_stems_outputs_have_unit_variance_do_not_correlate_and_come_in_pairs
     assert (norms.diff() > 0).all()  # the direction of the greatest variance first
 
 
-def test_a_narrow_stem_takes_the_directions_of_greatest_variance_and_a_seed_the_same_images():
+def test_a_narrow_stem_takes_the_greatest_variances_and_a_seed_the_same_images():
     images = pictures()
     wide, narrow, again = (build_network("cifarnet", 3, 3, 8, 4, width, seed=3) for width in (1 / 4, 1 / 16, 1 / 16))
     for net in (wide, narrow, again):
