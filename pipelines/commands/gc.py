@@ -77,7 +77,7 @@ def at_work(processes: Iterable[psutil.Process], project: Path) -> list[str]:
 
 def leftovers(project: Path, days: int) -> dict[str, list[Path]]:
     """By kind, folders of stages whose results DVC has, and folders that were not written to for ``days`` days."""
-    from pipelines.runtime.resume_folder import is_recorded
+    from pipelines.runtime.run_files import is_recorded
 
     recent = time.time() - 3600  # what was written later may be in use, whatever number of days is asked for
     before = min(time.time() - days * 86400, recent)
@@ -86,12 +86,12 @@ def leftovers(project: Path, days: int) -> dict[str, list[Path]]:
         paths = (path for pattern in patterns for path in sorted(project.glob(pattern)))
         return [path for path in paths if path.is_dir() and not path.is_symlink() and _is_free(path, before)]
 
-    stages, old = (f"{SCRATCH}/evolve/*", f"{SCRATCH}/train/*"), f"older than {days} days"
+    stages, old = tuple(f"{SCRATCH}/runs/{stage}-*" for stage in ("evolve", "train", "plain")), f"older than {days} days"
     finished = [folder for folder in folders(*stages, before=recent) if is_recorded(folder, project / LOCK)]
     kinds = {
         f"runs of stages in {SCRATCH}, finished": finished,
         f"runs of stages in {SCRATCH}, interrupted, {old}": [path for path in folders(*stages) if path not in finished],
-        f"steps of studies in {STUDY_STEPS}, {old}": folders(*(f"{STUDY_STEPS}/{s}/*" for s in ("prepare", "evolve", "train"))),
+        f"steps of studies in {STUDY_STEPS.parent}, {old}": folders(f"{STUDY_STEPS}-*"),
         f"copies of the project in {COPIES}, {old}": folders(f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*"),
     }
     return {kind: paths for kind, paths in kinds.items() if paths}
@@ -108,7 +108,7 @@ def delete(folders: list[Path], removing: Path) -> None:
 def _is_free(folder: Path, before: float) -> bool:
     """Whether nothing at and below ``folder`` was written since ``before``, and no process holds it."""
     from pipelines.runtime.file_lock import file_lock
-    from pipelines.runtime.resume_folder import HELD
+    from pipelines.runtime.run_files import HELD
 
     if max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")]) >= before:
         return False

@@ -17,7 +17,7 @@ from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
     from pipelines.reporting.summary import Summary
-    from pipelines.tracking.tracker import Tracker
+    from pipelines.tracking.tracker import Execution
 
 console = Console(markup=False)
 
@@ -50,7 +50,8 @@ def run(
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.tracker import open_tracker, tracked_execution
+    from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
+    from pipelines.tracking.tracker import tracked_execution
 
     if member is not None:
         choose_member(member)
@@ -64,25 +65,26 @@ def run(
     name = f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
-    with flow_lock(Path(), say), tracked_execution(params) as trackers:
+    say_what_is_left_of_earlier_versions()
+    of_project = not request.is_experiment
+    with flow_lock(Path(), say), tracked_execution(params, not stages, with_versions=of_project) as tracked:
         check_for_dvc(Path())
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
         if code := run_in_foreground([*request.command(name, set_params), *verbose]):
             raise typer.Exit(code)  # in here, so that the run in MLflow fails too
         reported = not stages or "report" in stages  # else the summary is that of an earlier run
         found = last_summary(name if request.is_experiment else None)
-        if found and reported and found != before:  # also where all stages came from the cache
-            trackers.append(open_tracker(None, params))
-            track_result(found, trackers[0])
+        if found and reported and (found != before or tracked.goes_on):  # also where all stages came from the cache
+            track_result(found, tracked.open().run)
     if request.is_experiment:
         if reported and found:
             console.print(format_summary(found))
         print_experiment(name, reported)
     elif reported:
-        _print_results(before, found, trackers)
+        _print_results(before, found, tracked.execution)
 
 
-def _print_results(before: "Summary | None", now: "Summary | None", trackers: "list[Tracker]") -> None:
+def _print_results(before: "Summary | None", now: "Summary | None", execution: "Execution | None") -> None:
     from pipelines.orchestration.ending import print_runs
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
@@ -92,9 +94,9 @@ def _print_results(before: "Summary | None", now: "Summary | None", trackers: "l
     if not shutil.which("gee", path=os.environ["PATH"].partition(os.pathsep)[2]):  # of the shell, after this Python's folder
         print(f"\nFirst    source {sys.prefix}/bin/activate")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    for line in (line for tracker in trackers for line in tracker.models):
+    for line in execution.models if execution else ():
         print(f"Model    {line}")
-    address = next((tracker.address for tracker in trackers), None)
+    address = execution.address if execution else None
     if address and not is_local(tracking_uri()):
         print(f"Runs     {address}")
     else:

@@ -23,14 +23,15 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
     from pipelines.commands.gc import at_work
     from pipelines.orchestration.flow_lock import check_dvc_lock
-    from pipelines.tracking.folder import ended, tracking_root
+    from pipelines.runtime.run_files import waiting_folders
+    from pipelines.runtime.run_folder import runs_root
 
     check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _changes(entries) for name, entries in repo.status().items()}
     running = at_work(psutil.process_iter(), Path())
-    n_waiting = len(ended(tracking_root()))
+    n_waiting = sum(record.has_ended for record in waiting_folders(runs_root()).values())
     if as_json:
         print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": n_waiting}))
         return

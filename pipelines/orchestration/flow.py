@@ -28,14 +28,14 @@ from pipelines.project.paths import PAGE, find_project, python_first
 from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import track_result
 from pipelines.runtime.process_tree import die_with_parent, followed
+from pipelines.runtime.run_files import End
 from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
 from pipelines.studies.study import TRACKED
-from pipelines.tracking.folder import End
 from pipelines.tracking.pipeline_run import EXECUTION, execution_key
-from pipelines.tracking.tracker import open_tracker
+from pipelines.tracking.tracker import open_execution
 
 _SCHEMA = Params.model_json_schema()
 
@@ -169,14 +169,13 @@ def run_pipeline(request: Request, run: FlowRun) -> State[Any]:
         if status != "FINISHED":
             outcomes = dict.fromkeys(request.stages or stage_names(Path()), "not run") | outcomes
         if status != "FINISHED" or {"ran", "cached"} & {*outcomes.values()}:  # one in which nothing changed is no row in MLflow
-            files: list[Path] | None = [] if request.is_experiment else None  # the project's are not those of the experiment
-            tracker = open_tracker(None, params, files=files)
-            tracker.tags({f"stage.{stage}": outcome for stage, outcome in outcomes.items()})
+            tracked = open_execution(params, with_versions=not request.is_experiment)  # the project's are not the experiment's
+            tracked.run.tags({f"stage.{stage}": outcome for stage, outcome in outcomes.items()})
             if status == "FINISHED" and "report" in outcomes and (summary := last_summary(experiment)):
-                track_result(summary, tracker)
-            tracker.close(status)
-            address = tracker.address
-            for line in tracker.models:
+                track_result(summary, tracked.run)
+            tracked.close(status)
+            address = tracked.address
+            for line in tracked.models:
                 get_run_logger().info("MLflow: %s", line)
     if failures:
         failure = "\n".join(failures)

@@ -1,7 +1,7 @@
 """Runs a cell with the functions of the pipeline's stages. Cells share images, searches and trained networks.
 
-The keys of .scratch/studies/{prepare,evolve,train}/<key>/ are hashes of the inputs and the code, as in
-`pipelines.runtime.resume_folder`. The first process that opens a folder does the work while the others wait. A search that was
+The keys of .scratch/runs/step-{prepare,evolve,train}-<key>/ are hashes of the inputs and the code, as in
+`pipelines.runtime.run_folder`. The first process that opens a folder does the work while the others wait. A search that was
 killed resumes from its records, a training run from its last state.
 """
 
@@ -31,16 +31,16 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import build_own_network
-from pipelines.project.paths import STUDY_STEPS
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import HELD, delete_folder, open_resume_folder, run_key
+from pipelines.runtime.run_files import HELD, WORK, delete_folder
+from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.kendall import OF_SCORE
 
 log = logging.getLogger(__name__)
 
-RESULT, WORK, NETWORK = "result.json", "work", "network.safetensors"
-"""In a folder of `once`: the numbers and checksums, the states of unfinished work, and a trained network."""
+RESULT, NETWORK = "result.json", "network.safetensors"
+"""In a folder of `once`: the numbers and checksums, and a trained network."""
 
 Numbers = dict[str, float]
 
@@ -67,7 +67,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def prepare_images(cfg: PrepareConfig) -> Path:
     """The folder with the images of ``cfg``, which are prepared unless they are there."""
-    folder = STUDY_STEPS / "prepare" / run_key("prepare", [cfg], [], _listing(cfg))
+    folder = runs_root() / f"step-prepare-{run_key('prepare', [cfg], [], _listing(cfg))}"
 
     def compute() -> Numbers:
         prepare.run(cfg, folder / "images")
@@ -142,7 +142,7 @@ def train_cell(cell: Cell, data: Prepared) -> tuple[Path, GenotypeFile, Numbers]
         of_train = params.train.model_copy(update={"init_from": str(first / NETWORK)})
         params = params.model_copy(update={"train": of_train})
     key = json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network + start  # not the search that found them
-    folder = open_resume_folder("train", sections, [cell.prepared / "meta.json", *files], STUDY_STEPS, key)
+    folder = runs_root() / f"step-train-{run_key('train', sections, [cell.prepared / 'meta.json', *files], key)}"
 
     def compute() -> Numbers:
         begin = time.perf_counter()
@@ -161,10 +161,10 @@ def _searched(cell: Cell) -> tuple[GenotypeFile, Numbers]:
     if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
     shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
-    folder = evolve.resume_folder(shared, cell.prepared, STUDY_STEPS)
+    folder = runs_root() / f"step-evolve-{evolve.search_key(shared, cell.prepared)}"
     with file_lock(folder / HELD):
         search = evolve.run(params, cell.prepared, folder, open_scorer=score_here)
-        delete_folder(folder / evolve.CHECKPOINTS)
+        delete_folder(folder / WORK)
     passes = sum(record.score.image_passes for record in search.records)
     numbers = search.metrics | {"evolve_passes": passes, "evolve_seconds": sum(record.seconds for record in search.records)}
     if cell.candidate is None:

@@ -19,7 +19,7 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
-from pipelines.runtime.resume_folder import CHECKOUT
+from pipelines.runtime.run_folder import CHECKOUT
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request, distinct, read_result
 from pipelines.studies.definition import Study, load_study
@@ -27,7 +27,7 @@ from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import draft_cells, resolve_cell
 from pipelines.studies.reports import OUT, TextTable, write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, train_cell
-from pipelines.studies.tracking import open_study_tracker
+from pipelines.studies.tracking import cell_row, open_study_run
 from pipelines.tracking.tags import NOTE
 
 KEPT = MODELS / "studies"
@@ -64,14 +64,14 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
     """
     study, out, kept = load_study(request.name), OUT / request.folder, OUT / request.name / "cells"  # trials share results
     cells, results, missing = plan_study(study, request, force)
-    tracker, failed = open_study_tracker(request.name, request.preset or study.preset, cells), dict[str, str]()
-    with closing(tracker), progress("cells", len(missing)) as steps:
+    tracked, failed = open_study_run(request.name, request.preset or study.preset, cells), dict[str, str]()
+    with closing(tracked), progress("cells", len(missing)) as steps:
         say(plan_line(cells, missing))
         for cell in missing:
             (kept / f"{cell.key}.json").unlink(missing_ok=True)
         for cell in cells:
             if cell.key in results:
-                tracker.cell(cell, results[cell.key])
+                tracked.run.child(cell_row(cell, results[cell.key], tracked.run))
         commit = git_commit(Path.cwd())
         for cell, outcome in run_cells(missing, kept, jobs, commit):
             steps()
@@ -83,18 +83,18 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
                 results[cell.key] = outcome
                 for same in cells:  # cells of one key under several labels share a result
                     if same.key == cell.key:
-                        tracker.cell(same, outcome)
+                        tracked.run.child(cell_row(same, outcome, tracked.run))
             say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {_shown(results[cell.key], study.metrics)}")
         if failed.keys() != results.keys():
             tables = write_reports(request, study, cells, results)
             for path in sorted(out.glob("*.*")):
-                tracker.artifact(path)
-            tracker.tags({NOTE: (out / "table.md").read_text(encoding="utf-8")})
+                tracked.run.artifact(path)
+            tracked.run.tags({NOTE: (out / "table.md").read_text(encoding="utf-8")})
         if failed:
             more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
             raise InputError(next(iter(failed.values())).format(more))
-    if tracker.address:
-        say(f"{TRACKED}{tracker.address}")
+    if tracked.address:
+        say(f"{TRACKED}{tracked.address}")
     if keep:
         keep_networks(request.name, cells, results)
     return tables

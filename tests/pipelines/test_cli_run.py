@@ -47,9 +47,9 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
     heard, dvc.code = [], 3
 
     @contextmanager
-    def tracked_execution(params) -> Iterator[list]:
+    def tracked_execution(*_, **__) -> Iterator[SimpleNamespace]:
         try:
-            yield []
+            yield SimpleNamespace(execution=None, goes_on=False)
         except Exception as error:
             heard.append(error)
             raise
@@ -64,8 +64,9 @@ def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_ex
 @pytest.mark.parametrize("store", ["", "http://host"])
 def test_run_ends_with_the_address_of_its_own_run_and_what_became_of_its_model(main, ready, dvc, monkeypatch, store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    tracker = SimpleNamespace(address="http://host/#/runs/1", models=["m"])
-    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda _: nullcontext([tracker]))
+    execution = SimpleNamespace(address="http://host/#/runs/1", models=["m"])
+    tracked = SimpleNamespace(execution=execution, goes_on=False)
+    monkeypatch.setattr("pipelines.tracking.tracker.tracked_execution", lambda *_, **__: nullcontext(tracked))
     monkeypatch.setattr(commands, "summary", lambda: None)
     monkeypatch.setenv("COLUMNS", "40")  # no line break cuts an address
     local = ["Runs     gee ui", "         then http://host/#/runs/1"]

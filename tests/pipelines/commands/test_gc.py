@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from pipelines.commands import gc as module
 from pipelines.commands.gc import at_work, delete, leftovers
+from pipelines.runtime.run_files import Record
 
 MD5 = "0123456789abcdef0123456789abcdef"
 HOUR = 1 / 24
@@ -38,6 +39,11 @@ def make(tmp_path):
     return make
 
 
+def done(md5: str) -> dict[str, str]:
+    """The run.json of a finished run."""
+    return {"run.json": Record(level="stage", status="FINISHED", md5=md5).model_dump_json()}
+
+
 def remove(project: Path, days: int) -> list[str]:
     """Delete everything that can go; how many of what."""
     found = leftovers(project, days)
@@ -46,10 +52,10 @@ def remove(project: Path, days: int) -> list[str]:
 
 
 def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, tmp_path):
-    old = [make("evolve/a", 31), make("studies/train/c", 31), make("../.dvc/tmp/exps/tmpa1", 31)]
+    old = [make("runs/evolve-a", 31), make("runs/step-train-c", 31), make("../.dvc/tmp/exps/tmpa1", 31)]
     old += [make("../.dvc/tmp/exps/standalone/tmpb2", 31), make("removing/a")]
-    kept = [make("train/b", 29), make("studies/prepare/d", 29), make("evolve/young-below", 99)]
-    kept += [make("tracking/a", 999), make("studies/other/b", 999), make("elsewhere", 999), make("../.dvc/tmp/exps/celery", 99)]
+    kept = [make("runs/train-b", 29), make("runs/step-prepare-d", 29), make("runs/evolve-young-below", 99)]
+    kept += [make("tracking/a", 999), make("runs/other-b", 999), make("elsewhere", 999), make("../.dvc/tmp/exps/celery", 99)]
     (kept[2] / "deep").mkdir()
     (kept[2] / "deep/new").touch()
     for path in (kept[2] / "deep", kept[2]):
@@ -57,10 +63,10 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/precious").touch()
     age(tmp_path / "outside", 99)
-    (tmp_path / ".scratch/evolve/link").symlink_to(tmp_path / "outside")  # not followed
+    (tmp_path / ".scratch/runs/evolve-link").symlink_to(tmp_path / "outside")  # not followed
     assert remove(tmp_path, 30) == [
         "1 runs of stages in .scratch, interrupted",
-        "1 steps of studies in .scratch/studies",
+        "1 steps of studies in .scratch/runs",
         "2 copies of the project in .dvc/tmp/exps",
     ]
     assert not any(folder.exists() for folder in old) and all(folder.exists() for folder in kept)
@@ -68,11 +74,11 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
 
 
 def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hour_goes(make, tmp_path):
-    folder, other = make("train/a", 2 * HOUR, done=MD5), make("train/b", 2 * HOUR, done="f" * 32)
-    young = [make("train/c", HOUR / 2, done=MD5), make("evolve/d", HOUR / 2)]
+    folder, other = make("runs/train-a", 2 * HOUR, **done(MD5)), make("runs/train-b", 2 * HOUR, **done("f" * 32))
+    young = [make("runs/train-c", HOUR / 2, **done(MD5)), make("runs/evolve-d", HOUR / 2)]
     assert leftovers(tmp_path, 30) == {}
     (tmp_path / "dvc.lock").write_text(f"outs:\n- md5: {MD5}\n")
-    make("train/old", 31, done=MD5)  # which is not counted as interrupted too
+    make("runs/train-old", 31, **done(MD5))  # which is not counted as interrupted too
     assert remove(tmp_path, 30) == ["2 runs of stages in .scratch, finished"]
     assert (folder.exists(), other.exists()) == (False, True)
     assert remove(tmp_path, 0) == ["1 runs of stages in .scratch, interrupted"]
@@ -80,11 +86,11 @@ def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hou
 
 
 def test_a_folder_that_a_process_holds_stays(make, tmp_path):
-    used, free = make("studies/train/a", 99, lock=""), make("studies/prepare/b", 99, lock="")
+    used, free = make("runs/step-train-a", 99, lock=""), make("runs/step-prepare-b", 99, lock="")
     with (used / "lock").open("w") as file:
         age(used, 99)
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert remove(tmp_path, 30) == ["1 steps of studies in .scratch/studies"]
+        assert remove(tmp_path, 30) == ["1 steps of studies in .scratch/runs"]
     assert (used.exists(), free.exists()) == (True, False)
 
 
@@ -116,7 +122,7 @@ def test_who_is_at_work_is_known_by_the_command_line_and_the_folder(words, works
 @pytest.fixture
 def gc(main, make, bare_project):
     """Runs `gee gc` in a project with an interrupted run that is 40 days old; its exit code, output and messages."""
-    make("evolve/old", 40).parents[1].replace(bare_project / ".scratch")
+    make("runs/evolve-old", 40).parents[1].replace(bare_project / ".scratch")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code, out, err = main("gc", *arguments)
@@ -126,7 +132,7 @@ def gc(main, make, bare_project):
 
 
 def test_it_only_shows_what_would_go_until_it_is_told_yes(gc, bare_project):
-    state = bare_project / ".scratch/evolve/old/state"
+    state = bare_project / ".scratch/runs/evolve-old/state"
     code, out, _ = gc()
     assert code == 0 and "interrupted, older than" in out and "1.0 kB" in out
     assert "Nothing was deleted; `gee gc --yes`" in out and "`dvc gc --workspace`" in out and state.is_file()
@@ -145,4 +151,4 @@ def test_nothing_goes_while_a_stage_is_at_work_and_it_does_not_wait_for_a_flow_r
     assert code == 0 and "is kept, because these are running: 77 python -m pipelines.train" in out
     with FileLock(bare_project / ".scratch/flow.lock"):
         assert gc("--yes")[0] == 2
-    assert (bare_project / ".scratch/evolve/old").exists()
+    assert (bare_project / ".scratch/runs/evolve-old").exists()

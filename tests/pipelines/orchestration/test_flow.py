@@ -20,6 +20,7 @@ from pipelines.orchestration.request import Request
 from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
 from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.run_files import waiting_folders
 from tests.project_copy import ROOT, commit, environment, make_repository, run
 from tests.running import listening
 from tests.wait_until import wait_until
@@ -96,8 +97,9 @@ def pipeline(flow, monkeypatch, short_stages, published):
 
         monkeypatch.setattr(flow, "follow_stages", lambda process, results: follow(results))
         monkeypatch.setattr(flow, "followed", followed)
-        tracker = SimpleNamespace(tags=tracked.append, close=tracked.append, address=None, models=[])
-        monkeypatch.setattr(flow, "open_tracker", lambda stage, params, files: tracker)
+        run_of = SimpleNamespace(tags=tracked.append)
+        tracker = SimpleNamespace(run=run_of, close=tracked.append, address=None, models=[])
+        monkeypatch.setattr(flow, "open_execution", lambda params, with_versions: tracker)
         try:
             state = flow.run_pipeline(Request(), run)
         except KeyboardInterrupt as error:
@@ -232,7 +234,7 @@ def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_t
     parents = {(run.data.tags["gee.stage"], run.data.tags["mlflow.parentRunId"]) for run in stages}
     assert parents == {("one", run.info.run_id), ("two", run.info.run_id)}
     assert all(run.data.metrics == {"x": 1.5} for run in stages)
-    assert not list((short_stages / ".scratch/tracking").glob("*/"))
+    assert waiting_folders(short_stages / ".scratch/runs") == {}
 
 
 EXPERIMENT = """

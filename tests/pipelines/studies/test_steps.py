@@ -11,7 +11,7 @@ from gee_core.errors import DivergedError
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.engines import candidates
-from pipelines.project.paths import STUDY_STEPS
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies import steps
 from pipelines.studies.cell import Cell
 from pipelines.studies.steps import prepare_images, run_cell
@@ -58,7 +58,7 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
 def test_formats_share_a_trained_network_and_are_measured_as_export_measures_them(cell, digits, tmp_path):
     formats = ("fp32", "int4")
     metrics = [run_cell(cell(("export",), export={"genes": format}))["metrics"] for format in formats]
-    (path,) = STUDY_STEPS.glob("train/*/network.safetensors")
+    (path,) = runs_root().glob("step-train-*/network.safetensors")
     for format, numbers in zip(formats, metrics, strict=True):
         params = cell(export={"genes": format}).params
         measured = export.write_genes(tmp_path / format, params, load(path), load_prepared(digits), with_onnx=False)
@@ -75,7 +75,7 @@ def test_a_network_is_trained_first_where_the_cell_starts_at_genes_for_its_weigh
     metrics, unencoded = run_cell(encoded)["metrics"], run_cell(first)["metrics"]
     assert metrics["train_passes"] == 3 * 64 + 2 * 64 and unencoded["train_passes"] == 3 * 64
     assert metrics["parameters"] == run_cell(wiring)["metrics"]["parameters"] < unencoded["parameters"]
-    assert len(list(STUDY_STEPS.glob("train/*/network.safetensors"))) == 3  # plain, encoded, from the wiring
+    assert len(list(runs_root().glob("step-train-*/network.safetensors"))) == 3  # plain, encoded, from the wiring
     [checkpoint] = [
         path for path in tmp_path.rglob("network.safetensors") if count_parameters(load(path)) == unencoded["parameters"]
     ]
@@ -99,7 +99,7 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
     assert seeds == [0, 0]  # all are measured with the same noise
     assert first["L_ce"] == second["L_ce"] == results[1]["L_ce"]
     assert first["test_loss"] != second["test_loss"]
-    assert len(list(STUDY_STEPS.glob("evolve/*/records.jsonl"))) == 1
+    assert len(list(runs_root().glob("step-evolve-*/rows.jsonl"))) == 1
     longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy": {"epochs": 2}}))["metrics"]
     assert longer["test_loss"] == results[1]["test_loss"] and longer["L_ce"] != results[1]["L_ce"]
 
@@ -107,7 +107,7 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
 def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, tmp_path):
     cells = [cell(evolve=SEVERAL | {"choose": choose}) for choose in (1, "knee")]
     metrics = [run_cell(wanted)["metrics"] for wanted in cells]
-    (records,) = STUDY_STEPS.glob("evolve/*/records.jsonl")
+    (records,) = runs_root().glob("step-evolve-*/rows.jsonl")
     assert len(records.read_bytes().splitlines()) == 6
     for wanted, numbers in zip(cells, metrics, strict=True):
         alone = evolve.run(wanted.params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
@@ -132,7 +132,8 @@ def test_candidates_are_counted_in_the_search_where_some_are_scored_again(cell):
 def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypatch):
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)
-    shutil.rmtree(STUDY_STEPS)
+    for path in runs_root().glob("step-[et]*"):
+        shutil.rmtree(path)
 
     def kill_at_the_third(module, name) -> list:
         calls, function = [], getattr(module, name)
@@ -154,9 +155,9 @@ def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(cell, 
 
 
 def spoil(path):
-    """Flip a bit in the middle of a file."""
+    """Flip a bit in the middle of a file, of which a text is no text any more."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2] ^= 128
     path.write_bytes(content)
 
 
@@ -165,8 +166,8 @@ def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplo
     monkeypatch.setattr(train, "run", lambda *rest, **more: trained.append(rest) or run(*rest, **more))
     wanted = cell(train={"epochs": 2})
     expected = run_cell(wanted)
-    for name, is_trained in (("evolve/*/records.jsonl", 0), ("train/*/result.json", 1), ("train/*/network.safetensors", 1)):
-        (path,) = STUDY_STEPS.glob(name)
+    for name, is_trained in (("evolve-*/rows.jsonl", 0), ("train-*/result.json", 1), ("train-*/network.safetensors", 1)):
+        (path,) = runs_root().glob(f"step-{name}")
         spoil(path)
         trained.clear()
         assert untimed(run_cell(wanted)) == untimed(expected)

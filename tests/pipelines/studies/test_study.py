@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,11 +15,12 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.storage.json_object import read_sealed
 from pipelines import evaluate
-from pipelines.project.paths import STUDY_STEPS
+from pipelines.runtime.run_files import Record
+from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, Request
 from pipelines.studies.reports import OUT
-from pipelines.studies.tracking import StudyTracker
+from pipelines.tracking.tracker import Execution
 from tests.pipelines.studies.conftest import measure
 
 TINY = OUT / "tiny"
@@ -93,9 +95,9 @@ def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_
 
 
 def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(run, quick, monkeypatch):
-    tracked, tracker = [], StudyTracker()
-    tracker.cell = lambda cell, result: tracked.append(cell.columns["name"])
-    monkeypatch.setattr(study, "open_study_tracker", lambda *_: tracker)
+    tracked, tracker = [], Execution(RunFolder(Path("run"), Record(level="study")))
+    monkeypatch.setattr(tracker.run, "child", lambda row: tracked.append(row.name.partition(",")[0]))
+    monkeypatch.setattr(study, "open_study_run", lambda *_: tracker)
     run(**PLAIN | {"grid": {"name": [{"label": label, "control": "plain"} for label in "ab"]}, "plots": []})
     assert (len(quick), tracked) == (1, ["a", "b"])
 
@@ -178,7 +180,7 @@ def test_cells_that_run_at_the_same_time_give_the_same_bytes(run, monkeypatch):
     monkeypatch.setenv("GEE_COMPILE", "0")
     run(analysis=KENDALL)
     one = reports()
-    shutil.rmtree(STUDY_STEPS)
+    shutil.rmtree(runs_root())
     run(analysis=KENDALL, jobs=2, force=True)
     assert reports() == one
 

@@ -2,10 +2,11 @@ import dataclasses
 
 import pytest
 
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.cell import Cell
-from pipelines.studies.tracking import open_study_tracker
+from pipelines.studies.tracking import cell_row, open_study_run
 from pipelines.tracking.tags import NOTE
-from tests.pipelines.tracking.conftest import by_level, client, folder  # noqa: F401 - fixtures
+from tests.pipelines.tracking.conftest import empty_store, folder, store  # noqa: F401 - fixtures
 
 METRICS = {"test_accuracy": 0.5, "parameters": 120, "evolve_seconds": 7.0, "train_seconds": 0.5}
 RESULT = {"status": "ok", "metrics": METRICS, "commit": "abc"}
@@ -18,34 +19,28 @@ def cells(make_params):
     return [dataclasses.replace(cell, key=f"key{cell.params.base.seed}") for cell in seeds]
 
 
-def test_a_study_that_was_started_again_has_one_run_that_ended_well_and_below_it_one_per_cell(
-    cells,
-    client,  # noqa: F811
-    folder,  # noqa: F811
-    monkeypatch,
-):
+def test_a_study_that_was_started_again_has_one_run_and_one_per_cell(cells, store, folder):  # noqa: F811
     """It failed after two of three cells, then ran to its end."""
-    monkeypatch.setenv("GEE_TRACKING", "on")
-    first = open_study_tracker("tiny", "digits", cells)
-    first.cell(cells[0], RESULT)
-    first.cell(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}})
+    first = open_study_run("tiny", "digits", cells)
+    first.run.child(cell_row(cells[0], RESULT, first.run))
+    first.run.child(cell_row(cells[1], RESULT | {"status": "failed: the loss is nan", "metrics": {}}, first.run))
     first.close("FAILED", "no space")
-    [study] = by_level(client, "study")
+    [study] = store.runs("study")
     assert (study.info.status, study.data.tags["gee.error"]) == ("FAILED", "no space")
-    second = open_study_tracker("tiny", "digits", cells)
+    second = open_study_run("tiny", "digits", cells)
     for cell in cells:
-        second.cell(cell, RESULT)
-    second.artifact(folder / "params.yaml")
-    second.tags({NOTE: "| variant | accuracy |"})
-    second.close()
-    assert second.address.startswith("http://tracking.example:5000/#/experiments/")
-    assert by_level(client, "study") == [study]
+        second.run.child(cell_row(cell, RESULT, second.run))
+    second.run.artifact(folder / "params.yaml")
+    second.run.tags({NOTE: "| variant | accuracy |"})
+    second.close("FINISHED")
+    assert second.address.startswith("http://127.0.0.1:5000/#/experiments/")
+    [study] = store.runs("study")
     assert (study.info.run_name, study.info.status) == ("study tiny", "FINISHED")
     assert study.data.params == {"study": "tiny", "preset": "digits"}
     assert study.data.tags["mlflow.note.content"] == "| variant | accuracy |"
-    assert "gee.error" not in study.data.tags and study.files.keys() == {"/params.yaml"}
-    runs = {run.data.params["seed"]: run for run in by_level(client, "cell")}
-    assert len(by_level(client, "cell")) == len(runs) == 3
+    assert "gee.error" not in study.data.tags and store.files(study) == ["params.yaml"]
+    runs = {run.data.params["seed"]: run for run in store.runs("cell")}
+    assert len(store.runs("cell")) == len(runs) == 3
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {study.info.run_id}
     run = runs["0"]
     assert run.data.metrics == METRICS
@@ -65,7 +60,7 @@ def test_a_study_that_was_started_again_has_one_run_that_ended_well_and_below_it
 def test_tracking_that_is_off_tracks_nothing(cells, monkeypatch, tmp_path):
     monkeypatch.setenv("GEE_TRACKING", "off")
     monkeypatch.chdir(tmp_path)
-    tracker = open_study_tracker("tiny", "digits", cells)
-    tracker.cell(cells[0], RESULT)
-    tracker.close()
-    assert not list(tmp_path.iterdir())
+    study = open_study_run("tiny", "digits", cells)
+    study.run.child(cell_row(cells[0], RESULT, study.run))
+    study.close("FINISHED")
+    assert not runs_root().exists()
