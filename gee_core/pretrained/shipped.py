@@ -104,7 +104,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
     """
     normalise = Normalise(card.mean, card.std)
 
-    def pixels(image: Any) -> np.ndarray:
+    def pixels(image: str | Path | Image.Image) -> np.ndarray:
         with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
             return to_pixels(picture, card.in_channels, card.image_size)
 
@@ -126,7 +126,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
 
 def _counts(recordings: Tensor) -> Tensor:
     """``recordings``. InputError where they are no counts of events."""
-    if not ((recordings >= 0) & (recordings <= 255) & (recordings == recordings.round())).all():
+    if not (recordings == recordings.to(torch.uint8)).all():
         problem = f"recordings of {recordings.dtype} with {recordings.min():.3g} to {recordings.max():.3g}"
         raise InputError(problem, "give counts of events: whole numbers from 0 to 255")
     return recordings
