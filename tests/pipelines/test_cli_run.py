@@ -43,7 +43,7 @@ def dvc(ready, monkeypatch) -> SimpleNamespace:
     return fake
 
 
-def test_run_is_dvc_repro_alone_in_its_project_with_this_python_first_and_its_exit_code(main, dvc, monkeypatch):
+def test_run_is_dvc_repro_in_its_project_with_this_python_and_its_exit_code(main, dvc, monkeypatch):
     heard, dvc.code = [], 3
 
     @contextmanager

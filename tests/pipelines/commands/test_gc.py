@@ -73,7 +73,7 @@ def test_what_is_old_goes_and_what_is_younger_or_of_another_program_stays(make, 
     assert (tmp_path / "outside/precious").exists() and remove(tmp_path, 30) == []
 
 
-def test_a_complete_run_goes_once_dvc_has_its_result_and_nothing_of_the_last_hour_goes(make, tmp_path):
+def test_a_complete_run_goes_once_dvc_has_its_result(make, tmp_path):
     folder, other = make("runs/train-a", 2 * HOUR, **done(MD5)), make("runs/train-b", 2 * HOUR, **done("f" * 32))
     young = [make("runs/train-c", HOUR / 2, **done(MD5)), make("runs/evolve-d", HOUR / 2)]
     assert leftovers(tmp_path, 30) == {}

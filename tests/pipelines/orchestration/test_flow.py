@@ -164,7 +164,7 @@ def test_a_run_that_is_stopped_tracks_what_had_become_of_its_stages(pipeline):
 PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learning"
 
 
-def test_a_study_has_its_tables_and_the_page_of_its_run_in_mlflow_or_says_why_it_failed(flow, monkeypatch, tmp_path, published):
+def test_a_study_has_its_tables_and_its_page_in_mlflow_or_a_reason(flow, monkeypatch, tmp_path, published):
     from pipelines.studies.cell import Request
 
     def run(output: str, code: int = 0):
@@ -208,7 +208,7 @@ TRACKS = "import sys\nfrom pipelines.stage import stage\nwith stage(sys.argv[1])
 
 
 @pytest.mark.slow
-def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_the_run_of_the_flow(short_stages):
+def test_a_failed_stage_is_one_message_and_the_rest_is_tracked_below_the_flow(short_stages):
     from mlflow import MlflowClient  # seconds
 
     (short_stages / "dvc.yaml").write_text(STAGES)

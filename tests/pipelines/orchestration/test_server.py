@@ -96,7 +96,7 @@ def test_an_attempt_that_repeats_another_has_the_tag_of_its_own_process_alone(se
     }
 
 
-def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(server, monkeypatch):
+def test_a_server_that_never_answers_is_named_without_its_password(server, monkeypatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setattr(server, "SECONDS", 1)

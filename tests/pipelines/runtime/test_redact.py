@@ -31,7 +31,7 @@ def test_no_secret_is_shown_and_nothing_else_is_hidden(secrets, text, shown):
     assert redact(text) == shown
 
 
-def test_the_secrets_of_prefect_and_dask_and_the_address_of_a_webhook_are_hidden_but_not_the_name_of_a_command(monkeypatch):
+def test_the_secrets_of_prefect_and_dask_and_of_a_webhook_are_hidden(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "https://ada:hunter22@prefect.example/api")
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_12345")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:open sesame")
