@@ -137,7 +137,7 @@ def encoding(conv: nn.Conv2d) -> nn.Parameter:
     if not parametrize.is_parametrized(conv, "weight"):
         problem = "a convolution of the chain has no genes any more, which the next weight needs"
         raise InputError(problem, "use gee_core.decode, on the network as it was, in place of torch's remove_parametrizations")
-    return conv.get_parameter("parametrizations.weight.original")
+    return cast(nn.Parameter, _parametrizations(conv).original)  # a tensor of another kind inside functional_call
 
 
 def genome_of(net: nn.Module) -> Genome | None:
