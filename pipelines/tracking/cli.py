@@ -79,10 +79,9 @@ def ui(port: Annotated[int, typer.Option(help="Port of the server on this machin
     """
     from pipelines.runtime.redact import bare
     from pipelines.tracking.experiment_page import EXPERIMENT_ID, RESULTS
-    from pipelines.tracking.mlflow_client import connect, find_experiment, is_local, tracking_uri
+    from pipelines.tracking.mlflow_client import is_local, open_store
 
-    uri = tracking_uri()
-    experiment = find_experiment(connect(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee", uri)
+    uri, _, experiment = open_store(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee")
     server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
     address = f"{server}/#/{RESULTS.replace(EXPERIMENT_ID, experiment)}"
     if not is_local(uri):
