@@ -194,7 +194,8 @@ def to_onnx(
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
     assert program is not None  # `dynamo` always gives one
-    exported, graph = program.model_proto, program.model_proto.graph
+    exported = program.model_proto  # a new one at every access
+    graph = exported.graph
     # the exporter's notes: a third of a small model's bytes, and stack traces with the paths of this machine
     for part in [exported, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         part.ClearField("metadata_props")
