@@ -48,7 +48,7 @@ def check_command(
     """
     from gee_core.config import PrepareConfig
     from gee_core.errors import InputError
-    from pipelines.commands.images import in_lines
+    from pipelines.commands.prediction import in_lines
     from pipelines.commands.survey import survey
     from pipelines.project.params import load_params, validated
     from pipelines.runtime.input_errors import with_keys

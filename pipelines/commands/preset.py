@@ -1,7 +1,6 @@
 """The commands `gee preset …`. Heavy imports wait until a command needs them."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from pipelines.project.paths import PARAMS, in_project
 if TYPE_CHECKING:
     from pipelines.project.presets import Preset
 
-preset = typer.Typer(help="Ready-made params.yaml files: list them, use one, queue some.", no_args_is_help=True)
+preset = typer.Typer(help="Ready-made params.yaml files: list them, or use one.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
 Data = Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")]
 
@@ -27,6 +26,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     """
     from rich.table import Column, Table
 
+    from gee_core.errors import printable
     from pipelines.project.presets import describe_presets
 
     if as_json:
@@ -36,7 +36,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     wide, narrow = Column("what for", ratio=3), Column("time", ratio=2)
     table = Table(Column("preset", no_wrap=True), wide, Column("data", ratio=2), narrow, expand=True)
     for name, columns in describe_presets().items():
-        table.add_row(name, *columns, end_section=True)
+        table.add_row(*map(printable, (name, *columns)), end_section=True)
     console.print(table)
     console.print("gee preset use NAME [--data FOLDER] writes it to params.yaml; then: gee run")
 
@@ -66,38 +66,6 @@ def use_command(
             check_raw_folder(chosen.params.prepare)
     except InputError as error:
         console.print(f"Before that: {error}")
-
-
-@preset.command("queue")
-def queue_command(
-    context: typer.Context, names: Annotated[list[str], typer.Argument(help="Names of presets.")], data: Data = None
-) -> None:
-    """Queue presets as DVC experiments; params.yaml stays as it is.
-
-    gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
-    """
-    from gee_core.errors import InputError
-    from pipelines.orchestration.request import COMPARE, experiment_arguments, experiment_changes
-    from pipelines.project.params import load_params
-    from pipelines.project.watched_files import check_raw_folder
-
-    load_params()
-    changes: dict[str, list[str]] = {}
-    for name in names:  # all are checked before the first is queued
-        chosen = load(name, in_project(data, context.obj))
-        check_raw_folder(chosen.params.prepare)
-        _, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
-    for name in names:
-        command = [sys.executable, "-m", "dvc", *experiment_arguments("--queue", name, changes[name])]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            problem = " ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR: ")) or done.stderr.strip()
-            remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
-            raise InputError(f"DVC cannot queue the experiment {name!r} ({problem.replace('ERROR: ', '')})", remedy)
-        for change in changes[name]:
-            console.print(f"  {change}")
-        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-    console.print(f"start it: `dvc queue start`   watch it: `dvc queue status`\ncompare it: `{COMPARE}`", soft_wrap=True)
 
 
 def load(name: str, data: str | None) -> "Preset":
