@@ -18,11 +18,12 @@ from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.commands.run import run, summary
 from pipelines.commands.status import gc, status
+from pipelines.commands.ui import ui
 from pipelines.interruption import interrupted
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
-from pipelines.tracking.cli import track, ui
+from pipelines.tracking.cli import track
 
 RUN, INSPECT, LIBRARY = "Run", "Inspect", "Library"
 """The groups of commands."""

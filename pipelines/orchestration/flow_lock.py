@@ -19,7 +19,7 @@ LOCK = SCRATCH / "flow.lock"
 HOLDER = SCRATCH / "flow.holder"
 """File that names the last process that held the lock."""
 COPY = SCRATCH / DVC_LOCK
-"""dvc.lock as it was when the last run began."""
+"""dvc.lock as it was when the last run began, empty where there was none."""
 
 
 @contextmanager
@@ -55,9 +55,7 @@ def whole_dvc_lock(project: Path) -> Iterator[None]:
     if copy.is_file():
         _put_back(project)
     check_dvc_lock(project)
-    copy.unlink(missing_ok=True)
-    if lock.is_file():
-        write_atomically(copy, lock.read_bytes())
+    write_atomically(copy, lock.read_bytes() if lock.is_file() else b"")
     try:
         yield
     except BaseException:
@@ -72,18 +70,16 @@ def check_dvc_lock(project: Path) -> None:
         InputError: it is damaged; the message has the command that helps.
     """
     if _is_damaged(project / DVC_LOCK):
-        checkout = (
-            f"`git checkout {DVC_LOCK}` restores that of the last commit; without git, delete it, DVC's cache has the results"
-        )
-        raise InputError(f"{DVC_LOCK}: damaged", "`gee run` puts its copy back" if (project / COPY).is_file() else checkout)
+        remedy = f"`git checkout {DVC_LOCK}` restores it; without git, delete it: DVC's cache has the results"
+        raise InputError(f"{DVC_LOCK}: damaged", remedy)
 
 
 def _put_back(project: Path) -> None:
     """Replace a damaged dvc.lock by its copy, or delete it where there was none."""
-    lock, copy = project / DVC_LOCK, project / COPY
-    if _is_damaged(lock):
-        if copy.is_file():
-            write_atomically(lock, copy.read_bytes())
+    lock, before = project / DVC_LOCK, (project / COPY).read_bytes()
+    if _is_damaged(lock) and b"\n<<<<<<< " not in lock.read_bytes():  # a merge in git, which a person has to end
+        if before:
+            write_atomically(lock, before)
         else:
             lock.unlink()
         say(f"{DVC_LOCK} was damaged when DVC was stopped, and is again as it was before: DVC's cache has what ran since")

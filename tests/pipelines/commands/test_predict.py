@@ -22,8 +22,7 @@ from gee_core.gene_file import save_genes
 from gee_core.pretrained.files import list_pretrained
 from pipelines.commands import predict as cli
 from pipelines.commands import prediction
-from pipelines.commands.prediction import find_images
-from pipelines.commands.prediction import open_model, predict
+from pipelines.commands.prediction import find_images, open_model, predict
 from tests.project_copy import ROOT, run
 from tests.recordings import recording, save
 
