@@ -1,8 +1,11 @@
 # make run: evolve, train, measure and export on the embedded digits.  make test: the tests.
+# Everything is installed by uv where it is on the PATH, and by pip otherwise. UV_TORCH_BACKEND=cpu takes PyTorch without CUDA.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV := $(shell command -v uv)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP)) --quiet -c constraints.txt
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
@@ -32,7 +35,7 @@ test-all: install-dev
 test-services: install-dev
 	@dpkg --status $(SERVICES) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || \
 	   { apt-get update -q && apt-get install -q --yes --no-install-recommends $(SERVICES); } >/dev/null
-	@$(PIP) install --quiet -c constraints.txt $(CLIENTS)
+	@$(INSTALL) $(CLIENTS)
 	@$(PYTEST) tests/services
 
 # The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
@@ -49,14 +52,15 @@ docs: install-dev
 
 install: $(RUN)
 $(RUN): $(NEEDS) | $(BIN)/python
-	@$(PIP) install --quiet -c constraints.txt $(LIBRARY) -e ./pipelines
+	@$(INSTALL) $(LIBRARY) -e ./pipelines
 	@test -e .git || $(BIN)/dvc config core.no_scm true
 	@touch $@
 
 install-dev: $(DEV)
-$(DEV): $(NEEDS) | $(RUN)
-	@$(PIP) install --quiet -c constraints.txt $(EVERYTHING)
-	@touch $@
+$(DEV): $(NEEDS) | $(BIN)/python
+	@$(INSTALL) $(EVERYTHING)
+	@test -e .git || $(BIN)/dvc config core.no_scm true
+	@touch $(RUN) $@
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)

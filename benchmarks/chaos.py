@@ -202,20 +202,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gee-chaos-") as folder:
         works = [PIPELINE, TRAIN, SMALL_STUDY]
         count = chaos(works, arguments.kills, arguments.seed, arguments.damage, Path(folder))
-    outcome = {
-        "kills": count.kills,
-        "signals": dict(count.signals),
-        "hit": dict(count.hit),
-        "resumed": count.kills - count.failed,
-        "lost": count.lost,
-        "twice": count.twice,
-        "equal": count.equal,
-        "other": count.other,
-        "stubborn": count.stubborn,
-        "damaged": count.damaged,
-        "warnings": count.warnings,
-        "minutes": round((time.monotonic() - begin) / 60, 1),
-    }
+    minutes = round((time.monotonic() - begin) / 60, 1)
+    outcome = {"kills": count.kills, "resumed": count.kills - count.failed, **vars(count), "minutes": minutes}
     for key, value in outcome.items():
         print(f"{key:10} {value}")
     if arguments.json:

@@ -1,274 +1,230 @@
 """The measurements on a GPU, in one go: training steps, candidates side by side, a training run.
 
-    python -m benchmarks.gpu [--minutes 8] [--state FOLDER] [--data FOLDER] [--device cpu] [--json]
+    python -m benchmarks.gpu [--minutes 8] [--device cpu] [--json]
 
-The parts run in this order, each with its share of the minutes. Later parts use the time that earlier parts leave over:
-    training_step  ResNet-19 with 100 genes and CIFARNet with 100 genes, batch 128, forward and backward: genetic, plain,
-                   SpikingJelly's neurons in each of its implementations that runs here, the convolutions alone; medians of
-                   interleaved rounds, each ended by a synchronisation, as images per second and ratios
+    training_step  ResNet-19 and CIFARNet with 100 genes, batch 128, forward and backward, bf16 autocast, channels-last:
+                   genetic, plain, SpikingJelly's neurons in the implementation that SJ_LIF_CUDA_IMPLEMENTATION names, the
+                   convolutions alone. Medians of interleaved rounds, as images per second and ratios
     candidates     candidates per hour (CIFARNet, 4,096 images, two epochs) with 1, 2, 4 and 8 processes side by side
     training       CIFARNet with 100 genes, the recipe of the preset cifar10-paper without RandAugment, whose hundreds of small
-                   operations would hide the rest: images per second and peak memory, for all that is left of the time. The
-                   images are CIFAR-10 in the folder --data (torchvision's files, or train/ and test/ with class folders), or
-                   noise of its size
+                   operations would hide the rest: images per second and peak memory, until the minutes are over
 
-Every result is written to the folder --state at once; a second call leaves out what is there, repeats what failed, and goes on
-with the training run. Started measurements are finished, so a call may take a minute longer than it was given.
-Without --state, nothing is kept. `python -m pytest tests/cuda` runs the tests that need a GPU.
-
---device cpu rehearses all of it on the CPU, at a tiny size: its numbers mean nothing.
-
-A bare machine needs torch with CUDA (Triton comes with it), torchvision, this repository as the current folder, and
-
-    numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm spikingjelly
-
-and for the tests pytest hypothesis, and onnx onnxscript onnxruntime, without which the test of exported networks is skipped.
-Without a network, fetch them where there is one, and install them from the folder. `--no-deps` for SpikingJelly, which would
-fetch torch again and much that is not used here:
-
-    pip download --dest wheels numpy pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich
-    pip download --dest wheels pytest hypothesis loguru tqdm
-    pip download --dest wheels --no-deps "spikingjelly>=2.0"
-    pip install --no-index --find-links wheels numpy pillow ... tqdm
-    pip install --no-index --find-links wheels --no-deps spikingjelly
-
-pip fetches for the Python and platform that it runs on; for others, such as Python 3.12 on Linux, add to each `pip download`
-
-    --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --only-binary=:all:
+The images are noise of the size of CIFAR-10. A part that fails leaves its reason, and the others run. --device cpu rehearses
+all of it at a tiny size, whose numbers mean nothing. A bare machine needs torch with CUDA, torchvision, and `pip install numpy
+pillow pydantic pydantic-settings safetensors psutil ruamel.yaml rich loguru tqdm`, and SpikingJelly with `--no-deps`.
 """
 
 import argparse
+import contextlib
 import gc
-import importlib.metadata
 import json
+import multiprocessing
 import platform
-import subprocess
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import gpu_steps
-from benchmarks.gpu_runs import candidates_per_hour, prepared_images, train
+from benchmarks.training_step import make_step, medians, synchronised
 from gee_core.config import Params
-from gee_core.errors import InputError, in_short
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
+from gee_core.errors import in_short
+from gee_core.evolution.candidate import Candidate
+from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.genome.genotype import configured_genotype
+from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
-from gee_core.storage.atomic_files import write_json
-from gee_core.storage.json_object import read_json_object
+from gee_core.model.wired import largest_activation, wired_network
+from gee_core.snn.kernels import long_run
+from gee_core.training.loop import MidEpochState, train_epoch
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset
+from pipelines.train import full_recipe
 
-ENDS = {"training_step": 0.3, "candidates": 0.6, "training": 1.0}
-"""The part of the minutes after which no more of each part is started."""
+CONTENDERS = ("genetic", "plain", "spikingjelly_best", "conv_floor")
+PER_PROCESS = 3
+"""Candidates of each process that are timed after its first, in which it starts and compiles."""
+WARM_UP = 3
+"""Steps of the training run that are not timed."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How large everything is."""
+class Sizes(NamedTuple):
+    """How large everything is: cases of `training_step`, processes side by side, images of noise, changes to the preset."""
 
     cases: dict[str, dict]
-    """Of `training_step`."""
-    rounds: int
-    repeats: int
-    """Steps between two synchronisations."""
     counts: tuple[int, ...]
-    """Of processes side by side."""
     n_images: int
-    """Of noise."""
     changes: dict[str, Any]
-    """To the preset cifar10-paper."""
 
 
-CIFARNET = {"network.name": "cifarnet", "network.block": None}
+CIFARNET = {"network.name": "cifarnet", "network.block": None, "train.randaugment": 0}
+SMALL = {"network.width": 1 / 32, "network.n_genes": 4, "train.epochs": 1, "train.batch_size": 8, "train.warmup_epochs": 0}
 FULL = Sizes(
     cases={name: {"name": name, "width": 1.0, "n_genes": 100, "batch": 128} for name in ("resnet19", "cifarnet")},
-    rounds=5,
-    repeats=3,
     counts=(1, 2, 4, 8),
     n_images=50_000,
-    changes=CIFARNET | {"evolve.proxy_images": 4096, "train.randaugment": 0},
+    changes=CIFARNET | {"evolve.proxy_images": 4096},
 )
-TINY_TRAINING = {"train.epochs": 3, "train.batch_size": 8, "train.warmup_epochs": 1, "train.randaugment": 0}
-TINY_CANDIDATES = {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1}
 TINY = Sizes(
     cases={"cifarnet": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "batch": 2}},
-    rounds=1,
-    repeats=1,
-    counts=(1, 2),
+    counts=(2,),
     n_images=100,
-    changes=CIFARNET | {"network.width": 1 / 32, "network.n_genes": 4} | TINY_TRAINING | TINY_CANDIDATES,
+    changes=CIFARNET | SMALL | {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1},
 )
+ROUNDS, REPEATS = 5, 3
+"""Rounds of all contenders in turn, and steps between two synchronisations."""
 
 
-class Results:
-    """What was measured, by part, in the file results.json of a folder."""
+def make_timed_step(case: dict, name: str, device: str) -> Callable[[], object]:
+    """``REPEATS`` steps of a contender, and the wait for the device."""
+    step = make_step(case, name, device)
 
-    def __init__(self, folder: Path, about: dict):
-        """Read the file, if it is there.
+    def steps() -> None:
+        for _ in range(REPEATS):
+            step()
 
-        Raises:
-            InputError: the folder holds results of another device, other versions or other images, or is damaged.
-        """
-        self._path = folder / "results.json"
-        self.found: dict[str, Any] = {"about": about} | {part: {} for part in ENDS}
-        if self._path.is_file():
-            try:
-                self.found = read_json_object(self._path)
-            except ValueError as error:
-                raise InputError(f"{self._path}: damaged ({error})", "choose another --state") from None
-            if other := [key for key, value in about.items() if self.found["about"].get(key) != value]:
-                raise InputError(f"{folder}: holds results of another {', '.join(other)}", "choose another --state")
-
-    def has(self, part: str, name: str) -> bool:
-        """Whether there is a result that did not fail."""
-        return name in self.found[part] and "failed" not in self.found[part][name]
-
-    def put(self, part: str, result: dict) -> None:
-        """Add to the results of a part, and write all."""
-        self.found[part] |= result
-        write_json(self._path, self.found)
+    return synchronised(steps, device)
 
 
-def about(device: str, data: str | None) -> dict[str, str | None]:
-    """The device, driver and versions."""
-    cuda = device == "cuda"
-    versions: dict[str, str | None] = {}
-    for name in ("triton", "spikingjelly"):
+def time_steps(case: dict, device: str) -> dict:
+    """Images per second of every contender, ratios, on a GPU the memory of a step, and why a contender is left out."""
+    steps, memory, left_out = {}, {}, {}
+    for name in CONTENDERS:
+        gc.collect()  # of a contender that is left out: circles keep a GPU's memory
         try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
-        "driver": _driver() if cuda else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
-        **versions,
-        "images": data or "noise",
-    }
+            step = make_timed_step(case, name, device)
+            before = torch.cuda.memory_allocated() if device == "cuda" else 0
+            step()  # compiles
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                step()
+                memory[name] = round((torch.cuda.max_memory_allocated() - before) / 2**20)
+            steps[name] = step
+        except Exception as error:  # Triton's derive from nothing else
+            left_out[name] = f"{type(error).__name__}: {in_short(error)}"
+    seconds = {name: value / REPEATS for name, value in medians(steps, ROUNDS).items()}
+    rates = {name: round(case["batch"] / value, 1) for name, value in seconds.items()}
+    genetic = seconds.get("genetic", float("nan"))
+    ratios = {f"{name}_over_genetic": round(value / genetic, 3) for name, value in seconds.items() if name != "genetic"}
+    return {"images_per_second": rates, "memory_mib": memory, "left_out": left_out} | ratios
 
 
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
-    except (OSError, IndexError, subprocess.SubprocessError):
-        return None
+def write_noise(folder: Path, n: int) -> Prepared:
+    """``n`` images of noise of CIFAR-10's size, prepared in ``folder``."""
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = PackedImages(pixels, torch.arange(n) % 10)
+    source = Source("random", tuple(map(str, range(10))), images, images.subset(torch.arange(10)), torch.arange(n // 10))
+    write_prepared(folder, "cifar10", source, mean=(0.5,) * 3, std=(0.3,) * 3)
+    return load_prepared(folder)
 
 
-def parameters(device: str, sizes: Sizes) -> Params:
-    """The sections of params.yaml for candidates and training."""
-    values = load_preset("cifar10-paper").values
-    return check_params(overridden(values, sizes.changes | {"base.device": device}, "benchmarks.gpu"), "benchmarks.gpu")
+def score_candidate(task: ProxyTask, candidate: Candidate) -> str:
+    """The status of a candidate, in a worker process."""
+    from gee_core.evolution.proxy import score
+
+    return score(task, candidate).status
 
 
-def run(device: str, sizes: Sizes, minutes: float, state: Path, data: str | None = None) -> dict:
-    """All parts, in order, as far as the time goes; returns what is in ``state`` afterwards.
-
-    Raises:
-        InputError: ``state`` holds results of another device, other versions or other images; ``data`` cannot be read.
-    """
-    results = Results(state, about(device, data))
-    start = time.monotonic()
-    deadlines = {part: start + 60 * minutes * end for part, end in ENDS.items()}
-    for name, case in sizes.cases.items():
-        if not results.has("training_step", name) and time.monotonic() < deadlines["training_step"]:
-            measured = attempt(partial(gpu_steps.measure, case, device, sizes.rounds, sizes.repeats))
-            results.put("training_step", {name: measured})
-            free(device)
-    params = parameters(device, sizes)
-    prepared = prepared_images(state / "prepared", params, data, sizes.n_images)
-    for count in sizes.counts:
-        now, end = time.monotonic(), deadlines["candidates"]
-        if not results.has("candidates", str(count)) and now < end:
-            until = now + (end - now) / sum(other >= count for other in sizes.counts)
-            measured = attempt(partial(candidates_per_hour, params, state / "prepared", count, until))
-            results.put("candidates", {str(count): measured})
-    results.found["training"].pop("failed", None)
-    results.put("training", attempt(lambda: train(params, prepared, state / "training", deadlines["training"])))
-    free(device)
-    return results.found
+def candidates_per_hour(params: Params, prepared: Path, count: int) -> dict:
+    """Candidates per hour with ``count`` processes side by side, from the first candidate of each to the last."""
+    task = ProxyTask(prepared.absolute(), params.base, params.network, params.evolve)
+    genotype, ends = configured_genotype(params.network), list[float]()
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        jobs = [Candidate(0, index, index, genotype) for index in range(count * (1 + PER_PROCESS))]
+        for done in as_completed([pool.submit(score_candidate, task, job) for job in jobs]):
+            if (status := done.result()) != "ok":
+                raise RuntimeError(status)
+            ends.append(time.monotonic())
+    return {"per_hour": round(3600 * (len(ends) - count) / (ends[-1] - ends[count - 1]), 1), "timed": len(ends) - count}
 
 
-def free(device: str) -> None:
-    """Leave a GPU's memory to other processes, but for what is in use."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
+class _TimeUpError(Exception):
+    """Ends an epoch."""
+
+
+def train(params: Params, data: Prepared, deadline: float) -> dict:
+    """Train until ``deadline``, of ``time.monotonic``, or to the end: images per second and peak MiB of the GPU's memory."""
+    compute = Compute.of(params.base.device, params.base.precision)
+    net = wired_network(params.network, data.meta, None, 0).to(compute.device)
+    images, steps, start = data.train.to(compute.device), 0, 0.0
+    recipe = full_recipe(params, data.meta.normalise, compute, len(images))
+    optimizer = recipe.begin(net, images)
+
+    def seconds() -> float:
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.monotonic()
+
+    def on_step(state: MidEpochState) -> None:
+        nonlocal steps, start
+        steps += 1
+        if steps == WARM_UP:
+            start = seconds()
+        elif steps > WARM_UP and time.monotonic() > deadline:
+            raise _TimeUpError
+
+    with (
+        long_run(largest_activation(params.network, data.meta, len(images) * recipe.cfg.epochs)),
+        contextlib.suppress(_TimeUpError),
+    ):
+        for epoch in range(recipe.cfg.epochs):
+            train_epoch(net, optimizer, images, recipe, epoch, None, on_step)
+    timed = (steps - WARM_UP) * recipe.cfg.batch_size  # without the last steps of epochs, which is on the safe side
+    peak = round(torch.cuda.max_memory_allocated() / 2**20) if compute.device.type == "cuda" else None
+    return {"images_per_second": round(timed / (seconds() - start), 1), "peak_mib": peak}
 
 
 def attempt(measure: Callable[[], dict]) -> dict:
-    """The result of ``measure``, or why it failed: the parts behind it run all the same. A traceback goes to stderr."""
+    """The result of ``measure``, or why it failed: the other parts run all the same. A traceback goes to stderr."""
     try:
         return measure()
     except Exception as error:
         traceback.print_exc()
         return {"failed": f"{type(error).__name__}: {in_short(error)}"}
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()  # leaves a GPU's memory to other processes
 
 
-def table(found: dict) -> str:
-    """The results as text."""
-    rows: list[tuple[str, object]] = [*found["about"].items()]
-    for name, case in found["training_step"].items():
-        if "images_per_second" not in case:
-            rows.append((f"{name}, failed", case["failed"]))
-            continue
-        rows += [(f"{name}, images/s: {who}", rate) for who, rate in case["images_per_second"].items()]
-        rows += [(f"{name}, MiB of a step: {who}", mib) for who, mib in case["memory_mib"].items()]
-        others = ("case", "images_per_second", "memory_mib", "left_out", "failed")
-        rows += [(f"{name}: {ratio}", value) for ratio, value in case.items() if ratio not in others]
-        rows += [(f"{name}, left out: {who}", reason) for who, reason in case["left_out"].items()]
-    for count, result in found["candidates"].items():
-        rows.append((f"candidates per hour, {count} side by side", result.get("per_hour", result.get("failed"))))
-    rows += [(f"training: {key}", value) for key, value in found["training"].items()]
-    return "\n".join(f"{key:44} {value}" for key, value in rows)
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse what would fail later.
-
-    Raises:
-        InputError: this machine, or an argument, is not fit for the command.
-    """
-    if arguments.minutes <= 0:
-        raise InputError(f"--minutes {arguments.minutes:g}", "give it more than 0")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no CUDA device", "`--device cpu` rehearses the command on the CPU, at a tiny size")
-    if arguments.data is not None and not Path(arguments.data).is_dir():
-        raise InputError(f"{arguments.data}: no such folder", "name the folder with CIFAR-10 as --data, or leave it out")
+def run(device: str, sizes: Sizes, minutes: float, folder: Path) -> dict[str, dict]:
+    """All parts, in order, with images in ``folder``."""
+    deadline = time.monotonic() + 60 * minutes
+    values = overridden(load_preset("cifar10-paper").values, sizes.changes | {"base.device": device}, "benchmarks.gpu")
+    params = check_params(values, "benchmarks.gpu")
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
+    found: dict[str, dict] = {"about": {"device": name, "torch": torch.__version__}}
+    for case, values in sizes.cases.items():
+        found[f"training_step, {case}"] = attempt(partial(time_steps, values, device))
+    prepared = write_noise(folder, sizes.n_images)
+    for count in sizes.counts:
+        found[f"candidates, {count} processes"] = attempt(partial(candidates_per_hour, params, folder, count))
+    found["training"] = attempt(partial(train, params, prepared, deadline))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0, help="wall time")
-    parser.add_argument("--state", type=Path, help="folder for the results, so that a second call continues")
-    parser.add_argument("--data", help="folder with CIFAR-10; without it, noise")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which the training run ends")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line, in place of the table")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("benchmarks.gpu: torch sees no CUDA device: `--device cpu` rehearses the command at a tiny size")
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        state = arguments.state or Path(folder)
-        try:
-            check(arguments)
-            state.mkdir(parents=True, exist_ok=True)
-            sizes = FULL if arguments.device == "cuda" else TINY
-            if sizes is TINY:
-                torch.set_num_threads(1)
-            found = run(arguments.device, sizes, arguments.minutes, state, arguments.data)
-        except InputError as error:
-            raise SystemExit(f"benchmarks.gpu: {error}") from None
-        except OSError as error:
-            raise SystemExit(f"benchmarks.gpu: {state}: cannot be used ({in_short(error)})") from None
-    print(json.dumps(found) if arguments.json else table(found))
+        sizes = FULL if arguments.device == "cuda" else TINY
+        found = run(arguments.device, sizes, arguments.minutes, Path(folder) / "prepared")
+    for part, values in found.items():
+        print(f"\n{part}\n" + "\n".join(f"  {key:34} {value}" for key, value in values.items()))
+    if arguments.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -27,24 +27,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.accuracy_contenders import use_spikingjelly
 from benchmarks.arguments import positive_int
 from gee_core.hardware import Compute, cpu_name
 from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network
+from gee_core.snn.lif import ILIF, LIF
 
 CASES: dict[str, dict] = {
     "small": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64},
     "full": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32},
     "small_post": {"name": "resnet19", "width": 0.25, "n_genes": 32, "batch": 64, "block": "post"},
     "full_post": {"name": "resnet19", "width": 1.0, "n_genes": 100, "batch": 32, "block": "post"},
-    "ilif": {
-        "name": "cifarnet",
-        "width": 0.25,
-        "n_genes": 50,
-        "batch": 128,
-        "neurons": {"neuron": "ilif", "levels": 4, "T": 1},
-    },
+    "ilif": {"name": "cifarnet", "width": 0.25, "n_genes": 50, "batch": 128, "neuron": "ilif", "levels": 4, "T": 1},
     "cifarnet": {"name": "cifarnet", "width": 0.25, "n_genes": 32, "batch": 64},
 }
 CONTENDERS = ("spikingjelly_default", "spikingjelly_best", "plain", "genetic", "conv_floor")
@@ -73,14 +67,40 @@ def synchronised(step: Callable[[], object], device: str) -> Callable[[], object
     return step if device == "cpu" else synchronised_step
 
 
+class SpikingJellyLIF(LIF):
+    """``LIF`` by SpikingJelly's own multi-step path."""
+
+    is_standard = False
+
+
+class SpikingJellyILIF(ILIF):
+    """``ILIF`` by SpikingJelly's own multi-step path."""
+
+    is_standard = False
+
+
+def use_spikingjelly(net: nn.Module, contiguous: bool) -> None:
+    """Let all neurons of ``net`` run SpikingJelly's own multi-step path; ``contiguous``: network and input in that layout."""
+    for module in net.modules():
+        if isinstance(module, LIF):
+            module.__class__ = SpikingJellyLIF
+        elif isinstance(module, ILIF):
+            module.__class__ = SpikingJellyILIF
+    if contiguous:
+        for tensor in [*net.parameters(), *net.buffers()]:
+            tensor.data = tensor.data.contiguous()
+        net.register_forward_pre_hook(lambda net, args: (args[0].contiguous(),))
+
+
+def build_case(case: dict, n_genes: int | None, device: str) -> nn.Module:
+    """The network of a case, untrained."""
+    settings = {key: value for key, value in case.items() if key not in ("name", "width", "n_genes", "batch")}
+    return build_network(case["name"], 10, 3, 32, n_genes, case["width"], **settings).train().to(device)
+
+
 def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], None]:
     """One forward and backward pass of a contender that is a whole network."""
-    n_genes = case["n_genes"] if contender.startswith("genetic") else None
-    net = (
-        build_network(case["name"], 10, 3, 32, n_genes, case["width"], block=case.get("block"), **case.get("neurons", {}))
-        .train()
-        .to(device)
-    )
+    net = build_case(case, case["n_genes"] if contender == "genetic" else None, device)
     default = contender == "spikingjelly_default"
     if contender.startswith("spikingjelly"):
         use_spikingjelly(net, contiguous=default)
@@ -99,13 +119,8 @@ def network_step(case: dict, contender: str, device: str = "cpu") -> Callable[[]
 
 
 def convolutions(case: dict, device: str = "cpu") -> list[tuple[nn.Conv2d, torch.Size]]:
-    """Every convolution of a case's network and the shape of what goes into it, in order."""
-    net = (
-        build_network(case["name"], 10, 3, 32, None, case["width"], block=case.get("block"), **case.get("neurons", {}))
-        .train()
-        .to(device)
-    )
-    shapes: list[tuple[nn.Conv2d, torch.Size]] = []
+    """Every convolution of a case's network and the shape of its input, in order."""
+    net, shapes = build_case(case, None, device), list[tuple[nn.Conv2d, torch.Size]]()
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda conv, args, y: shapes.append((conv, args[0].shape)))
@@ -121,7 +136,7 @@ def conv_floor_step(case: dict, device: str = "cpu") -> Callable[[], object]:
 
 
 def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[], None]:
-    candidates, dtype = [], Compute.of(device).dtype
+    steps, dtype = {}, Compute.of(device).dtype
     for layout in (torch.channels_last, torch.contiguous_format):
         x = torch.randn(shape).to(device, dtype).contiguous(memory_format=layout).requires_grad_(shape[1] > 3)
         W = conv.weight.detach().to(dtype).contiguous(memory_format=layout).requires_grad_()
@@ -131,21 +146,14 @@ def _fastest_conv(conv: nn.Conv2d, shape: torch.Size, device: str) -> Callable[[
             y = F.conv2d(x, W, None, conv.stride, conv.padding)
             torch.autograd.grad(y, [x, W] if x.requires_grad else [W], grad)
 
-        timed = synchronised(step, device)
-        timed()
-        candidates.append((min(_seconds(timed) for _ in range(2)), step))
-    return min(candidates, key=lambda pair: pair[0])[1]
+        steps[layout] = step
+    seconds = medians({layout: synchronised(step, device) for layout, step in steps.items()}, 2)
+    return steps[min(seconds, key=lambda layout: seconds[layout])]
 
 
 def make_step(case: dict, contender: str, device: str = "cpu") -> Callable[[], object]:
     """The step of any contender, which on a GPU returns before the work is done."""
     return conv_floor_step(case, device) if contender == "conv_floor" else network_step(case, contender, device)
-
-
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def peak_memory(case_name: str, contender: str) -> float:

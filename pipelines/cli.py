@@ -19,7 +19,7 @@ from pipelines.commands.preset import preset
 from pipelines.commands.run import run, summary
 from pipelines.commands.status import gc, status
 from pipelines.commands.ui import ui
-from pipelines.interruption import interrupted
+from pipelines.interruption import print_interruption
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
@@ -183,7 +183,7 @@ def main() -> None:
             app()
         except SystemExit as end:
             if end.code in (130, 143):  # Ctrl-C, SIGTERM
-                interrupted("gee")
+                print_interruption("gee")
             raise
 
 

@@ -11,18 +11,16 @@ from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import exits
 from gee_core.evaluation.energy import measure_energy
+from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.model.network import SpikingNetwork, count_parameters
-from gee_core.model.wired import plain_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
-from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.runtime.process_tree import leave
 from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
@@ -68,7 +66,7 @@ def run(
         test_accuracy=(predicted == labels).double().mean().item(),
         test_loss=F.cross_entropy(logits, labels).item(),
         parameters=count_parameters(net),
-        plain_parameters=plain_parameters(params.network, meta),
+        plain_parameters=count_parameters(decode(net)),
         energy_mj=activity.energy_mj(cfg.e_mac, cfg.e_ac),
         energy_with_decoding_mj=activity.energy_with_decoding_mj(cfg.e_mac, cfg.e_ac),
         energy_of_sums_mj=activity.energy_of_sums_mj(cfg.e_ac),
@@ -128,8 +126,6 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
 
 
 def main() -> None:
-    if run_in_processes("evaluate"):
-        return
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
             numbers, layers, images = run(s.params, net, data, steps, compute)
@@ -151,4 +147,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

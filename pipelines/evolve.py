@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -31,8 +30,6 @@ from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime import journal
-from pipelines.runtime.process_tree import leave
-from pipelines.runtime.progress import Jobs
 from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
@@ -244,21 +241,20 @@ def _evolve(s: Stage) -> None:
     track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
     with at_work_in(scratch, json.dumps(values)):
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            jobs, begin, done = Jobs(steps), time.time(), itertools.count()
+            begin, done = time.time(), itertools.count(1)
 
             def on_record(record: Record, ended: float) -> None:
                 track_candidate(s.track, record, genotype_file(params, record), ended)
-                append_row(OUT / "candidates.csv", table([record], None, params)[0], first=next(done) == 0)
+                append_row(OUT / "candidates.csv", table([record], None, params)[0], first=(n := next(done)) == 1)
                 c = record.candidate
                 doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
                 note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
-                jobs.at(c.place, 1.0, note, resumed=ended < begin)
+                steps.at(n, note, resumed=ended < begin)
 
             def on_generation(records: list[Record]) -> None:
                 track_generation(s.track, records, scratch / CHECKPOINTS, params)
 
-            open_scorer = partial(Workers, on_part=lambda c, part: jobs.at(c.place, part))
-            found = run(params, PREPARED, scratch, on_record, on_generation, open_scorer)
+            found = run(params, PREPARED, scratch, on_record, on_generation)
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
         assert found.best is not None  # only what is not searched has none
@@ -297,4 +293,3 @@ def draw(evolved: Evolved, folder: Path) -> list[Path]:
 
 if __name__ == "__main__":
     main()
-    leave()

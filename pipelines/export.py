@@ -30,7 +30,6 @@ from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.input_errors import with_keys
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.folder import ExportedModel
@@ -210,4 +209,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

@@ -4,13 +4,12 @@ The report compares the two, and nothing else depends on it. Without `evaluate.p
 """
 
 from gee_core.storage.atomic_files import write_json
-from pipelines.engines.ranks import joined, run_in_processes
+from pipelines.engines.ranks import joined
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.own_network import network_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED, REPORTS
 from pipelines.runtime.input_errors import report_input_errors
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.stage import stage
 
@@ -25,7 +24,7 @@ def main() -> None:
         wanted = load_params().trains_plain
     if not wanted:
         write_json(METRICS, {})
-    elif not run_in_processes("plain"):
+    else:
         _train_and_measure()
 
 
@@ -55,4 +54,3 @@ def _train_and_measure() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

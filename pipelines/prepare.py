@@ -13,7 +13,6 @@ from gee_core.data.sources import IN_FOLDERS, Progress, load_source
 from gee_core.data.splits import split_off, stratified_indices
 from pipelines.project.paths import PREPARED
 from pipelines.project.watched_files import check_links
-from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 STATISTICS_SAMPLE = 2_000
@@ -68,4 +67,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

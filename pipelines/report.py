@@ -13,7 +13,6 @@ from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import render
 from pipelines.reporting.summary import Summary, build_summary, track_result
 from pipelines.reporting.tables import read_tables
-from pipelines.runtime.process_tree import leave
 from pipelines.stage import stage
 
 
@@ -26,7 +25,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     genotype = load_genotype(params, models / "evolve/genotype.json")
     with remedy(PREPARE):
         meta = load_meta(prepared)
-        tables = read_tables(reports, models)
+        tables = read_tables(reports, models, meta.class_names)
     summary = build_summary(params.with_genes(genotype.genes), measured, meta.n_test, git_commit(reports.parent))
     page = render(params, measured, summary, meta, genotype, tables)
     write_atomically(reports / SUMMARY.name, summary.text())
@@ -46,4 +45,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

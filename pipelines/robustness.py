@@ -18,10 +18,8 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from gee_core.training.processes import summed
-from pipelines.engines.ranks import run_in_processes
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.runtime.process_tree import leave
 
 OUT = REPORTS / "robustness"
 
@@ -128,8 +126,6 @@ def metrics(noise: list[Row]) -> dict[str, float]:
 
 
 def main() -> None:
-    if run_in_processes("robustness"):
-        return
     with measuring("robustness") as (s, net, data, compute):
         cfg = s.params.robustness
         domains, left_out = hardware_domains(s.params, net)
@@ -151,4 +147,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

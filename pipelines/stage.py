@@ -19,7 +19,7 @@ from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.own_network import build_own_network
 from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
-from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm, started_by_command
+from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
 from pipelines.runtime.settings import Settings
 from pipelines.tracking.folder import End
@@ -55,7 +55,7 @@ def stage(name: str) -> Iterator[Stage]:
     die_with_parent()
     keep_freed_memory()
     print_anything()
-    with nullcontext() if started_by_command() else report_input_errors(name):  # or the command reports them
+    with report_input_errors(name):
         Settings.read()  # a bad value is refused before the stage starts
         params = load_params()
         if name != "prepare":  # the first stage that runs refuses an own network before any work

@@ -27,14 +27,13 @@ from gee_core.training.loop import Images, accuracy_and_loss, for_inference, tra
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, Rows, begun
-from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, run_in_processes, said_once
+from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, said_once
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime.process_tree import leave
 from pipelines.runtime.progress import console
 from pipelines.runtime.resume_folder import finish_run, open_resume_folder
 from pipelines.runtime.settings import Settings
@@ -172,8 +171,6 @@ def training_together(s: Stage, params: Params, data: Prepared, scratch: Path, c
 
 
 def main() -> None:
-    if run_in_processes("train"):
-        return
     with stage("train") as s, joined(s.params.base) as compute:
         _train(s, compute)
 
@@ -222,4 +219,3 @@ def _train(s: Stage, compute: Compute) -> None:
 
 if __name__ == "__main__":
     main()
-    leave()

@@ -9,7 +9,9 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from pathlib import Path
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs and their children ignore it
 
@@ -49,6 +51,25 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with every result of a small run, and its mlflow.db; copy it to change it."""
+    from tests.made_once import made_once
+    from tests.project_copy import finish_project
+
+    return made_once(tmp_path_factory, "finished", lambda folder: finish_project(folder / "project")) / "project"
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the documentation's site, built without a warning."""
+    from tests.made_once import made_once
+    from tests.project_copy import ROOT, run
+
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir"]
+    return made_once(tmp_path_factory, "docs", lambda folder: run(ROOT, *command, str(folder / "site"))) / "site"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

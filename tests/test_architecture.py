@@ -59,6 +59,40 @@ OWNER = {
 }
 
 
+# Tests of several modules, or of a property of all: beside the modules of their folder.
+CROSS_CUTTING = {
+    "benchmarks/test_commands.py",
+    "gee_core/data/test_torchvision_sets.py",
+    "gee_core/evaluation/test_accuracy.py",
+    "gee_core/evaluation/test_recording.py",
+    "gee_core/evolution/test_budget.py",
+    "gee_core/export/test_nir_file.py",
+    "gee_core/export/test_onnx.py",
+    "gee_core/genome/test_shape.py",
+    "gee_core/model/test_frames.py",
+    "gee_core/model/test_older_cpus.py",
+    "gee_core/model/test_pre_activation.py",
+    "gee_core/model/test_zoo.py",
+    "gee_core/test_autocast.py",
+    "gee_core/test_docstrings.py",
+    "gee_core/test_no_numbers.py",
+    "gee_core/test_public_face.py",
+    "gee_core/test_what_save_refuses.py",
+    "pipelines/commands/test_json_output.py",
+    "pipelines/commands/test_pretrained.py",
+    "pipelines/commands/test_queue_preset.py",
+    "pipelines/inputs/test_encoded_network.py",
+    "pipelines/studies/test_run_cells.py",
+    "pipelines/test_dvc_deps.py",
+    "pipelines/test_events.py",
+    "pipelines/test_imports.py",
+    "pipelines/test_measured_in_processes.py",
+    "pipelines/test_pipeline.py",
+    "pipelines/test_use_the_model.py",
+    "pipelines/tracking/test_searches.py",
+}
+
+
 @functools.cache
 def imported_modules(path: Path) -> list[str]:
     """Every absolute module that ``path`` imports, at any depth, ``from a import b`` as ``a.b`` too."""
@@ -140,6 +174,18 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_no_file_has_more_than_300_lines():
     paths = [path for folder in ("gee_core", "pipelines", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     assert not [relative(path) for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 300]
+
+
+def test_a_file_of_tests_has_the_path_of_its_module():
+    """A module's tests may be several files: `test_lif.py`, `test_lif_on_gpus.py`."""
+    homeless = set()
+    for folder in ("gee_core", "pipelines", "benchmarks"):
+        for path in (ROOT / "tests" / folder).rglob("test_*.py"):
+            place, words = ROOT / path.parent.relative_to(ROOT / "tests"), path.stem.split("_")[1:]
+            names = ["_".join(words[:n]) for n in range(1, len(words) + 1)]
+            if not any((place / f"{name}.py").is_file() or (place / name / "__init__.py").is_file() for name in names):
+                homeless.add(path.relative_to(ROOT / "tests").as_posix())
+    assert homeless <= CROSS_CUTTING, homeless - CROSS_CUTTING
 
 
 def test_one_place_owns_each_outside_system():

@@ -7,7 +7,6 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -42,11 +41,10 @@ AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", 
 """Settings that `evolve` and `train` have in common."""
 
 
-def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] = lambda part: None) -> Score:
+def score(task: ProxyTask, candidate: Candidate) -> Score:
     """Train ``candidate`` for E epochs and measure it on the hold-out. A failed run is a score too.
 
     It resumes from the newest state in ``task.checkpoints``. Without a state it is trained again, with the same result.
-    ``tell`` is told the part of the training that is done, from 0 to 1.
 
     Raises:
         RuntimeError: this process has lost its GPU, which says nothing about the candidate.
@@ -54,7 +52,7 @@ def score(task: ProxyTask, candidate: Candidate, tell: Callable[[float], None] =
     """
     passes: list[int] = []
     try:
-        return _score(task, candidate, passes, tell)
+        return _score(task, candidate, passes)
     except (ArithmeticError, MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is one of the last
         if lost_gpu(error):
             raise
@@ -76,7 +74,7 @@ def kind_of(error: Exception) -> Failure:
     return Failure.CODE
 
 
-def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Callable[[float], None]) -> Score:
+def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
     if task.checkpoints is not None:
         compute = begun(compute, task.checkpoints)
@@ -97,7 +95,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int], tell: Calla
     model = parallel(net, compute)
     for epoch in range(first, recipe.cfg.epochs):
         passes.append(per_epoch)
-        on_step = states.periodic_saver(epoch, rows, lambda epochs: tell(epochs / recipe.cfg.epochs))
+        on_step = states.periodic_saver(epoch, rows)
         record = train_epoch(model, optimizer, train, recipe, epoch, mid_epoch, on_step)
         rows = [*rows, {"train_loss": record.train_loss}]
         mid_epoch = None

@@ -51,7 +51,7 @@ def use_command(
 
     gee preset use cifar10-small --data /path/to/cifar10
     """
-    from gee_core.errors import InputError
+    from gee_core.errors import InputError, printable
     from pipelines.project.presets import is_edited, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
@@ -59,7 +59,7 @@ def use_command(
     if sys.stdin.isatty() and is_edited():
         typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
     for change in write_preset(chosen):
-        console.print(f"  {change}")
+        console.print(f"  {printable(change)}")
     console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
     try:
         if not chosen.params.prepare.is_downloadable:  # for these, a run makes the folder

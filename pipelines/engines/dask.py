@@ -1,4 +1,4 @@
-"""The engine `dask`: jobs on the workers of a dask scheduler (docs/CLUSTER.md). The only file that imports dask.
+"""A pool of the workers of a dask scheduler (docs/CLUSTER.md). The only file that imports dask.
 
 Workers may join and leave at any time. There are never more jobs than workers, so a worker that dies loses only its own job,
 which dask runs again.
@@ -9,14 +9,11 @@ import hashlib
 import json
 import logging
 import os
-import queue
 import sys
-import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +29,9 @@ from gee_core.hardware import Compute
 from gee_core.memory import keep_freed_memory
 from gee_core.settings import CoreSettings
 from gee_core.storage.atomic_files import sha256
-from pipelines.engines.engine import Engine, Function, Job, Outcomes, Result, Tell, WorkerDied, ignore
+from pipelines.engines.pools import Pool, Result
 from pipelines.project.paths import original_project
 from pipelines.runtime.redact import redact
-
-TICK = 0.2
-"""Seconds between two checks for notes and new workers."""
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 20
@@ -62,88 +56,85 @@ class Requirements:
     """`base.device` and `base.precision` of the jobs."""
     versions: tuple[tuple[str, str], ...]
     """Code, packages and variables on which the last bits of a result depend."""
+    hardware: str = ""
+    """Devices and precisions of the jobs on the first worker; empty before it is asked."""
 
 
-class Dask(Engine):
+class Dask(Pool):
     """Runs one job at a time on each worker. Each worker is checked before its first job."""
-
-    tries_alone = 1  # dask itself retries, as often as the scheduler's allowed-failures say
 
     def __init__(self, count: int | None, threads: int, requirements: Requirements, address: str):
         """``count``: jobs at once, None for one per worker. ``address``: a scheduler's, or the path of its scheduler file."""
-        self._count, self._threads, self._requirements, self._address = count, threads, requirements, address
-        self._client: Client | None = None
-        self._topic = f"gee-{uuid.uuid4().hex}"
-        self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for name in LOGS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._count, self._threads, self._address = count, threads, address
         self._resources: dict[str, int] | None = None
-        self._hardware = dict[str, str]()  # with the first worker that computes on it
-
-    def each(self, function: Function[Job, Result], jobs: Sequence[Job], on_note: Tell) -> Outcomes[Job, Result]:
-        left, running = deque(jobs), dict[Future[tuple[str, str, Result]], Job]()
-        client = self._client or self._start()
-        executor = client.get_executor(pure=False, resources=self._resources)
-        while left or running:
-            while left and len(running) < self.room():
-                job = left.popleft()
-                with self._lost():
-                    future = executor.submit(run_here, self._requirements, self._threads, self._topic, function, job)
-                running[future] = job
-            done, _ = wait(running, TICK, FIRST_COMPLETED)
-            while not self._notes.empty():
-                note = self._notes.get()
-                on_note(tuple(note) if isinstance(note, list) else note)
-            for future in done:
-                result = self._result(future)
-                yield running.pop(future), result
+        self._client = connect(address)
+        try:
+            with self._lost():
+                self._requirements = self._meet_workers(requirements)
+        except BaseException:
+            self.shutdown()
+            raise
 
     def room(self) -> int:
-        if self._client is None:
-            return 1
         with self._lost():
             return max(1, min(self._count or sys.maxsize, len(self._workers())))
 
-    def stop(self) -> None:
-        if self._client is not None:
-            with suppress(Exception):  # what cannot be closed ends with this process
-                self._client.close(timeout=CLOSE_SECONDS)  # which cancels its jobs
-        self._client = None
-
-    def _start(self) -> Client:
-        for name in LOGS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        client = self._client = connect(self._address)
+    def submit(self, function: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        job = functools.partial(function, *args, **kwargs)
         with self._lost():
-            if not self._workers():
-                waits = f"GEE_DASK = {redact(self._address)}: waiting for the scheduler's first worker"
-                print(waits, file=sys.stderr, flush=True)
-                client.wait_for_workers(1)
-            for address, answer in client.run(ignore, None, on_error="return").items():  # a job would never come back
-                if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: it died meanwhile
-                    remedy = "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)"
-                    raise InputError(f"the worker {address} cannot load this project ({answer})", remedy)
-            if any(device != "cpu" for device, _ in self._requirements.bases) and any(map(_offers_gpu, self._workers())):
-                self._resources = {"GPU": 1}
-            client.subscribe_topic(self._topic, lambda event: self._notes.put(event[1]))
-        return client
+            sent = self._client.submit(run_here, self._requirements, self._threads, job, pure=False, resources=self._resources)
+        future = Future[Result]()
+        sent.add_done_callback(functools.partial(self._finish, future))
+        return future
 
-    def _result(self, future: Future[tuple[str, str, Result]]) -> Result | WorkerDied:
+    def _finish(self, future: Future[Result], sent: Any) -> None:
         try:
-            address, hardware, result = future.result()
-        except KilledWorker:
-            return WorkerDied()
+            future.set_result(sent.result())
+        except KilledWorker as error:
+            future.set_exception(BrokenExecutor(str(error)))
         except CancelledError:
-            raise self._loss() from None
-        self._hardware.setdefault(hardware, address)
-        if len(self._hardware) > 1:
-            each = "; ".join(f"{address} on {hardware}" for hardware, address in self._hardware.items())
-            raise InputError(f"workers would compute differently ({each})", "set base.device and base.precision, not auto")
-        return result
+            future.set_exception(self._loss())
+        except Exception as error:
+            future.set_exception(error)
 
-    def _workers(self) -> list[dict[str, Any]]:
-        """The scheduler's descriptions of the workers that may run our jobs."""
-        assert self._client
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return [worker for worker in workers if not self._resources or _offers_gpu(worker)]
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancel the jobs and leave the scheduler."""
+        with suppress(Exception):  # what cannot be closed ends with this process
+            self._client.close(timeout=CLOSE_SECONDS)
+
+    def _meet_workers(self, requirements: Requirements) -> Requirements:
+        """Wait for the first worker. Returns what all must have in common, the hardware of the first among it."""
+        if not self._workers():
+            waits = f"GEE_DASK = {redact(self._address)}: waiting for the scheduler's first worker"
+            print(waits, file=sys.stderr, flush=True)
+            self._client.wait_for_workers(1)
+        if any(device != "cpu" for device, _ in requirements.bases) and any(map(_offers_gpu, self._workers().values())):
+            self._resources = {"GPU": 1}
+        answers = self._client.run(check_worker, requirements, workers=list(self._workers()), on_error="return")
+        for address, answer in answers.items():
+            if isinstance(answer, InputError):
+                raise _named(answer, address)
+            if isinstance(answer, str):
+                requirements = replace(requirements, hardware=answer)
+            elif not isinstance(answer, OSError):  # which has died meanwhile; a job would never come back
+                remedy = "install the same version there (pip install -e), then start it again (docs/CLUSTER.md)"
+                raise InputError(f"the worker {address} cannot load this project ({answer})", remedy)
+        return requirements
+
+    def _workers(self) -> dict[str, dict[str, Any]]:
+        """The scheduler's descriptions of the workers that may run our jobs. InputError for one that was started otherwise."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        found = {address: worker for address, worker in workers.items() if not self._resources or _offers_gpu(worker)}
+        for address, worker in found.items():
+            if worker["nthreads"] != 1:
+                problem = f"has {worker['nthreads']} threads"
+                raise _named(InputError(problem, "start it with --nthreads 1, once per core or GPU"), address)
+            if limit := worker["memory_limit"]:
+                problem = f"has dask's memory limit of {limit / 2**30:.2f} GiB"
+                raise _named(InputError(problem, "start it with --memory-limit 0"), address)
+        return found
 
     @contextmanager
     def _lost(self) -> Iterator[None]:
@@ -153,7 +144,7 @@ class Dask(Engine):
         except InputError:
             raise
         except Exception as error:
-            is_running = self._client is not None and self._client.status == "running"
+            is_running = self._client.status == "running"
             if is_running and not isinstance(error, OSError | CancelledError):  # timeouts are OSErrors
                 raise
             raise self._loss() from None
@@ -201,29 +192,30 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return ("code", CODE), ("torch", release), ("Python", python), *CoreSettings.read().rounding().items()
 
 
-def run_here(
-    requirements: Requirements, threads: int, topic: str, function: Function[Job, Result], job: Job
-) -> tuple[str, str, Result]:
-    """Check this worker and run a job on it. Returns its address, its devices and precisions, and the result."""
-    worker = get_worker()
+def run_here(requirements: Requirements, threads: int, job: Callable[[], Result]) -> Result:
+    """Run a job on this worker, which is checked before its first job."""
     try:
-        if worker.state.nthreads != 1:
-            raise InputError(f"has {worker.state.nthreads} threads", "start it with --nthreads 1, once per core or GPU")
-        if limit := worker.memory_manager.memory_limit:
-            raise InputError(f"has dask's memory limit of {limit / 2**30:.2f} GiB", "start it with --memory-limit 0")
-        hardware = check_worker(requirements)
+        enter(requirements)
     except InputError as error:
-        raise InputError(f"the worker {worker.address} {error.problem}", error.remedy, error.argument) from None
+        raise _named(error, get_worker().address) from None
     torch.set_num_threads(threads)
-    return worker.address, hardware, function(job, lambda note: worker.log_event(topic, note))
+    return job()
 
 
 @functools.lru_cache(maxsize=1)  # a worker may serve several runs, which may have other images in the same folder
+def enter(required: Requirements) -> None:
+    """Check this worker, go to the project folder and forget the images of the run before. InputError as of `check_worker`."""
+    check_worker(required)
+    os.chdir(required.folder)
+    forget_images()
+    keep_freed_memory()
+
+
 def check_worker(required: Requirements) -> str:
-    """Check this worker and go to the project folder. Returns the devices and precisions that jobs use here.
+    """The devices and precisions that jobs use on this worker.
 
     Raises:
-        InputError: something differs.
+        InputError: something differs from what is required.
     """
     for (name, value), (_, here) in zip(required.versions, _versions(), strict=True):
         if here != value:
@@ -236,10 +228,17 @@ def check_worker(required: Requirements) -> str:
         if sha256(folder / "meta.json") != expected:
             raise InputError(f"sees other images in {folder}", "share the folder, or copy it there again")
     computes = [Compute.of(*base) for base in required.bases]
-    os.chdir(required.folder)
-    forget_images()
-    keep_freed_memory()
-    return ", ".join(f"{compute.device.type} {compute.number_format}" for compute in computes)
+    hardware = ", ".join(f"{compute.device.type} {compute.number_format}" for compute in computes)
+    if required.hardware not in ("", hardware):
+        raise InputError(
+            f"computes on {hardware}, another on {required.hardware}", "set base.device and base.precision, not auto"
+        )
+    return hardware
+
+
+def _named(error: InputError, address: str) -> InputError:
+    """``error`` of the worker at ``address``."""
+    return InputError(f"the worker {address} {error.problem}", error.remedy, error.argument)
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:

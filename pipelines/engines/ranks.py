@@ -1,17 +1,13 @@
-"""A stage in several processes that train one network together, by torchrun's conventions: RANK, WORLD_SIZE, MASTER_ADDR, …
+"""A stage in several processes that `torchrun` started to train one network together, on any number of machines.
 
-The command starts GEE_TRAIN_PROCESSES processes of itself, or is one of those that `torchrun` started, on any number of
-machines. Before they begin they compare what their results depend on: of unlike ones these would drift apart unseen.
+Before they begin they compare what their results depend on: of unlike ones these would drift apart unseen.
 """
 
 import functools
-import importlib
 import json
 import os
 import platform
-import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,18 +15,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gee_core.config import Params
 from gee_core.config.params import BaseConfig
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
-from gee_core.settings import PREFIX, CoreSettings
-from pipelines.engines.engine import Tell, WorkerDied, ignore
-from pipelines.engines.processes import Processes
-from pipelines.project.params import load_params
-from pipelines.runtime.input_errors import print_errors, report_input_errors
-from pipelines.runtime.process_tree import STORE, die_with_parent, exit_on_sigterm, is_rank, started_by_command
+from gee_core.settings import CoreSettings
+from pipelines.runtime.process_tree import is_rank
 from pipelines.runtime.resume_folder import at_work_in
-from pipelines.runtime.settings import Settings, cpu_cores
 
 if TYPE_CHECKING:  # loads torch
     from torch.distributed.distributed_c10d import Store
@@ -41,19 +31,6 @@ if TYPE_CHECKING:  # loads torch
 def this_rank() -> Rank:
     """Which of several processes this one is."""
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_rank() else ALONE
-
-
-def n_processes(params: Params) -> int:
-    """How many processes of this machine train: GEE_TRAIN_PROCESSES, by default one per GPU or 16 images of a batch."""
-    wanted, cfg = Settings.read().train_processes, params.train
-    n_gpus, seen = _gpus(params.base.device)
-    if wanted is None:
-        return max(1, min(n_gpus, cfg.batch_size // 16))  # over which batch norm takes its statistics
-    variable = f"{PREFIX}TRAIN_PROCESSES = {wanted}"
-    if n_gpus and wanted > n_gpus:
-        raise InputError(f"{variable}: each process needs a GPU of its own, and {seen}", f"set it to {n_gpus}")
-    check_reach(wanted, cfg.batch_size, variable)
-    return wanted
 
 
 def _gpus(device: str) -> tuple[int, str]:
@@ -69,43 +46,6 @@ def _gpus(device: str) -> tuple[int, str]:
         return 1, f"base.device = {device} is one GPU"
     n_gpus = torch.cuda.device_count()
     return n_gpus, f"torch sees {n_gpus}"
-
-
-def run_in_processes(stage: str) -> bool:
-    """Run ``stage`` in several processes, if it is to have them; whether it did. The first failure ends them all."""
-    if is_rank():
-        return False
-    with report_input_errors(stage):
-        n = n_processes(load_params())
-        if n > 1:
-            _run_ranks(stage, n)
-    return n > 1
-
-
-def _run_ranks(stage: str, n: int) -> None:
-    exit_on_sigterm()
-    die_with_parent()
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of parameters without a use in each step
-    for backend in ("GLOO", "NCCL"):  # they connect within this machine
-        os.environ.setdefault(f"{backend}_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    os.environ.setdefault(f"{PREFIX}LOADER_WORKERS", str(max(1, CoreSettings.read().loader_workers // n)))
-    with tempfile.TemporaryDirectory(prefix="gee-") as folder, Processes(n, threads=None) as engine:
-        common = {STORE: f"file://{folder}/store", "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
-        jobs = [(stage, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
-        for (_, env), end in engine.each(_run_rank, jobs, ignore):
-            if isinstance(end, WorkerDied):
-                code = end.exitcode or 0
-                number = signal.SIGTERM if code == 128 + signal.SIGTERM else -code  # the first one cleans up before it exits
-                by = f"by {signal.Signals(number).name}" if number > 0 else f"with code {code}"
-                why = "memory may have run out; " if number == signal.SIGKILL else ""
-                print_errors(stage, f"process {env['RANK']} of {n} was ended {by}: {why}`dvc repro` continues where it stopped")
-                sys.exit(1)
-
-
-def _run_rank(job: tuple[str, dict[str, str]], tell: Tell) -> None:
-    stage, env = job
-    os.environ.update(env)
-    importlib.import_module(f"pipelines.{stage}").main()
 
 
 def _own_device(device: str) -> str:
@@ -128,7 +68,6 @@ def _own_device(device: str) -> str:
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part."""
-    import torch
     import torch.distributed as dist
 
     from gee_core.hardware import Compute, settle
@@ -140,8 +79,6 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
         yield compute
         return
     compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
-    if compute.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it to 1, if the user does not
-        torch.set_num_threads(max(1, cpu_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
     remedy = "use machines of one kind with one torch, set base.precision to fp32 or bf16, and the same variables"
     check_alike(rank, rounding(compute), remedy)  # of unlike devices the connection would never be made
     backend = "nccl" if compute.device.type == "cuda" else "gloo"
@@ -172,7 +109,7 @@ def common_store() -> "Store":
     from torch.distributed.rendezvous import rendezvous
 
     rank = this_rank()
-    return PrefixStore("gee", next(rendezvous(os.environ.get(STORE, "env://"), rank.number, rank.of))[0])
+    return PrefixStore("gee", next(rendezvous("env://", rank.number, rank.of))[0])
 
 
 def check_same(rank: Rank, digest: str) -> None:
@@ -220,10 +157,10 @@ def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def said_once(rank: Rank) -> Iterator[None]:
-    """Let an InputError, which every process of `torchrun` meets, be the first one's to tell; the others end without a word."""
+    """Let an InputError, which every process meets, be the first one's to tell; the others end without a word."""
     try:
         yield
     except InputError:
-        if rank.number and not started_by_command():
+        if rank.number:
             sys.exit(2)
         raise

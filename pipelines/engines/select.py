@@ -1,4 +1,4 @@
-"""Chooses the engine for candidates and cells from the environment: it changes no result, so it is no parameter."""
+"""Chooses where candidates and cells run, from the environment: it changes no result, so it is no parameter."""
 
 import os
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError
-from pipelines.engines.engine import Engine, Serial
-from pipelines.engines.processes import Processes
+from pipelines.engines.pools import Pool, Processes, Serial
 from pipelines.runtime.settings import Settings, cpu_cores
 
 
@@ -55,10 +54,10 @@ def _is_gpu(device: str) -> bool:
     return Compute.of(device, "fp32").device.type == "cuda"
 
 
-def choose_engine(
+def open_pool(
     count: int | None, threads: int, images: Iterable[Path], bases: Iterable[BaseConfig], isolated: bool = True
-) -> Engine:
-    """The engine that the environment names, not started yet, for ``count`` jobs at once with ``threads`` torch threads each.
+) -> Pool:
+    """The pool that the environment names, for ``count`` jobs at once with ``threads`` torch threads each; a context manager.
 
     The jobs read the folders ``images`` of prepared images and have the sections ``bases``. ``isolated``: whether even one job
     at a time runs in a process of its own, whose death is survived.

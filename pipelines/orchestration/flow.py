@@ -45,20 +45,23 @@ class _Form:
         schema = handler(Params.__pydantic_core_schema__)
         form = handler.resolve_ref_schema(schema)
         del form["additionalProperties"]  # section.key
+        del form["required"]
         try:
             values = load_params().model_dump(mode="json")
         except (InputError, OSError):
             values = {}
-        for part in (form, *map(handler.resolve_ref_schema, form["properties"].values())):
-            part.pop("required", None)
-        for name, section in form["properties"].items():
-            for key, field in handler.resolve_ref_schema(section)["properties"].items():
+        for name, link in form["properties"].items():
+            section = handler.resolve_ref_schema(link)
+            section |= {"title": name}
+            section.pop("required", None)
+            for key, field in section["properties"].items():
                 field.pop("default", None)
                 if field.get("type") == "boolean":
-                    field |= {"enum": [True, False], "type": None}
                     del field["type"]
-                now = f"`{in_short(json.dumps(values[name][key]))}` in params.yaml. " if values else ""
-                field |= {"title": key, "description": now + field["description"]}
+                    field["enum"] = [True, False]
+                if values:
+                    now = f"`{in_short(json.dumps(values[name][key]))}` in params.yaml. "
+                    field["description"] = now + field["description"]
         return schema
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -19,22 +18,20 @@ from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, gained, nir, number, percent, result_id, verdict
-from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognised, rescored_table
+from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
+from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognition_table, rescored_table
 
-MLFLOW = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&searchFilter="
-"""The runs of the first experiment of the project's own mlflow.db, in its view for trained models. A quoted filter follows."""
 TITLES = {name: known.title for name, known in DATASETS.items()}
 
 
 def render(params: Params, measured: Measured, summary: Summary, meta: Meta, genotype: GenotypeFile, tables: Tables) -> str:
-    """The page as HTML, with a link to the run in MLflow that has the same result."""
+    """The page as HTML, with the filter that finds the run with the same result in MLflow."""
     network, names = params.with_genes(genotype.genes).network, meta.class_names
     channels = encoded_channels(network.name, network.width, network.tilt)
     layers = tables.layers.fillna({"decode_energy_mj": 0.0})
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
-    by_class = recognised(tables.confusion, names)
+    by_class = recognition_table(tables.confusion, names)
     effects = effect_table(tables.candidates, genotype, tables.front)
     return fill_in(
         "report.html",
@@ -56,11 +53,10 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         rewards=[name for name, used in zip(("R_T", "R_S"), SWITCHES[params.evolve.variant], strict=True) if used],
         n_wide=sum(n < (network.n_genes or 0) for n in channels[:-1]),
         n_convs=len(channels) - 1,
-        mlflow_filter=(query := f"tags.\"{RESULT}\" = '{result_id(summary)}'"),
-        mlflow=MLFLOW + quote(query),
+        mlflow_filter=f"tags.\"{RESULT}\" = '{result_id(summary)}'",
         nir=nir(summary),
         rescored=rescored,
-        in_words=gained(summary),
+        in_words=describe_gain(summary),
         verdict=verdict(summary),
         again=next((row for row in rescored if row["won"]), None),
         start=next((row for row in rescored if row["start"]), None),

@@ -177,7 +177,7 @@ def verdict(s: Summary) -> list[str]:
     if s.n_candidates > 1 and s.start_fitness is not None and s.best_fitness is not None:
         gain = s.start_fitness - s.best_fitness
         better = f"one whose fitness is lower by {number(gain)} than before" if gain > 0 else "none better than its start"
-        sentences.append(f"The search found {gained(s) or better}.")
+        sentences.append(f"The search found {describe_gain(s) or better}.")
     return sentences
 
 
@@ -209,12 +209,12 @@ def _lines(s: Summary) -> dict[str, str]:
 def _search(s: Summary) -> str:
     """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
-    words = f"; {text}" if (text := gained(s)) else ""
+    words = f"; {text}" if (text := describe_gain(s)) else ""
     fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words(s.cost is not None)
     return f"{cost}{words}; {fitness}" if s.n_candidates else "none"
 
 
-def gained(s: Summary) -> str:
+def describe_gain(s: Summary) -> str:
     """What a search of several objectives gained, in words; empty where it had one, or no spread over fresh draws is known."""
     if s.cost_ratio is None or s.gain_error is None or s.start_fitness is None or s.best_fitness is None:
         return ""

@@ -43,16 +43,26 @@ class Tables(NamedTuple):
     """None where the search had one objective."""
 
 
-def read_tables(reports: Path, models: Path) -> Tables:
-    """The tables of the run whose files lie under ``reports`` and ``models``. Raises ``InputError``."""
+def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tables:
+    """The tables of the run whose files lie under ``reports`` and ``models``, of images of ``class_names``.
+
+    Raises:
+        InputError: a file is missing or damaged, or names a class that the images do not have.
+    """
     energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
     with reading(path := models / "evolve" / FRONT.name):
         front = read_json_model(path, FrontFile) if path.exists() else None
+    confusion = _table(
+        path := reports / "evaluate/confusion.csv", [], ["actual", "predicted"], dtype=str, keep_default_na=False
+    )
+    with reading(path):
+        if unknown := {*confusion["actual"], *confusion["predicted"]} - {*class_names}:
+            raise ValueError(f"the images have no class {min(unknown)!r}")
     return Tables(
         candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
         history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"], rows=True),
         layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"], rows=True),
-        confusion=_table(reports / "evaluate/confusion.csv", [], ["actual", "predicted"], dtype=str, keep_default_na=False),
+        confusion=confusion,
         exit=_table(reports / "evaluate/exit.csv", ["confidence", "accuracy", "mean_steps", "energy_mj"]),
         noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"], rows=True),
         hardware=_table(reports / "robustness/hardware.csv", ["strength", "draw", "accuracy"], ["domain"]),
@@ -130,7 +140,7 @@ def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontF
     return gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
 
 
-def recognised(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
+def recognition_table(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
     """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``n_images``,
     and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
     counts = confusion_counts(confusion, class_names)

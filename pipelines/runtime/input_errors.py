@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from gee_core.errors import InputError, in_short, printable
 from gee_core.memory import out_of_memory
 from gee_core.storage.atomic_files import REMEDIES as WRITING
-from pipelines.interruption import interrupted
+from pipelines.interruption import print_interruption
 from pipelines.runtime.redact import redact
 
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
@@ -40,7 +40,7 @@ def report_input_errors(name: str) -> Iterator[None]:
         print_errors(name, message)
         sys.exit(2)
     except KeyboardInterrupt:
-        interrupted(name)
+        print_interruption(name)
         sys.exit(130)
 
 

@@ -16,23 +16,13 @@ from typing import Any
 
 import psutil
 
-from pipelines.interruption import done
-
 PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `followed` or `run_in_foreground`."""
 
-STORE = "GEE_STORE"
-"""Environment variable: the file:// address where the processes meet that a command started to compute together."""
-
 
 def is_rank() -> bool:
-    """Whether this is one of several processes that compute together."""
-    return started_by_command() or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()  # torchrun's
-
-
-def started_by_command() -> bool:
-    """Whether a command of this project started this process as one of several, and reports its errors."""
-    return STORE in os.environ
+    """Whether this is one of several processes that `torchrun` started to compute together."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
 def exit_on_sigterm() -> None:
@@ -44,11 +34,6 @@ def exit_on_sigterm() -> None:
 def _exit(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one, sent when dvc ends, would interrupt the clean-up
     sys.exit(143)
-
-
-def leave() -> None:
-    """Let this process, whose work is done, end without Python's teardown, which takes half a second once torch is loaded."""
-    done.set()
 
 
 def dvc_ancestor() -> psutil.Process | None:

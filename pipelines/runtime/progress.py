@@ -5,7 +5,7 @@ A line is printed when a step or a part of one is done. The tasks of this projec
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -85,19 +85,6 @@ class Steps:
         elapsed = _clock_time(self._clock() - self._start)
         time_left = f"{left} left" if (left := self.left()) else f"{elapsed} so far"
         return f"{' '.join(words)} {f'{self.note}, ' if self.note else ''}{f'in {elapsed}' if ended else time_left}"
-
-
-class Jobs:
-    """Adds up how far the jobs of a task are that run at the same time, each of them one step."""
-
-    def __init__(self, steps: Steps):
-        self._steps = steps
-        self._parts: dict[Hashable, float] = {}
-
-    def at(self, job: Hashable, part: float, note: str = "", resumed: bool = False) -> None:
-        """``part`` of ``job`` is done, from 0 to 1; ``resumed`` as of `Steps.at`."""
-        self._parts[job] = part
-        self._steps.at(math.fsum(self._parts.values()), note, resumed=resumed)
 
 
 def _clock_time(seconds: float) -> str:

@@ -22,9 +22,6 @@ class Settings(CoreSettings):
     threads: Count = 1
     """Threads of torch per candidate. Default: 1."""
 
-    train_processes: Count | None = None
-    """Processes that train one network ([Cluster](CLUSTER.md)). Default: one per GPU and 16 images of a batch, 1 on a CPU."""
-
     save_seconds: Count = int(SAVE_SECONDS)
     """Seconds between two saved states within an epoch. Default: 240."""
 

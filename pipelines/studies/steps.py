@@ -5,7 +5,6 @@ The keys of .scratch/studies/{prepare,evolve,train}/<key>/ are hashes of the inp
 killed resumes from its records, a training run from its last state.
 """
 
-import itertools
 import json
 import logging
 import math
@@ -21,7 +20,6 @@ from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError
-from gee_core.evolution.candidate import Record
 from gee_core.hardware import Compute
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256
@@ -29,7 +27,6 @@ from gee_core.storage.json_object import json_digest, read_sealed, write_sealed
 from gee_core.training.recipe import images_per_epoch
 from pipelines import evaluate, evolve, prepare, robustness, train
 from pipelines.engines.candidates import score_here
-from pipelines.engines.engine import ignore
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
@@ -45,8 +42,6 @@ log = logging.getLogger(__name__)
 RESULT, WORK, NETWORK = "result.json", "work", "network.safetensors"
 """In a folder of `once`: the numbers and checksums, the states of unfinished work, and a trained network."""
 
-Notify = Callable[[str], None]
-"""Receives the step that a cell is at, in a few words."""
 Numbers = dict[str, float]
 
 
@@ -88,32 +83,28 @@ def _listing(cfg: PrepareConfig) -> str:
     return json_digest({"files": [(path, state.st_size, state.st_mtime_ns) for path, state in states]})
 
 
-def run_cell(cell: Cell, notify: Notify = ignore) -> CellResult:
+def run_cell(cell: Cell) -> CellResult:
     """Measure a cell. A training run that diverges is a result; every other failure is an exception."""
     data, result = prepared_images(cell.prepared), CellResult(status="ok", metrics={})
     try:
-        folder, genotype, numbers = train_cell(cell, data, notify)
+        folder, genotype, numbers = train_cell(cell, data)
     except DivergedError as error:
         return {"status": f"failed: {error}", "metrics": {}}
     params = cell.params.with_genes(genotype.genes)
     net = load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device, "fp32").device)
     if "evaluate" in cell.stages:
-        notify("evaluate")
         measured, layers, _ = evaluate.run(params, net, data)
         numbers |= measured.model_dump()
         result["layers"] = _rows(layers)
     if "robustness" in cell.stages:
-        notify("noise")
         noise = robustness.run(params, net, data)
         numbers |= robustness.metrics(noise)
         numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
         result["noise"] = _rows(noise)
-        notify("hardware")
         result["hardware"] = _rows(robustness.run_hardware(params, net, data))
     if "export" in cell.stages and params.export.genes is not None:
         from pipelines.export import write_genes  # loads ONNX, which no other study needs
 
-        notify("genes")
         with TemporaryDirectory() as temporary:
             numbers |= write_genes(Path(temporary), params, net, data, with_onnx=False)
         numbers["genes_drop"] = numbers["fp32_accuracy"] - numbers["genes_accuracy"]
@@ -127,7 +118,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
-def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Path, GenotypeFile, Numbers]:
+def train_cell(cell: Cell, data: Prepared) -> tuple[Path, GenotypeFile, Numbers]:
     """Search and train the network of a cell, or find what another cell has done.
 
     Returns the folder with the file `NETWORK`, the genotype, and the numbers of the search and the training run.
@@ -136,7 +127,7 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Pat
         DivergedError: the training run diverged, or the candidate to train failed in the search.
     """
     build_own_network(cell.params, data.meta, cell.network)
-    genotype, numbers = _searched(cell, notify)
+    genotype, numbers = _searched(cell)
     params, start = cell.params, ""
     if cell.training is not None:
         seed = derive_seed(params.base.seed, "training", cell.training) % 2**31
@@ -144,20 +135,16 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Pat
     sections, files, passes = [params.base, params.network, params.train], init_from_files(params), 0.0
     if cell.encoded is not None:
         plain = replace(cell, params=cell.encoded, encoded=None)
-        first, _, of_first = train_cell(plain, data, lambda note: notify(f"plain: {note}"))
+        first, _, of_first = train_cell(plain, data)
         start, passes = first.name, of_first["train_passes"]
         of_train = params.train.model_copy(update={"init_from": str(first / NETWORK)})
         params = params.model_copy(update={"train": of_train})
     key = json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network + start  # not the search that found them
     folder = open_resume_folder("train", sections, [cell.prepared / "meta.json", *files], STUDY_STEPS, key)
-    notify("train")
-
-    def on_epoch(row: dict[str, Any]) -> None:
-        notify(f"train {row['epoch']}/{params.train.epochs}, accuracy {row['train_accuracy']:.3f}")
 
     def compute() -> Numbers:
         begin = time.perf_counter()
-        trained = train.run(params, genotype, data, folder / WORK, on_epoch)
+        trained = train.run(params, genotype, data, folder / WORK)
         per_epoch = images_per_epoch(len(train.training_images(params.train, data)), params.train.batch_size)
         save(folder / NETWORK, trained.net)
         spent = {"train_passes": passes + params.train.epochs * per_epoch, "train_seconds": time.perf_counter() - begin}
@@ -166,21 +153,15 @@ def train_cell(cell: Cell, data: Prepared, notify: Notify = ignore) -> tuple[Pat
     return folder, genotype, numbers | once(folder, compute)
 
 
-def _searched(cell: Cell, notify: Notify) -> tuple[GenotypeFile, Numbers]:
+def _searched(cell: Cell) -> tuple[GenotypeFile, Numbers]:
     """The genotype that the cell trains, and the numbers of its search. A finished search is replayed from its records."""
     params = cell.params
     if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
     shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
     folder = evolve.resume_folder(shared, cell.prepared, STUDY_STEPS)
-    notify("evolve")
-    total, done = evolve.n_candidates(params), itertools.count(1)
-
-    def on_record(record: Record, ended: float) -> None:
-        notify(f"evolve {next(done)}/{total}")
-
     with file_lock(folder / HELD):
-        search = evolve.run(params, cell.prepared, folder, on_record, open_scorer=score_here)
+        search = evolve.run(params, cell.prepared, folder, open_scorer=score_here)
         delete_folder(folder / evolve.CHECKPOINTS)
     passes = sum(record.score.image_passes for record in search.records)
     numbers = search.metrics | {"evolve_passes": passes, "evolve_seconds": sum(record.seconds for record in search.records)}

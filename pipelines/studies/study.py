@@ -5,13 +5,14 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from gee_core.errors import InputError, place_in, raises
 from gee_core.storage.json_object import write_sealed
-from pipelines.engines.engine import Tell, WorkerDied, leave_if_lost_gpu, run_each
-from pipelines.engines.select import choose_engine, default_count
+from pipelines.engines.pools import leave_if_lost_gpu, run_each
+from pipelines.engines.select import default_count, open_pool
 from pipelines.inputs.loading import prepared_images
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, NETWORKS
@@ -72,7 +73,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
             if cell.key in results:
                 tracker.cell(cell, results[cell.key])
         commit = git_commit(Path.cwd())
-        for cell, outcome in run_cells(missing, kept, jobs, commit, lambda note: steps.at(steps.done, note)):
+        for cell, outcome in run_cells(missing, kept, jobs, commit):
             steps()
             steps.note = ""
             if isinstance(outcome, str):
@@ -134,10 +135,8 @@ def keep_networks(study: str, cells: list[Cell], results: dict[str, CellResult])
         raise InputError(f"`{' '.join(command)}`: {output[-500:].strip()}", "mend it and give that command again")
 
 
-def run_cells(
-    cells: list[Cell], folder: Path, jobs: int | None, commit: str | None, on_note: Callable[[str], None]
-) -> Iterator[tuple[Cell, CellResult | str]]:
-    """Run ``cells``, ``jobs`` in parallel; results do not depend on jobs or engine.
+def run_cells(cells: list[Cell], folder: Path, jobs: int | None, commit: str | None) -> Iterator[tuple[Cell, CellResult | str]]:
+    """Run ``cells``, ``jobs`` in parallel; results do not depend on jobs or pool.
 
     Yields each cell with its result, which is on disk, or with its error, in order of completion.
     """
@@ -151,9 +150,9 @@ def run_cells(
         return searches[search]
 
     apart = sorted(cells, key=rank)  # cells that share a search or a training wait for each other
-    with choose_engine(jobs and min(jobs, len(cells)), 1, images, bases, isolated=False) as engine:
-        for cell, outcome in run_each(engine, _run_job, apart, on_note):
-            if isinstance(outcome, WorkerDied):
+    with open_pool(jobs and min(jobs, len(cells)), 1, images, bases, isolated=False) as pool:
+        for cell, outcome in run_each(pool, _run_job, apart):
+            if isinstance(outcome, BrokenExecutor):
                 outcome = "the worker died every time (out of memory?): run the study again with --jobs 1"
             if not isinstance(outcome, str):
                 outcome = CellResult(key=cell.key, seed=cell.params.base.seed, commit=commit, status="ok", metrics={}) | outcome
@@ -162,10 +161,10 @@ def run_cells(
             yield cell, outcome
 
 
-def _run_job(cell: Cell, tell: Tell) -> CellResult | str:
+def _run_job(cell: Cell) -> CellResult | str:
     """The result of a cell, or its error. That of a bug in our code or in an own network has its line, but no traceback."""
     try:
-        return run_cell(cell, lambda note: tell(f"{cell.name}: {note}"))
+        return run_cell(cell)
     except Exception as error:
         leave_if_lost_gpu(error, cell.name)
         place = place_in((NETWORKS, CHECKOUT / "gee_core", CHECKOUT / "pipelines"), error)

@@ -22,10 +22,6 @@ STAGES = [
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
     row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
     row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
-    *(
-        row(run, "GEE_TRAIN_PROCESSES = 4000: batches of ", "set train.batch_size to", env={"GEE_TRAIN_PROCESSES": "4000"})
-        for run in ("train", "robustness")
-    ),
     row("train", "data/prepared/meta.json: not found", "`dvc repro prepare` makes it", remove("data/prepared")),
     row("train", "models/evolve/genotype.json: not found", "dvc repro evolve", remove("models/evolve/genotype.json")),
     row("export", "metrics.json: not found", "dvc repro -f evaluate", remove("reports/evaluate/metrics.json")),

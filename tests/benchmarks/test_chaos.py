@@ -9,7 +9,7 @@ from tests.wait_until import wait_until
 
 
 @pytest.mark.slow
-def test_a_study_that_is_killed_ends_in_the_same_bytes_with_nothing_lost_or_done_twice(tmp_path):
+def test_a_killed_study_ends_in_the_same_bytes_with_nothing_lost_or_done_twice(tmp_path):
     count = chaos([SMALL_STUDY], kills=1, seed=1, damage=False, folder=tmp_path)
     assert (count.kills, count.failed, count.stubborn) == (1, 0, 0)
     assert (count.lost, count.twice, count.other) == (0, 0, [])

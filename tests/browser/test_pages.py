@@ -8,14 +8,11 @@ import io
 import json
 import re
 from pathlib import Path
-from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-
-from tests.project_copy import run
 
 pytestmark = pytest.mark.slow
 
@@ -55,14 +52,13 @@ def test_no_figure_of_the_report_is_white_on_a_dark_page(site, page):
     assert len(figures) > 5 and max(map(white_share, figures)) < 0.1
 
 
-def test_the_search_of_the_docs_finds_names_options_and_explanations_and_their_figures_are_dark(page, tmp_path):
-    run(Path(__file__).resolve().parents[2], "mkdocs", "build", "-q", "-d", str(tmp_path))
+def test_the_search_of_the_docs_finds_names_options_and_explanations(page, built_site):
     page.emulate_media(color_scheme="dark")
-    page.goto((tmp_path / "RESULTS.html").as_uri())
+    page.goto((built_site / "RESULTS.html").as_uri())
     assert white_share(page.locator("img[src*='results/']").first) < 0.05
     found = {"reset_net": "", "--set": "knobs.html", "train.lr": "knobs.html#train", "energy": "how-it-works.html#energy"}
     for query, first in found.items():
-        page.goto((tmp_path / "faq.html").as_uri())
+        page.goto((built_site / "faq.html").as_uri())
         page.locator("input.md-search__input").press_sequentially(query)
         links = page.locator(".md-search-result__item").first.locator("a")
         links.first.wait_for()
@@ -96,34 +92,6 @@ def test_the_list_shows_the_result_in_a_window_of_1280_pixels(site, page, summar
         expect(view.get_by_text(text)).to_have_count(0)
 
 
-def test_every_page_names_the_same_fitness_of_the_winner_and_of_the_start(site, page, summary):
-    best, start = (pytest.approx(summary[f"{name}_fitness"], rel=1e-3) for name in ("best", "start"))
-    words, (run_id,) = re.compile(r"winner (\d+\.\d+), start (\d+\.\d+)"), site.runs("pipeline")
-    texts = [(site.project / "models/export/README.md").read_text()]
-    page.goto((site.project / "reports/index.html").as_uri())
-    texts.append(report := page.content())
-    assert float(re.search(r"The winner’s loss ([\d.]+)", report)[1]) == best  # the title of the chart
-    assert [*map(float, re.search(r"loss ([\d.]+), before ([\d.]+)", report).groups())] == [best, start]
-    for place in ("models/gee-digits-cifarnet/versions/1", f"experiments/1/runs/{run_id}"):
-        page.goto(f"{site.mlflow}/#/{place}")
-        texts.append(page.get_by_text(words).first.text_content())
-    assert [[float(number) for number in words.search(text).groups()] for text in texts] == [[best, start]] * 4
-    rows = [page.get_by_role("row").filter(has_text=name).first for name in ("best_fitness", "start_fitness")]
-    assert [float(row.inner_text().split()[1]) for row in rows] == [best, start]
-    marked, fresh = [], []
-    for link in ("Candidates", "scored again"):
-        with page.expect_popup() as opened:
-            page.get_by_role("link", name=link, exact=True).first.click()
-        winner, fitness = (
-            opened.value.locator(f'[row-index] [col-id="metrics.`{name}`"]') for name in ("winner", "fresh_fitness")
-        )
-        expect(fitness.filter(has_text=".").first).to_be_visible()
-        marked += winner.all_inner_texts()
-        fresh += [float(text) if text != "-" else None for text in fitness.all_inner_texts()]
-    assert all(value == best for value, mark in zip(fresh, marked, strict=True) if mark == "1") and "1" in marked
-    assert start in fresh
-
-
 def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(site, page):
     (run_id,) = site.runs("pipeline")
     page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
@@ -132,22 +100,6 @@ def test_the_candidates_of_a_search_are_one_click_from_its_run_with_their_genes(
     for text in ("rank", "winner", "fresh_fitness", "L_ce", "gene.width", "gen0-cand0"):
         expect(opened.value.get_by_text(text, exact=True).first).to_be_visible()
     expect(opened.value.get_by_text("rescore-")).to_have_count(0)
-
-
-def test_the_page_of_a_run_has_its_result_in_words_its_numbers_and_all_parameters(site, page):
-    (run_id,) = site.runs("pipeline")
-    page.goto(f"{site.mlflow}/#/experiments/1/runs/{run_id}")
-    for text in ("accuracy at noise r = 0.5", "energy_with_decoding_uj", "evolve.n_generations", "train.epochs"):
-        expect(page.get_by_text(text, exact=True).first).to_be_visible()
-
-
-def test_candidates_are_compared_by_genes_and_fitness_with_their_durations(site, page):
-    found = site.runs("candidate")
-    assert len(found) == 6
-    page.goto(f"{site.mlflow}/#/compare-runs?runs={quote(json.dumps(found))}&experiments={quote(json.dumps(['1']))}")
-    for text in ("gen0-cand0", "Duration:", "omega_O", "fitness"):
-        expect(page.get_by_text(text, exact=True).first).to_be_visible()
-    assert not page.get_by_text("0ms", exact=True).count()
 
 
 def test_the_page_of_the_model_says_what_it_is_and_how_to_use_it(site, page, summary):

@@ -1,15 +1,11 @@
 """notebooks/: committed with their outputs, and what they say holds when they are run again."""
 
 import json
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from ruamel.yaml import YAML
-
-from tests.project_copy import run as run_in
 
 
 def run(path: Path, monkeypatch, values: str, **environment: str) -> tuple[dict, list]:
@@ -49,33 +45,17 @@ def test_the_encoded_network_learns_the_digits_with_less_than_half_of_the_parame
     assert pictures(outputs) == 1
 
 
-@pytest.fixture
-def evolved(root, tmp_path, monkeypatch) -> Path:
-    """A project folder in which a tiny evolution ran, with its own mlflow.db."""
-    yaml = YAML()
-    params = yaml.load(root / "params.yaml")
-    params["network"] |= {"width": 0.0625, "n_genes": 6, "T": 2}
-    params["prepare"] |= {"max_train_images": 100, "max_test_images": 20}
-    params["evolve"] |= {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 2, "draws": 2}}
-    yaml.dump(params, tmp_path / "params.yaml")
-    (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "data/raw").mkdir(parents=True)
-    for stage in ("prepare", "evolve"):
-        run_in(tmp_path, sys.executable, "-m", f"pipelines.{stage}", PYTHONPATH=str(root), GEE_TRACKING="on", GEE_WORKERS="1")
-    return tmp_path
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the kernel's transport
-def test_the_candidates_of_an_evolution_are_read_from_mlflow_and_the_winner_is_the_pipelines(root, evolved, monkeypatch):
+def test_the_candidates_of_an_evolution_are_read_from_mlflow(root, finished_project, monkeypatch):
     rows = "table[['generation', 'index', 'fitness', 'sigma_O']].values.tolist()"
     values = f"{{'rows': {rows}, 'winner': winner[['generation', 'index']].astype(int).tolist()}}"
-    uri = f"sqlite:///{evolved}/mlflow.db"
+    uri = f"sqlite:///{finished_project}/mlflow.db"
     results, outputs = run(root / "notebooks/read_candidates.ipynb", monkeypatch, values, MLFLOW_TRACKING_URI=uri)
     assert [row[:2] for row in results["rows"]][:6] == [[g, i] for g in range(2) for i in range(3)]
     assert all(row[0] == 2 for row in results["rows"][6:])  # what was scored again
     assert all(sigma > 0 for *_, sigma in results["rows"])
-    genotype = json.loads((evolved / "models/evolve/genotype.json").read_text())
+    genotype = json.loads((finished_project / "models/evolve/genotype.json").read_text())
     assert results["winner"] == [genotype["generation"], genotype["index"]]
     g, i = results["winner"]
     assert results["rows"][3 * g + i][2] == pytest.approx(genotype["fitness"])

@@ -1,8 +1,6 @@
 """The site: built without a warning, complete, and read without a network. Figures and tables of pages are up to date."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,40 +9,31 @@ from gee_core.config import Params
 from gee_core.config.evolve import Rescore
 from gee_core.config.params import Hardware
 from gee_core.config.train import Finish, Quantise
-from tests.project_copy import run
 
 LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
 
 
-@pytest.fixture(scope="module")
-def site(root, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", root / "mkdocs.yml", "--site-dir", folder]
-    run(root, *map(str, command))
-    return folder
-
-
 @pytest.mark.slow
-def test_every_page_has_a_title_and_loads_nothing_from_another_server(root, site):
+def test_every_page_has_a_title_and_loads_nothing_from_another_server(root, built_site):
     sources = [*(root / "docs").rglob("*.md"), *(root / "notebooks").glob("*.ipynb")]
-    assert len(sources) > 20 and list(site.rglob("*.py")) == []
+    assert len(sources) > 20 and list(built_site.rglob("*.py")) == []
     for source in sources:
         base = root / "docs" if source.suffix == ".md" else root
-        text = (site / source.relative_to(base).with_suffix(".html")).read_text(encoding="utf-8")
+        text = (built_site / source.relative_to(base).with_suffix(".html")).read_text(encoding="utf-8")
         assert re.search(r"<h1[^>]*>\s*\S", text), source
         loaded = ["".join(groups) for groups in re.findall(LOADED, text)]
         assert loaded and [url for url in loaded if re.match(r"(https?:)?//", url)] == []
-    sheets = [sheet.read_text(encoding="utf-8") for sheet in site.rglob("*.css")]
+    sheets = [sheet.read_text(encoding="utf-8") for sheet in built_site.rglob("*.css")]
     assert not any(re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet) for sheet in sheets)
 
 
 @pytest.mark.slow
-def test_settings_and_public_names_are_on_their_pages(site):
-    settings = (site / "knobs.html").read_text(encoding="utf-8")
+def test_settings_and_public_names_are_on_their_pages(built_site):
+    settings = (built_site / "knobs.html").read_text(encoding="utf-8")
     assert "<code>evolve.proxy_epochs</code>" in settings and "<code>GEE_ENGINE</code>" in settings
     assert "<!--" not in settings.split("<article")[1]
-    assert 'id="gee_core.encode"' in (site / "reference/encoding.html").read_text(encoding="utf-8")
-    assert 'href="encoding.html#gee_core.encode"' in (site / "reference/index.html").read_text(encoding="utf-8")
+    assert 'id="gee_core.encode"' in (built_site / "reference/encoding.html").read_text(encoding="utf-8")
+    assert 'href="encoding.html#gee_core.encode"' in (built_site / "reference/index.html").read_text(encoding="utf-8")
 
 
 def test_the_committed_figures_are_what_the_script_draws(hook, root):
@@ -61,7 +50,7 @@ def rows(hook) -> dict[str, list[str]]:
     return {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in lines}
 
 
-def test_every_setting_has_a_row_with_the_first_sentence_on_it_and_its_value_or_default(hook, rows, root):
+def test_every_setting_has_a_row_with_its_meaning_and_its_value_or_default(hook, rows, root):
     values = yaml.load((root / "params.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     (replaced,) = hook("knobs").KNOBS.findall((root / "docs/knobs.md").read_text(encoding="utf-8"))
     assert set(re.findall("`([a-z]+)`", replaced)) >= set(Params.model_fields)

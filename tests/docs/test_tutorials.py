@@ -1,6 +1,7 @@
 """The commands of README and of the tutorials, in a copy of the project, page by page in the order in which they stand."""
 
 import re
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -11,19 +12,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.project_copy import change_params
-from tests.project_copy import commit, copy_project
+from tests.project_copy import commit
 from tests.project_copy import run as run_in
 from tests.recordings import make_recordings
 
-SMALL = {
-    "base": {"device": "cpu", "precision": "fp32"},
-    "network": {"T": 2},
-    "prepare": {"max_train_images": 200, "max_test_images": 60},
-    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 1, "draws": 2}},
-    "train": {"epochs": 1, "warmup_epochs": 0},
-    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1, "hardware": None},
-    "export": {"verify_images": 16},
-}
 PAGES = ["README.md", *(f"docs/tutorials/{name}.md" for name in ("first-run", "compare-candidates", "use-the-model"))]
 PAGES += [f"docs/tutorials/{name}.md" for name in ("measure-a-network", "your-images", "your-events", "your-network")]
 NOT_HERE = (
@@ -48,6 +40,8 @@ ELSEWHERE = {
     "docs/tutorials/your-network.md": ("gee run", "tests/pipelines/test_pipeline.py runs this example"),
 }
 """How commands begin that are not run here, and why."""
+SHORTER = {"docs/tutorials/your-images.md": ("dvc repro", "dvc repro prepare")}
+"""Commands that stop after the stage that the page is about."""
 MODULE = """
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
@@ -92,11 +86,9 @@ def run(folder: Path, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project in which the pipeline has run once, with pictures and modules as a reader has them."""
-    folder = tmp_path_factory.mktemp("tutorials") / "gee"
-    copy_project(folder, SMALL)
-    run(folder, "gee", "run")
+def project(finished_project, tmp_path_factory) -> Path:
+    """A copy of the finished project, with pictures and modules as a reader has them."""
+    folder = shutil.copytree(finished_project, tmp_path_factory.mktemp("tutorials") / "gee", symlinks=True)
     rng = np.random.default_rng(0)
     names = [f"my-images/{part}/{kind}/{i}.png" for part in ("train", "test") for kind in ("cat", "dog") for i in range(12)]
     for i, name in enumerate(["image.png", "photo.png", "photos/a.png", "photos/b.png", *names]):
@@ -145,4 +137,5 @@ def test_every_command_of_a_page_runs_in_a_copy_of_the_project(page, project, ro
             for command in commands(text):
                 if not command.startswith(elsewhere):
                     command = command.replace(" NAME", " $(dvc exp list --name-only | head -1)")
+                    command = command.replace(*SHORTER.get(page, ("", "")))
                     run(project, "bash", "-c", command.replace("/tmp/", f"{project}/"))

@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from filelock import FileLock
 from sklearn.datasets import load_digits
 
 from gee_core.checkpoint import save
@@ -29,7 +28,8 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_trained
 from pipelines.inputs.measured import Searched
 from pipelines.project.params import load_params
-from tests.project_copy import ROOT, finish_project
+from tests.made_once import made_once
+from tests.project_copy import ROOT
 from tests.short_stages import _initialised, short_stages  # noqa: F401 - fixtures
 
 TINY = {
@@ -110,25 +110,6 @@ def in_project(tmp_path, digits, make_params, monkeypatch) -> Callable[..., Path
     return make
 
 
-@pytest.fixture(scope="session")
-def finished_project(tmp_path_factory) -> Path:
-    """A copy of the project with every result of a small run; copy it to change it."""
-    return made_once(tmp_path_factory, "finished", lambda folder: finish_project(folder / "project")) / "project"
-
-
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder that ``make`` fills, once for all processes of the tests, which wait for the first."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "made").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            (folder / "made").touch()
-    return folder
-
-
 @pytest.fixture
 def bare_project(tmp_path, monkeypatch) -> Path:
     """A project folder with presets, without results, and the current one."""
@@ -170,7 +151,7 @@ class HereAndNow:
     """Generation and index of what was scored, by all of them."""
     score = staticmethod(score)
 
-    def __init__(self, task, on_part=None):
+    def __init__(self, task):
         self.task = task
 
     def __enter__(self):

@@ -37,7 +37,7 @@ source), tracks, shows progress and reports errors, and changes no result."""
 TABLE = "gee_core/zoo.py"
 """The table of networks, which the sections of params.yaml know by name; prepare builds none."""
 
-ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("engine", "processes", "select", "dask"))
+ENGINES = tuple(f"pipelines/engines/{name}.py" for name in ("pools", "select", "dask"))
 """Where jobs run; a result does not depend on it."""
 
 FIGURES = ("pipelines/figures/", "pipelines/reporting/")

@@ -28,7 +28,7 @@ def measured(*arguments):
     return metrics.model_dump(), pd.DataFrame(layers), pd.DataFrame(images)
 
 
-def test_accuracy_and_loss_are_those_of_the_network_with_its_genes_on_all_test_images(net, results, digits):
+def test_accuracy_and_loss_are_those_of_the_network_on_all_test_images(net, results, digits):
     metrics, _, images = results
     data = load_prepared(digits)
     with torch.no_grad():
@@ -61,9 +61,7 @@ def test_spikes_and_energy_are_those_of_the_network_with_its_genes(net, results,
     assert metrics["footprint_decoded"] - metrics["footprint"] == 4 * (metrics["plain_parameters"] - metrics["parameters"])
 
 
-def test_the_size_of_the_batches_changes_no_number_and_the_energies_of_an_operation_are_the_configured_ones(
-    net, results, digits, make_params
-):
+def test_batches_change_no_number_and_energies_are_the_configured_ones(net, results, digits, make_params):
     metrics, layers, _ = results
     doubled = make_params(evaluate={"batch_size": 24, "e_mac": 9.2, "e_ac": 1.8})
     others, other_layers, _ = measured(doubled, net, load_prepared(digits))
@@ -81,7 +79,7 @@ def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits,
     assert layers.decode_macs.sum() == 0
 
 
-def test_early_exit_gives_accuracy_steps_and_energy_by_confidence_from_one_step_to_all(net, results, digits, make_params):
+def test_early_exit_gives_accuracy_steps_and_energy_by_confidence(net, results, digits, make_params):
     data = load_prepared(digits)
     first, some, last = evaluate.run_exits(make_params(evaluate={"exit": [0.0, 0.5, 1.0], "batch_size": 24}), net, data)
     assert (last["mean_steps"], last["accuracy"]) == (net.T, results[0]["test_accuracy"])

@@ -18,8 +18,7 @@ from gee_core.errors import InputError
 from gee_core.gene_file import read_card
 from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
-from gee_core.training.loop import for_inference, train_epoch
-from gee_core.training.processes import bare, parallel
+from gee_core.training.loop import for_inference
 from gee_core.training.resume import Resumable
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
@@ -106,7 +105,7 @@ def test_a_streamed_run_that_was_interrupted_ends_as_a_packed_one_that_was_not(
         assert torch.equal(found.net.state_dict()[name], tensor), name
 
 
-def test_shifts_and_fewer_steps_keep_the_events_of_a_recording_and_treat_its_frames_alike(prepared):
+def test_shifts_and_fewer_steps_keep_the_events_of_a_recording(prepared):
     data = load_prepared(prepared)
     x = torch.zeros(8, 4, 2, SIDE, SIDE, dtype=torch.uint8)
     x[:, :, :, 3:9, 3:9] = data.train.images[:8, :, :, 3:9, 3:9]
@@ -171,28 +170,19 @@ def test_exported_networks_answer_as_torch_does(params, net, prepared, raw, tmp_
     (raw / "bad.npy").unlink()
 
 
-def in_parallel(compute: Compute, params, folder: Path) -> tuple:
-    """What each of several processes measures, and the numbers of the network after two epochs of training in float64."""
+def measure(compute: Compute, params, folder: Path) -> tuple:
+    """What each of several processes measures of a network."""
     data = load_prepared(folder)
     net = wired_network(params.network, data.meta, None, 3)
-    measured = evaluate.run(params, net, data, compute=compute)[0], robustness.run(params, net, data, compute=compute)
-    net = net.double()
-    net.register_forward_pre_hook(lambda _, args: (args[0].double(),))
-    recipe = train.full_recipe(params, data.meta.normalise, compute, len(data.train))
-    optimizer, model = recipe.begin(net, data.train), parallel(net, compute, sync_batch_norm=True)
-    for epoch in (0, 2):
-        train_epoch(model, optimizer, data.train, recipe, epoch)
-    return measured, {name: p.detach().clone() for name, p in bare(model).named_parameters()}
+    return evaluate.run(params, net, data, compute=compute)[0], robustness.run(params, net, data, compute=compute)
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_measure_as_one(params, prepared, tmp_path):
-    measured, trained = in_parallel(Compute(torch.device("cpu"), torch.float32), params, prepared)
-    for numbers, tensors in in_processes(2, in_parallel, tmp_path, params, prepared):
-        assert numbers[1] == measured[1]
-        assert numbers[0].model_dump() == pytest.approx(measured[0].model_dump(), rel=1e-12)
-        for name, tensor in tensors.items():
-            torch.testing.assert_close(tensor, trained[name], rtol=1e-6, atol=1e-9)
+def test_two_processes_measure_recordings_as_one(params, prepared, tmp_path):
+    expected = measure(Compute(torch.device("cpu"), torch.float32), params, prepared)
+    for numbers, noise in in_processes(2, measure, tmp_path, params, prepared):
+        assert noise == expected[1]
+        assert numbers.model_dump() == pytest.approx(expected[0].model_dump(), rel=1e-12)
 
 
 def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_project, main):

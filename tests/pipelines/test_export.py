@@ -51,9 +51,7 @@ def told(monkeypatch) -> list[tuple]:
     return told
 
 
-def test_onnx_runtime_agrees_with_the_network_with_its_genes_and_a_disagreement_would_show(
-    net, exported, digits, make_params, monkeypatch
-):
+def test_onnx_runtime_agrees_with_the_network_and_a_disagreement_would_show(net, exported, digits, make_params, monkeypatch):
     data, plain = load_prepared(digits), export.for_inference
     monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())
     monkeypatch.setattr(export, "BATCH", 3)
@@ -108,9 +106,7 @@ def test_the_files_of_genes_are_measured_on_all_test_images_and_hold_the_card(wr
     assert read_card(path) == build_model_card(make_params(), data.meta).model_dump(mode="json")
 
 
-def test_the_stage_writes_the_model_and_its_genes_what_a_user_must_know_and_its_metrics(
-    project, told, exported, written, monkeypatch
-):
+def test_the_stage_writes_the_model_its_genes_its_card_and_its_metrics(project, told, exported, written, monkeypatch):
     monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())  # equal networks give equal bytes: see the core
     folder = project(export={"promote_metric": "energy_mj", "genes": "int4"})
     export.main()
@@ -136,9 +132,7 @@ def test_the_stage_writes_the_model_and_its_genes_what_a_user_must_know_and_its_
     assert model.digest == data.meta.digest
 
 
-def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and_not_registered(
-    project, told, trained, monkeypatch, capsys
-):
+def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint(project, told, trained, monkeypatch, capsys):
     def give_up(reason):
         raise ExportError(reason)
 
@@ -165,7 +159,7 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint_and
     assert "model" not in [name for name, _ in told]
 
 
-def test_the_nir_graph_is_read_back_and_compared_and_where_there_is_none_the_reason_stays(net, digits, make_params, tmp_path):
+def test_the_nir_graph_is_read_back_and_compared_or_leaves_a_reason(net, digits, make_params, tmp_path):
     file, params, data = tmp_path / NIR.name, make_params(), load_prepared(digits)
     metrics = export.write_network_nir(file, params, net, data)
     assert (metrics["nir_agreement"], metrics["nir_bytes"]) == (1, file.stat().st_size)
@@ -201,7 +195,7 @@ STAGE = {
 
 
 @pytest.mark.slow
-def test_the_model_of_an_experiment_in_a_temporary_copy_is_registered_with_its_files_in_the_project(project):
+def test_the_model_of_an_experiment_in_a_copy_is_registered_in_the_project(project):
     from pipelines.tracking.mlflow_client import connect
 
     folder = project(export={"verify_images": 8, "register_model": True})

@@ -47,9 +47,7 @@ def hardware(with_hardware, net, data):
     return robustness.run_hardware(with_hardware(), net, data, lambda: steps.append(1)), steps
 
 
-def test_there_is_a_row_for_every_strength_and_seed_with_the_accuracy_on_images_with_the_noise_of_its_seed_alone(
-    noise, params, net, data
-):
+def test_every_strength_and_seed_has_the_accuracy_with_the_noise_of_its_seed(noise, params, net, data):
     rows, steps = noise
     assert list(rows) == ["domain", "r", "seed", "accuracy"] and len(steps) == len(rows)
     assert list(zip(rows.r, rows.seed, strict=True)) == [(r, seed) for r in NOISE["strengths"] for seed in range(3)]
@@ -65,9 +63,7 @@ def test_there_is_a_row_for_every_strength_and_seed_with_the_accuracy_on_images_
     assert mean[2.0] < mean[0.0]
 
 
-def test_there_is_a_row_per_draw_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(
-    hardware, params, net, data
-):
+def test_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(hardware, params, net, data):
     expected = [(d, s, draw) for d in ("weights", "dropped", "gene_bits") for s in HARDWARE[d] for draw in (0, 1)]
     assert [(row["domain"], row["strength"], row["draw"]) for row in hardware[0]] == expected
     assert len(hardware[1]) == len(expected)

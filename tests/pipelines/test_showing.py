@@ -26,7 +26,7 @@ def found(net, digits, make_params):
     return data, answers, show(net, data, answers, COMPUTE)
 
 
-def test_the_answers_are_those_of_the_network_mistakes_first_each_with_its_image_and_probability(found, net):
+def test_the_answers_are_those_of_the_network_mistakes_first(found, net):
     data, answers, shown = found
     wrong = [answer.actual != answer.predicted for answer in shown.answers]
     n_mistakes = sum(row["actual"] != row["predicted"] for row in answers)

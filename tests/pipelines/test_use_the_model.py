@@ -23,12 +23,6 @@ from pipelines.reporting.model_readme import describe
 from tests.pipelines.conftest import EVALUATION, SEARCHED
 from tests.project_copy import ROOT, run
 
-NO_GENES = {"agreement": 1.0, "onnx_bytes": 1}
-
-
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-
 
 @pytest.fixture
 def folder(exported, tmp_path, monkeypatch) -> Path:
@@ -77,36 +71,31 @@ def test_a_bad_card_inside_a_file_is_refused_in_one_line_with_what_is_wrong_in_i
             open_model(folder / "genes.safetensors")
 
 
+@pytest.fixture
+def readme(make_params, digits):
+    """The text of the README of a model that is registered in MLflow, or not."""
+
+    def make(register: bool) -> str:
+        params, exported = make_params(export={"register_model": register}), Exported(agreement=1.0, onnx_bytes=1)
+        return describe("gee", params, load_prepared(digits).meta, SEARCHED, EVALUATION, exported, "1")
+
+    return make
+
+
 def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_does(
-    folder, digits, make_params, expected, monkeypatch, capsys
+    folder, readme, meta, expected, monkeypatch, capsys
 ):
-    meta = load_prepared(digits).meta
-    text = describe(
-        "gee", make_params(export={"register_model": False}), meta, SEARCHED, EVALUATION, Exported.model_validate(NO_GENES), "1"
-    )
     monkeypatch.chdir(folder)
-    (onnx_alone,) = blocks(text)
+    (onnx_alone,) = re.findall(r"^```python\n(.*?)^```", readme(register=False), flags=re.DOTALL | re.MULTILINE)
     exec(compile(onnx_alone, "README.md", "exec"), {})
     said = capsys.readouterr().out.split()
     assert said[0] == meta.class_names[expected.argmax()] and float(said[1]) == pytest.approx(expected.max(), abs=1e-4)
 
 
-@pytest.mark.parametrize("source", ["README", "tutorial"])
-def test_the_request_is_json_whatever_the_length_of_the_image_and_needs_no_option_of_one_base64(
-    source, folder, make_params, digits, tmp_path
-):
-    tutorial = (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")
-    readme = describe(
-        "gee",
-        make_params(export={"register_model": True}),
-        load_prepared(digits).meta,
-        SEARCHED,
-        EVALUATION,
-        Exported.model_validate(NO_GENES),
-        "1",
-    )
-    (line,) = [line for line in (readme if source == "README" else tutorial).splitlines() if "printf" in line]
+def test_the_request_is_json_whatever_the_length_of_the_image(folder, readme, tmp_path):
     (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
-    run(tmp_path, "sh", "-c", line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"))
-    ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
-    assert len(row["image"]) == 3072 and "base64 -" not in line
+    for text in (readme(register=True), (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")):
+        (line,) = [line for line in text.splitlines() if "printf" in line]
+        run(tmp_path, "sh", "-c", line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"))
+        ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
+        assert len(row["image"]) == 3072 and "base64 -" not in line

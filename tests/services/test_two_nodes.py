@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.pipelines.conftest import digits, in_project, make_params  # noqa: F401 - fixtures
-from tests.pipelines.test_train_processes import ROOT, states
+from tests.pipelines.test_train_processes import ROOT, TORCHRUN, states
 from tests.pipelines.test_train_stage import write_genotype
 from tests.wait_until import wait_until
 
@@ -63,8 +63,7 @@ def test_two_nodes_make_the_bytes_of_one_also_after_each_was_killed(nodes, reque
     write_genotype(folder)
     one = shutil.copytree(folder, tmp_path / "one")
     for stage in STAGES:
-        command = [sys.executable, "-m", f"pipelines.{stage}"]
-        env = os.environ | {"PYTHONPATH": str(ROOT), "GEE_TRAIN_PROCESSES": "2"}
+        command, env = [*TORCHRUN, f"pipelines.{stage}"], os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run(command, cwd=one, env=env, check=True, stderr=subprocess.DEVNULL)
     for killed in (1, 0):
         before, running = states(folder), start(nodes, "train", folder)

@@ -1,11 +1,8 @@
-"""Real worker processes around scores that cost nothing; that real scores agree stands in the core's ``test_proxy``."""
+"""Candidates on a pool whose workers die or find no memory, and the same records on every pool."""
 
 import multiprocessing
-import os
-import signal
-import time
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,9 +14,8 @@ from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines import candidates as workers
-from pipelines.engines import processes
 from pipelines.engines.candidates import Workers, score_here
-from pipelines.engines.engine import Serial
+from pipelines.engines.pools import Pool, Processes, leave_if_lost_gpu, run_each
 
 
 @pytest.fixture
@@ -32,99 +28,86 @@ def candidates(n):
     return [Candidate(0, index, index, Genotype(0.3, (0.4,) * 8)) for index in range(n)]
 
 
-@pytest.fixture
-def score_by(monkeypatch, tmp_path):
-    """Replaces the scoring; the processes are forked, so that they know the replacement, and start at once."""
-
-    def replace(function, n_workers=2, mark="once"):
-        monkeypatch.setattr(workers, "_timed_score", function)
-        monkeypatch.setattr(processes, "CONTEXT", multiprocessing.get_context("fork"))
-        monkeypatch.setenv("GEE_WORKERS", str(n_workers))
-        monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / mark))
-
-    return replace
+def found(index):
+    return Score(float(index), 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def test_serial_scoring_gives_the_scores_in_order_and_tells_how_much_of_each_training_is_done(task, monkeypatch):
-    monkeypatch.setattr(workers, "TELL_SECONDS", 0)
-    task = replace(task, evolve=task.evolve.model_copy(update={"proxy_epochs": 2}))
+NO_MEMORY = failed("OutOfMemoryError: CUDA out of memory", Failure.GPU_MEMORY, 7)
+
+
+class Scripted(Pool):
+    """Two workers that give ``results`` in turn, each by the index of its candidate; notes what it is asked for."""
+
+    def __init__(self, **results):
+        self.results, self.calls = {int(index[1:]): list(given) for index, given in results.items()}, []
+
+    def room(self):
+        return 2
+
+    def end_idle(self):
+        self.calls.append("end idle")
+
+    def submit(self, function, /, candidate):
+        self.calls.append(candidate.index)
+        future, given = Future(), self.results.get(candidate.index, [])
+        result = given.pop(0) if given else found(candidate.index)
+        future.set_exception(result) if isinstance(result, Exception) else future.set_result((result, 1.0))
+        return future
+
+
+def scored(task, pool, n):
+    with Workers(task, pool) as opened:
+        return {candidate.index: score for candidate, score, _ in opened.score_all(candidates(n))}
+
+
+def test_scoring_here_gives_the_scores_in_order(task):
     wanted = [replace(candidate, seed=7 + candidate.index) for candidate in candidates(2)]
-    told = []
-    with Workers(task, Serial(), lambda candidate, part: told.append((candidate, part))) as serial:
-        scored = list(serial.score_all(wanted))
-    assert [(candidate, result) for candidate, result, _ in scored] == [(c, score(task, c)) for c in wanted]
-    assert all(seconds > 0 for _, _, seconds in scored)
-    parts = [1 / 6, 2 / 6, 4 / 6, 5 / 6]  # three steps in an epoch, the last of which is in its result
-    assert told == [(candidate, pytest.approx(part)) for candidate in wanted for part in parts]
+    with score_here(task) as serial:
+        results = list(serial.score_all(wanted))
+    assert [(candidate, result) for candidate, result, _ in results] == [(c, score(task, c)) for c in wanted]
+    assert all(seconds > 0 for _, _, seconds in results)
 
 
-def by_seed(task, candidate, tell):
-    return Score(candidate.seed, 0.0, 0.0, 0.0, 0.0, 0.0), float(os.getpid())
+def test_a_candidate_that_always_kills_its_worker_fails_alone(task):
+    died = [BrokenExecutor("died")]
+    results = scored(task, Scripted(_1=died, _2=2 * died), 4)
+    assert results.pop(2) == failed("its worker process died every time (out of memory?)", Failure.MEMORY)
+    assert results == {index: found(index) for index in (0, 1, 3)}
 
 
-def dies_always_at_2(task, candidate, tell):
-    if candidate.index == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)
-    return by_seed(task, candidate, tell)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_candidate_that_found_no_memory_is_scored_again_alone_at_the_end(times, task):
+    pool = Scripted(_1=times * [NO_MEMORY])
+    results = scored(task, pool, 4)
+    assert list(results) == [0, 2, 3, 1] and sorted(pool.calls[:4]) == [0, 1, 2, 3]
+    assert pool.calls[4:] == ["end idle", 1]
+    assert results[1] == (found(1) if times == 1 else NO_MEMORY)
 
 
-def loses_its_gpu_once(task, candidate, tell):
-    mark = Path(os.environ["GEE_TEST_MARK"])
-    if candidate.index == 1 and not mark.exists():
+def lose_gpu_once(mark):
+    if not mark.exists():
         mark.touch()
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-    return by_seed(task, candidate, tell)
+        leave_if_lost_gpu(RuntimeError("CUDA error: an illegal memory access was encountered"), "candidate 0-1")
+    return multiprocessing.parent_process() is not None
 
 
-def has_no_memory_at_2(task, candidate, tell):
-    """The first time, or always."""
-    mark = Path(os.environ["GEE_TEST_MARK"])
-    if candidate.index == 2 and (mark.name == "always" or not mark.exists()):
-        mark.write_text((mark.read_text() if mark.exists() else "") + ".")
-        return failed("OutOfMemoryError: CUDA out of memory", Failure.GPU_MEMORY, 7), float(os.getpid())
-    return by_seed(task, candidate, tell)
-
-
-def test_a_candidate_whose_worker_lost_its_gpu_is_tried_again(task, score_by, capfd):
-    score_by(loses_its_gpu_once)
-    with Workers(task) as pool:
-        results = {c.index: result for c, result, _ in pool.score_all(candidates(4))}
-    assert {index: result.status for index, result in results.items()} == dict.fromkeys(range(4), "ok")
+def test_a_job_whose_process_lost_its_gpu_runs_again_in_another(tmp_path, capfd):
+    with Processes(1) as pool:
+        assert dict(run_each(pool, lose_gpu_once, [tmp_path / "mark"])) == {tmp_path / "mark": True}
     assert "gee: candidate 0-1 runs again in a new process: CUDA error: an illegal memory access" in capfd.readouterr().err
 
 
-def test_a_candidate_that_always_kills_its_worker_fails_alone(task, score_by):
-    score_by(dies_always_at_2, n_workers=3)
-    with Workers(task) as pool:
-        assert pool._engine.room() == 3
-        results = {c.index: result for c, result, _ in pool.score_all(candidates(6))}
-    assert "its worker process died every time" in results[2].status
-    assert [index for index, result in sorted(results.items()) if result.status != "ok"] == [2]
+def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, monkeypatch):
+    def lose_gpu(task, candidate):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-
-@pytest.mark.parametrize("mark", ["once", "always"])
-def test_a_candidate_that_found_no_memory_next_to_others_is_scored_again_alone(mark, task, score_by, tmp_path):
-    score_by(has_no_memory_at_2, mark=mark)
-    with Workers(task) as pool:
-        *others, (last, result, pid) = pool.score_all(candidates(5))
-    assert (last.index, result.status) == (2, "ok" if mark == "once" else "failed: OutOfMemoryError: CUDA out of memory")
-    assert result.image_passes == (0 if mark == "once" else 7)
-    assert {c.index: score.status for c, score, _ in others} == dict.fromkeys((0, 1, 3, 4), "ok")
-    assert pid not in {seconds for *_, seconds in others}  # a new process: the others were ended
-    assert (tmp_path / mark).read_text() == ("." if mark == "once" else "..")
-
-
-def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, score_by):
-    score_by(loses_its_gpu_once)
+    monkeypatch.setattr(workers, "_timed_score", lose_gpu)
     with pytest.raises(RuntimeError, match="illegal memory access"), score_here(task) as serial:
         list(serial.score_all(candidates(3)))
 
 
 @pytest.mark.slow
-def test_records_and_winner_are_the_same_bytes_on_every_engine_with_any_number_of_workers(
-    make_params, digits, tmp_path, monkeypatch
-):
+def test_records_and_winner_are_the_same_bytes_with_any_workers(make_params, digits, tmp_path, monkeypatch):
     from tests.pipelines.engines.test_dask import cluster_of
 
     searched = {"variant": "baseline", "genes": ["structure", "neurons"], "objectives": ["loss", "energy"]}

@@ -6,19 +6,21 @@ import shutil
 import signal
 import sys
 import time
-import uuid
+from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import dask
 import pytest
+import torch
 from distributed import Client, LocalCluster, Worker, get_worker
 from distributed.protocol.pickle import cloudpickle
 
 from gee_core.errors import InputError
-from pipelines.engines import dask as engine_file
-from pipelines.engines.dask import CODE, Dask, check_worker, own_requirements
-from pipelines.engines.engine import WorkerDied, run_each
+from gee_core.evolution import proxy
+from pipelines.engines import dask as dask_file
+from pipelines.engines.dask import CODE, Dask, check_worker, enter, own_requirements
+from pipelines.engines.pools import run_each
 from pipelines.project.paths import COPIES
 from tests.free_port import free_port
 from tests.running import running
@@ -54,21 +56,20 @@ def processes():
         yield cluster
 
 
-def run_all(engine, function, jobs, **options):
+def run_all(scheduler, requirements, function, jobs, count=None):
     """All results by job."""
-    with engine:
-        return dict(run_each(engine, function, jobs, **options))
+    with Dask(count, 1, requirements, scheduler) as pool:
+        return dict(run_each(pool, function, jobs))
 
 
-def squares(job, tell):
-    tell((job, "begun"))
+def square(job):
     return job * job
 
 
 def dies(mark):
     """Job 1 kills its worker once, job 2 always."""
 
-    def function(job, tell):
+    def function(job):
         if job == 2 or (job == 1 and not mark.exists()):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -78,36 +79,30 @@ def dies(mark):
 
 
 @pytest.mark.parametrize(("count", "room"), [(None, 2), (1, 1), (5, 2)])
-def test_every_job_comes_back_once_with_its_result_and_notes_whatever_runs_at_once(count, room, threads, requirements):
-    notes = []
-    with Dask(count, 1, requirements, threads.scheduler_address) as engine:
+def test_every_job_comes_back_once_with_its_result(count, room, threads, requirements):
+    with Dask(count, 1, requirements, threads.scheduler_address) as pool:
         for _ in range(2):  # two generations
-            results = {}
-            for job, result in run_each(engine, squares, range(5), notes.append):
-                assert (job, "begun") in notes
-                assert results.setdefault(job, result) == result
-            assert results == {job: job * job for job in range(5)}
-        assert engine.room() == room  # workers, or jobs that were asked for
-    assert sorted(notes) == sorted(2 * [(job, "begun") for job in range(5)])
+            assert sorted(run_each(pool, square, range(5))) == [(job, job * job) for job in range(5)]
+        assert pool.room() == room  # workers, or jobs that were asked for
 
 
 def test_a_job_whose_worker_died_runs_again_and_is_given_up_where_it_always_kills(processes, requirements, tmp_path):
-    results = run_all(Dask(None, 1, requirements, processes.scheduler_address), dies(tmp_path / "mark"), range(5))
-    assert isinstance(results.pop(2), WorkerDied)
+    results = run_all(processes.scheduler_address, requirements, dies(tmp_path / "mark"), range(5))
+    assert isinstance(results.pop(2), BrokenExecutor)
     assert results == {0: 0, 1: 1, 3: 9, 4: 16}
 
 
 def test_a_worker_that_does_not_agree_is_named_before_its_first_job(threads, requirements, tmp_path):
     started = tmp_path / "started"
 
-    def starts(job, tell):
+    def starts(job):
         started.touch()
 
     (name, code), *others = requirements.versions
     wanted = replace(requirements, versions=((name, code[::-1]), *others))
     problem = rf"^the worker tcp://127\.0\.0\.1:\d+ has code = {CODE}, not {CODE[::-1]}: install.*then start it again$"
     with pytest.raises(InputError, match=problem):
-        run_all(Dask(None, 1, wanted, threads.scheduler_address), starts, [1])
+        run_all(threads.scheduler_address, wanted, starts, [1])
     assert not started.exists()
 
 
@@ -123,10 +118,10 @@ def lacks_the_project():
 
 
 def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "ignore", Unknown())
+    monkeypatch.setattr(dask_file, "check_worker", Unknown())
     message = r"^the worker tcp://.* cannot load this project \(.*No module named 'pipelines'.*\): install the same version"
     with pytest.raises(InputError, match=message):
-        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, [1])
+        run_all(threads.scheduler_address, requirements, square, [1])
 
 
 @pytest.mark.parametrize(
@@ -136,6 +131,7 @@ def test_a_worker_that_cannot_load_the_project_is_named_with_the_remedy(threads,
         ({"images": ((Path("/no-such-mount/prepared"), "0"),)}, "cannot see /no-such-mount/prepared: mount the shared folder"),
         ({"bases": (("cuda:99", "fp32"),)}, "device = cuda:99"),
         ({"images": ((Path("data/prepared"), "0"),)}, "sees other images in data/prepared: share the folder"),
+        ({"hardware": "cuda bfloat16"}, "computes on cpu float32, another on cuda bfloat16: set base.device"),
     ],
 )
 def test_what_differs_is_named_with_a_remedy(change, message, make_params, digits, tmp_path, monkeypatch):
@@ -144,10 +140,7 @@ def test_what_differs_is_named_with_a_remedy(change, message, make_params, digit
     own = own_requirements([Path("data/prepared")], [make_params().base])
     with pytest.raises(InputError, match=f"^{message}"):
         check_worker(replace(own, **change))
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
     assert check_worker(own) == "cpu float32"
-    assert Path.cwd() == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -159,13 +152,32 @@ def test_what_differs_is_named_with_a_remedy(change, message, make_params, digit
 )
 def test_a_worker_of_several_threads_or_with_a_memory_limit_is_refused(option, message, requirements):
     with cluster_of(1, **option) as cluster, pytest.raises(InputError, match=message):
-        run_all(Dask(None, 1, requirements, cluster.scheduler_address), squares, [1])
+        run_all(cluster.scheduler_address, requirements, square, [1])
 
 
-def test_workers_that_would_compute_differently_are_refused(threads, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "check_worker", lambda requirements: str(uuid.uuid4()))
-    with pytest.raises(InputError, match=r"^workers would compute differently \(.*; .*\): set base.device and base.precision"):
-        run_all(Dask(None, 1, requirements, threads.scheduler_address), squares, range(2))
+def test_a_worker_that_joins_later_and_would_compute_otherwise_is_refused(threads, requirements, tmp_path):
+    with Dask(None, 1, requirements, threads.scheduler_address) as pool:
+        assert pool._requirements.hardware == "cpu float32"
+        pool._requirements = replace(pool._requirements, hardware="cuda bfloat16")
+        message = r"^the worker tcp://127\.0\.0\.1:\d+ computes on cpu float32, another on cuda bfloat16: set base.device"
+        with pytest.raises(InputError, match=message):
+            list(run_each(pool, square, [1]))
+
+
+def test_a_worker_is_in_the_project_and_forgets_images_of_the_run_before(make_params, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, base = shutil.copytree(digits, tmp_path / "prepared"), make_params().base
+    required = own_requirements([folder], [base])
+    monkeypatch.chdir("/")
+    enter(required)
+    assert Path.cwd() == tmp_path
+    proxy._images(folder, None, torch.device("cpu"))
+    enter(own_requirements([folder], [base]))  # of the same run
+    assert proxy._images.cache_info().currsize == 1
+    with (folder / "meta.json").open("a") as file:
+        file.write(" ")
+    enter(own_requirements([folder], [base]))
+    assert proxy._images.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -174,10 +186,10 @@ def test_jobs_go_to_the_workers_that_offer_a_gpu_unless_the_cpu_is_asked_for(dev
         gpu = client.sync(start_worker, threads.scheduler_address)
         try:
             wanted = replace(requirements, bases=((device, "fp32"),))
-            with Dask(None, 1, wanted, threads.scheduler_address) as engine:
-                found = {address for _, address in run_each(engine, where, range(6))}
+            with Dask(None, 1, wanted, threads.scheduler_address) as pool:
+                found = {address for _, address in run_each(pool, where, range(6))}
                 assert (found == {gpu.address}) == (device == "auto")
-                assert engine.room() == (1 if device == "auto" else 3)
+                assert pool.room() == (1 if device == "auto" else 3)
         finally:
             client.sync(gpu.close)
 
@@ -186,7 +198,7 @@ async def start_worker(scheduler):
     return await Worker(scheduler, nthreads=1, memory_limit=None, resources={"GPU": 1})
 
 
-def where(job, tell):
+def where(job):
     time.sleep(0.05)
     return get_worker().address
 
@@ -202,20 +214,20 @@ def where(job, tell):
 )
 def test_a_scheduler_that_cannot_be_reached_is_named_with_the_remedy(value, reason, tmp_path, requirements, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(dask_file, "CONNECT_SECONDS", 1)
     Path("empty.json").write_text("{}")
     value = value.format(port=free_port())
     if not value.startswith("tcp://"):  # a client of an unusable address hangs when it is deleted
-        monkeypatch.setattr(engine_file, "Client", lambda *_, **__: pytest.fail("a client was made"))
+        monkeypatch.setattr(dask_file, "Client", lambda *_, **__: pytest.fail("a client was made"))
     problem = rf"^GEE_DASK = {value}: no scheduler answers, or its file is damaged \({reason}"
     with pytest.raises(InputError, match=rf"{problem}.*: start one \(`dask scheduler`, docs/CLUSTER.md\)"):
-        run_all(Dask(None, 1, requirements, value), squares, [1])
+        run_all(value, requirements, square, [1])
 
 
 @pytest.mark.parametrize("address", ["tls://user:secret@head:8786", "user:secret@head:8786"])
 def test_a_password_in_an_address_is_refused_and_not_shown(address):
     with pytest.raises(InputError, match=r"^GEE_DASK = \*\*\*@head:8786: a scheduler of dask takes no user") as caught:
-        engine_file.connect(address)
+        dask_file.connect(address)
     assert "secret" not in str(caught.value)
 
 
@@ -224,7 +236,7 @@ def test_a_scheduler_file_is_found_from_a_copy_of_the_project_for_an_experiment(
     copy = tmp_path / COPIES / "tmp1"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    with engine_file.connect("scheduler.json") as client:
+    with dask_file.connect("scheduler.json") as client:
         assert client.scheduler.address == threads.scheduler_address
 
 
@@ -243,16 +255,16 @@ def scheduler(tmp_path):
 
 
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(scheduler, requirements, monkeypatch):
-    monkeypatch.setattr(engine_file, "CONNECT_SECONDS", 600)
+    monkeypatch.setattr(dask_file, "CONNECT_SECONDS", 600)
     file, process = scheduler
     done = []
 
     def run_until_it_dies():
-        with Dask(None, 1, requirements, str(file)) as engine:
-            for job, _ in run_each(engine, squares, range(100)):
+        with Dask(None, 1, requirements, str(file)) as pool:
+            for job, _ in run_each(pool, square, range(100)):
                 done.append(job)
                 if len(done) == 3:
-                    engine._client._timeout = 2  # seconds in which it looks for the scheduler again
+                    pool._client._timeout = 2  # seconds in which it looks for the scheduler again
                     process.kill()
                     process.wait()
 

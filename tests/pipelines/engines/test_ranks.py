@@ -1,168 +1,132 @@
-"""Several processes of a stage: how many, on which devices, and what is said where one of them fails."""
+"""What processes that compute together compare before they begin, by a store of torch in one process, and their devices."""
 
-import multiprocessing
-import os
-import signal
-import time
-from pathlib import Path
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from gee_core.errors import InputError
-from pipelines.engines import processes, ranks
-from pipelines.runtime.process_tree import started_by_command
+from gee_core.hardware import Compute
+from gee_core.rank import Rank
+from pipelines.engines import ranks
+from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, joined, rounding
+from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.resume_folder import HELD
+
+FP32 = Compute(torch.device("cpu"), torch.float32)
+BF16 = Compute(torch.device("cpu"), torch.bfloat16)
 
 
 @pytest.fixture
-def run_ranks(monkeypatch):
-    """Runs a function in two forked processes."""
-    monkeypatch.setattr(processes, "CONTEXT", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(ranks, "die_with_parent", lambda: None)
-    monkeypatch.setattr(ranks, "exit_on_sigterm", lambda: None)
-    for name in ("GEE_LOADER_WORKERS", "TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        monkeypatch.setenv(name, "1")  # or it would outlive the test
-
-    def run(function) -> None:
-        monkeypatch.setattr(ranks.importlib, "import_module", lambda name: SimpleNamespace(main=function))
-        ranks._run_ranks("train", 2)
-
-    return run
+def store(monkeypatch):
+    store = dist.HashStore()
+    monkeypatch.setattr(ranks, "common_store", lambda: store)
+    return store
 
 
-def note_variables():
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    values = [*(os.environ[name] for name in names), str(started_by_command())]
-    Path(os.environ["GEE_TEST_MARK"] + os.environ["RANK"]).write_text(" ".join(values))
+def end_of(check, number: int) -> str | int | None:
+    """How a process ends that runs ``check``: its message, its exit code, or None where it goes on."""
+    try:
+        check(number)
+    except InputError as error:
+        return str(error)
+    except SystemExit as error:
+        return error.code
+    return None
 
 
-def raises_in_the_second():
-    if ranks.this_rank().number == 0:
-        time.sleep(3600)
-    raise InputError("the disk is full", "free some space")
+@pytest.mark.parametrize("others", [FP32, BF16])
+def test_processes_that_round_otherwise_are_refused_and_the_first_says_so(others, store, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "a")
+    values = [rounding(FP32), rounding(others), rounding(others)]
+    assert {"device", "number format", "torch", "GEE_COMPILE", "GEE_DETERMINISTIC"} == values[0].keys()
+    with ThreadPoolExecutor(3) as threads:
+        check = lambda number: check_alike(Rank(number, 3), values[number], "use one kind")  # noqa: E731
+        ends = list(threads.map(end_of, 3 * [check], range(3)))
+    said = [f"process {n} (on a) has number format = bfloat16, process 0 (on a) float32: use one kind" for n in (1, 2)]
+    assert ends == ([None] * 3 if others is FP32 else ["\n".join(said), 2, 2])
 
 
-def is_killed_in_the_first():
-    if ranks.this_rank().number == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(3600)
+def test_other_params_are_refused(store):
+    store.set("params, inputs and code/1", '["b", {"params, inputs and code": "cd"}]')
+    with pytest.raises(InputError, match=r"process 1 \(on b\) has params, inputs and code = cd, process 0 .* ab: start all"):
+        check_same(Rank(0, 2), "ab")
+    check_same(Rank(0, 1), "ab")
 
 
-def is_stopped_in_the_second():
-    if ranks.this_rank().number == 1:
-        raise SystemExit(143)
-    time.sleep(3600)
+def test_the_others_wait_while_another_process_is_at_work_on_the_run(tmp_path, store):
+    events, folder = [], tmp_path / "train/run"  # folders next to it are taken for runs too
+
+    def work(number: int) -> None:
+        with at_work_together(Rank(number, 3), folder):
+            events.append("begun")
+
+    with ThreadPoolExecutor(3) as threads:
+        with file_lock(folder / HELD):
+            done = [threads.submit(work, number) for number in range(3)]
+            events.append("free")
+        try:
+            done[0].result()
+        finally:
+            store.set("at work", "")  # where the first failed, the others end too
+    assert not any(future.exception() for future in done)
+    assert events == ["free", "begun", "begun", "begun"]
 
 
-def test_processes_have_torchruns_variables(run_ranks, tmp_path, monkeypatch):
-    monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "rank"))
-    run_ranks(note_variables)
-    assert [(tmp_path / f"rank{n}").read_text() for n in range(2)] == [f"{n} {n} 2 2 True" for n in range(2)]
+@pytest.mark.parametrize(("of", "batch", "fits"), [(1, 1, True), (2, 4, True), (2, 3, False)])
+def test_processes_are_refused_where_a_batch_does_not_reach_for_all(of, batch, fits):
+    said = end_of(lambda number: check_reach(of, batch, "x"), 0)
+    assert said is None if fits else said.startswith(f"x: batches of {batch}, ")
+    assert fits or f": set train.batch_size to {2 * of} or more" in said
 
 
-def test_the_error_of_one_is_the_commands_and_the_other_ends(run_ranks):
-    with pytest.raises(InputError, match=r"^the disk is full: free some space"):
-        run_ranks(raises_in_the_second)
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
-    [
-        (is_killed_in_the_first, "process 0 of 2 was ended by SIGKILL: memory may have run out; `dvc repro` continues"),
-        (is_stopped_in_the_second, "process 1 of 2 was ended by SIGTERM: `dvc repro` continues"),
-    ],
-)
-def test_a_death_is_one_message_and_the_other_ends(function, said, run_ranks, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run_ranks(function)
-    assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"train: error: {said}")
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.parametrize(
-    ("variable", "device", "n_gpus", "batch", "expected"),
-    [
-        (None, "cpu", 4, 32, 1),
-        (None, "auto", 8, 32, 2),
-        (None, "cuda:1", 4, 32, 1),
-        ("3", "cuda", 4, 32, 3),
-    ],
-)
-def test_the_number_of_processes(variable, device, n_gpus, batch, expected, make_params, monkeypatch):
-    with_gpus(monkeypatch, n_gpus, variable)
-    assert ranks.n_processes(make_params(base={"device": device}, train={"batch_size": batch})) == expected
-
-
-@pytest.mark.parametrize(
-    ("variable", "device", "n_gpus", "batch", "message"),
-    [
-        ("5", "auto", 4, 32, r"GEE_TRAIN_PROCESSES = 5: each process needs a GPU of its own, and torch sees 4: set it to 4"),
-        ("2", "cuda:0", 4, 32, r"GEE_TRAIN_PROCESSES = 2: .* base.device = cuda:0 is one GPU"),
-        ("5", "cpu", 0, 9, r"GEE_TRAIN_PROCESSES = 5: batches of 9, .*: set train.batch_size to 10 or more"),
-    ],
-)
-def test_more_processes_than_gpus_or_images_are_refused(variable, device, n_gpus, batch, message, make_params, monkeypatch):
-    with_gpus(monkeypatch, n_gpus, variable)
-    with pytest.raises(InputError, match=message):
-        ranks.n_processes(make_params(base={"device": device}, train={"batch_size": batch}))
-
-
-def with_gpus(monkeypatch, n: int, variable: str | None) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: n)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: n > 0)
+@pytest.fixture
+def on_gpus(make_params, monkeypatch):
+    """The device of process ``local`` of ``of`` on a machine with GPUs, which is torch's current one, or how it ends."""
+    current = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: pytest.fail("this takes memory of a GPU"))
-    monkeypatch.delenv("GEE_TRAIN_PROCESSES", raising=False)
-    if variable:
-        monkeypatch.setenv("GEE_TRAIN_PROCESSES", variable)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    monkeypatch.setattr("platform.node", lambda: "a")
+
+    def device_of(device: str, n_gpus: int, local: int, of: int) -> str | int | None:
+        monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(of))
+        if of == 1:
+            with joined(make_params(base={"device": device, "precision": "fp32"}).base) as compute:
+                found = str(compute.device)
+        else:
+            ended = end_of(lambda number: current.append(ranks._own_device(device)), 0)
+            if ended is not None:
+                return ended
+            found = current.pop()
+        assert [str(gpu) for gpu in current] == ([found] if ":" in found else [])
+        return found
+
+    return device_of
 
 
 @pytest.mark.parametrize(
-    ("device", "n_gpus", "local", "of", "expected"),
+    ("device", "n_gpus", "local", "of", "end"),
     [
         ("cpu", 4, 1, 2, "cpu"),
         ("auto", 4, 1, 2, "cuda:1"),
         ("cuda", 4, 3, 4, "cuda:3"),
         ("cuda:1", 4, 0, 1, "cuda:1"),
+        ("cuda", 4, 0, 1, "cuda"),
+        ("auto", 2, 0, 3, "3 processes on a: each needs a GPU of its own, and torch sees 2: start 2 there (--nproc-per-node)"),
+        ("auto", 2, 2, 3, 2),
+        (
+            "cuda:1",
+            4,
+            0,
+            2,
+            "2 processes on a: each needs a GPU of its own, and base.device = cuda:1 is one GPU: start 1 there",
+        ),
     ],
 )
-def test_the_device_of_one_of_several_processes(device, n_gpus, local, of, expected, monkeypatch):
-    current = in_place(monkeypatch, n_gpus, local, of)
-    assert ranks._own_device(device) == expected
-    assert current == ([expected] if expected.startswith("cuda") else [])
-
-
-@pytest.mark.parametrize(
-    ("device", "n_gpus", "of", "said"),
-    [
-        ("auto", 2, 3, "3 processes on a: each needs a GPU of its own, and torch sees 2: start 2 there (--nproc-per-node)"),
-        ("cuda:1", 4, 2, "2 processes on a: each needs a GPU of its own, and base.device = cuda:1 is one GPU: start 1 there"),
-    ],
-)
-def test_more_processes_of_torchrun_than_gpus_are_refused_by_one_of_a_machine(device, n_gpus, of, said, monkeypatch):
-    monkeypatch.setattr("platform.node", lambda: "a")
-    in_place(monkeypatch, n_gpus, 0, of)
-    with pytest.raises(InputError) as refused:
-        ranks._own_device(device)
-    assert str(refused.value).startswith(said)
-    in_place(monkeypatch, n_gpus, of - 1, of)
-    with pytest.raises(SystemExit):
-        ranks._own_device(device)
-
-
-@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("auto", []), ("cpu", [])])
-def test_the_gpu_of_a_single_process_is_torchs_current_one(device, expected, make_params, monkeypatch):
-    current = in_place(monkeypatch, 2, 0, 1)
-    with ranks.joined(make_params(base={"device": device, "precision": "fp32"}).base):
-        assert [str(found) for found in current] == expected
-
-
-def in_place(monkeypatch, n_gpus: int, local: int, of: int) -> list[str]:
-    """Be process ``local`` of ``of`` on a machine with GPUs; the GPUs that are made torch's current one."""
-    with_gpus(monkeypatch, n_gpus, None)
-    monkeypatch.setenv("LOCAL_RANK", str(local))
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(of))
-    current = []
-    monkeypatch.setattr("torch.cuda.set_device", current.append)
-    return current
+def test_each_process_has_a_gpu_of_its_own(device, n_gpus, local, of, end, on_gpus):
+    found = on_gpus(device, n_gpus, local, of)
+    assert found.startswith(end) if isinstance(found, str) else found == end

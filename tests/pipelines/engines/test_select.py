@@ -7,9 +7,8 @@ import torch
 from gee_core.errors import InputError
 from gee_core.hardware import Compute
 from pipelines.engines import select as choice
-from pipelines.engines.engine import Serial
-from pipelines.engines.processes import Processes
-from pipelines.engines.select import choose_engine, default_count, engine_name, gpus
+from pipelines.engines.pools import Processes, Serial
+from pipelines.engines.select import default_count, engine_name, gpus, open_pool
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def on(base, device):
 
 
 @pytest.mark.parametrize(
-    ("value", "count", "isolated", "engine"),
+    ("value", "count", "isolated", "pool"),
     [
         ("", 2, True, Processes),
         ("", 1, True, Processes),
@@ -38,11 +37,11 @@ def on(base, device):
         ("serial", 2, True, Serial),
     ],
 )
-def test_the_environment_names_the_engine_and_one_job_needs_no_process_unless_isolated(
-    value, count, isolated, engine, base, monkeypatch
+def test_the_environment_names_the_pool_and_one_job_needs_no_process_unless_isolated(
+    value, count, isolated, pool, base, monkeypatch
 ):
     monkeypatch.setenv("GEE_ENGINE", value)
-    assert type(choose_engine(count, 1, [], [base], isolated)) is engine
+    assert type(open_pool(count, 1, [], [base], isolated)) is pool
 
 
 def test_a_scheduler_that_nobody_asks_is_refused_and_its_address_not_shown(monkeypatch):
@@ -64,7 +63,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(base, digi
     with pytest.raises(
         InputError, match=r'^GEE_ENGINE = dask: the package distributed is missing: pip install -e "./pipelines\[dask\]"$'
     ):
-        choose_engine(2, 1, [digits], [base])
+        open_pool(2, 1, [digits], [base])
 
 
 def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):

@@ -34,7 +34,7 @@ def test_a_table_in_memory_is_drawn_as_the_file_is(tmp_path):
     assert fitness(read, "") == fitness(table, "")
 
 
-def test_the_title_is_as_given_and_a_candidate_outside_of_the_budget_is_drawn_and_not_failed():
+def test_a_candidate_outside_of_the_budget_is_drawn_and_has_not_failed():
     table = candidates(rescored=NAMES)
     outside = (table["index"] == 1) & (table["rescored"] == "")
     table.loc[outside, "fitness"], table.loc[outside, "final_fitness"] = 0.001, np.nan
@@ -52,7 +52,7 @@ def search(n=40) -> pd.DataFrame:
     return table.assign(lr=table["L_ce"], T=table["energy_uj"] ** 3, fixed=0.1, rescored="", final_fitness=-table["L_ce"])
 
 
-def test_a_gene_that_equals_the_loss_correlates_fully_one_of_noise_with_nothing_and_a_constant_one_is_left_out():
+def test_a_gene_that_equals_the_loss_correlates_fully_and_noise_with_nothing():
     table = gene_correlations(search(), GENES, OBJECTIVES).set_index(["gene", "objective"])
     assert sorted(set(table.index.get_level_values("gene"))) == ["T", "lr", "noise"] and set(table["n"]) == {40}
     for pair in (("lr", "loss"), ("T", "energy")):  # ranks alone count
@@ -71,7 +71,7 @@ def test_the_standard_error_is_that_of_statpsych():
     assert table[["rho", "se"]].to_numpy().ravel() == pytest.approx([0.8699639, 0.08241326])  # of the example of its ci.spear
 
 
-def test_only_candidates_of_the_search_with_a_measurement_of_every_objective_count_and_six_are_enough():
+def test_six_candidates_of_the_search_with_every_objective_are_enough():
     table = search(9)
     table.loc[0, "rescored"], table.loc[1, "L_ce"], table.loc[2, "energy_uj"] = "0-0", np.nan, np.nan
     found = gene_correlations(table, GENES, OBJECTIVES)

@@ -25,25 +25,13 @@ def readme(make_params, digits):
     return make
 
 
-def test_it_says_what_was_measured_on_what(readme, digits):
+def test_it_has_what_was_measured_and_on_what(readme, digits):
     text = readme(GENES, ["network.nir"]).replace("\N{NO-BREAK SPACE}", " ")
-    for part in (
-        "# gee",
-        "grown from 6 genes",
-        "| accuracy | 75.00% |",
-        "5,000 (60,000 without genes)",
-        "| 2 µJ; 50 µJ with",
-        load_prepared(digits).meta.digest,
-        "64 training and 24 test images",
-        "`ste` found in 2 × 3 candidates",
-        "    epochs: 4\n    batch_size: 16\n",
-        "`network.nir`",
-        "at each of 2 steps",
-    ):
+    for part in ("# gee", "| accuracy | 75.00% |", load_prepared(digits).meta.digest, "    epochs: 4\n    batch_size: 16\n"):
         assert part in text
 
 
-def test_its_front_matter_is_that_of_a_model_card_on_the_hugging_face_hub(readme):
+def test_its_front_matter_is_a_model_card_of_the_hugging_face_hub(readme):
     known, own = (YAML(typ="safe").load(readme(images={"dataset": n}).split("---\n")[1]) for n in ("cifar10", "a 'b': \"<c>"))
     said = {"library_name": "gee-snn", "license": "mit", "pipeline_tag": "image-classification"}
     assert said.items() <= known.items() and known["datasets"] == ["uoft-cs/cifar10"]
@@ -53,7 +41,7 @@ def test_its_front_matter_is_that_of_a_model_card_on_the_hugging_face_hub(readme
     assert own["model-index"][0]["results"][0]["dataset"]["name"] == "a 'b': \"<c>"
 
 
-def test_that_of_a_thousand_classes_is_short_enough_for_a_description_in_mlflow(readme):
+def test_with_a_thousand_classes_it_is_short_enough_for_mlflow(readme):
     names = tuple(f"{k} {'long' * 60}" for k in range(1000))
     images = {"class_names": names, "class_counts": (7,) * 1000, "num_classes": 1000}
     text = readme(WITH_GENES_ONNX, ["network.nir"], images=images)
@@ -65,11 +53,6 @@ def test_names_are_text(readme):
     text = readme(images=images)
     assert r"Classes: \<b\>, a b, \[x\]\(y\), 3, 4" in text and r"(\`a\*)" in text and r"of class \<b\>." in text
     assert r"They are uneven: '\<b\>' has 8 training images, 4.0 times as many as 'a\\nb' with 2." in text
-
-
-def test_it_tells_the_recipe(readme):
-    text = readme(train={"lr_O": 0.1, "sizes": [8], "init_from": "inputs/plain.safetensors"})
-    assert "    lr_O: 0.1\n" in text and "    sizes: [8]\n" in text and "Training started at genes fitted to" in text
 
 
 def test_an_own_network_is_named_and_registered_first(readme):

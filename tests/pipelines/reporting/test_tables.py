@@ -1,26 +1,39 @@
-"""The tables of mistakes, and of what was scored again."""
+"""The tables of mistakes, of genes, and of what was scored again."""
 
 import pandas as pd
+import pytest
 
-from pipelines.figures.measurements import confusion_counts
-from pipelines.reporting.tables import recognised, rescored_table
+from gee_core.genome.genotype import analytic_genotype
+from pipelines.inputs.genotype_file import load_genotype
+from pipelines.reporting.tables import gene_table, recognition_table, rescored_table
+from tests.pipelines.report_inputs import PARAMS, SHAPE, write_inputs
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 
-def test_the_images_are_counted_by_actual_and_predicted_class():
-    assert confusion_counts(TABLE, ["a", "b", "c"]).tolist() == [[1, 1, 0], [1, 0, 2], [0, 0, 1]]
-
-
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
-    assert recognised(TABLE, ["a", "b", "none", "c"]) == [
+    assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [
         {"name": "b", "share": 0.0, "n_images": 3, "mistake": "c"},
         {"name": "a", "share": 0.5, "n_images": 2, "mistake": "b"},
         {"name": "c", "share": 1.0, "n_images": 1, "mistake": None},
     ]
 
 
-def test_the_gain_of_a_search_is_paired_by_draw_and_clear_only_beyond_two_standard_errors():
+@pytest.mark.parametrize("params", [PARAMS, SHAPE], ids=["wiring", "shape"])
+def test_genes_stand_next_to_their_neutral_values_and_ranges(tmp_path, params):
+    write_inputs(tmp_path, params=params)
+    genotype = load_genotype(params, tmp_path / "models/evolve/genotype.json")
+    rows = {row["symbol"]: row for row in gene_table(params, genotype)}
+    assert len(rows) >= len(genotype.searched)
+    if params is PARAMS:
+        sigma_O = analytic_genotype([32] * 7 + [64] * 6 + [128] * 4, 24).sigma_O
+        assert (rows["σ_O"]["winner"], rows["σ_O"]["neutral"], rows["σ_O"]["range"]) == (0.123, pytest.approx(sigma_O), None)
+    else:
+        assert {symbol: rows[symbol]["neutral"] for symbol in ("ω_O", "β", "τ")} == {"ω_O": 0, "β": 0, "τ": 2}
+        assert rows["β"]["winner"] == genotype.genes["beta"] and rows["ω_O"]["range"] == (0, 1)
+
+
+def test_the_gain_of_a_search_is_paired_by_draw_and_clear_from_two_errors_on():
     def again(start, winner):
         rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
         table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])

@@ -71,23 +71,6 @@ def test_sigterm_runs_the_finally_blocks_even_when_it_comes_twice_and_exits_with
     assert (folder / "ended").exists()
 
 
-ENDS = """
-import atexit
-from pipelines.runtime.process_tree import leave
-class Big:
-    def __del__(self):
-        print("torn down")
-big = Big()
-atexit.register(print, "cleaned up")
-leave()
-"""
-
-
-def test_a_process_that_leaves_cleans_up_and_is_not_torn_down():
-    ended = subprocess.run([sys.executable, "-c", ENDS], env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "cleaned up\n", "")
-
-
 @pytest.mark.parametrize(
     ("number", "others"), [(signal.SIGKILL, ""), (signal.SIGTERM, "sleep 3600 & "), (signal.SIGINT, "sleep 3600 & ")]
 )

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.runtime import progress
-from pipelines.runtime.progress import Jobs, Steps
+from pipelines.runtime.progress import Steps
 
 
 class Clock:
@@ -46,13 +46,13 @@ def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
 
 
 def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(clock):
-    jobs = Jobs(steps := Steps("evolve", 30, clock=clock))
-    for job in range(20):
+    steps = Steps("evolve", 30, clock=clock)
+    for done in range(1, 21):
         clock.now += 1
-        jobs.at(job, 1.0, resumed=True)
+        steps.at(done, resumed=True)
     assert steps.line() == "evolve 20/30 67 % 0:20 so far"
     clock.now += 30
-    jobs.at(20, 0.5)
+    steps.at(20.5)
     assert steps.line() == "evolve 20/30 68 % 9:30 left"
 
 
@@ -64,14 +64,6 @@ def test_a_total_that_is_not_known_yet(clock):
     assert steps.line() == "prepare 512/2048 25 % images, 0:10 so far"
     steps.at(0, total=0)
     assert steps.line(ended=True) == "prepare 0/0 100 % images, in 0:10"
-
-
-def test_parts_of_jobs_that_run_at_the_same_time_add_up(clock):
-    steps = Steps("evolve", 8, clock=clock)
-    jobs = Jobs(steps)
-    for job, part in [((0, 0), 0.5), ((0, 1), 0.75), ((0, 0), 1.0), ((0, 1), 0.25)]:  # the last one's worker died
-        jobs.at(job, part, f"best F {part}")
-    assert (steps.done, steps.note) == (1.25, "best F 0.25")
 
 
 def test_a_log_gets_a_line_after_a_while_and_one_at_the_end(monkeypatch):

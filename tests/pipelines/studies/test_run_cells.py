@@ -12,15 +12,14 @@ import pytest
 import torch
 
 from gee_core.errors import InputError
-from pipelines.engines import processes
+from pipelines.engines import pools
 from pipelines.studies import study
 from pipelines.studies.cell import Cell, read_result
 
 
-def run_cells(cells, folder, jobs=1, notes=None) -> dict[str, dict | str]:
-    """Results and errors by key, in order of completion; ``notes`` receives the notes."""
-    notes = [] if notes is None else notes
-    return {cell.key: outcome for cell, outcome in study.run_cells(cells, folder, jobs, "abc", notes.append)}
+def run_cells(cells, folder, jobs=1) -> dict[str, dict | str]:
+    """Results and errors by key, in order of completion."""
+    return {cell.key: outcome for cell, outcome in study.run_cells(cells, folder, jobs, "abc")}
 
 
 @pytest.fixture
@@ -38,29 +37,27 @@ def run_by(monkeypatch, tmp_path):
 
     def replace_work(function):
         monkeypatch.setattr(study, "run_cell", function)
-        monkeypatch.setattr(processes, "CONTEXT", get_context("fork"))
+        monkeypatch.setattr(pools, "CONTEXT", get_context("fork"))
         monkeypatch.setenv("GEE_TEST_MARK", str(tmp_path / "mark"))
 
     return replace_work
 
 
-def by_seed(cell, notify):
-    notify("working")
+def by_seed(cell):
     return {"status": "ok", "metrics": {"seed": cell.params.base.seed}}
 
 
-def fails_at_2(cell, notify):
+def fails_at_2(cell):
     if cell.params.base.seed == 2:
         raise InputError("bad image", "replace it")
-    return by_seed(cell, notify)
+    return by_seed(cell)
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_cell_runs_once_and_one_that_fails_stops_no_other(cells, run_by, tmp_path, jobs):
     run_by(fails_at_2)
-    outcomes = run_cells(cells(0, 2, 1), tmp_path, jobs, notes := [])
+    outcomes = run_cells(cells(0, 2, 1), tmp_path, jobs)
     assert outcomes.keys() == {"key0", "key1", "key2"} and outcomes["key2"] == "bad image: replace it"
-    assert sorted(notes) == ["seed = 0, seed 0: working", "seed = 1, seed 1: working"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key0.json", "key1.json"]
     result = read_result(tmp_path, "key1")
     assert result["params"].pop("base")["seed"] == 1
@@ -86,7 +83,7 @@ def of_an_own_network():
     ids=["a bug", "an own network", "a full GPU", "a full disk"],
 )
 def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, monkeypatch, error, said):
-    def fails(cell, notify):
+    def fails(cell):
         if callable(error):
             error()
         raise error
@@ -97,14 +94,14 @@ def test_an_error_of_a_cell_has_a_remedy(cells, run_by, tmp_path, monkeypatch, e
     assert re.search(said, line)
 
 
-def loses_its_gpu_once_and_dies_at_2(cell, notify):
+def loses_its_gpu_once_and_dies_at_2(cell):
     mark = Path(os.environ["GEE_TEST_MARK"])
     if cell.params.base.seed == 0 and not mark.exists():
         mark.touch()
         raise RuntimeError("CUDA error: unspecified launch failure")
     if cell.params.base.seed == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return by_seed(cell, notify)
+    return by_seed(cell)
 
 
 @pytest.mark.slow
@@ -117,22 +114,21 @@ def test_a_cell_whose_process_lost_its_gpu_runs_again_and_one_that_always_kills_
 
 
 @pytest.mark.slow
-def test_cells_on_workers_of_a_scheduler_give_the_same_results_and_notes(cells, run_by, digits, tmp_path, monkeypatch):
+def test_cells_on_workers_of_a_scheduler_give_the_same_results(cells, run_by, digits, tmp_path, monkeypatch):
     from tests.pipelines.engines.test_dask import cluster_of
 
     run_by(by_seed)
-    wanted, notes = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)], []
+    wanted = [replace(cell, prepared=digits) for cell in cells(0, 1, 2)]
     with cluster_of(2) as cluster:
         monkeypatch.setenv("GEE_ENGINE", "dask")
         monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
-        run_cells(wanted, tmp_path / "dask", None, notes)
+        run_cells(wanted, tmp_path / "dask", None)
     monkeypatch.delenv("GEE_DASK")
     monkeypatch.setenv("GEE_ENGINE", "serial")
     run_cells(wanted, tmp_path / "serial", None)
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("dask", "serial")]
     assert contents[0] == contents[1]
     assert sorted(contents[0]) == ["key0.json", "key1.json", "key2.json"]
-    assert sorted(notes) == [f"seed = {seed}, seed {seed}: working" for seed in range(3)]
 
 
 def test_cells_that_share_a_search_are_far_apart(cells, run_by, tmp_path):

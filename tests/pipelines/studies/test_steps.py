@@ -133,22 +133,24 @@ def test_work_that_was_killed_goes_on_to_the_result_of_an_undisturbed_run(cell, 
     wanted = cell(train={"epochs": 3, "warmup_epochs": 1})
     expected = run_cell(wanted)
     shutil.rmtree(STUDY_STEPS)
-    scored, score = [], candidates._timed_score
-    monkeypatch.setattr(candidates, "_timed_score", lambda *rest, **more: scored.append(rest) or score(*rest, **more))
 
-    def kill_at(moment):
-        def notify(note):
-            if note.startswith(moment):
+    def kill_at_the_third(module, name) -> list:
+        calls, function = [], getattr(module, name)
+
+        def counted(*rest, **more):
+            calls.append(rest)
+            if len(calls) == 3:
                 raise KeyboardInterrupt
+            return function(*rest, **more)
 
-        with pytest.raises(KeyboardInterrupt):
-            run_cell(wanted, notify)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, name, counted)
+            run_cell(wanted)
+        return calls
 
-    kill_at("evolve 2/3")
-    assert len(scored) == 2
-    kill_at("train 2/3")
+    kill_at_the_third(candidates, "_timed_score")
+    assert len(kill_at_the_third(train, "train_epoch")) == 3
     assert untimed(run_cell(wanted)) == untimed(expected)
-    assert len(scored) == 3
 
 
 def spoil(path):
@@ -158,15 +160,17 @@ def spoil(path):
     path.write_bytes(content)
 
 
-def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplog):
+def test_a_damaged_step_is_named_and_done_again_with_the_same_result(cell, caplog, monkeypatch):
+    trained, run = [], train.run
+    monkeypatch.setattr(train, "run", lambda *rest, **more: trained.append(rest) or run(*rest, **more))
     wanted = cell(train={"epochs": 2})
     expected = run_cell(wanted)
     for name, is_trained in (("evolve/*/records.jsonl", 0), ("train/*/result.json", 1), ("train/*/network.safetensors", 1)):
         (path,) = STUDY_STEPS.glob(name)
         spoil(path)
-        notes: list[str] = []
-        assert untimed(run_cell(wanted, notes.append)) == untimed(expected)
-        assert sum(note.startswith("train 2/2") for note in notes) == is_trained
+        trained.clear()
+        assert untimed(run_cell(wanted)) == untimed(expected)
+        assert len(trained) == is_trained
         (message,) = [message for message in caplog.messages if message.startswith(f"{path}: ")]
         assert "damaged" in message and "recomputed" in message
         caplog.clear()

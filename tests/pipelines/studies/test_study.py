@@ -61,10 +61,10 @@ def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run,
 
 
 def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_after_a_kill(run, quick, monkeypatch):
-    def killed_at_the_second(cell, notify):
+    def killed_at_the_second(cell):
         if quick:
             raise KeyboardInterrupt
-        return study_run_cell(cell, notify)
+        return study_run_cell(cell)
 
     def killed(**options):
         quick.clear()
@@ -127,12 +127,12 @@ def test_candidates_that_were_trained_twice_have_tables_of_their_own_and_so_has_
 
 
 def test_cells_that_diverge_have_a_result_and_cells_that_raise_run_again(run, quick, monkeypatch, capsys):
-    def fails(cell, notify):
+    def fails(cell):
         if cell.candidate is not None:
             return {"status": "failed: train: the loss is nan", "metrics": {}}
         if cell.name == GENETIC:
             raise ValueError("a bug")
-        return measure(cell, notify)
+        return measure(cell)
 
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_cell", fails)
