@@ -36,7 +36,6 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.arguments import positive_int
 from benchmarks.chaos_project import (
     PIPELINE,
     SMALL_STUDY,
@@ -192,7 +191,7 @@ def chaos(works: Sequence[Work], kills: int, seed: int, damage: bool, folder: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=positive_int, default=40)
+    parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments, signals and damage")
     parser.add_argument("--damage", action="store_true", help="damage files after every third kill")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")

@@ -32,7 +32,7 @@ TINY: dict[str, dict] = {
     "evolve": {"n_generations": 2, "population_size": 4},
     "train": {"epochs": 10, "warmup_epochs": 1},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
-    "export": {"verify_images": 16, "register_model": False},
+    "export": {"register_model": False},
 }
 STUDY = {
     "title": "A small study",
@@ -84,7 +84,7 @@ SMALL_STUDY = Work(
 
 def make_project(folder: Path) -> Path:
     """A copy of the code with small parameters and a small study, without git."""
-    copy_files(folder, TINY | {"evolve": TINY["evolve"] | {"proxy_epochs": 3}})
+    copy_files(folder, TINY | {"evolve": TINY["evolve"] | {"proxy": {"epochs": 3}}})
     with (folder / "studies/chaos.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(STUDY, file)
     leave_git(folder)

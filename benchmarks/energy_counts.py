@@ -19,7 +19,6 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import gee_core
-from benchmarks.arguments import positive_int
 from pipelines.commands.measured_network import spikingjelly_counts
 
 T = 4
@@ -51,7 +50,7 @@ def spiking_net(x: Tensor) -> nn.Sequential:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=positive_int, default=200, help="how many of the 1797 digits")
+    parser.add_argument("--images", type=int, default=200, help="how many of the 1797 digits")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     x = torch.tensor(load_digits().images[: arguments.images] / 16, dtype=torch.float32)[:, None]

@@ -70,13 +70,13 @@ FULL = Sizes(
     cases={name: {"name": name, "width": 1.0, "n_genes": 100, "batch": 128} for name in ("resnet19", "cifarnet")},
     counts=(1, 2, 4, 8),
     n_images=50_000,
-    changes=CIFARNET | {"evolve.proxy_images": 4096},
+    changes=CIFARNET | {"evolve.proxy.images": 4096},
 )
 TINY = Sizes(
     cases={"cifarnet": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "batch": 2}},
     counts=(2,),
     n_images=100,
-    changes=CIFARNET | SMALL | {"evolve.proxy_images": 16, "evolve.batch_size": 8, "evolve.proxy_epochs": 1},
+    changes=CIFARNET | SMALL | {"evolve.proxy.images": 16, "evolve.proxy.batch_size": 8, "evolve.proxy.epochs": 1},
 )
 ROUNDS, REPEATS = 5, 3
 """Rounds of all contenders in turn, and steps between two synchronisations."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.arguments import positive
 from gee_core.evaluation.energy import measure_energy
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
@@ -43,8 +42,8 @@ def cost(preset: str, flops: float) -> dict:
     train, evolve = params.train, params.evolve
     steps = train.epochs * steps_per_epoch(n_images, train.batch_size)
     passes = train.epochs * images_per_epoch(n_images, train.batch_size)
-    proxy_images = evolve.proxy_images or round(n_images * (1 - params.prepare.holdout))
-    proxy_passes = n_candidates(params) * evolve.proxy_epochs * proxy_images
+    proxy_images = evolve.proxy.images or round(n_images * (1 - params.prepare.holdout))
+    proxy_passes = n_candidates(params) * evolve.epochs * proxy_images
     operations = 2 * BACKWARD * macs
     parameters = count_parameters(net)
     row: dict[str, Any] = {
@@ -78,7 +77,7 @@ def cost(preset: str, flops: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflops", type=positive, default=100.0, help="assumed, per GPU (default: 100)")
+    parser.add_argument("--tflops", type=float, default=100.0, help="assumed, per GPU (default: 100)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = [cost(preset, 1e12 * arguments.tflops) for preset in IMAGES]

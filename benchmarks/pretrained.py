@@ -36,7 +36,7 @@ from pipelines.project.params import read_sections
 
 PAPER = "https://arxiv.org/abs/2411.06792"
 CIFAR10 = ("CIFAR-10 (Krizhevsky 2009), all 50,000 training images", "no licence stated; free for research")
-UNSEARCHED = ("evolve.variant=analytic", "evolve.proxy_images=500")
+UNSEARCHED = ("evolve.variant=analytic", "evolve.proxy.images=500")
 
 
 class Training(NamedTuple):

@@ -45,7 +45,6 @@ from distributed import LocalCluster
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
-from benchmarks.arguments import positive, positive_int
 from benchmarks.project_copy import ROOT, copy_files
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
@@ -212,10 +211,10 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"candidates": 8, "jobs": 10, "steps": 6, "rounds": 7}.items():
-        parser.add_argument(f"--{name}", type=positive_int, default=default)
-    parser.add_argument("--mlflow", type=positive, default=17.0, help="candidates per second that the publisher writes")
-    parser.add_argument("--gbit", type=positive, default=1.0, help="speed of the link between nodes, in Gbit/s")
-    parser.add_argument("--microseconds", type=positive, default=50.0, help="its latency")
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--mlflow", type=float, default=17.0, help="candidates per second that the publisher writes")
+    parser.add_argument("--gbit", type=float, default=1.0, help="speed of the link between nodes, in Gbit/s")
+    parser.add_argument("--microseconds", type=float, default=50.0, help="its latency")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     trained, searched = measure_training(arguments), measure_search(arguments)

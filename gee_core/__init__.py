@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
-    from gee_core.config.evolve import EvolveConfig
+    from gee_core.config.evolve import SearchConfig
     from gee_core.config.genes import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
     from gee_core.evaluation.energy import measure_energy, record
@@ -44,13 +44,13 @@ __version__ = "0.2.0"
 __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "encode", "left_out"]
 __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
-__all__ += ["EvolveConfig", "Score", "Search", "SearchSpace", "evolve", "winner"]
+__all__ += ["Score", "Search", "SearchConfig", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "record", "to_nir", "to_onnx", "write_nir"]
 __all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
 _MODULES = {
     "checkpoint": "load save",
-    "config.evolve": "EvolveConfig",
+    "config.evolve": "SearchConfig",
     "config.genes": "Shape",
     "errors": "DivergedError ExportError InputError",
     "evaluation.energy": "measure_energy record",
@@ -77,7 +77,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 """The module of each public name."""
 
-_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", "moocore": "evolve", "pymoo": "evolve"}
+_EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", "moocore": "evolve"}
 """The extra of ``gee-snn`` that installs an optional package."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gee_core.errors import InputError, in_short
 from gee_core.gene_file import DAMAGE, read_genes, read_header
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import described_network, finite, rebuildable, with_tensors
+from gee_core.model.wired import check_finite, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
 
@@ -36,8 +36,8 @@ def save(path: Path | str, net: nn.Module) -> None:
     """
     path = Path(path)
     check_name(path)
-    architecture = rebuildable(net)
-    save_tensors(path, finite(path, net.state_dict()), architecture.model_dump())
+    architecture = describe_unchanged(net)
+    save_tensors(path, check_finite(path, net.state_dict()), architecture.model_dump())
 
 
 def check_name(path: Path) -> None:
@@ -73,10 +73,10 @@ def load(path: Path | str) -> SpikingNetwork:
 def load_pair(path: Path) -> SpikingNetwork:
     """The network in the two files of ``save``."""
     tensors, saved = load_tensors(path)
-    return with_tensors(path, described_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
+    return fill_network(path, read_network(path, saved), {name: tensor.clone() for name, tensor in tensors.items()})
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, object]) -> None:
     """Write ``tensors`` to ``path``, and ``meta`` with the checksum of both to the JSON file next to it, each atomically."""
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, content)
@@ -111,7 +111,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
-def _with_meta(digest: "hashlib._Hash", meta: dict[str, Any]) -> str:
+def _with_meta(digest: "hashlib._Hash", meta: dict[str, object]) -> str:
     """The checksum of the tensors' bytes, which ``digest`` has seen, followed by the canonical JSON of ``meta``."""
     both = digest.copy()
     both.update(json.dumps(meta, sort_keys=True).encode())

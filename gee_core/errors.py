@@ -3,7 +3,8 @@
 import difflib
 import operator
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import SupportsIndex, cast
@@ -15,18 +16,28 @@ class InputError(ValueError):
     Args:
         problem: what is wrong and where, on one line.
         remedy: what to do about it; None where only the caller can say.
-        argument: the name of the argument of the library that is to be changed, for which ``{argument}`` stands in the texts.
+        key: the path to the argument that is to be changed, with which the message begins; see ``in_section``.
     """
 
-    def __init__(self, problem: str, remedy: str | None = None, argument: str = ""):
-        super().__init__(problem, remedy, argument)
+    def __init__(self, problem: str, remedy: str | None = None, key: tuple[str, ...] = ()):
+        super().__init__(problem, remedy, key)
         self.problem = problem
         self.remedy = remedy
-        self.argument = argument
+        self.key = key
 
     def __str__(self) -> str:
         text = self.problem if self.remedy is None else f"{self.problem}: {self.remedy}"
-        return text.replace("{argument}", self.argument) if self.argument else text
+        return f"{'.'.join(self.key)} {text}" if self.key else text
+
+
+@contextmanager
+def in_section(*section: str) -> Iterator[None]:
+    """Inside, the arguments that an ``InputError`` is about come from this section of params.yaml, and its message says so."""
+    try:
+        yield
+    except InputError as error:
+        error.key = (*section, *error.key) if error.key else ()
+        raise
 
 
 def as_int(value: object) -> int | None:
@@ -37,19 +48,21 @@ def as_int(value: object) -> int | None:
         return None
 
 
-def whole_number(name: str, value: object, least: int = 1) -> int:
-    """The argument ``name`` as an int; ValueError where it is no whole number, or below ``least``."""
+def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """The argument ``name`` as an int; ValueError where it is no whole number, below ``least`` or above ``most``."""
     number = as_int(value)
     if number is None:
         raise ValueError(f"{name} must be >= {least}, and an int, got {value!r}")
     if number < least:
         raise ValueError(f"{name} must be >= {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be <= {most}, got {number!r:.40}")
     return number
 
 
 def is_number(value: object, low: float, high: float) -> bool:
     """Whether ``value`` is a number from ``low`` to ``high``, NumPy's too."""
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= cast(float, value) <= high
 
 
 def in_short(error: object, length: int = 200) -> str:

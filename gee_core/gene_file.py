@@ -14,6 +14,7 @@ checksum of the others and of all tensors.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -26,10 +27,10 @@ from torch import Tensor, nn
 from gee_core.config import GeneFormat, Positive, StrictModel
 from gee_core.errors import InputError, in_short
 from gee_core.genome.copying import check_values
-from gee_core.genome.encoding import encoded_copy, genome_of
+from gee_core.genome.encoding import check_parametrizations, encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import Architecture, described_network, finite, rebuildable, with_tensors
+from gee_core.model.wired import Architecture, check_finite, check_numbers, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
@@ -71,7 +72,7 @@ class GeneHeader(StrictModel):
     sha256: str
 
 
-def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, Any] | None = None) -> None:
+def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Mapping[str, object] | None = None) -> None:
     """Write a network of ``build_network`` or any encoded module to the one file ``path``, by convention ``….safetensors``.
 
     ``load`` reads the former, encoded or plain, and ``load_genes`` fills a module with the latter. int8 takes a quarter of the
@@ -103,7 +104,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored: dict[str, Tensor] = {}
-    for name, tensor in finite(path, net.state_dict()).items():
+    for name, tensor in check_finite(path, net.state_dict()).items():
         if not name.endswith(LEFT_OUT):
             stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
     entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
@@ -145,6 +146,7 @@ def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
         convs = [cast(nn.Conv2d, net.get_submodule(name)) for name in about.chain]
         encoded, *_ = encoded_copy(net, about.n_genes, None, convs)
         encoded.load_state_dict(_state(path, header, encoded))
+        check_numbers(path, encoded)
     except InputError:
         raise
     except (AttributeError, ValueError, RuntimeError) as error:
@@ -156,8 +158,8 @@ def read_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
     """The network of ``build_network`` in the file ``path`` of ``save_genes`` with this ``header``, its numbers dequantised."""
     if "chain" in header.architecture:
         raise InputError(f"{path}: holds a module that build_network did not make", "gee_core.load_genes fills a fresh one")
-    net = described_network(path, header.architecture)
-    return with_tensors(path, net, _state(path, header, net))
+    net = read_network(path, header.architecture)
+    return fill_network(path, net, _state(path, header, net))
 
 
 def _state(path: Path, header: GeneHeader, net: nn.Module) -> dict[str, Tensor]:
@@ -183,8 +185,9 @@ def _described(net: nn.Module) -> Architecture | Chain:
     """What rebuilds ``net``, or says which of its convolutions are encoded."""
     genome = genome_of(net)
     if genome is None or isinstance(net, SpikingNetwork):
-        return rebuildable(net)
+        return describe_unchanged(net)
     check_values(net)
+    check_parametrizations(net)
     names = {module: name for name, module in net.named_modules()}
     return Chain(n_genes=genome.n_genes, chain=[names[conv] for conv in genome.chain()])
 
@@ -215,7 +218,7 @@ def read_card(path: Path | str) -> dict[str, Any] | None:
 
 def read_header(path: Path) -> GeneHeader | None:
     """The header of a file of ``save_genes``, or None for a checkpoint and for a damaged file with a JSON file next to it."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long too
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
         with safe_open(path, "pt") as file:
@@ -266,7 +269,7 @@ def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -
     return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
 
 
-def _checksum(about: dict[str, Any], stored: dict[str, Tensor]) -> str:
+def _checksum(about: dict[str, object], stored: dict[str, Tensor]) -> str:
     """Of the header's other values and all tensors, whatever their order in the file."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(stored.items()):

@@ -41,7 +41,7 @@ class Compute:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         chosen, n_cuda = torch.device(device), torch.cuda.device_count()
         if chosen.type == "cuda" and (chosen.index or 0) >= n_cuda:
-            raise InputError(f"{{argument}} = {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu", "device")
+            raise InputError(f"= {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu", ("device",))
         if chosen.type == "cuda" and CoreSettings.read().deterministic == "1":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first matrix product
             torch.use_deterministic_algorithms(True)

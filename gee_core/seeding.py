@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch is imported inside functions: evolve derives seeds an
     import torch
 
 
-def checked_seed(seed: int) -> int:
+def check_seed(seed: int) -> int:
     """``seed``, NumPy's too, as an int that torch's generators take, or an InputError."""
     number = as_int(seed)
     if number is None or not -(2**63) <= number < 2**64:

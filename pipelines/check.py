@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.folders import is_in_files
+from gee_core.errors import in_section
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import check_module_file
@@ -33,7 +34,8 @@ def check_inputs(params: Params) -> None:
     if params.base.device.startswith("cuda"):
         from gee_core.hardware import Compute  # loads torch
 
-        Compute.of(params.base.device, "fp32")
+        with in_section("base"):
+            Compute.of(params.base.device, "fp32")
     check_raw_folder(params.prepare)
     if params.prepare.known is None or params.prepare.events is not None:
         from gee_core.data.folders import endings_of, list_images  # loads Pillow

@@ -95,7 +95,7 @@ def count(
     """
     import torch
 
-    from gee_core.config.known_networks import genes_and_weights, is_own
+    from gee_core.config.known_networks import default_block, genes_and_weights, is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters
     from pipelines.inputs.own_network import register_own_network
@@ -113,7 +113,7 @@ def count(
     parameters = plain + in_genes - in_weights  # no gene is drawn, which would take time and memory
     result = {
         "network": network,
-        "block": net.built_with["block"],
+        "block": block or default_block(network),
         "n_genes": genes,
         "num_classes": classes,
         "in_channels": channels,

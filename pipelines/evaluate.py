@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.early_exit import exits
+from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import decode
 from gee_core.hardware import Compute
@@ -99,7 +99,7 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
     steps_of: dict[float, list[torch.Tensor]] = {confidence: [] for confidence in cfg.exit}
     for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute):
         for confidence in cfg.exit:
-            logits, steps_B = exits(o_TBK, confidence)
+            logits, steps_B = find_exits(o_TBK, confidence)
             steps_of[confidence].append(steps_B)
             correct[confidence] += int((logits.argmax(1) == labels).sum())
 

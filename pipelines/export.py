@@ -14,11 +14,10 @@ from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
-from gee_core.errors import ExportError
+from gee_core.errors import ExportError, in_section
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
-from gee_core.export.nir_agreement import nir_agreement
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.to_nir import read_nir, to_nir, write_nir
+from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
 from gee_core.hardware import Compute
@@ -29,7 +28,6 @@ from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
 from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
-from pipelines.runtime.input_errors import with_keys
 from pipelines.runtime.progress import console
 from pipelines.stage import stage
 from pipelines.tracking.folder import ExportedModel
@@ -38,6 +36,9 @@ OUT = REPORTS / "export"
 
 BATCH = 256
 """Images per step."""
+
+VERIFIED = 64
+"""Test images on which ONNX Runtime and the NIR graph, as SpikingJelly reads it, are compared with torch."""
 
 
 def write_all(
@@ -80,7 +81,7 @@ def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | No
         if not is_own(params.network.name):
             raise
         return None, {"problem": str(error)}
-    return model, compare(model, net, data, params.export.verify_images) | {"onnx_bytes": len(model)}
+    return model, compare(model, net, data, VERIFIED) | {"onnx_bytes": len(model)}
 
 
 def onnx_of(net: SpikingNetwork, meta: Meta) -> bytes:
@@ -127,7 +128,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     if with_onnx:
         model = with_card(with_genes(onnx_of(rounded, data.meta), rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
-        agreement = compare(model, rounded, data, cfg.verify_images)["agreement"]
+        agreement = compare(model, rounded, data, VERIFIED)["agreement"]
         metrics |= {"genes_onnx_bytes": len(model), "genes_onnx_agreement": agreement}
     return metrics
 
@@ -147,12 +148,13 @@ def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Pre
     """
     file.unlink(missing_ok=True)
     try:
-        graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
+        with in_section("network"):
+            graph = to_nir(net, data.meta.in_channels, data.meta.image_size)
         graph.metadata[CARD_ENTRY] = build_model_card(params, data.meta).model_dump_json()
         write_nir(file, graph)
     except ExportError as error:
-        return {"nir_problem": with_keys(error)}
-    images, _ = next(spaced(data.test, params.export.verify_images).batches(params.export.verify_images))
+        return {"nir_problem": str(error)}
+    images, _ = next(spaced(data.test, VERIFIED).batches(VERIFIED))
     predictions, spikes, _ = nir_agreement(net, read_nir(file), data.meta.normalise(images))
     return {
         "nir_agreement": predictions,
@@ -201,8 +203,6 @@ def main() -> None:
             metrics=measured.model_dump() | measured_files.model_dump(exclude_none=True, exclude={"nir_problem"}),
             params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
             | network.model_dump(include={"n_genes", "width", "T"}),
-            promote_metric=cfg.promote_metric,
-            higher_is_better=cfg.higher_is_better,
         )
         s.track.model(exported)
 

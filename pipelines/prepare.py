@@ -1,22 +1,16 @@
 """Stage prepare: reads, splits and measures the raw images → data/prepared."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import unread
-from gee_core.data.images import PackedImages, StreamedImages, mean_and_std, one_colour
+from gee_core.data.images import mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import IN_FOLDERS, Progress, load_source
-from gee_core.data.splits import split_off, stratified_indices
 from pipelines.project.paths import PREPARED
 from pipelines.project.watched_files import check_links
 from pipelines.stage import stage
-
-STATISTICS_SAMPLE = 2_000
-"""Number of streamed images from which mean and std are computed."""
 
 
 def run(
@@ -27,29 +21,20 @@ def run(
 ) -> Meta:
     """Read the images of ``cfg``, split them, and write them to ``out``. ``on_note`` is told of what may surprise."""
     source = load_source(cfg, on_progress)
-    if source.holdout is None:
-        holdout = split_off(source.train.labels, cfg.holdout, cfg.split_seed, source.class_names, "holdout")
-        source = replace(source, holdout=holdout)
-    else:
-        on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
     if cfg.events is None:
-        mean, std = mean_and_std(_sample(source.train, cfg.split_seed))
+        mean, std = mean_and_std(source.train)
     else:  # the network sees counts as they are, so that its stem adds and does not multiply
         mean, std = (0.0,) * source.train.in_channels, (1 / 255,) * source.train.in_channels
     if set(std) == {1.0}:  # every channel is constant: of others it is 0.5 at most
         raise one_colour(cfg.path if source.source == IN_FOLDERS else source.source)
     meta = write_prepared(out, cfg.data_name, source, mean, std)
-    if cfg.dataset == "folder" and (left := unread(Path(cfg.path))):
-        on_note(f"not read: {', '.join(left[:8])}{', …' if len(left) > 8 else ''}")
+    if source.has_val:
+        on_note(f"the {len(source.holdout):,} images of val/ are the hold-out; prepare.holdout = {cfg.holdout} is not used")
+    if source.unread:
+        on_note(f"not read: {', '.join(source.unread[:8])}{', …' if len(source.unread) > 8 else ''}")
     if meta.unevenness:
         on_note(f"the classes are uneven: {meta.unevenness}")
     return meta
-
-
-def _sample(train: PackedImages | StreamedImages, seed: int) -> PackedImages | StreamedImages:
-    if isinstance(train, PackedImages) or len(train) <= STATISTICS_SAMPLE:
-        return train
-    return train.subset(stratified_indices(train.labels, STATISTICS_SAMPLE, seed, "statistics"))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
-from gee_core.evaluation.hardware_noise import OF_BITS, disturbed, unfit
+from gee_core.evaluation.hardware_noise import OF_BITS, disturb, unfit
 from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input
 from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
@@ -97,7 +97,7 @@ def run_hardware(
                 # without the defect, all draws and all domains but those of bits have the same network
                 same = (domain, strength, draw) if strength > 0 else (domain if domain in OF_BITS else None,)
                 if same not in known:
-                    faulty = disturbed(net, domain, strength, params.base.seed, draw)
+                    faulty = disturb(net, domain, strength, params.base.seed, draw)
                     known[same], _ = accuracy_and_loss(faulty, images, cfg.batch_size, data.meta.normalise, compute)
                 rows.append(dict(zip(HARDWARE, (domain, strength, draw, known[same]), strict=True)))
                 on_step()

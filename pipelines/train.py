@@ -13,7 +13,7 @@ from gee_core.config import Params, TrainConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
-from gee_core.errors import DivergedError, InputError
+from gee_core.errors import DivergedError, InputError, in_section
 from gee_core.evaluation.energy import firing_rates
 from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
@@ -86,8 +86,9 @@ def run(
     rated, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
     x_rates = data.meta.normalise(rated)
     recipe = full_recipe(params, data.meta.normalise, compute, len(images))
-    optimizer = recipe.begin(net, images)
-    model = parallel(net, compute, cfg.sync_batch_norm)
+    with in_section("train"):
+        optimizer = recipe.begin(net, images)
+    model = parallel(net, compute)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     seen, validation = ("test", data.test.to(compute.device)) if cfg.include_holdout else ("val", holdout)
     every = math.ceil(len(validation) / (VALIDATION * PASSES * len(images)))

@@ -42,10 +42,9 @@ SMALL = {
     "base": {"device": "cpu", "precision": "fp32"},
     "network": {"T": 2},
     "prepare": {"max_train_images": 300, "max_test_images": 60},
-    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 2, "rescore": {"top": 1, "draws": 2}},
+    "evolve": {"n_generations": 2, "population_size": 3, "proxy": {"epochs": 2}, "rescore": {"top": 1, "draws": 2}},
     "train": {"epochs": 1, "warmup_epochs": 0},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1, "hardware": None},
-    "export": {"verify_images": 16},
 }
 """Changes to the preset digits with which the whole pipeline takes a minute."""
 

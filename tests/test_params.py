@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gee_core.config import Params
+from gee_core.config import SHARED, Params
 from gee_core.config.genes import GENES, SETTINGS
 from gee_core.config.params import check_settings
 from gee_core.errors import InputError
+from gee_core.genome.genotype import Genotype
 from pipelines.project.params import check_params, load_params
 from pipelines.runtime.settings import Settings
 from tests.project_copy import ROOT
 
-SHARED = {"base", "network"}
+OF_SEVERAL_STAGES = {"base", "network"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -29,8 +30,16 @@ def read(name: str) -> dict[str, Any]:
 DIGITS = read("presets/digits.yaml")
 
 
-def test_the_committed_params_are_valid_and_every_value_is_read_as_written():
-    assert load_params(ROOT / "params.yaml").model_dump(exclude_unset=True) == read("params.yaml")
+def test_the_committed_params_are_read_as_written_and_the_proxy_as_train_is():
+    found, written = load_params(ROOT / "params.yaml").model_dump(exclude_unset=True), read("params.yaml")
+    of_train = {name: written["train"][name] for name in SHARED}
+    assert found["evolve"].pop("proxy") == of_train | written["evolve"].pop("proxy")
+    assert found == written
+
+
+def test_evolve_depends_on_what_its_proxy_has_of_train():
+    params = read("dvc.yaml")["stages"]["evolve"]["params"]
+    assert {key for key in params if key.startswith("train")} == {f"train.{name}" for name in SHARED}
 
 
 WITHOUT_SECTION = {"check", "plain"}
@@ -38,7 +47,7 @@ WITHOUT_SECTION = {"check", "plain"}
 
 def test_every_stage_depends_on_its_own_section_if_it_has_one_and_every_other_section_is_shared():
     stages = {name: stage["params"] for name, stage in read("dvc.yaml")["stages"].items()}
-    assert (set(stages) - WITHOUT_SECTION) | SHARED == set(Params.model_fields)
+    assert (set(stages) - WITHOUT_SECTION) | OF_SEVERAL_STAGES == set(Params.model_fields)
     for stage, sections in stages.items():
         assert {key.partition(".")[0] for key in sections} <= set(Params.model_fields)
         assert stage in sections or stage in WITHOUT_SECTION
@@ -71,6 +80,8 @@ def test_every_gene_that_replaces_a_setting_stays_within_what_the_setting_may_be
         least, most = (1, gene.most) if gene.relative else (gene.low, gene.high)
         check_settings({name: int(least) if gene.integer else least})
         check_settings({name: most})
+        with pytest.raises(ValueError, match=f"^{name} must be a number, got None$"):
+            Genotype.of({name: None})
         with pytest.raises(ValueError, match=name):
             check_settings({name: gene.most + 1 if gene.relative else -1})
 
@@ -82,7 +93,9 @@ def changed(preset: str, changes: dict[str, Any]) -> dict[str, Any]:
         values[section] |= keys
     for key, value in changes.items():
         section, dot, name = key.partition(".")
-        if dot:
+        if name.startswith("proxy."):
+            values[section]["proxy"][name.removeprefix("proxy.")] = value
+        elif dot:
             values[section][name] = value
         elif value is None:
             del values[section]
@@ -161,7 +174,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.choose": 7}, "evolve: choose = 7: a front has at most rescore.top + 2 members: choose 1 to 6"),
     ({"evolve.choose": 0}, "evolve.choose = 0: must be no_worse, knee, limits of parameters"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
-    ({"evolve.genes": ["T"], "evolve.T_schedule": [1]}, "evolve.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search"),
+    (
+        {"evolve.genes": ["T"], "evolve.proxy.T_schedule": [1]},
+        "evolve.proxy.T_schedule = [1] fixes the steps, evolve.genes = ['T'] search",
+    ),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
     (
         {"evolve.genes": ["structure"], "train.init_from": "inputs/a.safetensors"},
@@ -180,7 +196,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (OWN | {"train.finish": FINISH}, "train.finish = {'levels': 8, 'epochs': 2}: which batch norms come before which neurons"),
     ({"train.whiten": True, "train.init_from": "a"}, "train: whiten = true would replace the stem of init_from = 'a': set one"),
     (OWN | {"train.T_schedule": [2]}, "train.T_schedule = [2]: your own network runs the steps of its code: set it to null"),
-    (OWN | {"evolve.T_schedule": [2]}, "evolve.T_schedule = [2]: your own network runs the steps of its code: set it to null"),
+    (
+        OWN | {"evolve.proxy.T_schedule": [2]},
+        "evolve.proxy.T_schedule = [2]: your own network runs the steps of its code: set it to null",
+    ),
     (OWN | {"train.spike_penalty": 0.1}, "train.spike_penalty = 0.1: which layers of your own network read spikes is not know"),
     (OWN | {"evaluate.exit": [0.9]}, "evaluate.exit = [0.9]: your own network runs all its steps: set it to null"),
     ({"robustness.strengths": [0.0, 0.4]}, "robustness.strengths = [0.0, 0.4]: must contain 0.5, the strength at which the pa"),
@@ -192,7 +211,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "robustness.hardware.lost_step = [5]: network.T = 4 steps can be",
     ),
     ({"robustness.domain": "events"}, "robustness.domain = events: noise is added to images in the domains normalised and ima"),
-    ({"export.promote_metric": "plain_parameters"}, "export.promote_metric = 'plain_parameters': input should be 'test_accura"),
     ({"report.title": "${oc.env:TOKEN}"}, "report.title = '${oc.env:TOKEN}': \"${\" stands for another value in DVC's experim"),
     ({"report.title": ["\x1b[31m"]}, "report.title = ['\\x1b[31m']: input should be a valid string"),
 ]
@@ -203,7 +221,7 @@ BAD_OF_EVENTS: list[tuple[dict[str, Any], str]] = [
     ({"robustness.strengths": [0.0, 0.5, 1.5]}, "robustness.strengths = [0.0, 0.5, 1.5]: no more than all events can be lost:"),
     ({"network.T": 2}, "prepare.events.frames = 4: network.T = 2 steps see one each: set one to the other"),
     ({"train.T_schedule": [3]}, "train.T_schedule = [3]: 4 frames cannot be summed to 3: leave it out"),
-    ({"evolve.T_schedule": [4, 3]}, "evolve.T_schedule = [4, 3]: 4 frames cannot be summed to 3: leave it out"),
+    ({"evolve.proxy.T_schedule": [4, 3]}, "evolve.proxy.T_schedule = [4, 3]: 4 frames cannot be summed to 3: leave it out"),
     ({"train.randaugment": 5}, "train.randaugment = 5: it is for images, not for counts: set it to 0"),
     ({"train.noise": 0.5}, "train.noise = 0.5: Gaussian noise is for images, not for counts: set it to 0"),
     ({"evolve.genes": ["T"]}, "evolve.genes = ['T'] searches T, which is the number of frames of prepare.events: leave out T"),
@@ -221,6 +239,14 @@ def test_a_bad_value_is_one_line_with_its_key_its_value_and_a_remedy(preset, cha
     message = str(caught.value)
     assert message.startswith(f"params.yaml: {says}")
     assert message.isprintable() and len(message) < 500
+
+
+def test_params_of_an_earlier_version_are_refused_with_the_names_of_now():
+    old = changed("digits", {"evolve.proxy_epochs": 2, "evolve.lr": 4e-3, "evolve.whiten": False})
+    with pytest.raises(InputError) as caught:
+        check_params(old, "params.yaml")
+    now = "evolve.proxy_epochs is now evolve.proxy.epochs, evolve.lr is now evolve.proxy.lr, evolve.whiten is now evolve.proxy."
+    assert str(caught.value).startswith(f"params.yaml: of an earlier version: {now}")
 
 
 def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():

@@ -1,4 +1,4 @@
-"""The numbers that evaluate measures: the one list from which settings, tables, the choice of a champion and tests derive."""
+"""The numbers that evaluate measures: the one list from which tables and tests derive."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,17 +12,15 @@ class Measure:
 
     label: str
     unit: Literal["fraction", "nats", "mJ", "spikes", "numbers", "bytes", "operations"]
-    better: Literal["higher", "lower"] | None = "lower"
-    """Of two models, the better one has the higher or the lower number. None: it says nothing of a model."""
 
 
 class Evaluation(StrictModel):
     """The content of reports/evaluate/metrics.json. Energies, spikes and operations are per image."""
 
-    test_accuracy: Annotated[float, Measure("test accuracy", "fraction", "higher")]
+    test_accuracy: Annotated[float, Measure("test accuracy", "fraction")]
     test_loss: Annotated[float, Measure("test loss", "nats")]
     parameters: Annotated[int, Measure("parameters", "numbers")]
-    plain_parameters: Annotated[int, Measure("parameters of the plain network", "numbers", None)]
+    plain_parameters: Annotated[int, Measure("parameters of the plain network", "numbers")]
     energy_mj: Annotated[float, Measure("energy", "mJ")]
     energy_with_decoding_mj: Annotated[float, Measure("energy with building W", "mJ")]
     energy_of_sums_mj: Annotated[float, Measure("energy of residual sums", "mJ")]
@@ -30,8 +28,8 @@ class Evaluation(StrictModel):
     firing_rate: Annotated[float, Measure("firing rate", "fraction")]
     footprint: Annotated[int, Measure("footprint with genes", "bytes")]
     footprint_decoded: Annotated[int, Measure("footprint with W built", "bytes")]
-    connection_sparsity: Annotated[float, Measure("connection sparsity", "fraction", "higher")]
-    activation_sparsity: Annotated[float, Measure("activation sparsity", "fraction", "higher")]
+    connection_sparsity: Annotated[float, Measure("connection sparsity", "fraction")]
+    activation_sparsity: Annotated[float, Measure("activation sparsity", "fraction")]
     effective_macs: Annotated[float, Measure("effective MACs", "operations")]
     effective_acs: Annotated[float, Measure("effective ACs", "operations")]
     dense_synops: Annotated[float, Measure("dense synaptic operations", "operations")]
@@ -42,6 +40,3 @@ MEASURES: dict[str, Measure] = {
     for name, field in Evaluation.model_fields.items()
 }
 """By name, in the order of the file."""
-
-PROMOTING = tuple(name for name, measure in MEASURES.items() if measure.better)
-"""The numbers by which one model can be better than another."""

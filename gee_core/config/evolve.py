@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gee_core.config.genes import check_genes
-from gee_core.config.section import PathName, Positive, Scale, Section, Sizes, StepSchedule, Weight
+from gee_core.config.section import PathName, Positive, Scale, Section, Weight
+from gee_core.config.train import Learning
 
 Variant = Literal["random", "analytic", "random_search", "baseline", "baseline+R_T", "baseline+R_S", "ste"]
 SWITCHES: dict[str, tuple[bool, bool]] = {
@@ -54,71 +55,43 @@ class Budget(Section):
         return {name: over for name, most in limits.items() if (over := price.get(name, 0) / most - 1) > 0}
 
 
-class EvolveConfig(Section):
-    """`evolve`: the search of genes; the paper's are the distributions of the initial wiring (Eq. 9-16)."""
+class SearchConfig(Section):
+    """The settings of a search, as ``gee_core.evolve`` takes them. The section `evolve` of params.yaml names all of them."""
 
-    variant: Variant
+    variant: Variant = "baseline"
     """`baseline` evolves on the loss, `baseline+R_T` and `baseline+R_S` with one regulariser, `ste` with both, `random_search`
     draws evenly, `random` (all σ = 1) and `analytic` do not evolve. In Table 4 `ste` is Spatio-Temporal dynamical Evolution.
     `random_search` scores as many candidates as `ste`, with its fitness, drawn evenly within its bounds."""
-    genes: Annotated[list[str], Field(min_length=1)]
-    """Single genes, or the groups `wiring` (the paper's), `shape`, `neurons`, `plasticity`, `structure`. `wiring`: σ_O, σ_0 …
-    σ_L ([sigma_O, sigma_X]: one σ for all X); `shape`: omega_O, omega_X, beta of `network.init`; `neurons`: v_threshold, tau,
-    surrogate_alpha; `plasticity`: lr, lr_X, lr_O, weight_decay; `structure`: width, n_genes, T. A gene of the last three starts
-    at its setting, and the winner's value replaces that setting in all later stages, also `train.lr` …"""
-    budget: Budget | None
+    genes: list[str] = Field(default=["shape"], min_length=1)
+    """Single genes, or groups: `wiring` (the paper's), `shape`, `neurons`, `plasticity`, `structure`. docs/knobs.md lists the
+    genes of each. `wiring` is σ_O and one σ per layer, [sigma_O, sigma_X] has one σ for all X. A gene of the last three groups
+    starts at its setting, and the winner's value replaces that setting in all later stages, also `train.lr` …"""
+    budget: Budget | None = None
     """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
     training, but for the energy of layers that add, which is measured after. null: no limit."""
-    objectives: Annotated[list[Literal["loss", "parameters", "bytes", "energy", "steps"]], Field(min_length=1)]
+    objectives: list[Literal["loss", "parameters", "bytes", "energy", "steps"]] = Field(default=["loss"], min_length=1)
     """loss alone: CMA-ES minimises F, more, with loss first: their product, and the candidates make a front. No other beats its
     members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
-    choose: Literal["no_worse", "knee"] | Positive | Budget
+    choose: Literal["no_worse", "knee"] | Positive | Budget = "no_worse"
     """The member of a front that is trained: `no_worse`, `knee`, limits, or its number. `no_worse`: the one with the least of
     the second objective, of those that lose at most a standard error over fresh draws more than the start (Breiman et al.,
     Classification and Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its range. Or limits
     as in `budget`, such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
-    n_generations: Positive
+    n_generations: Positive = 5
     """Generations of CMA-ES. The paper has 5."""
-    population_size: Annotated[int, Field(ge=2, le=10_000)] | None
+    population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
     """Candidates per generation. null: CMA-ES's own 4 + ⌊3 ln n⌋ of n searched genes."""
-    sigma: Annotated[float, Field(gt=0, le=5)]
+    sigma: Annotated[float, Field(gt=0, le=5)] = 0.2
     """Initial step size, in log σ or parts of a gene's range. At most a third of the range, 2·ln(`bound`) of log σ."""
-    bound: Annotated[float, Field(gt=1, le=1e6)]
+    bound: Annotated[float, Field(gt=1, le=1e6)] = 4.0
     """Greatest factor between a σ and its start."""
-    start: PathName
-    """Where the search starts: `analytic` (He's variance), `unit` (all σ = 1), or a genotype.json in inputs/. With `unit`, as
-    in Fig. 4, take a `bound` that reaches the analytic σ's. The file is of an earlier evolve, of the same network, width and
-    number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric mean
-    of the σ_l."""
-    proxy_epochs: Positive
-    """E, epochs of a candidate. The paper has 2 for STE."""
-    proxy_images: Positive | None
-    """Training images of a candidate, a stratified part. null: all but the hold-out."""
-    sizes: Sizes | None
-    """As `train.sizes`. Losses are measured on images of the last size, energy on whole ones."""
-    T_schedule: StepSchedule | None
-    """As `train.T_schedule`. Candidates are scored with `network.T` steps."""
-    whiten: bool
-    """As `train.whiten`."""
-    batch_size: Positive
-    """As `train.batch_size`."""
-    optimizer: Literal["adamw", "muon"]
-    """As `train.optimizer`. The momentum of `muon` is 0.95."""
-    lr: Annotated[float, Field(gt=0, le=1e38)]
-    """Peak learning rate. Cosine, a tenth of the steps as warm-up."""
-    lr_X: Scale
-    """As `train.lr_X`."""
-    lr_O: Scale
-    """As `train.lr_O`."""
-    weight_decay: Weight
-    """As `train.weight_decay`."""
-    a: Weight
+    a: Weight = 0.1
     """Weight of R_T, the temporal difference (Eq. 16)."""
-    b: Weight
+    b: Weight = 0.1
     """Weight of R_S, the spatial entropy (Eq. 16)."""
-    tau_lambda: Scale
+    tau_lambda: Scale = 2.0
     """τ_λ of λ(t) = exp(-t/τ_λ), in generations."""
-    rescore: Rescore | None
+    rescore: Rescore | None = None
     """How the best candidates are scored again, on fresh draws. null: the best score wins, with its own draw."""
 
     @field_validator("genes")
@@ -129,9 +102,6 @@ class EvolveConfig(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        if self.start != "analytic" and not self.searches:
-            no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
-            raise ValueError(f"start = {self.start!r} {no_use}")
         names = self.objectives
         if names[0] != "loss" or len(set(names)) < len(names):
             raise ValueError(f"objectives = {names}: write loss first, and each once")
@@ -168,10 +138,59 @@ class EvolveConfig(Section):
         return self.variant not in FIXED
 
     @property
-    def start_file(self) -> str | None:
-        """The file that `start` names, if any."""
-        return None if self.start in STARTS else self.start
+    def epochs(self) -> int:
+        """Epochs of a candidate's training, 0 where whoever scores it does not say."""
+        return 0
 
     def population(self, n_searched: int) -> int:
         """Candidates per generation in a search of ``n_searched`` genes."""
         return self.population_size or 4 + math.floor(3 * math.log(n_searched))
+
+
+class Proxy(Learning):
+    """`evolve.proxy`: the short training of a candidate. The settings that it does not name are those of `train`.
+
+    It ends at a rate of 0 along a cosine, with a tenth of its steps as warm-up, without augmentation. Losses are measured on
+    images of the last of its `sizes`, energy on whole ones, both with `network.T` steps.
+    """
+
+    epochs: Positive
+    """E, epochs of a candidate. The paper has 2 for STE."""
+    images: Positive | None = None
+    """Training images of a candidate, a stratified part. null: all but the hold-out."""
+
+
+class EvolveConfig(SearchConfig):
+    """`evolve`: the search of genes; the paper's are the distributions of the initial wiring (Eq. 9-16)."""
+
+    start: PathName
+    """Where the search starts: `analytic` (He's variance), `unit` (all σ = 1), or a genotype.json in inputs/. With `unit`, as
+    in Fig. 4, take a `bound` that reaches the analytic σ's. The file is of an earlier evolve, of the same network, width and
+    number of genes: its genes that are not searched are kept, and `network.init` is null. sigma_X starts at the geometric mean
+    of the σ_l."""
+    proxy: Proxy
+    """The short training by which candidates are scored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_complete(cls, values: object) -> object:
+        if isinstance(values, dict) and (missing := [name for name in SearchConfig.model_fields if name not in values]):
+            raise ValueError(f"lacks {', '.join(missing)}: add what is missing")
+        return values
+
+    @model_validator(mode="after")
+    def _start_is_of_use(self) -> Self:
+        if self.start != "analytic" and not self.searches:
+            no_use = f"has no use for variant {self.variant}, which does not search: set it to analytic"
+            raise ValueError(f"start = {self.start!r} {no_use}")
+        return self
+
+    @property
+    def start_file(self) -> str | None:
+        """The file that `start` names, if any."""
+        return None if self.start in STARTS else self.start
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a candidate's short training."""
+        return self.proxy.epochs

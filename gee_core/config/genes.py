@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from gee_core.config.section import Section
+from gee_core.config.section import MOST_GENES, Section
 from gee_core.errors import InputError, did_you_mean
 
 
@@ -80,7 +80,7 @@ GENES = {
     "weight_decay": Gene("plasticity", 1e-4, 0.3, "weight_decay: weight decay of the optimiser"),
     "width": Gene("structure", 0.5, 2.0, "width: factor on all channels", relative=True, most=4.0),
     "tilt": Gene("structure", 0.5, 2.0, "tilt: channels of the last layer over those of the stem, beside width"),
-    "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True, most=10_000),
+    "n_genes": Gene("structure", 1 / 3, 3.0, "g: number of genes", integer=True, relative=True, most=MOST_GENES),
     "T": Gene("structure", 1, 8, "T: time steps", integer=True),
 }
 """By name. σ_0 … σ_L, ``sigma_0`` …, are one more gene of ``wiring`` per layer, which a network determines."""

@@ -16,7 +16,7 @@ class Own:
     """The user's class or function, which returns a module."""
     chain: Callable[[float | None], tuple[list[int], int]]
     """[C_0 … C_L] at a width, or None for any, and k²; raises ValueError where the network cannot be built."""
-    trials: dict[tuple, Any] = field(default_factory=dict)
+    trials: dict[Any, Any] = field(default_factory=dict)
     """What was found out about it, by what it was built with."""
 
 

@@ -1,12 +1,12 @@
 """The section `network`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gee_core.config.genes import Shape
 from gee_core.config.known_networks import default_block, is_own
-from gee_core.config.section import Scale, Section
+from gee_core.config.section import MOST_GENES, Reset, Scale, Section, Tau
 from gee_core.zoo import NETWORKS
 
 
@@ -23,7 +23,7 @@ class NetworkStructure(Section):
     """Multiplies every channel count of the paper's table."""
     tilt: Annotated[float, Field(gt=0, le=16)]
     """How many times wider the last layer gets than the stem. Below 1, the first layers are the wider ones."""
-    n_genes: Annotated[int, Field(ge=1, le=10_000)] | None
+    n_genes: Annotated[int, Field(ge=1, le=MOST_GENES)] | None
     """g, number of genes of an encoding. null: the plain network."""
     neuron: Literal["lif", "ilif"]
     """`lif` fires 0 or 1, `ilif` an integer 0 … D. An integer stands for as many spikes (`gee_core.ILIF`)."""
@@ -31,17 +31,17 @@ class NetworkStructure(Section):
     """D, the largest integer that a neuron `ilif` fires in a step. null with `lif`."""
     T: Annotated[int, Field(ge=1, le=64)]
     """Time steps. Your own network must answer with as many."""
-    tau: Annotated[float, Field(gt=1, le=1e6)]
+    tau: Tau
     """τ, membrane time constant in steps."""
     decay_input: bool
     """Of `lif`: whether the input current is divided by τ, as the leak is."""
     v_threshold: Scale
     """V_th, firing threshold, and of `ilif` the current per spike."""
-    v_reset: Annotated[float, Field(ge=-1e6, le=1e6)] | None
+    v_reset: Reset | None
     """Of `lif`: membrane potential after a spike. null: V_th is subtracted (soft reset)."""
     detach_reset: bool
     """Whether the gradient ignores the reset."""
-    surrogate: Annotated[Literal["piecewise_quadratic", "atan", "sigmoid"], Field(serialization_alias="surrogate_name")]
+    surrogate: Literal["piecewise_quadratic", "atan", "sigmoid"]
     """Of `lif`: surrogate gradient, key of `gee_core.snn.lif.SURROGATES`."""
     surrogate_alpha: Scale
     """Of `lif`: α, slope of the surrogate gradient."""
@@ -79,10 +79,6 @@ class NetworkStructure(Section):
         if self.neuron == "ilif" and self.levels is None:
             raise ValueError("neuron = ilif needs levels: set it to D, for instance 4")
         return self
-
-    def lif(self) -> dict[str, Any]:
-        """The neurons' arguments of `gee_core.build_network`."""
-        return self.model_dump(exclude={"name", "block", "pool", "width", "tilt", "n_genes", "init"}, by_alias=True)
 
 
 class NetworkConfig(NetworkStructure):

@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from gee_core.config.evaluation import MEASURES, PROMOTING
 from gee_core.config.evolve import SWITCHES, EvolveConfig
 from gee_core.config.genes import GENES, PLAIN, STRUCTURE, searched_genes, with_genes
 from gee_core.config.known_networks import encoded_channels, is_own, least_side
 from gee_core.config.network import NetworkConfig
 from gee_core.config.prepare import PrepareConfig
 from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
-from gee_core.config.train import TrainConfig
+from gee_core.config.train import SHARED, TrainConfig
 from gee_core.errors import InputError
 
 GeneFormat = Literal["fp32", "bf16", "int8", "int4"]
@@ -125,19 +124,10 @@ class RobustnessConfig(Section):
 class ExportConfig(Section):
     """`export`: the trained network as ONNX, as NIR and as its genes, and its registration."""
 
-    verify_images: Positive
-    """Test images on which ONNX Runtime and the NIR graph are compared with torch; SpikingJelly reads the graph."""
     genes: GeneFormat | None
     """Format of genes.safetensors and genes.onnx; both are measured on all test images. null: neither."""
     register_model: bool
-    """Whether to register the model in MLflow."""
-    promote_metric: Literal[PROMOTING]  # type: ignore[valid-type]
-    """The number by which the best model is the `champion`; of models tested on the same images."""
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether the better of two models has the higher `promote_metric`."""
-        return MEASURES[self.promote_metric].better == "higher"
+    """Whether to register the model in MLflow, where the model of the highest test accuracy is the `champion`."""
 
 
 class ReportConfig(Section):
@@ -149,6 +139,8 @@ class ReportConfig(Section):
 
 def check_settings(genes: Mapping[str, float]) -> None:
     """Raise ``ValueError`` for a gene that the setting which it replaces could not be."""
+    if lost := next((name for name, value in genes.items() if value is None), None):
+        raise ValueError(f"{lost} must be a number, got None")
     _replaced(frozenset(genes)).model_validate(genes)
 
 
@@ -171,6 +163,16 @@ class Params(Section):
     robustness: RobustnessConfig
     export: ExportConfig
     report: ReportConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _proxy_is_as_train(cls, values: Any) -> Any:
+        try:
+            train, evolve = values["train"], values["evolve"]
+            of_train = {name: train[name] for name in SHARED if name in train}
+            return {**values, "evolve": {**evolve, "proxy": {**of_train, **evolve["proxy"]}}}
+        except (KeyError, TypeError):  # a section is missing or no mapping, and refused
+            return values
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -211,7 +213,7 @@ class Params(Section):
         if others := [gene for gene in searched & GENES.keys() if GENES[gene].neuron not in ("", network.neuron)]:
             needs = f"which neurons {network.neuron} have not"
             yield f"{searches} {min(others)}, {needs}: leave it out, or set network.neuron to {GENES[min(others)].neuron}"
-        for section, schedule in (("evolve", evolve.T_schedule), ("train", train.T_schedule)):
+        for section, schedule in self._schedules():
             if own and schedule is not None:
                 yield f"{section}.T_schedule = {schedule}: your own network runs the steps of its code: set it to null"
             if "T" in searched and schedule is not None:
@@ -237,7 +239,7 @@ class Params(Section):
             yield f"prepare.events.frames = {events.frames}: network.T = {T} steps see one each: set one to the other"
         if self.evolve.searches and "T" in searched_genes(self.evolve.genes, 0, self.network.neuron):
             yield f"evolve.genes = {self.evolve.genes} searches T, which is the number of frames of prepare.events: leave out T"
-        for section, schedule in (("evolve", self.evolve.T_schedule), ("train", self.train.T_schedule)):
+        for section, schedule in self._schedules():
             if wrong := [steps for steps in schedule or () if T % steps]:
                 yield f"{section}.T_schedule = {schedule}: {T} frames cannot be summed to {wrong[0]}: leave it out"
         if self.train.randaugment:
@@ -245,10 +247,15 @@ class Params(Section):
         if self.train.noise:
             yield f"train.noise = {self.train.noise}: Gaussian noise is for images, not for counts: set it to 0"
 
+    def _schedules(self) -> Iterator[tuple[str, list[int] | None]]:
+        """The two `T_schedule` by their section."""
+        yield from (("train", self.train.T_schedule), ("evolve.proxy", self.evolve.proxy.T_schedule))
+
     def check_sizes(self, image_size: int) -> None:
-        """Raise InputError if `evolve.sizes` or `train.sizes` do not fit the network, built for ``image_size`` pixels."""
+        """Raise InputError if `sizes` of `train` or `evolve.proxy` do not fit the network, built for ``image_size`` pixels."""
         least = least_side(self.network.name, image_size)
-        for key, sizes in (("evolve.sizes", self.evolve.sizes or []), ("train.sizes", self.train.sizes or [])):
+        for section, sizes in (("train", self.train.sizes or []), ("evolve.proxy", self.evolve.proxy.sizes or [])):
+            key = f"{section}.sizes"
             if large := [size for size in sizes if size > image_size]:
                 problem = f"{key} = {sizes}: the images have {image_size} pixels, not {large[0]}"
                 raise InputError(problem, f"set it to {image_size} or less")
@@ -268,8 +275,10 @@ class Params(Section):
 
     def with_genes(self, values: Mapping[str, float]) -> Self:
         """The parameters in which genes by name replace settings, as the stages after evolve need them."""
-        sections = {name: with_genes(getattr(self, name), values) for name in ("network", "evolve", "train")}
-        return self.model_copy(update=sections)
+        proxy = with_genes(self.evolve.proxy, values)
+        evolve = self.evolve.model_copy(update={"proxy": proxy})
+        sections = {"network": with_genes(self.network, values), "train": with_genes(self.train, values)}
+        return self.model_copy(update={"evolve": evolve, **sections})
 
     def searched_genes(self) -> tuple[str, ...]:
         """The genes that evolve searches; a ValueError if an own network is not registered, or cannot be built."""

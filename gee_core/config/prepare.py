@@ -77,8 +77,6 @@ class PrepareConfig(Section):
     """Fraction of the images that become test images; stratified, of `digits`, and of a folder without test/ and val/."""
     holdout: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the training images on which candidates are scored; train/, val/ and test/: it is val/."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**31)]
-    """Seed of the stratified splits. Independent of `base.seed`, so that runs with other seeds use the same images."""
     stream: bool
     """Decode images during training (for ImageNet); worker processes do so, instead of packing them into one array."""
     events: Events | None

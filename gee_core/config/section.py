@@ -14,7 +14,13 @@ def _printable(path: str) -> str:
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+SCALE, TAU, RESET = (1e-6, 1e6), (1.0, 1e6), (-1e6, 1e6)
+"""Least and greatest value of thresholds and slopes, of τ, which is above its least, and of the membrane after a spike."""
+Scale = Annotated[float, Field(ge=SCALE[0], le=SCALE[1])]
+Tau = Annotated[float, Field(gt=TAU[0], le=TAU[1])]
+Reset = Annotated[float, Field(ge=RESET[0], le=RESET[1])]
+MOST_GENES = 10_000
+"""The most genes of an encoding, everywhere."""
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 PathName = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_printable)]
 Sizes = Annotated[list[Annotated[int, Field(ge=4, le=1024)]], Field(min_length=1, max_length=1000)]

@@ -25,8 +25,8 @@ class Finish(Section):
     """Number of the last epochs; less than `train.epochs`."""
 
 
-class TrainConfig(Section):
-    """`train`: the winner's full training (Sec. 4)."""
+class Learning(Section):
+    """The settings that the full training and the short one of a candidate both have."""
 
     epochs: Positive
     """Epochs. The paper has 200."""
@@ -34,10 +34,6 @@ class TrainConfig(Section):
     """Images per step, of all processes together."""
     lr: Annotated[float, Field(gt=0, le=1e38)]
     """Peak learning rate; usually batch_size / 1024 times 5e-3 for AdamW, several times that for Muon, 0.8 for SGD."""
-    lr_min: Weight
-    """Learning rate at the end."""
-    cooldown: Annotated[float, Field(gt=0, le=1)] | None
-    """Last part of the steps, in which the rate falls linearly from `lr` (Hägele et al. 2024); null: a cosine over all."""
     lr_X: Scale
     """Factor on the learning rate of X: its plasticity. In front of batch norm, a σ does nothing but divide it."""
     lr_O: Scale
@@ -46,16 +42,32 @@ class TrainConfig(Section):
     """Side in pixels of training images, by equal parts of the epochs: [16, 24, 32] trains a third at each. null: theirs."""
     T_schedule: StepSchedule | None
     """Time steps of training by equal parts of the epochs: [2, 4] trains the first half with two. null: `network.T`."""
-    norm_images: Positive | None
-    """Images that batch norm's statistics are taken from after training, at full size and T; null: running averages."""
-    warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
-    """Epochs of linear warm-up, such as 0.5."""
     weight_decay: Weight
     """Weight decay; not applied to biases and batch norm."""
     optimizer: Literal["adamw", "sgd", "muon"]
     """`adamw`, `sgd` (Nesterov), or `muon`: updates of X, O, kernels with equal singular values (Jordan et al. 2024)."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Momentum of `sgd` (usually 0.9) and `muon` (0.95); `adamw` does not use it."""
+    whiten: bool
+    """The stem's filters whiten the training images, untrained (Jordan 2024). They are the principal directions of the patches,
+    each with its negative."""
+
+
+SHARED = tuple(name for name in Learning.model_fields if name != "epochs")
+"""The settings that `evolve.proxy` has from `train`, unless it names another value."""
+
+
+class TrainConfig(Learning):
+    """`train`: the winner's full training (Sec. 4)."""
+
+    lr_min: Weight
+    """Learning rate at the end."""
+    cooldown: Annotated[float, Field(gt=0, le=1)] | None
+    """Last part of the steps, in which the rate falls linearly from `lr` (Hägele et al. 2024); null: a cosine over all."""
+    norm_images: Positive | None
+    """Images that batch norm's statistics are taken from after training, at full size and T; null: running averages."""
+    warmup_epochs: Annotated[float, Field(ge=0, lt=2**31)]
+    """Epochs of linear warm-up, such as 0.5."""
     loss: Literal["ce", "tet"]
     """`ce`: cross-entropy of the mean output over the steps, `tet`: mean of every step's own (Deng et al. 2022)."""
     tet_lambda: Fraction
@@ -76,9 +88,6 @@ class TrainConfig(Section):
     noise: Annotated[float, Field(ge=0, le=10)]
     """Greatest strength r of Gaussian noise on training images. It is on the normalised images, as `robustness.strengths`; each
     image draws its own, evenly from 0 up to it, in every epoch. 0 for none."""
-    whiten: bool
-    """The stem's filters whiten the training images, untrained (Jordan 2024). They are the principal directions of the patches,
-    each with its negative."""
     wiring_seed: Literal["candidate", "fresh"]
     """Train the wiring that was scored (`candidate`), or one drawn anew (`fresh`)."""
     init_from: PathName | None
@@ -86,8 +95,6 @@ class TrainConfig(Section):
     takes its .json too, the other comes with GEE. null: start at the wiring."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
-    sync_batch_norm: bool
-    """Batch norms see the images of all `GEE_TRAIN_PROCESSES`; needs `torch.nn.BatchNorm2d`, is slower."""
     quantise: Quantise | None
     """Round genes and weights in the last epochs; the checkpoint and validation keep float32. null trains without it."""
     finish: Finish | None

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gee_core.data.frames import area_sums, summed_steps
+from gee_core.data.recordings import area_sums, summed_steps
 from gee_core.rank import Place
 from gee_core.seeding import derive_seed, private_torch_rng
 
@@ -91,13 +91,13 @@ def to_input(
     recordings get that many frames, each a sum of neighbours.
     """
     if augment is None:
-        return resized(normalise(images_BCHW), size)
+        return resize_square(normalise(images_BCHW), size)
     if generator is None:
         raise ValueError("augment needs a generator")
     x_BCHW = normalise(augment(images_BCHW, generator, place))
     if x_BCHW.ndim == 5 and steps is not None:
         x_BCHW = summed_steps(x_BCHW, steps)
-    x_BCHW = resized(x_BCHW, size)
+    x_BCHW = resize_square(x_BCHW, size)
     if augment.erasing:
         x_BCHW.masked_fill_(erased_pixels(x_BCHW, augment.erasing, generator, place), 0.0)
     if augment.noise:
@@ -108,7 +108,7 @@ def to_input(
     return x_BCHW
 
 
-def resized(x_BCHW: Tensor, size: int | None) -> Tensor:
+def resize_square(x_BCHW: Tensor, size: int | None) -> Tensor:
     """``x_BCHW`` with H = W = ``size``, by antialiased bilinear interpolation. Frames are resized by sums of areas.
 
     A ``size`` of None leaves ``x_BCHW`` as it is.
@@ -156,8 +156,8 @@ class WithoutWaiting(TorchFunctionMode):
     """Context in which ``torch.tensor(numbers, device=…)`` does not wait for the device, as torchvision's transforms would."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[object, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """``func(*args, **kwargs)``. Numbers become a tensor of the host first."""
         kwargs = dict(kwargs or {})
         device = kwargs.pop("device", None) if func is torch.tensor else None

@@ -11,7 +11,7 @@ Links are followed. A link to a folder below a class folder is not followed, bec
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,23 +35,6 @@ ByClass = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class FileList:
-    """Image files, relative to their root, and their labels."""
-
-    files: list[str]
-    labels: list[int]
-
-    def subset(self, indices: Iterable[int]) -> "FileList":
-        """The files at ``indices``."""
-        indices = [int(i) for i in indices]
-        return FileList([self.files[i] for i in indices], [self.labels[i] for i in indices])
-
-    def without(self, indices: Iterable[int]) -> "FileList":
-        """All files but those at ``indices``."""
-        return self.subset(sorted(set(range(len(self.files))).difference(map(int, indices))))
-
-
-@dataclass(frozen=True)
 class Listing:
     """The files of an image folder, by split and class."""
 
@@ -66,17 +49,30 @@ class Listing:
         """The sorted names of the class folders."""
         return tuple(self.by_class["train"])
 
-    def files(self, split: str) -> FileList | None:
-        """The files of `train`, `val` or `test`, and their labels. None where the split has no folder."""
+    def files(self, split: str) -> list[str]:
+        """The files of `train`, `val` or `test`, class by class. None at all where the split has no folder."""
+        return [file for files in self.by_class.get(split, {}).values() for file in files]
+
+    def labels(self, split: str) -> list[int] | None:
+        """The labels of ``files``. None where the split has no folder."""
         if split not in self.by_class:
             return None
-        labelled = [(file, label) for label, files in enumerate(self.by_class[split].values()) for file in files]
-        return FileList([file for file, _ in labelled], [label for _, label in labelled])
+        return [label for label, files in enumerate(self.by_class[split].values()) for _ in files]
 
     @property
     def all_files(self) -> list[str]:
         """The files of all splits."""
-        return [file for by_class in self.by_class.values() for files in by_class.values() for file in files]
+        return [file for split in self.by_class for file in self.files(split)]
+
+    def unread(self) -> list[str]:
+        """What looks like images but is not read, such as `12 images in eval/`: other folders, and other formats."""
+        root, splits, notes = self.root, self.splits.values(), []
+        for folder in () if root in splits else (root / name for name in folders_in(root)):
+            if folder not in splits and (n := len(files_below(folder, root, EXTENSIONS))):
+                notes.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
+        ends = (Path(name).suffix.lower() for split in splits for _, _, names in walk(split) for name in names)
+        formats = Counter(end for end in ends if end in OTHER_FORMATS)
+        return notes + [f"{n:,} {end}" for end, n in formats.most_common()]
 
 
 def endings_of(events: Events | None) -> tuple[str, ...]:
@@ -110,7 +106,7 @@ def find_splits(root: Path) -> dict[str, Path]:
     without `test` the test images are split off all images.
     """
     if not root.is_dir():
-        raise no_folder(root, str(root), "set {argument} to one that holds train/, or one folder per class", "path")
+        raise no_folder(root, str(root), "set prepare.path to one that holds train/, or one folder per class")
     splits: dict[str, Path] = {}
     folders = folders_in(root)
     for split, names in NAMES.items():
@@ -121,8 +117,8 @@ def find_splits(root: Path) -> dict[str, Path]:
             splits[split] = root / there[0]
     if "train" not in splits and splits:
         other = splits.get("test") or splits["val"]
-        remedy = f"put the training images there, one folder per class, or set {{argument}} to {other} to split its images"
-        raise InputError(f"{root / 'train'}: no such folder", remedy, "path")
+        remedy = f"put the training images there, one folder per class, or set prepare.path to {other} to split its images"
+        raise InputError(f"{root / 'train'}: no such folder", remedy)
     if "val" in splits and "test" not in splits:
         splits["test"] = splits.pop("val")
     return splits or {"train": root}
@@ -135,14 +131,14 @@ def linked_folders(root: Path) -> list[Path]:
     return [folder for folder in folders if folder != root and folder.is_symlink()]
 
 
-def no_folder(path: Path, name: str, remedy: str, argument: str = "") -> InputError:
+def no_folder(path: Path, name: str, remedy: str) -> InputError:
     """The error of a ``path``, called ``name``, that is no folder. ``remedy`` helps where the path itself tells nothing."""
     if "$" in str(path) or str(path).startswith("~"):
         return InputError(f"{name}: no such folder", "write the whole path, since ~ and variables are not expanded")
     if path.is_file():
-        files = f"set {{argument}} to a folder of image files ({', '.join(EXTENSIONS)})"
-        return InputError(f"{name}: a file, not a folder", files, "path")
-    return InputError(f"{name}: no such folder", remedy, argument)
+        files = f"set prepare.path to a folder of image files ({', '.join(EXTENSIONS)})"
+        return InputError(f"{name}: a file, not a folder", files)
+    return InputError(f"{name}: no such folder", remedy)
 
 
 def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]:
@@ -150,8 +146,8 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
     train, classes = listing.splits["train"], listing.by_class["train"]
     if len(classes) < 2:
         (name,) = classes
-        inside = f"; if its folders are the classes, set {{argument}} to {train / name}" if folders_in(train / name) else ""
-        yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}", "path")
+        inside = f"; if its folders are the classes, set prepare.path to {train / name}" if folders_in(train / name) else ""
+        yield InputError(f"{train}: holds one class only, {name!r}", f"at least 2 are needed{inside}")
     for split, by_class in listing.by_class.items():
         for name in sorted(by_class.keys() ^ classes.keys(), key=lambda name: (name in classes, name)):
             folder, other = (listing.splits[split], train) if name in by_class else (train, listing.splits[split])
@@ -161,20 +157,9 @@ def problems(listing: Listing, endings: tuple[str, ...]) -> Iterator[InputError]
             folder = listing.splits[split] / name
             kind, other_endings, dataset = KINDS[endings]
             others_there = files_below(folder, listing.root, other_endings)
-            other_kind = f"but {KINDS[other_endings][0]}: set {{argument}} to {dataset}"
+            other_kind = f"but {KINDS[other_endings][0]}: set prepare.dataset to {dataset}"
             remedy = other_kind if others_there else "add some, or remove the folder"
-            yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy, "dataset")
-
-
-def unread(root: Path) -> list[str]:
-    """What looks like images in ``root`` but is not read, such as `12 images in eval/`: other folders, and other formats."""
-    splits, notes = find_splits(root).values(), []
-    for folder in () if root in splits else (root / name for name in folders_in(root)):
-        if folder not in splits and (n := len(files_below(folder, root, EXTENSIONS))):
-            notes.append(f"{n:,} image{'' if n == 1 else 's'} in {folder.name}/")
-    ends = (Path(name).suffix.lower() for split in splits for _, _, names in walk(split) for name in names)
-    formats = Counter(end for end in ends if end in OTHER_FORMATS)
-    return notes + [f"{n:,} {end}" for end, n in formats.most_common()]
+            yield InputError(f"{folder}: holds no {kind} ({', '.join(endings)})", remedy)
 
 
 def folders_in(path: Path) -> list[str]:

@@ -92,11 +92,10 @@ def common_form(root: Path, files: Sequence[str], image_size: int | None, events
         middle = int(median(min(header.width, header.height) for header in headers.values()))
         raise InputError(
             f"{root}: its images have {sizes} sizes, from {least.size} ({first}) to {most.size} ({last})",
-            f"set {{argument}} to bring all to one size (the median of their shorter sides is {middle})",
-            "image_size",
+            f"set prepare.image_size to bring all to one size (the median of their shorter sides is {middle})",
         )
     if least.width != least.height:
-        raise InputError(f"{root}: its images are {least.size}, not square", "set {argument} to make them so", "image_size")
+        raise InputError(f"{root}: its images are {least.size}, not square", "set prepare.image_size to make them so")
     return Form(least.width, channels)
 
 

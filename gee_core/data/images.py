@@ -16,10 +16,13 @@ from torch import Tensor
 
 from gee_core.config import Events
 from gee_core.data.image_files import Form, decoded
+from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 
 CPU = torch.device("cpu")
+STATISTICS_SAMPLE = 2_000
+"""Number of images in files from which mean and standard deviation are computed."""
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Images (B, C, H, W), or recordings (B, T, P, H, W), and labels (B,)."""
 
@@ -115,7 +118,12 @@ def index_batches(
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1], exact."""
+    """Mean and standard deviation (1 if the channel is constant) of each channel, of images in [0, 1].
+
+    Exact in memory. Of images in files, a stratified part of ``STATISTICS_SAMPLE``.
+    """
+    if isinstance(images, StreamedImages) and len(images) > STATISTICS_SAMPLE:
+        images = images.subset(stratified_indices(images.labels, STATISTICS_SAMPLE, "statistics"))
     histogram_CV = torch.zeros(images.in_channels, 256, dtype=torch.int64)
     for batch, _ in images.batches(256):
         histogram_CV += torch.stack([torch.bincount(c.flatten(), minlength=256).cpu() for c in batch.unbind(1)])

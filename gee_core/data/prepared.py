@@ -27,12 +27,16 @@ class Source:
     class_names: tuple[str, ...]
     train: PackedImages | StreamedImages
     test: PackedImages | StreamedImages
-    holdout: Tensor | None = None
-    """Indices into ``train`` of the images on which candidates are scored, None until they are split off."""
-    contents: tuple[str, ...] = ()
-    """Of streamed images: a hash over the contents of the files of ``train``, and one of ``test``."""
+    holdout: Tensor
+    """Indices into ``train`` of the images on which candidates are scored."""
     events: Events | None = None
     """How recordings became frames, None for images."""
+    has_val: bool = False
+    """Whether the hold-out has a folder of its own."""
+    unread: tuple[str, ...] = ()
+    """What looks like images in the folder, but is not read."""
+    contents: tuple[str, ...] = ()
+    """Of streamed images: a hash over the contents of the files of ``train``, and one of ``test``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Prepared:
         """The training images without the hold-out: all of them, or a stratified ``n``."""
         rest = torch.ones(len(self.train), dtype=torch.bool).index_fill(0, self.holdout, False).nonzero().flatten()
         if n is not None:
-            rest = rest[stratified_indices(self.train.labels[rest], n, 0, "evolve.proxy_images")]
+            rest = rest[stratified_indices(self.train.labels[rest], n, "evolve.proxy.images", "evolve.proxy_images")]
         return self.train.subset(rest)
 
     def holdout_images(self) -> PackedImages | StreamedImages:
@@ -61,7 +65,6 @@ class Prepared:
 def write_prepared(folder: Path, dataset: str, data: Source, mean: tuple[float, ...], std: tuple[float, ...]) -> Meta:
     """Write everything next to ``folder``, flush it, then rename it. InputError where the disk is full or not writable."""
     train, test, n_classes = data.train, data.test, len(data.class_names)
-    assert data.holdout is not None
     partial = folder.with_name(f".{folder.name}.partial")
     with writing(folder):
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Files of event cameras → frames of counts, uint8, all of one size.
+"""Files of event cameras → frames of counts, uint8, all of one size, and what becomes of frames that are made smaller or fewer.
 
 | file | holds |
 |---|---|
@@ -6,17 +6,17 @@
 | `.npy` | a structured array with the fields x, y, t, p, as tonic makes it |
 | `.npz` | arrays t, x, y, p, or an array `frames` (T, P, H, W): SpikingJelly's events_np, and what it integrates |
 
-Shapes: N events, T frames, P polarities, H W rows and columns, S side of the frames.
+Shapes: N events, T frames, P polarities (off, on), H W rows and columns, S side of the frames.
 """
 
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gee_core.config import Events
-from gee_core.data.frames import EventList, area_sums, integrate
 from gee_core.data.opening import REPLACE, check_unpacked_size, reading
 from gee_core.errors import InputError
 
@@ -24,6 +24,15 @@ NMNIST = [34, 34]
 """Width and height in pixels of the sensor whose recordings are .bin files."""
 BEGINNINGS = (b"\x93NUMPY", b"PK")
 """Of .npy and .npz files. numpy takes other files for pickles."""
+
+
+class EventList(NamedTuple):
+    """The events of a recording in the order of time: time, column, row, and polarity, 0 (darker) or 1 (brighter)."""
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
 
 
 def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.ndarray:
@@ -36,12 +45,14 @@ def decode_recording(path: Path, polarities: int, size: int, cfg: Events) -> np.
         far = (x >= width) | (y >= height)
         if far.any():
             where = f"at x = {x[far][0]}, y = {y[far][0]} is outside the sensor of {width} x {height} pixels"
-            remedy = "set {argument} to its width and height, or remove the file"
-            raise InputError(f"{path}: an event {where}", remedy, "events.sensor")
+            remedy = "set prepare.events.sensor to its width and height, or remove the file"
+            raise InputError(f"{path}: an event {where}", remedy)
         frames = integrate(frames, cfg.frames, cfg.split_by, height, width)
     if frames.shape != (wanted := (cfg.frames, polarities, height, width)):
-        problem = f"{path}: holds frames (T, P, H, W) = {frames.shape}, not {wanted} as the others and {{argument}} say"
-        raise InputError(problem, "set {argument} and T to the T of all files, or remove this one", "events.frames")
+        problem = (
+            f"{path}: holds frames (T, P, H, W) = {frames.shape}, not {wanted} as the others and prepare.events.frames say"
+        )
+        raise InputError(problem, "set prepare.events.frames and T to the T of all files, or remove this one")
     return area_sums(torch.from_numpy(frames), size).clamp_(max=cfg.clip).to(torch.uint8).numpy()
 
 
@@ -122,9 +133,50 @@ def common_sensor(path: Path, events: Events, image_size: int | None) -> tuple[i
     if not isinstance(recording, EventList):
         polarities, sensor = recording.shape[1], [recording.shape[3], recording.shape[2]]
     if sensor is None:
-        problem = f"{{argument}} = null: {path} is a list of events, which does not say the size of the sensor"
-        raise InputError(problem, "set it to width and height in pixels, such as [128, 128]", "events.sensor")
+        problem = f"prepare.events.sensor = null: {path} is a list of events, which does not say the size of the sensor"
+        raise InputError(problem, "set it to width and height in pixels, such as [128, 128]")
     if (image_size or max(sensor)) > min(sensor):
-        problem = f"{{argument}} = {image_size or 'null'}: the sensor has {sensor[0]} x {sensor[1]} pixels"
-        raise InputError(problem, f"set it to {min(sensor)} or less, the side of square frames", "image_size")
+        problem = f"prepare.image_size = {image_size or 'null'}: the sensor has {sensor[0]} x {sensor[1]} pixels"
+        raise InputError(problem, f"set it to {min(sensor)} or less, the side of square frames")
     return polarities, image_size or sensor[0], events.model_copy(update={"sensor": sensor})
+
+
+def integrate(events: EventList, frames: int, split_by: str, height: int, width: int) -> np.ndarray:
+    """Number of events of each polarity and pixel in each frame, (T, 2, H, W), int64.
+
+    The frames are those of SpikingJelly's `integrate_events_by_fixed_frames_number`: ⌊N/T⌋ events each, or ⌊(t_N - t_1)/T⌋ of
+    time; the last one has the rest too. Where no event falls into a frame, SpikingJelly fails, and this frame is empty.
+    """
+    t, first = events.t, np.arange(frames)
+    if split_by == "number":
+        starts = first * (len(t) // frames)
+    else:
+        starts = np.searchsorted(t, t[0] + first * ((t[-1] - t[0]) // frames), side="left")
+    frame = np.searchsorted(starts, np.arange(len(t)), side="right") - 1
+    position = ((frame * 2 + events.p) * height + events.y) * width + events.x
+    return np.bincount(position, minlength=frames * 2 * height * width).reshape(frames, 2, height, width)
+
+
+def area_sums(frames: Tensor, size: int) -> Tensor:
+    """``frames`` (…, H, W) as (…, size, size): the middle square, each of its pixels added to the one that it falls into."""
+    side = min(frames.shape[-2:])
+    for dim in (-2, -1):
+        margin = (frames.shape[dim] - side) // 2
+        square = frames.narrow(dim, margin, side)
+        into = (torch.arange(side, device=frames.device) * size) // side
+        shape = list(square.shape)
+        shape[dim] = size
+        frames = square if size == side else square.new_zeros(shape).index_add_(dim, into, square)
+    return frames
+
+
+def as_picture(frames_TPHW: np.ndarray) -> np.ndarray:
+    """The frames side by side as uint8 RGB (H, T·W, 3): brighter pixels red, darker ones blue, both dark."""
+    strength_TPHW = frames_TPHW / max(1, frames_TPHW.max())
+    off, on = (np.concatenate(list(strength_TPHW[:, p]), axis=1) for p in (0, -1))
+    return (255 * (1 - np.stack([off, np.maximum(off, on), on], axis=-1))).round().astype(np.uint8)
+
+
+def summed_steps(x_TB: Tensor, steps: int) -> Tensor:
+    """``x_TB`` (T, B, …) as (steps, B, …): neighbouring frames are added up, T / steps at a time."""
+    return x_TB if steps == len(x_TB) else x_TB.unflatten(0, (steps, -1)).sum(1)

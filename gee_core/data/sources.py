@@ -21,7 +21,7 @@ from gee_core.data.folders import endings_of, is_in_files, list_images
 from gee_core.data.image_files import Form, Result, as_array, common_form, decode_image, each_file
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.data.prepared import Source
-from gee_core.data.splits import part_of, split_files, split_off
+from gee_core.data.splits import split, split_files
 from gee_core.errors import InputError, in_short
 from gee_core.storage.atomic_files import sha256
 
@@ -43,17 +43,16 @@ def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: 
     check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
-    digits = cfg.dataset == "digits"
-    source, class_names, train, test = _digits(cfg) if digits else torchvision_images(cfg.dataset, Path(cfg.path))
-    train = _resized(part_of(train, cfg.max_train_images, cfg, "max_train_images"), cfg.image_size)
-    test = _resized(part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.image_size)
-    return Source(source, class_names, train, test)
+    source, class_names, train, test = _digits() if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
+    parts = split(cfg, class_names, train.labels, test=None if test is None else test.labels)
+    train, test = train.subset(parts.train), (train if test is None else test).subset(parts.test)
+    return Source(source, class_names, _resized(train, cfg.image_size), _resized(test, cfg.image_size), parts.holdout)
 
 
 def check_streamable(cfg: PrepareConfig) -> None:
     """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
     if cfg.stream and not is_in_files(cfg):
-        raise InputError(f"{{argument}} = true: {cfg.path} has no class folders in train/", "set it to false", "stream")
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -64,20 +63,15 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
     return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
 
-def _digits(cfg: PrepareConfig) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
+def _digits() -> tuple[str, tuple[str, ...], PackedImages, None]:
+    """The digits, none of which are test images yet."""
     try:
         from sklearn.datasets import load_digits  # takes a second
     except ImportError:
-        raise InputError(
-            "{argument} = digits: needs scikit-learn", "install it with `pip install scikit-learn`", "dataset"
-        ) from None
+        raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
     values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
-    labels = labels.long()
-    digits = PackedImages((values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8), labels)
-    classes = tuple("0123456789")
-    test = split_off(labels, cfg.test_share, cfg.split_seed, classes, "test_share", "digits", "test")
-    train = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False).nonzero().flatten()
-    return "scikit-learn digits", classes, digits.subset(train), digits.subset(test)
+    pixels = (values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8)
+    return "scikit-learn digits", tuple("0123456789"), PackedImages(pixels, labels.long()), None
 
 
 def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
@@ -105,9 +99,8 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
         names = ", ".join(name for name, _ in resources) if resources else kind.filename
         into = folder if resources else path
         raise InputError(
-            f"{{argument}} = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
+            f"prepare.dataset = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
             f"delete what is there, then put torchvision's {names} into {into}, or go online",
-            "dataset",
         ) from None
 
 
@@ -133,28 +126,27 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
     if len(listing.class_names) != n_classes:
         raise InputError(
             f"{root / 'train'}: holds {len(listing.class_names)} class folders, {cfg.dataset} has {n_classes}",
-            f"set {{argument}} to {'folder' if cfg.events is None else 'events'}",
-            "dataset",
+            f"set prepare.dataset to {'folder' if cfg.events is None else 'events'}",
         )
-    train, holdout, test = split_files(listing, cfg)
-    n, files = len(train.files), train.files + test.files
+    train, train_labels, test, test_labels, holdout = split_files(listing, cfg)
+    n, files = len(train), train + test
     form = common_form(root, files, cfg.image_size, cfg.events)
-    labels, test_labels = torch.tensor(train.labels), torch.tensor(test.labels)
+    rest = holdout, form.events, "val" in listing.splits, tuple(listing.unread() if cfg.dataset == "folder" else ())
     if cfg.stream:
         digests = list(_each(partial(_digest, form), root, files, on_progress))
         contents = tuple(hashlib.sha256("".join(part).encode()).hexdigest() for part in (digests[:n], digests[n:]))
-        streamed = StreamedImages(as_array(train.files), labels, root, form.image_size, form.in_channels, form.events)
-        streamed_test = replace(streamed, names=as_array(test.files), labels=test_labels)
-        return Source(cfg.path, listing.class_names, streamed, streamed_test, holdout, contents, form.events)
+        streamed = StreamedImages(as_array(train), train_labels, root, form.image_size, form.in_channels, form.events)
+        streamed_test = replace(streamed, names=as_array(test), labels=test_labels)
+        return Source(cfg.path, listing.class_names, streamed, streamed_test, *rest, contents)
     _check_fits(len(files), form)
     images = np.empty((len(files), *form.shape), np.uint8)
     for index, image in enumerate(_each(partial(decode_image, form=form), root, files, on_progress)):
         images[index] = image
     packed, packed_test = (
-        PackedImages(torch.from_numpy(part), of) for part, of in ((images[:n], labels), (images[n:], test_labels))
+        PackedImages(torch.from_numpy(part), of) for part, of in ((images[:n], train_labels), (images[n:], test_labels))
     )
     where = IN_FOLDERS if form.events is None else OF_EVENTS
-    return Source(where, listing.class_names, packed, packed_test, holdout, events=form.events)
+    return Source(where, listing.class_names, packed, packed_test, *rest)
 
 
 def _digest(form: Form, path: Path) -> str:
@@ -178,6 +170,5 @@ def _check_fits(n: int, form: Form) -> None:
     if needed > 0.8 * memory:
         raise InputError(
             f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
-            "set {argument} to true, or a smaller image_size",
-            "stream",
+            "set prepare.stream to true, or a smaller image_size",
         )

@@ -1,37 +1,31 @@
 """Stratified parts of a labelled set, fixed by a seed."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gee_core.config import PrepareConfig
-from gee_core.data.folders import FileList, Listing
-from gee_core.data.images import PackedImages
+from gee_core.data.folders import Listing
 from gee_core.errors import InputError
 from gee_core.seeding import torch_generator
 
-Part = TypeVar("Part", FileList, PackedImages)
 
+def stratified_indices(labels: Tensor, n: int, setting: str, *names: str) -> Tensor:
+    """Ascending indices of ``n`` images: shares of ``labels`` (N,), one of each class or an InputError about the ``setting``.
 
-def stratified_indices(labels: Tensor, n: int, seed: int, *names: str, argument: str = "") -> Tensor:
-    """Ascending indices of ``n`` images, drawn for ``names``: shares of ``labels`` (N,), one of each class or InputError.
-
-    The error is about the setting ``argument``, or the last part of the first of ``names``.
+    The draw is that of ``names``, by default of the ``setting``, in every run: ``base.seed`` changes no split.
     """
     labels = labels.cpu()
     counts = torch.bincount(labels)
     n_classes = int((counts > 0).sum())
-    argument = argument or names[0].rpartition(".")[2]
     if n > len(labels):
-        problem = f"{{argument}}: {n} images are wanted, but there are only {len(labels)}"
-        raise InputError(problem, "ask for at most that many", argument)
+        raise InputError(f"{setting}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
     if n < n_classes:
-        problem = f"{{argument}}: {n} of {len(labels)} images cannot show all {n_classes} classes"
-        raise InputError(problem, "ask for more", argument)
+        raise InputError(f"{setting}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
     quotas = class_quotas(counts, n)
-    order = torch.randperm(len(labels), generator=torch_generator(seed, *names))
+    order = torch.randperm(len(labels), generator=torch_generator(0, *names or (setting,)))
     by_class = order[labels[order].argsort(stable=True)]
     first_of_class = counts.cumsum(0) - counts
     rank = torch.arange(len(labels)) - first_of_class[labels[by_class]]
@@ -52,39 +46,77 @@ def class_quotas(counts: Tensor, n: int) -> Tensor:
     return quotas
 
 
-def split_off(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
-    """Ascending indices of a stratified ``fraction`` drawn for ``names`` or ``setting``. InputError where a class lacks any."""
-    part = stratified_indices(labels, round(fraction * len(labels)), seed, *names or (f"prepare.{setting}",), argument=setting)
+class Parts(NamedTuple):
+    """Which images are which, as ascending indices."""
+
+    train: Tensor
+    """Of the images in train/ and then in val/: the training images, those on which candidates are scored among them."""
+    test: Tensor
+    """Of the test images, or of those in train/ where there are no test images."""
+    holdout: Tensor
+    """Of ``train``: the images on which candidates are scored."""
+
+
+def split(
+    cfg: PrepareConfig, class_names: Sequence[str], train: Tensor, val: Tensor | None = None, test: Tensor | None = None
+) -> Parts:
+    """Which images of the labels ``train``, ``val`` and ``test``, each (N,), are used for what, as ``cfg`` asks for it.
+
+    Test images are split off ``train`` if there are none. The hold-out is ``val``, or is split off what is left of ``train``.
+    """
+    kept = torch.arange(len(train))
+    if test is None:
+        names = ("digits", "test") if cfg.dataset == "digits" else ()
+        tested = _split_off(train, cfg.test_share, class_names, "prepare.test_share", *names)
+        kept, test = torch.ones(len(train), dtype=torch.bool).index_fill(0, tested, False).nonzero().flatten(), train[tested]
+    else:
+        tested = torch.arange(len(test))
+    tested = tested[_part(test, cfg.max_test_images, "prepare.max_test_images")]
+    most = cfg.max_train_images
+    if val is None:
+        kept = kept[_part(train[kept], most, "prepare.max_train_images")]
+        return Parts(kept, tested, _split_off(train[kept], cfg.holdout, class_names, "prepare.holdout"))
+    of_val = None if most is None else round(most * len(val) / (len(kept) + len(val)))  # of both folders the same share
+    kept = kept[_part(train[kept], most and most - (of_val or 0), "prepare.max_train_images")]
+    scored = _part(val, of_val, "prepare.max_train_images", "prepare.max_train_images", "val")
+    return Parts(torch.cat([kept, len(train) + scored]), tested, torch.arange(len(kept), len(kept) + len(scored)))
+
+
+class SplitFiles(NamedTuple):
+    """Files of images, relative to their root, and their labels (N,)."""
+
+    train: list[str]
+    train_labels: Tensor
+    test: list[str]
+    test_labels: Tensor
+    holdout: Tensor
+    """Indices of ``train``."""
+
+
+def split_files(listing: Listing, cfg: PrepareConfig) -> SplitFiles:
+    """The files of ``listing`` as ``cfg`` asks for them."""
+    labels = {name: torch.tensor(found) for name in ("train", "val", "test") if (found := listing.labels(name)) is not None}
+    parts = split(cfg, listing.class_names, **labels)
+    train = listing.files("train") + listing.files("val")
+    train_labels = torch.cat([labels[name] for name in ("train", "val") if name in labels])
+    test, test_labels = (listing.files("test"), labels["test"]) if "test" in labels else (train, train_labels)
+    of_train, of_test = [train[i] for i in parts.train], [test[i] for i in parts.test]
+    return SplitFiles(of_train, train_labels[parts.train], of_test, test_labels[parts.test], parts.holdout)
+
+
+def _split_off(labels: Tensor, share: float, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
+    """A stratified ``share`` drawn for ``names`` or ``setting``. InputError where a class has no image left to train on."""
+    part = stratified_indices(labels, round(share * len(labels)), setting, *names)
     counts, taken = (torch.bincount(some.cpu(), minlength=len(class_names)) for some in (labels, labels[part]))
     if (counts == taken).any():
         bare = class_names[int((counts == taken).nonzero()[0])]
-        problem = f"{{argument}} = {fraction}: leaves class {bare!r} no image to train on"
-        raise InputError(problem, "add images of this class, or lower it", setting)
+        problem = f"{setting} = {share}: leaves class {bare!r} no image to train on"
+        raise InputError(problem, "add images of this class, or lower it")
     return part
 
 
-def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[FileList, Tensor | None, FileList]:
-    """Training images, which of them are the hold-out if the folder says that, and test images, as many as ``cfg`` asks for."""
-    train, val, test = (listing.files(split) for split in ("train", "val", "test"))
-    assert train is not None
-    if test is None:
-        split = split_off(torch.tensor(train.labels), cfg.test_share, cfg.split_seed, listing.class_names, "test_share")
-        train, test = train.without(split), train.subset(split)
-    test, most = part_of(test, cfg.max_test_images, cfg, "max_test_images"), cfg.max_train_images
-    if val is None:
-        return part_of(train, most, cfg, "max_train_images"), None, test
-    if most is not None:  # of both folders the same share
-        of_val = round(most * len(val.files) / (len(train.files) + len(val.files)))
-        train = part_of(train, most - of_val, cfg, "max_train_images")
-        val = part_of(val, of_val, cfg, "max_train_images", "val")
-    both = FileList(train.files + val.files, train.labels + val.labels)
-    return both, torch.arange(len(train.files), len(both.files)), test
-
-
-def part_of(images: Part, at_most: int | None, cfg: PrepareConfig, setting: str, *names: str) -> Part:
-    """A stratified part of ``images``, as the ``setting`` asks for it."""
-    if at_most is None or at_most >= len(images.labels):
-        return images
-    return images.subset(
-        stratified_indices(torch.as_tensor(images.labels), at_most, cfg.split_seed, f"prepare.{setting}", *names)
-    )
+def _part(labels: Tensor, at_most: int | None, setting: str, *names: str) -> Tensor:
+    """A stratified part of at most that many, as the ``setting`` asks for it."""
+    if at_most is None or at_most >= len(labels):
+        return torch.arange(len(labels))
+    return stratified_indices(labels, at_most, setting, *names)

@@ -76,7 +76,7 @@ class LayerCount:
         """Energy of building the weight once, in mJ."""
         return e_mac * self.decode_macs * PICO_TO_MILLI
 
-    def row(self, e_mac: float, e_ac: float) -> dict[str, Any]:
+    def row(self, e_mac: float, e_ac: float) -> dict[str, float | str | None]:
         """The row of this layer in layers.csv."""
         return {
             "layer": self.layer,

@@ -14,7 +14,7 @@ from gee_core.model.base import SpikingNetwork, with_steps
 from gee_core.snn.lif import LIF
 
 
-def exits(o_TBK: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+def find_exits(o_TBK: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
     """The logits (B, K) with which each image leaves, and after how many steps (B,), from the outputs of all steps."""
     T, B, _ = o_TBK.shape
     steps_T = torch.arange(1, T + 1, device=o_TBK.device)
@@ -27,7 +27,7 @@ def exits(o_TBK: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def classify(net: SpikingNetwork, x: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """As ``exits``, of a ``net`` in evaluation mode, which runs step by step, and no further ones of an image that has left.
+    """As ``find_exits``, of a ``net`` in evaluation mode, which runs step by step, and no further for an image that has left.
 
     ``x`` has the images, (B, C, H, W), or the frames of recordings, (T, B, C, H, W), of which step t sees frame t.
 

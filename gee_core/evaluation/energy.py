@@ -6,7 +6,7 @@ Shapes: T steps, B batch.
 import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from spikingjelly.activation_based import functional
@@ -72,23 +72,14 @@ def measure_energy(
         >>> 0 < activity.firing_rate < 1
         True
     """
-    check_module(net)
-    if not any(is_neuron(module) for module in net.modules()):
-        raise InputError("the network has no neurons", "build it with those of spikingjelly's neuron, or gee_core.LIF")
-    if steps is not None and time_first:
-        raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
-    if steps is not None and (type(steps) is not int or steps < 1):
-        raise InputError(f"steps = {steps!r}", "must be an int >= 1")
+    _check(net, steps, time_first)
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
-    check_values(net)
     plain = for_inference(net)
     counter = Counter(plain, _decoding_costs(net))
     with torch.no_grad(), as_written(plain):
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
-            x = batch[0] if isinstance(batch, tuple | list) else batch
-            if not isinstance(x, Tensor):
-                raise InputError(f"a batch is a {type(x).__name__}", "give tensors, or tuples that begin with one")
+            x = _batch(batch)
             frames = time_first or (isinstance(net, SpikingNetwork) and x.ndim == 5)
             counter.begin(x, steps, frames)
             with Compute(x.device, dtype).autocast(), private_torch_rng(index, x.device):
@@ -139,14 +130,19 @@ def record(net: nn.Module, x: Tensor, *, steps: int | None = None, time_first: b
     Returns:
         A ``Recorded`` by the name of the neurons, in order of execution. Of neurons that run several times it is the last run.
 
+    Raises:
+        InputError: as of ``measure_energy``.
+
     Examples:
         >>> net = gee_core.build_network("cifarnet", num_classes=10, n_genes=8, width=0.125)
         >>> gee_core.record(net, torch.rand(2, 3, 32, 32))["stem.norm_lif.lif"].membranes.shape
         torch.Size([4, 2, 32, 32, 32])
     """
+    _check(net, steps, time_first)
+    x = _batch(x)
     plain, latest, runs, found = for_inference(net), "", dict[str, tuple[str, list[Tensor]]](), dict[str, Recorded]()
 
-    def see(name: str, module: Any, _: object, output: Any) -> None:
+    def see(name: str, module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> None:
         nonlocal latest
         if isinstance(module, Layer):
             latest = name
@@ -158,7 +154,7 @@ def record(net: nn.Module, x: Tensor, *, steps: int | None = None, time_first: b
             module.register_forward_hook(partial(see, name))
             module.store_v_seq = True  # for SpikingJelly: a layer does nothing with it
     with as_written(plain):
-        present(plain, x, steps, time_first)
+        _run(plain, x, steps, time_first)
     for name, (layer, parts) in runs.items():
         neurons = plain.get_submodule(name)
         spikes, membranes = parts[-1] if takes_all_steps(neurons) else torch.stack(parts), getattr(neurons, "v_seq", None)
@@ -166,7 +162,29 @@ def record(net: nn.Module, x: Tensor, *, steps: int | None = None, time_first: b
     return found
 
 
+def _check(net: nn.Module, steps: int | None, time_first: bool) -> None:
+    """Raise InputError where ``net`` cannot be measured, or not with these arguments."""
+    check_module(net)
+    if not any(is_neuron(module) for module in net.modules()):
+        raise InputError("the network has no neurons", "build it with those of spikingjelly's neuron, or gee_core.LIF")
+    if steps is not None and time_first:
+        raise InputError(f"steps = {steps}, time_first = True", "give one of the two: (T, B, …) has its steps")
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise InputError(f"steps = {steps!r}", "must be an int >= 1")
+    check_values(net)
+
+
+def _batch(batch: object) -> Tensor:
+    """The images of a batch."""
+    x = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(x, Tensor):
+        raise InputError(f"a batch is a {type(x).__name__}", "give tensors, or tuples that begin with one")
+    return x
+
+
 def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tensor:
+    if not x.isfinite().all():
+        raise InputError("a batch holds values that are not finite", "check the images")
     with running_on(x, "a batch", "give it images of the shape that it takes, and steps = T if it takes (T, B, …)"):
         output = present(net, x, steps, time_first)
     parts = output if isinstance(output, tuple | list) else [output]

@@ -32,7 +32,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from gee_core.config.params import DOMAINS
-from gee_core.genome.copying import copied
+from gee_core.genome.copying import copy_module
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
@@ -64,7 +64,7 @@ def unfit(net: nn.Module, domain: str) -> str | None:
     return None
 
 
-def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: int = 0) -> nn.Module:
+def disturb(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: int = 0) -> nn.Module:
     """A copy of ``net`` for inference, its weights decoded, with the defect ``domain`` at ``strength``, σ, p or n as above.
 
     Each tensor or neuron module has draws of its own, by ``seed``, the number ``draw`` and its name. ValueError where the
@@ -82,12 +82,12 @@ def disturbed(net: SpikingNetwork, domain: str, strength: float, seed: int, draw
     def generator(name: str) -> torch.Generator:
         return torch_generator(seed, "hardware", domain, draw, name)
 
-    changed = copied(net) if domain in OF_GENES else for_inference(net)
+    changed = copy_module(net) if domain in OF_GENES else for_inference(net)
     if domain in OF_GENES or domain in OF_WEIGHTS:
         tensors, scaled_dim = (genes_of(changed), -1) if domain in OF_GENES else (encoded_weights(changed), 0)
         with torch.no_grad():
             for name, x in tensors.items():
-                x.copy_(faulty(x, domain, strength, scaled_dim, generator(name)))
+                x.copy_(apply_defect(x, domain, strength, scaled_dim, generator(name)))
     elif strength:
         add_faults(changed, domain, strength, generator)
     return for_inference(changed) if domain in OF_GENES else changed
@@ -107,20 +107,20 @@ def encoded_weights(net: nn.Module) -> dict[str, nn.Parameter]:
     return {name: conv.weight for name, conv in net.named_modules() if conv in chain}
 
 
-def faulty(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
+def apply_defect(x: Tensor, domain: str, strength: float, scaled_dim: int, generator: torch.Generator) -> Tensor:
     """``x`` with a defect of weights or genes. Its int8 codes have one scale per slice along ``scaled_dim``."""
     if domain in ("weights", "genes"):
         n = torch.randn(x.shape, generator=generator).to(x.device)
         return x + strength * x.square().mean().sqrt() * n
     if domain == "stuck":
-        return x.masked_fill(chosen(x.shape, strength, generator).to(x.device), 0.0)
+        return x.masked_fill(draw_mask(x.shape, strength, generator).to(x.device), 0.0)
     codes, scale = quantise(x, 8, scaled_dim)
-    flips = chosen((8, *x.shape), strength, generator).to(torch.uint8)  # of every bit, in two's complement
+    flips = draw_mask((8, *x.shape), strength, generator).to(torch.uint8)  # of every bit, in two's complement
     mask = sum((bit << place for place, bit in enumerate(flips)), torch.zeros_like(flips[0])).to(x.device)
     return dequantise((codes.view(torch.uint8) ^ mask).view(torch.int8), scale, scaled_dim)
 
 
-def chosen(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
+def draw_mask(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
     """A bool tensor of ``shape``, each entry true with probability ``p``. With the same draws, a larger ``p`` chooses more."""
     n = math.prod(shape)
     if p == 0.0:
@@ -161,9 +161,9 @@ def _set_some(
     """The spikes ``s``, set to ``value`` (0 or 1) with probability ``p``."""
     if s.ndim == 4:  # drawn in the order of channels-last memory, whatever the layout of s
         B, C, H, W = s.shape
-        hit = chosen((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device)
+        hit = draw_mask((B, H, W, C), p, generator).permute(0, 3, 1, 2).to(s.device)
     else:
-        hit = chosen(s.shape, p, generator).to(s.device)
+        hit = draw_mask(s.shape, p, generator).to(s.device)
     return s.masked_fill(hit & (s == 0) if value else hit, value)
 
 

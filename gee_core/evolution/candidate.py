@@ -77,16 +77,19 @@ class Price:
 
 @dataclass(frozen=True)
 class Score:
-    """The measurements of a trained candidate, or NaN if it failed, with the reason in ``status``."""
+    """The measurements of a trained candidate, or NaN if it failed, with the reason in ``status``.
+
+    A search by the variant ``baseline`` on the loss alone needs ``L_ce`` alone.
+    """
 
     L_ce: float
-    TSE: float
+    TSE: float = math.nan
     """Mean training loss over all steps of the proxy training."""
-    R_T: float
-    var_o: float
+    R_T: float = 0.0
+    var_o: float = math.nan
     """Variance of the output o over images, steps and outputs."""
-    R_S: float
-    proxy_accuracy: float
+    R_S: float = 0.0
+    proxy_accuracy: float = math.nan
     status: str = "ok"
     image_passes: int = 0
     """Cost: number of training images seen, repetitions included. 0 if its worker died."""
@@ -126,7 +129,7 @@ class Record:
     seconds: float
     """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
-    """`evolve.proxy_epochs`."""
+    """`evolve.proxy.epochs`."""
     state: dict[str, float] = field(default_factory=dict)
     """CMA-ES's distribution that it was drawn from, by column: step size, axis ratio, mean and standard deviation by gene."""
 

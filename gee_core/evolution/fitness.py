@@ -6,7 +6,7 @@ Shapes: T steps, B batch, K network outputs, G genes.
 import math
 from typing import TYPE_CHECKING
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
 from gee_core.config.evolve import SWITCHES
 from gee_core.evolution.candidate import Score
 
@@ -42,7 +42,7 @@ def regulariser_decay(generation: int, tau_lambda: float) -> float:
     return math.exp(-generation / tau_lambda)
 
 
-def fitness(score: Score, decay: float, cfg: EvolveConfig) -> float:
+def fitness(score: Score, decay: float, cfg: SearchConfig) -> float:
     """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16, or NaN if the candidate failed.
 
     A variant without a regulariser has its weight at 0.

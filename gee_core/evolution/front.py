@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
 from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Record
@@ -34,13 +34,13 @@ class Member(NamedTuple):
     """Standard error of the difference between its loss and the start's over the same fresh draws. 0 where there are none."""
 
 
-def point(record: Record, cfg: EvolveConfig) -> Point:
+def point(record: Record, cfg: SearchConfig) -> Point:
     """The objectives of a candidate, or NaN where it failed."""
     values = asdict(record.score) | record.price()
     return tuple(float(values[MEASURED_AS.get(name, name)]) for name in cfg.objectives)
 
 
-def front(records: Sequence[Record], cfg: EvolveConfig) -> list[Member]:
+def front(records: Sequence[Record], cfg: SearchConfig) -> list[Member]:
     """The front of the candidates that were scored again, by their means, or else of the search. The least loss is first."""
     groups: dict[str, list[Record]] = {}
     for r in records:
@@ -60,7 +60,7 @@ def _error(group: Sequence[Record], start: Sequence[Record]) -> float:
     return stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
 
 
-def start_point(records: Sequence[Record], cfg: EvolveConfig) -> Point:
+def start_point(records: Sequence[Record], cfg: SearchConfig) -> Point:
     """The objectives of the start of a search: their means over its fresh draws, where there are any among ``records``."""
     again = [r for r in records if r.candidate.rescored == records[0].candidate.label] or records[:1]
     return tuple(map(fmean, zip(*(point(r, cfg) for r in again), strict=True)))
@@ -88,7 +88,7 @@ def crowding(points: Sequence[Point]) -> list[float]:
     return np.minimum(distances, len(points[0])).tolist()
 
 
-def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
+def hypervolumes(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     """The hypervolume of the search up to each generation. It is empty where the start failed.
 
     It is the part of all points below twice the values of the start that some candidate beats.
@@ -104,14 +104,14 @@ def hypervolumes(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     return [float(moocore.hypervolume(points, ref=reference)) / math.prod(reference) for points in fronts]
 
 
-def chosen(members: Sequence[Member], cfg: EvolveConfig, start: Point) -> Member:
+def chosen(members: Sequence[Member], cfg: SearchConfig, start: Point) -> Member:
     """The member of a front that `choose` names, ``start`` being where the search began. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(members)
     if choice == "no_worse":  # where the start failed, the one of least loss
         return min((m for m in members if m.point[0] <= start[0] + m.error), key=lambda m: m.point[1], default=members[0])
     if isinstance(choice, int):
         if choice > n:
-            raise InputError(f"{{argument}} = {choice}: the front has {n} members", f"choose 1 to {n}", "choose")
+            raise InputError(f"= {choice}: the front has {n} members", f"choose 1 to {n}", ("choose",))
         return members[choice - 1]
     if isinstance(choice, Budget):
         prices = [member.record.price() for member in members]
@@ -120,7 +120,7 @@ def chosen(members: Sequence[Member], cfg: EvolveConfig, start: Point) -> Member
                 return member
         limits = choice.model_dump(exclude_none=True)
         least = ", ".join(f"{name} is {min(price[name] for price in prices):,.6g}" for name in limits)
-        raise InputError(f"{{argument}} = {limits}: no member of the front costs so little", f"the least {least}", "choose")
+        raise InputError(f"= {limits}: no member of the front costs so little", f"the least {least}", ("choose",))
     values = np.array([member.point for member in members])
     parts = (values - values.min(axis=0)) / (np.ptp(values, axis=0) + (np.ptp(values, axis=0) == 0))
     return members[int((parts**2).sum(axis=1).argmin())]

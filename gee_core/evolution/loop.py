@@ -5,7 +5,8 @@ Nothing here trains, logs or writes: the scoring function is an argument, and re
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
+from gee_core.config.genes import searched_genes
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
 from gee_core.evolution.fitness import fitness, regulariser_decay
@@ -13,6 +14,7 @@ from gee_core.evolution.front import point
 from gee_core.evolution.search import CmaEs, RandomSearch, Search, genotypes_of
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.evolution.winner import candidates_to_rescore
+from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
 ScoreAll = Callable[[list[Candidate]], Iterator[Scored]]
@@ -22,7 +24,7 @@ Known = Mapping[Key, tuple[Score, float]]
 """Scores and seconds by ``Candidate.key``."""
 
 
-def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
+def n_candidates(cfg: SearchConfig, space: SearchSpace) -> int:
     """The number of candidates that ``evolve`` scores: of the search, and at most so many fresh draws."""
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
@@ -32,8 +34,8 @@ def n_candidates(cfg: EvolveConfig, space: SearchSpace) -> int:
 
 
 def evolve(
-    cfg: EvolveConfig,
-    space: SearchSpace,
+    cfg: SearchConfig,
+    space: SearchSpace | Genotype,
     seed: int,
     score_all: ScoreAll,
     known: Known | None = None,
@@ -47,8 +49,9 @@ def evolve(
     generation, number `evolve.n_generations`, of records whose candidates say what they repeat.
 
     Args:
-        cfg: the `evolve` section.
+        cfg: the settings of the search.
         space: the genes that are searched, and the genotype where the search starts. The variant ``analytic`` scores it alone.
+            A genotype is the start of a search of ``cfg.genes`` within ``cfg.bound``.
         seed: of the search and of the candidates, which share a seed within a generation.
         score_all: scores the candidates of a generation.
         known: scores and seconds, by ``Candidate.key``, that an interrupted run of the same configuration measured. They
@@ -61,8 +64,22 @@ def evolve(
         The records, of every candidate one.
 
     Raises:
-        InputError: ``search`` is no ``Search``, returns no vectors of ``space``, or others than when ``known`` was measured.
+        InputError: ``search`` is no ``Search``, returns no vectors of ``space``, or others than when ``known`` was measured. Or
+            ``score_all`` leaves a candidate without a score.
+
+    Examples:
+        >>> def score_all(candidates):
+        ...     for candidate in candidates:  # here you would train a network of candidate.genotype
+        ...         yield candidate, gee_core.Score(L_ce=(candidate.genotype.shape.beta - 1) ** 2), 0.0
+        >>> cfg = gee_core.SearchConfig(genes=["beta"], n_generations=8)
+        >>> start = gee_core.Genotype(sigma_O=0.1, sigma_X=(0.1, 0.2))
+        >>> records = gee_core.evolve(cfg, start, seed=0, score_all=score_all)
+        >>> round(gee_core.winner(records, cfg).candidate.genotype.shape.beta, 1)
+        1.0
     """
+    if isinstance(space, Genotype):
+        neuron = "ilif" if "levels" in dict(space.settings) else "lif"
+        space = SearchSpace(searched_genes(cfg.genes, len(space.sigma_X), neuron), space, cfg.bound)
     known = known or {}
     places = set() if search is None else {key[:2] for key in known}
     if search is None:
@@ -75,8 +92,10 @@ def evolve(
         done: dict[int, Record] = {}
         for candidate, result, seconds in _results(candidates, score_all, known):
             F = fitness(result, decay, cfg)
-            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.proxy_epochs, state)
+            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.epochs, state)
             on_record(record)
+        if lost := [candidate for candidate in candidates if candidate.index not in done]:
+            raise InputError(f"score_all: candidate {lost[0].label} has no score", "yield a score of every candidate")
         generation = [done[candidate.index] for candidate in candidates]
         on_generation(generation)
         records.extend(generation)
@@ -103,7 +122,7 @@ def evolve(
     return records
 
 
-def _search(cfg: EvolveConfig, space: SearchSpace, seed: int) -> Search:
+def _search(cfg: SearchConfig, space: SearchSpace, seed: int) -> Search:
     """The search of a variant that searches."""
     population = cfg.population(len(space.genes))
     if cfg.variant == "random_search":

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from gee_core.config import EvolveConfig, NetworkConfig
+from gee_core.config import NetworkConfig, SearchConfig
 from gee_core.config.known_networks import genes_and_weights
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, Score
@@ -45,7 +45,7 @@ def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tu
     return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
 
 
-def checked(score: Score, cfg: EvolveConfig, price: Price) -> Score:
+def checked(score: Score, cfg: SearchConfig, price: Price) -> Score:
     """``score`` with its ``price``, and its failure where that is outside of the budget."""
     values = asdict(price)
     if cfg.budget is None or not (over := cfg.budget.exceeded(values)):

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gee_core.checkpoint import save
-from gee_core.config import EvolveConfig, TrainConfig
+from gee_core.config import Proxy, TrainConfig
 from gee_core.config.genes import with_genes
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
+from gee_core.errors import in_section
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.price import checked, counted, measured_energy
@@ -32,13 +33,9 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
-from gee_core.training.muon import MOMENTUM
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, begun
-
-AS_IN_TRAIN = {"batch_size", "optimizer", "lr", "lr_X", "lr_O", "weight_decay", "sizes", "T_schedule", "whiten"}
-"""Settings that `evolve` and `train` have in common."""
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
@@ -79,14 +76,15 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     if task.checkpoints is not None:
         compute = begun(compute, task.checkpoints)
     genes = dict(candidate.genotype.settings)
-    network, evolve = with_genes(task.network, genes), with_genes(task.evolve, genes)
-    meta, train, holdout = _images(task.prepared, evolve.proxy_images, compute.device)
+    network, cfg, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
+    meta, train, holdout = _images(task.prepared, cfg.images, compute.device)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
     price = counted(net, meta, task.pj[0]) if evolve.counts else None
     if price is not None and (before := checked(failed(""), evolve, price)).excess:
         return before
-    recipe = proxy_recipe(evolve, meta.normalise, compute, len(train), candidate.seed)
-    optimizer = recipe.begin(net, train)
+    recipe = proxy_recipe(cfg, meta.normalise, compute, len(train), candidate.seed)
+    with in_section("evolve", "proxy"):
+        optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
     name = series(candidate.generation, candidate.index, candidate.wiring)
     states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
@@ -101,7 +99,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
         mid_epoch = None
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    TSE, size = fmean(row["train_loss"] for row in rows), evolve.sizes[-1] if evolve.sizes else None
+    TSE, size = fmean(row["train_loss"] for row in rows), cfg.sizes[-1] if cfg.sizes else None
     result = measure(net, holdout, recipe, TSE, size)
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
@@ -118,7 +116,7 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     """
 
     def to_input(images: Tensor) -> Tensor:
-        return resized(recipe.normalise(images), size)
+        return resize_square(recipe.normalise(images), size)
 
     sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, to_input, recipe.compute):
@@ -136,19 +134,17 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
 
 
-def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:
+def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:
     """The short training run: cosine to 0, a tenth of the steps as warm-up, no augmentation.
 
     Paper: names the epochs only. Here: no augmentation, because E = 2 epochs are too few to overfit, and the ranking is
     less noisy without.
     """
     cfg = TrainConfig(
-        **evolve.model_dump(include=AS_IN_TRAIN),
-        epochs=evolve.proxy_epochs,
+        **proxy.model_dump(exclude={"images"}),
         lr_min=0.0,
         cooldown=None,
         warmup_epochs=0.0,
-        momentum=MOMENTUM,
         loss="ce",
         tet_lambda=0.0,
         spike_penalty=0.0,
@@ -162,11 +158,10 @@ def proxy_recipe(evolve: EvolveConfig, normalise: Normalise, compute: Compute, n
         wiring_seed="candidate",
         init_from=None,
         include_holdout=False,
-        sync_batch_norm=False,
         quantise=None,
         finish=None,
     )
-    warmup_steps = max(1, evolve.proxy_epochs * steps_per_epoch(n_images, evolve.batch_size) // 10)
+    warmup_steps = max(1, proxy.epochs * steps_per_epoch(n_images, proxy.batch_size) // 10)
     return Recipe(cfg=cfg, normalise=normalise, compute=compute, seed=derive_seed(seed, "proxy"), warmup_steps=warmup_steps)
 
 
@@ -176,7 +171,7 @@ def forget_images() -> None:
 
 
 @functools.lru_cache(maxsize=1)  # all candidates have the same
-def _images(prepared: Path, proxy_images: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
+def _images(prepared: Path, n: int | None, device: torch.device) -> tuple[Meta, Images, Images]:
     data = load_prepared(prepared)
-    train = data.proxy_train(proxy_images)
+    train = data.proxy_train(n)
     return data.meta, train.to(device), data.holdout_images().to(device)

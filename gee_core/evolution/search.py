@@ -1,5 +1,4 @@
-"""The searches, which propose candidates: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), random draws, its control, and
-NSGA-II by ``pymoo``, for ``evolve(search=…)``: in as few candidates as a search has here, CMA-ES finds the better fronts.
+"""The searches, which propose candidates: CMA-ES by ``cma`` (Eq. 10-12 are its own updates), and random draws, its control.
 
 Their state is never stored. NumPy's global generator is not used. The start of the space is their first candidate.
 
@@ -71,37 +70,6 @@ class RandomSearch(Search):
 
     def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
         """Learns nothing."""
-
-
-class Nsga2(Search):
-    """NSGA-II with ``pymoo``'s own operators. Its first generation lies around the start, with standard deviation ``step``.
-
-    Failed candidates (NaN) rank after those outside of the budget, these after all within.
-    """
-
-    def __init__(self, space: SearchSpace, n_objectives: int, step: float, population_size: int, seed: int):
-        from pymoo.algorithms.moo.nsga2 import NSGA2
-        from pymoo.core.problem import Problem
-        from pymoo.core.termination import NoTermination
-
-        start, (low, high), own_seed = space.start_vector(), space.bounds(), derive_seed(seed, "nsga2") % 2**32
-        around = step * np.random.RandomState(own_seed).standard_normal((population_size - 1, len(low)))
-        problem = Problem(n_var=len(low), n_obj=n_objectives, n_ieq_constr=1, xl=low, xu=high)
-        self._algorithm = NSGA2(pop_size=population_size, sampling=np.clip([start, *start + around], low, high))
-        self._algorithm.setup(problem, termination=NoTermination(), seed=own_seed, verbose=False)
-
-    def ask(self) -> list[np.ndarray]:
-        self._asked = self._algorithm.ask()
-        return list(self._asked.get("X"))
-
-    def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
-        told = np.asarray(values, dtype=float)
-        objectives, excess = told[:, :-1], told[:, -1:]
-        failed = np.isnan(objectives).any(axis=1, keepdims=True) & (excess == 0)
-        worst = np.nanmax(np.where(np.isfinite(objectives), objectives, 0.0))
-        self._asked.set("F", np.where(np.isnan(objectives), worst + 1.0, objectives))
-        self._asked.set("G", np.where(failed, excess.max() + 1.0, excess))
-        self._algorithm.tell(infills=self._asked)
 
 
 class CmaEs:

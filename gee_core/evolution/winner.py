@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.fitness import fitness
 from gee_core.evolution.front import chosen, crowding, front, point, ranks, start_point
@@ -16,7 +16,7 @@ START, MEAN = "0-0", "mean"
 """`Candidate.rescored` of the start of a search, its first candidate, and of the mean of CMA-ES's distribution."""
 
 
-def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
+def final_fitness(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
@@ -25,7 +25,7 @@ def final_fitness(records: Sequence[Record], cfg: EvolveConfig) -> list[float]:
     return [fitness(r.score, records[-1].decay, cfg) if r.ok else math.nan for r in records]
 
 
-def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: EvolveConfig, seed: int) -> list[Candidate]:
+def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: SearchConfig, seed: int) -> list[Candidate]:
     """The best candidates of the search, its start, and the ``mean`` of its distribution, each on the same fresh seeds.
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
@@ -50,7 +50,7 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
     ]
 
 
-def fresh_fitness(records: Sequence[Record], cfg: EvolveConfig) -> dict[str, list[float]]:
+def fresh_fitness(records: Sequence[Record], cfg: SearchConfig) -> dict[str, list[float]]:
     """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out."""
     draws: dict[str, list[float]] = {}
     for record, value in zip(records, final_fitness(records, cfg), strict=True):
@@ -65,7 +65,7 @@ def draws_of(record: Record, records: Sequence[Record]) -> list[Record]:
     return [r for r in records if r.candidate.rescored == label] if label else [record]
 
 
-def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
+def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
     """The best draw of the candidate with the lowest mean F over fresh draws, or else the best candidate of the search.
 
     Of several objectives: the member of the front that `choose` names.
@@ -93,7 +93,7 @@ def winner(records: Sequence[Record], cfg: EvolveConfig) -> Record:
     return ranked[0]
 
 
-def _front_by_front(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
+def _front_by_front(records: Sequence[Record], cfg: SearchConfig) -> list[Record]:
     """The candidates within 1.5 times the start's values, or else all, front by front: first those without near neighbours."""
     start, ok = start_point(records, cfg), [r for r in records if r.ok]
     near = [r for r in ok if all(x <= 1.5 * s for x, s in zip(point(r, cfg), start, strict=True))] or ok
@@ -106,7 +106,7 @@ def _front_by_front(records: Sequence[Record], cfg: EvolveConfig) -> list[Record
     return [near[i] for i in sorted(range(len(near)), key=lambda i: (places[i], -apart[i]))]
 
 
-def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> list[Record]:
+def _from_best_of_generations(records: Sequence[Record], cfg: SearchConfig) -> list[Record]:
     """The records of the search by their place in their generation. Of equal places the last generation is first."""
     generations: dict[int, list[Record]] = {}
     for r in _from_best(records, cfg):
@@ -115,7 +115,7 @@ def _from_best_of_generations(records: Sequence[Record], cfg: EvolveConfig) -> l
     return [r for *_, r in sorted(places, key=lambda place: place[:2])]
 
 
-def _from_best(records: Sequence[Record], cfg: EvolveConfig, rescored: str = "") -> list[Record]:
+def _from_best(records: Sequence[Record], cfg: SearchConfig, rescored: str = "") -> list[Record]:
     """The records of the search, or of the fresh draws of ``rescored``, best first. Records without F are left out."""
     pairs = zip(final_fitness(records, cfg), records, strict=True)
     ranked = [(F, r) for F, r in pairs if r.candidate.rescored == rescored and not math.isnan(F)]

@@ -90,7 +90,15 @@ class GraphBuilder:
         self._pool = pool
         self._tau = 2.0  # of the last neurons
 
-    def add(self, name: str, node: nir.NIRNode, x: Signal, size: Any = None, factor: float = 1, binary: bool = False) -> Signal:
+    def add(
+        self,
+        name: str,
+        node: nir.NIRNode,
+        x: Signal,
+        size: tuple[int, ...] | None = None,
+        factor: float = 1,
+        binary: bool = False,
+    ) -> Signal:
         """Add ``node``, which reads ``x`` and puts out ``size``, None if it says that itself. InputError: it takes another."""
         if name in self.nodes:
             raise ExportError(f"{name} is called twice, and a node of NIR runs once at every step")
@@ -135,8 +143,8 @@ class GraphBuilder:
         if type(neurons) not in (LIF, neuron.LIFNode):  # a class that inherits may do anything
             raise ExportError(f"{name}: NIR has no node for {type(neurons).__name__}")
         if neurons.v_reset is None:
-            remedy = "set {argument} to 0 and train the network anew"
-            raise ExportError(f"{name}: {{argument}} = null: NIR has no soft reset", remedy, "v_reset")
+            remedy = "set it to 0 and train the network anew"
+            raise ExportError(f"= null in {name}: NIR has no soft reset", remedy, ("v_reset",))
         self._tau = neurons.tau
         unit = (1.0 if neurons.decay_input else neurons.tau) * x.factor
         return self._lif(name, x, neurons.v_threshold / unit, neurons.v_reset / unit)

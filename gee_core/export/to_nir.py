@@ -4,10 +4,11 @@ The graph takes the same normalised image at every step, or a frame of events, a
 over the steps. Its nodes have the names of the network's modules: ``body.0.norm_lif.lif`` are the neurons of
 ``net.body[0].norm_lif.lif``. Its file is HDF5, as the package ``nir`` writes it. Nothing in it is executed.
 
-Shapes: C channels, H W space, K classes.
+Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
 import io
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 
 import nir
 import numpy as np
+import torch
 from nir.serialization import read_version
 from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.layer import Dropout as StepModeDropout
-from torch import nn
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+from torch import Tensor, nn
 
 from gee_core.errors import ExportError, InputError, in_short
 from gee_core.export.nir_nodes import DT, GraphBuilder, Signal, windows
-from gee_core.genome.copying import check_values
+from gee_core.genome.copying import check_values, without_logs
 from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork, check_unwrapped, image_shape
 from gee_core.model.layers import StepDropout
@@ -66,8 +69,8 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     plain = decode(net).eval()
     graph = GraphBuilder(image_shape(net, in_channels, image_size), pool)
     if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
-        problem = "{argument} = ilif: NIR has no neurons that fire integers"
-        raise ExportError(problem, "set {argument} to lif and train the network anew, or take its ONNX file", "neuron")
+        remedy = "set it to lif and train the network anew, or take its ONNX file"
+        raise ExportError("= ilif: NIR has no neurons that fire integers", remedy, ("neuron",))
     T: Any = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
     for name, module in plain.named_modules():  # the code of any other module runs as it is written
         known = type(module).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")
@@ -114,6 +117,48 @@ def _layer(graph: GraphBuilder, name: str, layer: nn.Module, x: Signal) -> Signa
         if isinstance(layer, kind):
             return add(graph, name, x, layer)
     raise ExportError(f"{name}: NIR has no node for {type(layer).__name__}")
+
+
+@torch.no_grad()
+def nir_agreement(net: nn.Module, graph: nir.NIRGraph, images: Tensor) -> tuple[float, float, dict[str, float]]:
+    """How far ``net`` and SpikingJelly's reading of its ``graph`` agree on ``images`` (B, C, H, W), or frames (T, B, …).
+
+    The share of images in the same class; of the spikes that one or the other fires, the share that both fire, at one neuron,
+    step and image (1 if none fires); and that share of every layer of neurons, by its name in the network.
+    """
+    dim = images.ndim - 4  # that of B
+    plain = decode(net).cpu().float().eval()
+    names = [name for name, module in plain.named_modules() if isinstance(module, neuron.BaseNode)]
+    expected = _record(plain, {name: name for name in names})
+    simulator = import_from_nir(graph, dt=DT).eval()
+    read = _record(simulator, {name: name.replace(".", "_") for name in names})  # as nirtorch names its modules
+    same, both, either = 0, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for batch in images.split(16, dim):  # all of whose spikes are kept
+        o_TBK = plain(batch)
+        outputs, state = [], None
+        with without_logs("torch._library.triton"):  # SpikingJelly's first step asks for Triton, which CPUs have no use for
+            for step in range(len(o_TBK)):
+                o_BK, state = simulator(batch[step] if dim else batch, state)
+                outputs.append(o_BK)
+        same += int((torch.stack(outputs).mean(0).argmax(1) == o_TBK.mean(0).argmax(1)).sum())
+        for name in names:
+            a, b = (torch.cat(spikes.pop(name)).flatten() for spikes in (expected, read))
+            both[name] += int((a & b).sum())
+            either[name] += int((a | b).sum())
+    layers = {name: both[name] / either[name] if either[name] else 1.0 for name in names}
+    fired = sum(either.values())
+    return same / images.shape[dim], sum(both.values()) / fired if fired else 1.0, layers
+
+
+def _record(net: nn.Module, modules: dict[str, str]) -> dict[str, list[Tensor]]:
+    """Where every call of a module of ``net`` will leave its spikes, by the module's key."""
+    spikes: dict[str, list[Tensor]] = defaultdict(list)
+
+    for key, name in modules.items():
+        net.get_submodule(name).register_forward_hook(
+            lambda _, __, output, key=key: spikes[key].append((output[0] if isinstance(output, tuple) else output) > 0)
+        )
+    return spikes
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph) -> None:

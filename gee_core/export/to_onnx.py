@@ -23,7 +23,7 @@ from gee_core.errors import ExportError, InputError, in_short, whole_number
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.genome.copying import as_written, check_values, running_on, without_logs
 from gee_core.genome.encoding import decode
-from gee_core.model.base import image_shape
+from gee_core.model.base import SpikingNetwork, image_shape
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.lif import ILIF, LIF
 
@@ -161,7 +161,8 @@ def to_onnx(
     example = torch.zeros(2, *([] if T is None else [whole_number("T", T)]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
-    name = getattr(net, "built_with", {}).get("name") or type(net).__name__
+    built_with = net.built_with if isinstance(net, SpikingNetwork) else None
+    name = type(net).__name__ if built_with is None else built_with.network.name
     _check_output(name, plain, example[:1] if T is None else example[:1].transpose(0, 1))
     model = Logits(plain).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -200,9 +201,9 @@ def check_opset(opset: int) -> None:
     """Raise an InputError if a model of this version cannot be written."""
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:  # the exporter would take an older one
-        raise InputError(f"{{argument}} = {opset}: the installed onnx knows none above {newest}", "set it to 18", "opset")
+        raise InputError(f"opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
-        raise InputError(f"{{argument}} = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}", "opset")
+        raise InputError(f"opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
@@ -213,7 +214,7 @@ def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
         with running, torch.no_grad(), as_written(plain), private_torch_rng(0):
             output = plain(image)
     except InputError as error:
-        raise ExportError(error.problem, error.remedy, error.argument) from error
+        raise ExportError(error.problem, error.remedy, error.key) from error
     form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or output.ndim not in (2, 3) or output.shape[-2] != 1:
         raise ExportError(f"{name} answers one image with {form}", "its output must be (T, B, K) or (B, K), here with B = 1")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from gee_core.genome.copying import as_written, copied, running_on
+from gee_core.genome.copying import as_written, copy_module, running_on
 from gee_core.seeding import private_torch_rng
 
 NAMES_SHOWN = 3
@@ -39,7 +39,7 @@ def conv_chain(net: nn.Module, example: Tensor) -> list[nn.Conv2d]:
         >>> [conv.out_channels for conv in gee_core.conv_chain(net, torch.zeros(1, 3, 8, 8))]
         [8, 4]
     """
-    return explored(net, example)[0]
+    return explore_chain(net, example)[0]
 
 
 def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
@@ -64,15 +64,15 @@ def left_out(net: nn.Module, example: Tensor) -> dict[str, str]:
         >>> gee_core.left_out(net, torch.zeros(1, 3, 8, 8))
         {'1': 'of kernel 1x1'}
     """
-    return explored(net, example)[1]
+    return explore_chain(net, example)[1]
 
 
-def explored(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
+def explore_chain(net: nn.Module, example: Tensor) -> tuple[list[nn.Conv2d], dict[str, str]]:
     """``conv_chain`` and ``left_out`` of ``net``."""
     if not isinstance(example, Tensor):
         remedy = "give an input of the network, such as torch.zeros(1, 3, 32, 32); if it takes several, pass encode its convs"
         raise TypeError(f"example must be a torch tensor, got {type(example).__name__}: {remedy}")
-    probe = copied(net).eval()  # so that stateful neurons of ``net`` keep their charge
+    probe = copy_module(net).eval()  # so that stateful neurons of ``net`` keep their charge
     convs = {name: module for name, module in probe.named_modules() if isinstance(module, _ConvNd)}
     executed: dict[str, None] = {}
     for name, conv in convs.items():
@@ -96,7 +96,7 @@ def _reason(conv: _ConvNd) -> str:
     return "of kernel 1x1" if max(conv.kernel_size) == 1 else ""
 
 
-def listed(left_out: dict[str, str]) -> str:
+def list_reasons(left_out: dict[str, str]) -> str:
     """``left_out`` in one line, such as ``17 grouped (conv1, conv2, conv3, …), 2 of kernel 1x1 (skip1, skip2)``."""
     names = defaultdict(list)
     for name, why in left_out.items():
@@ -111,7 +111,7 @@ def check_chain(net: nn.Module, convs: Sequence[nn.Conv2d], others: dict[str, st
     owners: dict[int, list[str]] = {}
     for name, parameter in net.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)
-    aside = f"; left out: {listed(others)}" if others else ""
+    aside = f"; left out: {list_reasons(others)}" if others else ""
     if len(convs) < 2:
         got = f"{len(convs)}{''.join(f' ({names[conv]})' for conv in convs if conv in names)}"
         raise ValueError(f"a chain needs the stem and at least one more convolution, got {got}{aside}")

@@ -31,7 +31,7 @@ from gee_core.errors import whole_number
 from gee_core.genome.copying import check_values, without_autocast
 from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
-from gee_core.seeding import checked_seed
+from gee_core.seeding import check_seed
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
 """Singular values below this fraction of the largest count as 0 in a start: hardly any, to find decoded weights exactly, or
@@ -75,7 +75,7 @@ def compress(
         >>> len(errors), errors[0] < 0.01
         (1, True)
     """
-    sweeps, seed = whole_number("sweeps", sweeps, least=0), checked_seed(seed)
+    sweeps, seed = whole_number("sweeps", sweeps, least=0), check_seed(seed)
     check_values(net)
     encoded, genome, chain = encoded_copy(net, n_genes, example, convs)
     weights = [conv.weight.detach() for conv in chain[1:]]

@@ -18,7 +18,7 @@ def check_module(net: object) -> None:
         raise TypeError(f"the network must be a torch.nn.Module, got {net!r:.80}")
 
 
-def copied(net: nn.Module) -> nn.Module:
+def copy_module(net: nn.Module) -> nn.Module:
     """A deep copy of ``net``. InputError where torch cannot copy it, such as neurons that hold the graph of their last run."""
     check_module(net)
     for module in net.modules():

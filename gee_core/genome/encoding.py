@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gee_core.config import Shape
+from gee_core.config.section import MOST_GENES
 from gee_core.errors import InputError, is_number, whole_number
-from gee_core.genome.chain import check_chain, explored, genes_within, listed
-from gee_core.genome.copying import copied, without_autocast
+from gee_core.genome.chain import check_chain, explore_chain, genes_within, list_reasons
+from gee_core.genome.copying import copy_module, without_autocast
 from gee_core.genome.genotype import Genotype, analytic_genotype
 from gee_core.genome.wiring import draw_genes
-from gee_core.seeding import checked_seed
+from gee_core.seeding import check_seed
 
 
 def decode_conv(X_in_KIG: Tensor, O_GG: Tensor, X_out_KJG: Tensor, kernel_size: tuple[int, int]) -> Tensor:
@@ -127,7 +128,7 @@ class Genome(nn.Module):
         return self._convs
 
     def extra_repr(self) -> str:
-        others = f", left out: {listed(self.left_out)}" if self.left_out else ""
+        others = f", left out: {list_reasons(self.left_out)}" if self.left_out else ""
         return f"n_genes={self.n_genes}, channels={self.channels}{others}"
 
 
@@ -197,7 +198,7 @@ def encode(
         raise ValueError("give exactly one of n_genes, such as 64, and ratio, such as 0.4")
     if ratio is not None and not (is_number(ratio, 0, 1) and ratio > 0):
         raise ValueError(f"ratio must be a number above 0 and at most 1, got {ratio!r}")
-    seed = checked_seed(seed)
+    seed = check_seed(seed)
     encoded, genome, chain = encoded_copy(net, 1 if n_genes is None else n_genes, example, convs)
     if ratio is not None:
         encoded, genome, chain = encoded_copy(net, genes_within(net, chain, ratio), None, chain)
@@ -216,11 +217,11 @@ def encoded_copy(
     """(a copy of ``net`` with genes that are still zero, those genes, the chain in ``net``). Arguments as for ``encode``."""
     if (example is None) == (convs is None):
         raise ValueError("give exactly one of example (an input of the network) and convs (its convolutions in order)")
-    n_genes = whole_number("n_genes", n_genes)
-    chain, others = explored(net, example) if example is not None else (list(convs or ()), {})
+    n_genes = whole_number("n_genes", n_genes, most=MOST_GENES)
+    chain, others = explore_chain(net, example) if example is not None else (list(convs or ()), {})
     check_chain(net, chain, others)
     names = {module: name for name, module in net.named_modules()}
-    encoded = copied(net)
+    encoded = copy_module(net)
     twins = [cast(nn.Conv2d, encoded.get_submodule(names[conv])) for conv in chain]
     genome = attach_genome(encoded, twins, n_genes)
     genome.left_out = others
@@ -237,6 +238,14 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
         parametrize.register_parametrization(conv, "weight", weight, unsafe=True)
         weight.registered = True
     return genome
+
+
+def check_parametrizations(net: nn.Module) -> None:
+    """Raise ValueError where a weight passes through another parametrization after its genes, which no file holds."""
+    for name, module in net.named_modules():
+        if _is_encoded(module) and len(cast(Any, module).parametrizations.weight) > 1:
+            problem = f"the weight of {name} has a parametrization after its genes, which a file of genes does not hold"
+            raise ValueError(f"{problem}: decode the network and save its state_dict() with safetensors or torch")
 
 
 def decode(net: nn.Module) -> nn.Module:
@@ -260,7 +269,7 @@ def decode(net: nn.Module) -> nn.Module:
         >>> torch.allclose(gee_core.decode(net)(x), net(x))
         True
     """
-    plain = copied(net)
+    plain = copy_module(net)
     encoded: list[Any] = [module for module in plain.modules() if _is_encoded(module)]
     weights = []
     for conv in encoded:

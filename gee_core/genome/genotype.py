@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
+from numbers import Real
 from typing import Self
 
 from gee_core.config import NetworkConfig, Shape
@@ -63,6 +64,8 @@ class Genotype:
         settings = tuple((name, value) for name, value in genes.items() if name in SETTINGS)
         if unknown := genes.keys() - sigmas.keys() - shape.keys() - dict(settings).keys():
             raise ValueError(f"{min(unknown)} is no gene of a network with {max(0, len(sigmas) - 1)} encodings")
+        if wrong := next((name for name, value in settings if not isinstance(value, Real)), None):
+            raise ValueError(f"{wrong} must be a number, got {genes[wrong]!r}")
         check_settings(dict(settings))
         return cls(sigmas.pop("sigma_O", 1.0), tuple(sigmas.values()), Shape(**shape), settings)
 

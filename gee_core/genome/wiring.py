@@ -35,19 +35,19 @@ def draw_genes(
     O = drawn(n_genes, n_genes, sigma=genotype.sigma_O)
     X = [drawn(K, C, n_genes, sigma=sigma) for C, sigma in zip(channels, genotype.sigma_X, strict=True)]
     # W[p] has the square of the factors of β
-    X = [centred(flattened_spectrum(x, shape.omega_X), kernel_size, shape.beta / 2, power=4) for x in X]
-    return flattened_spectrum(O, shape.omega_O), X
+    X = [centre_kernels(flatten_spectrum(x, shape.omega_X), kernel_size, shape.beta / 2, power=4) for x in X]
+    return flatten_spectrum(O, shape.omega_O), X
 
 
-def shaped_weight(W_JIhw: Tensor, shape: Shape) -> Tensor:
+def shape_weight(W_JIhw: Tensor, shape: Shape) -> Tensor:
     """The control of shaped genes: a plain convolution's weight with the same ω_X and β."""
     kernel_size = (W_JIhw.shape[2], W_JIhw.shape[3])
     W_KJI = W_JIhw.flatten(2).permute(2, 0, 1)
-    W_KJI = centred(flattened_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta, power=2)
+    W_KJI = centre_kernels(flatten_spectrum(W_KJI, shape.omega_X), kernel_size, shape.beta, power=2)
     return W_KJI.permute(1, 2, 0).unflatten(2, kernel_size)
 
 
-def flattened_spectrum(matrices: Tensor, omega: float) -> Tensor:
+def flatten_spectrum(matrices: Tensor, omega: float) -> Tensor:
     """(…, M, N) with the singular values s of every matrix as s^(1-ω), and the Frobenius norm kept."""
     if not omega:
         return matrices
@@ -57,7 +57,7 @@ def flattened_spectrum(matrices: Tensor, omega: float) -> Tensor:
     return ((U * flat[..., None, :]) @ Vh).to(matrices.dtype)
 
 
-def centred(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float, power: int) -> Tensor:
+def centre_kernels(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float, power: int) -> Tensor:
     """(K, …) times c·exp(-rate·d²) by kernel position, d the distance from the kernel's centre.
 
     c makes 1 the mean of the factors' power ``power``: 2 keeps the expected norm of the scaled tensor, 4 of a product of two.

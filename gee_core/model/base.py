@@ -3,21 +3,76 @@
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.base import MultiStepModule
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gee_core.config import NetworkStructure, Positive, StrictModel
 from gee_core.errors import InputError, whole_number
-from gee_core.snn.lif import FoldedSteps
+from gee_core.snn.lif import ILIF, LIF, FoldedSteps
 
 Net = TypeVar("Net", bound=nn.Module)
+
+
+class Architecture(StrictModel):
+    """What determines a network of ``build_network`` but for its weights: the JSON file next to a checkpoint."""
+
+    network: NetworkStructure
+    """Its values in the section `network`."""
+    num_classes: Positive
+    """K."""
+    in_channels: Positive
+    """Channels of the images."""
+    image_size: Positive
+    """Side of the images in pixels."""
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, object], structure: Mapping[str, object], lif: Mapping[str, object]) -> "Architecture":
+        """That of these arguments of ``build_network``: ``lif`` are those of its neurons, others have the neurons' defaults.
+
+        ValueError names the first argument that is out of range.
+        """
+        neurons = {**DEFAULTS["ilif" if lif.get("neuron") == "ilif" else "lif"], **lif}
+        network = {**structure, **neurons, "surrogate": neurons["surrogate_name"]}
+        del network["surrogate_name"]
+        try:
+            return cls.model_validate({**_of_python(sizes), "network": _of_python(network)})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message = problem["msg"].removeprefix("Value error, ").replace("null", "None")
+            if problem["loc"] == ("network",):  # of several arguments
+                raise ValueError(message) from None
+            raise ValueError(f"{problem['loc'][-1]} = {problem['input']!r:.80}: {message}") from None
+
+    def plain(self) -> "Architecture":
+        """The same without genes."""
+        return self.model_copy(update={"network": self.network.model_copy(update={"n_genes": None})})
+
+
+def _of_python(values: Mapping[str, object]) -> dict[str, object]:
+    """``values`` with numbers of Python in place of NumPy's."""
+    whole = {name: int(value) for name, value in values.items() if isinstance(value, Integral) and not isinstance(value, bool)}
+    real = {name: float(value) for name, value in values.items() if isinstance(value, Real) and not isinstance(value, Integral)}
+    return {**values, **whole, **real}
+
+
+def _defaults(neurons: type[LIF] | type[ILIF]) -> dict[str, object]:
+    return {name: parameter.default for name, parameter in inspect.signature(neurons).parameters.items()}
+
+
+DEFAULTS = {"lif": _defaults(LIF) | {"neuron": "lif", "levels": None}}
+DEFAULTS["ilif"] = DEFAULTS["lif"] | _defaults(ILIF) | {"neuron": "ilif"}
+"""The arguments of ``LIF`` and ``ILIF``, by the neuron."""
 
 
 class SpikingNetwork(nn.Module):
@@ -27,17 +82,17 @@ class SpikingNetwork(nn.Module):
         T: time steps.
         changes_T: whether T can be set to another number, as ``with_steps`` does.
         channels_last: whether its convolution weights have channels-last layout, as ``to_channels_last`` gives it.
-        built_with: the arguments of ``build_network``, without ``n_genes`` and ``seed``. Empty for a network made otherwise.
+        built_with: the architecture that ``build_network`` gave it. None for a network made otherwise.
         as_built: the ``settings_of`` the network when ``build_network`` returned it.
     """
 
     changes_T = False
     channels_last = True
 
-    def __init__(self, T: int):
+    def __init__(self, T: int, built_with: Architecture | None = None):
         super().__init__()
         self.T = T
-        self.built_with: dict[str, Any] = {}
+        self.built_with = built_with
         self.as_built: dict[str, tuple] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,14 +136,15 @@ def check_unwrapped(net: nn.Module) -> None:
 
 def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
     """(C, H, W) of the images for ``net``: as given, else those that it was built for; ValueError for a size below 1."""
-    built_with = getattr(net, "built_with", {})
-    C = built_with.get("in_channels") if in_channels is None else in_channels
-    H = built_with.get("image_size") if image_size is None else image_size
-    if C is None or H is None:
+    built_with = net.built_with if isinstance(net, SpikingNetwork) else None
+    if built_with is not None:
+        in_channels = built_with.in_channels if in_channels is None else in_channels
+        image_size = built_with.image_size if image_size is None else image_size
+    if in_channels is None or image_size is None:
         problem = f"in_channels, image_size: {type(net).__name__} does not say which it is built for"
         raise InputError(problem, "give them as arguments")
-    side = whole_number("image_size", H)
-    return whole_number("in_channels", C), side, side
+    side = whole_number("image_size", image_size)
+    return whole_number("in_channels", in_channels), side, side
 
 
 @contextmanager

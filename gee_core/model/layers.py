@@ -3,13 +3,18 @@
 Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch, step-major: (T*B, C, H, W).
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gee_core.snn.lif import Neurons
 from gee_core.snn.norm_lif import NormLIF, add_stream
+
+MakeNeurons: TypeAlias = Callable[[], Neurons]
+"""Makes the neurons of one layer."""
 
 
 class Stem(nn.Module):
@@ -19,15 +24,15 @@ class Stem(nn.Module):
     their input does not change. Eq. 17 counts the stem once too. Frames (T, B, C, H, W) change: both run at every step.
     """
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, lif: dict[str, Any] | None):
+    def __init__(self, in_channels: int, channels: int, kernel: int, imagenet: bool, neurons: MakeNeurons | None):
         super().__init__()
         kernel, stride = (7, 2) if imagenet else (kernel, 1)
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
-        self.norm_lif = None if lif is None else NormLIF(channels, lif)
+        self.norm_lif = None if neurons is None else NormLIF(channels, neurons())
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images or frames → spikes (T*B, C_0, H', W'). Without ``lif`` the stream, of images (B, C_0, H', W')."""
+        """Images or frames → spikes (T*B, C_0, H', W'). Without ``neurons`` the stream, of images (B, C_0, H', W')."""
         changes = x.ndim == 5
         x = self.conv(x.flatten(0, 1) if changes else x)
         if self.norm_lif is not None:
@@ -38,10 +43,10 @@ class Stem(nn.Module):
 class ConvLayer(nn.Module):
     """Convolution, batch norm, LIF."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, lif: dict[str, Any]):
+    def __init__(self, in_channels: int, channels: int, kernel: int, neurons: MakeNeurons):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
-        self.norm_lif = NormLIF(channels, lif)
+        self.norm_lif = NormLIF(channels, neurons())
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, C_in, H, W) → spikes (T*B, C, H, W)."""
@@ -84,12 +89,12 @@ class StridedPointwise(nn.Conv2d):
 class BasicBlock(nn.Module):
     """Two convolutions. The shortcut is added before the second LIF, without batch norm of its own."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, neurons: MakeNeurons):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm_lif1 = NormLIF(channels, lif)
+        self.norm_lif1 = NormLIF(channels, neurons())
         self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
-        self.norm_lif2 = NormLIF(channels, lif)
+        self.norm_lif2 = NormLIF(channels, neurons())
         same = stride == 1 and in_channels == channels
         self.shortcut = nn.Identity() if same else StridedPointwise(in_channels, channels, stride)
 
@@ -102,23 +107,23 @@ class BasicBlock(nn.Module):
 class Shortcut(nn.Module):
     """Batch norm, LIF and a 1x1 convolution, where a pre-activation block changes the shape of the stream."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, lif: dict[str, Any]):
+    def __init__(self, in_channels: int, channels: int, stride: int, neurons: MakeNeurons):
         super().__init__()
-        self.norm_lif = NormLIF(in_channels, lif)
+        self.norm_lif = NormLIF(in_channels, neurons())
         self.conv = StridedPointwise(in_channels, channels, stride)
 
 
 class PreActivationBlock(nn.Module):
     """Two convolutions, each after batch norm and LIF. The next block adds the branch to the real-valued stream."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, lif: dict[str, Any]):
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, neurons: MakeNeurons):
         super().__init__()
-        self.norm_lif1 = NormLIF(in_channels, lif)
+        self.norm_lif1 = NormLIF(in_channels, neurons())
         self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm_lif2 = NormLIF(channels, lif)
+        self.norm_lif2 = NormLIF(channels, neurons())
         self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
         same = stride == 1 and in_channels == channels
-        self.shortcut = None if same else Shortcut(in_channels, channels, stride, lif)
+        self.shortcut = None if same else Shortcut(in_channels, channels, stride, neurons)
 
     def forward(self, stream: Tensor, branch: Tensor | None, changes: bool) -> tuple[Tensor, Tensor]:
         """Stream and branch of the block before → this block's, each (T*B, C, H/stride, W/stride).

@@ -4,22 +4,20 @@ Shapes: T steps, B batch, C channels, H W space, K classes. Steps are folded int
 """
 
 import math
-import numbers
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import default_block, is_own
-from gee_core.errors import whole_number
-from gee_core.genome.encoding import attach_genome
+from gee_core.config.known_networks import is_own
+from gee_core.genome.encoding import attach_genome, genome_of
+from gee_core.model.base import Architecture, settings_of, to_channels_last
 from gee_core.model.base import SpikingNetwork as SpikingNetwork
-from gee_core.model.base import settings_of, to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import own_network
-from gee_core.seeding import checked_seed, private_torch_rng
-from gee_core.snn.lif import DEFAULTS, neurons
-from gee_core.zoo import NETWORKS, Block, Dropout, NetworkSpec, P
+from gee_core.seeding import check_seed, private_torch_rng
+from gee_core.snn.lif import make_neurons
+from gee_core.zoo import NETWORKS, Block, Dropout, P
 
 
 class TableNetwork(SpikingNetwork):
@@ -27,37 +25,29 @@ class TableNetwork(SpikingNetwork):
 
     changes_T = True
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
-        block: str | None,
-        pool: str,
-        lif: dict[str, Any],
-    ):
-        super().__init__(lif["T"])
-        C = spec.stem
-        size = image_size
-        self.stem = Stem(in_channels, C, spec.kernel, spec.imagenet_stem, None if block == "pre" else lif)
+    def __init__(self, architecture: Architecture):
+        network, size = architecture.network, architecture.image_size
+        super().__init__(network.T, architecture)
+        spec, neurons = NETWORKS[network.name].scaled(network.width, network.tilt), partial(make_neurons, network)
+        C, block = spec.stem, network.block
+        self.stem = Stem(architecture.in_channels, C, spec.kernel, spec.imagenet_stem, None if block == "pre" else neurons)
         if spec.imagenet_stem:
             size = math.ceil(math.ceil(size / 2) / 2)
         body: list[nn.Module] = []
         for layer in spec.body:
             if isinstance(layer, str):  # P or A
                 if size > 1:  # Paper: 32x32 images only. Here: smaller ones skip the pools they have no pixels for.
-                    body.append(nn.MaxPool2d(2) if layer == P and pool == "max" else nn.AvgPool2d(2))
+                    body.append(nn.MaxPool2d(2) if layer == P and network.pool == "max" else nn.AvgPool2d(2))
                     size //= 2
             elif isinstance(layer, Dropout):
                 body.append(StepDropout(layer.p, self.T))
             elif isinstance(layer, Block):
                 channels = layer.channels
                 residual = PreActivationBlock if block == "pre" else BasicBlock
-                body.append(residual(C, channels, spec.kernel, layer.stride, lif))
+                body.append(residual(C, channels, spec.kernel, layer.stride, neurons))
                 C, size = channels, math.ceil(size / layer.stride)
             else:
-                body.append(ConvLayer(C, layer, spec.kernel, lif))
+                body.append(ConvLayer(C, layer, spec.kernel, neurons))
                 C = layer
         # Paper: silent about batch norm. Here: pre-activation, the residual block of the authors' framework, fits its parameter
         # counts as well as `post`, which is kept.
@@ -69,9 +59,9 @@ class TableNetwork(SpikingNetwork):
         head: list[nn.Module] = []
         if spec.hidden is not None:
             hidden = nn.Linear(features, spec.hidden)
-            head += [hidden, neurons(**lif)]
+            head += [hidden, neurons()]
             features = hidden.out_features
-        self.head = nn.Sequential(*head, nn.Linear(features, num_classes))
+        self.head = nn.Sequential(*head, nn.Linear(features, architecture.num_classes))
         drawn = [module.weight for module in self.modules() if isinstance(module, nn.Conv2d)]
         if spec.hidden is not None:
             # Paper: silent. Here: He's too, because with torch's default no hidden neuron fires before it is trained.
@@ -108,7 +98,7 @@ def build_network(
     block: str | None = None,
     pool: str = "max",
     tilt: float = 1.0,
-    **lif: Any,
+    **lif: float | str | bool | None,
 ) -> SpikingNetwork:
     """A network of ``NETWORKS``, or a registered one: encoded with ``n_genes`` genes, or plain with ``n_genes=None``.
 
@@ -132,50 +122,34 @@ def build_network(
         The network, in training mode: (B, C, H, W) in, outputs (T, B, K), whose mean over the steps are logits.
 
     Raises:
-        ValueError: the name is unknown, an argument is out of range, or a registered network cannot be built.
+        ValueError: the name is unknown, an argument is out of range (that of the section `network` in params.yaml), or a
+            registered network cannot be built.
 
     Examples:
         >>> net = gee_core.build_network("resnet19", num_classes=10, n_genes=16, width=0.0625)
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([4, 2, 10])
     """
-    own = is_own(name)
-    if not own and name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
+    seed = check_seed(seed)
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    sizes = {argument: whole_number(argument, value) for argument, value in sizes.items()}
-    num_classes, in_channels, image_size = sizes.values()
-    if n_genes is not None:
-        n_genes = whole_number("n_genes", n_genes)
-    seed, T = checked_seed(seed), whole_number("T", lif["T"]) if "T" in lif else None
-    neuron = lif.get("neuron", "lif")
-    if neuron not in DEFAULTS:
-        raise ValueError(f"neuron must be one of {', '.join(DEFAULTS)}, got {neuron!r}")
-    lif = DEFAULTS[neuron] | lif | ({} if T is None else {"T": T})
-    if not isinstance(width, numbers.Real) or not 0 < width < math.inf:
-        raise ValueError(f"width must be > 0 and finite, got {width!r}")
-    if not isinstance(tilt, numbers.Real) or not 0 < tilt < math.inf or (own and tilt != 1):
-        raise ValueError(f"tilt must be > 0 and finite, and 1 for a registered network, got {tilt!r}")
-    width, tilt = float(width), float(tilt)
-    default = default_block(name)
-    if block is not None and (default is None or block not in ("pre", "post")):
-        raise ValueError(f"block must be {'None' if default is None else 'pre or post'} for {name}, got {block!r}")
-    if pool not in ("max", "avg"):
-        raise ValueError(f"pool must be max or avg, got {pool!r}")
-    block = block or default
+    structure = {"name": name, "block": block, "pool": pool, "width": width, "tilt": tilt, "n_genes": n_genes}
+    net = build(Architecture.of(sizes, structure, lif), seed, any_steps="T" not in lif)
+    if (genome := genome_of(net)) is not None:
+        genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
+    return net
+
+
+def build(architecture: Architecture, seed: int, any_steps: bool = False) -> SpikingNetwork:
+    """The network of an ``architecture``, whose genes are still zero. With ``any_steps``, an own network may run others."""
     net: SpikingNetwork
-    if own:
-        net = own_network(name, sizes, width, pool, lif, seed, T)
-        lif["T"] = net.T
+    if is_own(architecture.network.name):
+        net = own_network(architecture, seed, any_steps)
     else:
         with private_torch_rng(seed):
-            spec = NETWORKS[name].scaled(width, tilt)
-            net = to_channels_last(TableNetwork(spec, num_classes, in_channels, image_size, block, pool, lif))
+            net = to_channels_last(TableNetwork(architecture))
     net.as_built = settings_of(net)
-    net.built_with = {"name": name, "block": block, "pool": pool, "width": width, "tilt": tilt, **sizes, "lif": lif}
-    if n_genes is not None:
-        genome = attach_genome(net, net.conv_chain(), n_genes)
-        genome.initialise(genome.analytic_genotype(), torch.Generator().manual_seed(seed))
+    if (n_genes := architecture.network.n_genes) is not None:
+        attach_genome(net, net.conv_chain(), n_genes)
     return net
 
 

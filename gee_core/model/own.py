@@ -18,20 +18,20 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from gee_core.config import NetworkStructure
 from gee_core.config.known_networks import OWN, Own, is_own, registered
 from gee_core.errors import InputError, raises
-from gee_core.genome.chain import check_chain, explored
-from gee_core.genome.copying import copied
-from gee_core.model.base import SpikingNetwork, takes_all_steps
+from gee_core.genome.chain import check_chain, explore_chain
+from gee_core.genome.copying import copy_module
+from gee_core.model.base import Architecture, SpikingNetwork, takes_all_steps
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
-from gee_core.snn.lif import DEFAULTS
 
 
 def register_network(name: str, build: Callable[..., nn.Module]) -> None:
@@ -80,8 +80,8 @@ class OwnNetwork(SpikingNetwork):
 
     channels_last = False
 
-    def __init__(self, net: nn.Module, T: int, chain: tuple[str, ...] = ()):
-        super().__init__(T)
+    def __init__(self, net: nn.Module, T: int, chain: tuple[str, ...] = (), built_with: Architecture | None = None):
+        super().__init__(T, built_with)
         self.net = net
         self._chain = chain
 
@@ -97,32 +97,32 @@ class OwnNetwork(SpikingNetwork):
         return [module for name in self._chain if isinstance(module := self.get_submodule(name), nn.Conv2d)]
 
 
-def own_network(
-    name: str, sizes: dict[str, int], width: float, pool: str, lif: dict[str, Any], seed: int = 0, T: int | None = None
-) -> OwnNetwork:
-    """The own network ``name`` with the initial weights of its own code, on the CPU. It answers with ``T`` steps, if any."""
-    trials, arguments = registered(name).trials, (width, tuple(sizes.items()), pool, tuple(lif.items()))
+def own_network(architecture: Architecture, seed: int, any_steps: bool) -> OwnNetwork:
+    """The own network with the initial weights of its own code, on the CPU. InputError where it answers with other steps."""
+    T, name, plain = architecture.network.T, architecture.network.name, architecture.plain()
+    sizes, trials = architecture.model_dump(exclude={"network"}), registered(name).trials
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
-        net = copied(_module(name, sizes, width, pool, lif))  # its code may return the same module every time
-        if arguments not in trials:
+        net = copy_module(_call(architecture.network, sizes))  # its code may return the same module every time
+        if plain not in trials:
             try:
-                trials[arguments] = _trial(net, sizes, lif["T"])
+                trials[plain] = _try(net, sizes, T)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    trial = trials[arguments]
-    if T is not None and trial.T != T:
-        raise InputError(f"{{argument}} = {T}, but {name} answers with {trial.T} steps", f"set {{argument}} = {trial.T}", "T")
-    return OwnNetwork(net, trial.T, trial.chain)
+    trial = trials[plain]
+    if trial.T != T and not any_steps:
+        raise InputError(f"= {T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
+    built_with = architecture.model_copy(update={"network": architecture.network.model_copy(update={"T": trial.T})})
+    return OwnNetwork(net, trial.T, trial.chain, built_with)
 
 
-def _module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict[str, Any]) -> nn.Module:
-    """The module that the class of the own network ``name`` returns. Arguments as for ``own_network``."""
-    build = registered(name).build
-    settings = {"width": width, "pool": pool, "surrogate": lif["surrogate_name"], **lif}
+def _call(network: NetworkStructure, sizes: dict[str, int]) -> nn.Module:
+    """The module that the class of the own network returns."""
+    name, build = network.name, registered(network.name).build
+    settings = network.model_dump(exclude={"name", "block", "tilt", "n_genes"})
     try:
         taken = inspect.signature(build).parameters
-        net = build(**sizes, **{key: value for key, value in settings.items() if key in taken and key not in sizes})
+        net = build(**sizes, **{key: value for key, value in settings.items() if key in taken})
     except Exception as error:
         called = ", ".join(f"{key}={value}" for key, value in sizes.items())
         raise ValueError(f"{name}({called}, …) {raises(error)}") from error
@@ -135,17 +135,17 @@ def _module(name: str, sizes: dict[str, int], width: float, pool: str, lif: dict
     return net
 
 
-def _trial(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
+def _try(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     """The steps and the chain of ``net``, by one run. Raises ValueError where the answer is not as the contract says."""
-    B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
     K, C, side = sizes.values()
+    B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
     shape, kind = (
         ((T, B, C, side, side), "frames of events (T, B, P, H, W)") if C == 2 else ((B, C, side, side), "images (B, C, H, W)")
     )
     probe, answers = OwnNetwork(net, T), list[object]()
     probe.register_forward_hook(lambda module, inputs, answer: answers.append(answer))
     try:
-        chain, others = explored(probe, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        chain, others = explore_chain(probe, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
     except InputError as error:
         repeated = C != 2 and any(map(takes_all_steps, net.modules()))
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if repeated else ""
@@ -174,10 +174,11 @@ def _misfit(o: object, wanted: tuple[int, int, int]) -> str:
 def _chain(name: str, width: float | None) -> tuple[list[int], int]:
     """[C_0 … C_L] of the own network ``name`` at ``width``, or None for any, and k². It is built where no trial knows them."""
     trials = registered(name).trials
-    for (tried_width, *_), trial in trials.items():  # images of another size have the same chain
-        if width in (None, tried_width):
+    for tried, trial in trials.items():  # images of another size have the same chain
+        if width in (None, tried.network.width):
             return list(trial.channels), trial.kernel_positions
-    sizes = {"num_classes": 10, "in_channels": 3, "image_size": 32}
-    _, sizes_then, pool, lif = next(iter(trials), (1.0, sizes, "max", DEFAULTS["lif"]))
-    own_network(name, dict(sizes_then), 1.0 if width is None else width, pool, dict(lif))
+    structure = {"name": name, "block": None, "pool": "max", "width": 1.0, "tilt": 1.0, "n_genes": None}
+    like = next(iter(trials), Architecture.of({"num_classes": 10, "in_channels": 3, "image_size": 32}, structure, {}))
+    network = like.network.model_copy(update={"width": 1.0 if width is None else width})
+    own_network(like.model_copy(update={"network": network}), 0, any_steps=True)
     return _chain(name, width)

@@ -1,5 +1,6 @@
 """Configured networks: built from the section `network`, wired with a genotype, described in a file and rebuilt from it."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -7,17 +8,24 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from gee_core.config import Events, NetworkConfig, NetworkStructure, Positive, StrictModel
-from gee_core.config.known_networks import OWN, encoded_channels, is_own
+from gee_core.config import Events, NetworkConfig, NetworkStructure
+from gee_core.config.known_networks import OWN, encoded_channels, is_own, registered
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
-from gee_core.genome.encoding import attach_genome, genome_of
+from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import shaped_weight
-from gee_core.model.base import check_unwrapped, settings_of, to_channels_last
-from gee_core.model.network import SpikingNetwork, build_network, count_parameters
+from gee_core.genome.wiring import shape_weight
+from gee_core.model.base import Architecture as Architecture
+from gee_core.model.base import SpikingNetwork, check_unwrapped, settings_of, to_channels_last
+from gee_core.model.network import build, count_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.storage.json_object import as_model
+
+WIDTH_STEPS = 10_000
+"""Steps of the width, per unit."""
+
+WIDEST = 4 * WIDTH_STEPS
+"""The widest network that a configuration allows."""
 
 
 class ImageShape(Protocol):
@@ -33,67 +41,53 @@ class ImageShape(Protocol):
     def events(self) -> Events | None: ...
 
 
-class Architecture(StrictModel):
-    """What determines a network of ``build_network`` but for its weights: the JSON file next to a checkpoint."""
-
-    network: NetworkStructure
-    """Its values in the section `network`."""
-    num_classes: Positive
-    """K."""
-    in_channels: Positive
-    """Channels of the images."""
-    image_size: Positive
-    """Side of the images in pixels."""
-
-
 def wired_network(network: NetworkConfig, meta: ImageShape, genotype: Genotype | None, seed: int) -> SpikingNetwork:
     """The configured network for images of the shape ``meta``, its wiring drawn from the genotype with ``seed``.
 
     None draws from the analytic wiring with the shape of `network.init`, which shapes the He weights of a plain network too.
     """
     weights_seed = derive_seed(seed, "weights")
-    net = _built(network, meta, weights_seed)
-    shape = network.shape
-    if network.n_genes is not None:
-        genome = attach_genome(net, net.conv_chain(), network.n_genes)
-        if genotype is None:
-            genome.initialise(replace(genome.analytic_genotype(), shape=shape), torch.Generator().manual_seed(weights_seed))
-        else:
-            genome.initialise(genotype, torch_generator(seed, "wiring"))
-    elif not shape.is_neutral():
-        for conv in net.conv_chain()[1:]:
-            conv.weight.data.copy_(shaped_weight(conv.weight.detach(), shape))
+    net = build(describe(network, meta), weights_seed)
+    genome, shape = genome_of(net), network.shape
+    if genome is None:
+        for conv in net.conv_chain()[1:] if not shape.is_neutral() else ():
+            conv.weight.data.copy_(shape_weight(conv.weight.detach(), shape))
+    elif genotype is None:
+        genome.initialise(replace(genome.analytic_genotype(), shape=shape), torch.Generator().manual_seed(weights_seed))
+    else:
+        genome.initialise(genotype, torch_generator(seed, "wiring"))
     return net
+
+
+def describe(network: NetworkConfig | NetworkStructure, images: ImageShape) -> Architecture:
+    """The architecture of the configured network for ``images``."""
+    structure = network.structure() if isinstance(network, NetworkConfig) else network
+    sizes = {"num_classes": images.num_classes, "in_channels": images.in_channels, "image_size": images.image_size}
+    return Architecture.model_validate({"network": structure} | sizes)
 
 
 def empty_network(architecture: Architecture) -> SpikingNetwork:
     """The network without numbers, on the meta device. An own network lies on the CPU, with the weights of its own code."""
     with torch.device("meta"):
-        net = _built(architecture.network, architecture, 0)
-        if architecture.network.n_genes is not None:
-            attach_genome(net, net.conv_chain(), architecture.network.n_genes)
-    return net
+        return build(architecture, 0)
 
 
 def architecture_of(net: nn.Module) -> Architecture:
     """The architecture of a network of ``build_network``, encoded or decoded since or not. Raises ValueError for others."""
     check_unwrapped(net)
     built_with = getattr(net, "built_with", None)
-    if not isinstance(net, SpikingNetwork) or not built_with:
+    if not isinstance(net, SpikingNetwork) or built_with is None:
         raise ValueError(f"{type(net).__name__} was not made by build_network: save its state_dict() with safetensors or torch")
     genome = genome_of(net)
-    sizes = dict(built_with)
-    lif = dict(sizes.pop("lif"))
-    structure = {key: sizes.pop(key) for key in ("name", "block", "pool", "width", "tilt")}
-    structure["surrogate"] = lif.pop("surrogate_name")
-    n_genes = None if genome is None else genome.n_genes
-    return Architecture(network=NetworkStructure(**structure, **lif, n_genes=n_genes), **sizes)
+    structure = built_with.network.model_copy(update={"n_genes": None if genome is None else genome.n_genes})
+    return as_model({**built_with.model_dump(), "network": structure.model_dump()}, Architecture)
 
 
-def rebuildable(net: nn.Module) -> Architecture:
+def describe_unchanged(net: nn.Module) -> Architecture:
     """``architecture_of(net)``. Raises ValueError where ``net`` was changed, so that its file would make another network."""
     architecture = architecture_of(net)
     check_values(net)
+    check_parametrizations(net)
     genome, as_built, settings = genome_of(net), cast(SpikingNetwork, net).as_built, settings_of(net)
     changed = sorted(name for name in settings.keys() | as_built.keys() if settings.get(name) != as_built.get(name))
     if genome is not None and list(genome.chain()) != cast(SpikingNetwork, net).conv_chain():
@@ -114,16 +108,36 @@ def largest_activation(network: NetworkConfig, meta: ImageShape, batch_size: int
 def plain_parameters(network: NetworkStructure, meta: ImageShape) -> int:
     """Parameters of the configured network with plain weights, counted on the network itself, without memory for them."""
     with torch.device("meta"):
-        return count_parameters(_built(network, meta, 0))
+        return count_parameters(build(describe(network, meta).plain(), 0))
 
 
-def _built(network: NetworkStructure, shape: ImageShape | Architecture, seed: int) -> SpikingNetwork:
-    sizes = (shape.num_classes, shape.in_channels, shape.image_size)
-    how = network.block, network.pool
-    return build_network(network.name, *sizes, None, network.width, seed, *how, tilt=network.tilt, **network.lif())
+def find_width(network: NetworkStructure, images: ImageShape, target: int, tolerance: float = 0.02) -> float:
+    """The width, of four decimals, at which the plain ``network`` comes closest to ``target`` parameters, as it is built.
+
+    InputError where every width deviates by more than ``tolerance``, a fraction of ``target``.
+    """
+    name = network.name
+    if is_own(name) and "width" not in inspect.signature(registered(name).build).parameters:
+        raise InputError(f"{name} takes no width, so it has no narrowed network", "let its class take width")
+
+    def count(step: int) -> int:
+        return plain_parameters(network.model_copy(update={"width": step / WIDTH_STEPS}), images)
+
+    low, high = 1, WIDEST  # steps whose counts enclose the target
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= target else (low, middle)
+    best = min((low, high), key=lambda step: abs(count(step) - target))
+    reached = count(best)
+    if abs(reached - target) > tolerance * target:
+        raise InputError(
+            f"{name}: no plain network within {tolerance:.0%} of {target:,} parameters, the closest has {reached:,}",
+            "raise width or n_genes",
+        )
+    return best / WIDTH_STEPS
 
 
-def described_network(path: Path, saved: object) -> SpikingNetwork:
+def read_network(path: Path, saved: object) -> SpikingNetwork:
     """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
     if isinstance(saved, dict) and isinstance(network := saved.get("network"), dict):
         saved = saved | {"network": {"neuron": "lif", "levels": None, "tilt": 1.0} | network}  # files of version 0.1 lack them
@@ -142,19 +156,26 @@ def described_network(path: Path, saved: object) -> SpikingNetwork:
         raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
 
 
-def with_tensors(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
+def fill_network(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
     """``net`` with the ``tensors`` of ``path`` as its state, in place."""
     try:
         net.load_state_dict(tensors, assign=True)
-        lost = first_not_finite(net.state_dict())
     except RuntimeError as error:
         raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
-    if lost:
-        raise DivergedError(f"{path}: {lost} holds values that are not finite")
+    check_numbers(path, net)
     return to_channels_last(net) if net.channels_last else net
 
 
-def finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def check_numbers(path: Path, net: nn.Module) -> None:
+    """Raise DivergedError where a number of ``net``, read from ``path``, is not finite, InputError for a negative variance."""
+    state = net.state_dict()
+    if lost := first_not_finite(state):
+        raise DivergedError(f"{path}: {lost} holds values that are not finite")
+    if wrong := next((name for name, value in state.items() if name.endswith("running_var") and (value < 0).any()), None):
+        raise InputError(f"{path}: {wrong} holds negative variances", "train the network again, or take another file")
+
+
+def check_finite(path: Path | str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """``tensors``, which are to be written to ``path``. Raises DivergedError where a number is not finite."""
     if lost := first_not_finite(tensors):
         raise DivergedError(f"{path}: not written, because {lost} holds values that are not finite")

@@ -7,6 +7,7 @@ Beside each file of genes lies an ONNX graph that reads its matrices out of it, 
 Shapes: B batch, C channels, H W space, T steps, P polarities.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gee_core.checkpoint import load
-from gee_core.data.augment import Normalise, resized
+from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.opening import opened
 from gee_core.data.pixels import to_pixels
 from gee_core.errors import InputError
@@ -55,7 +56,7 @@ def load_pretrained(name: str) -> SpikingNetwork:
 
 
 def classify(
-    images: Any, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
+    images: object, network: str | SpikingNetwork, value_range: tuple[float, float] | None = None
 ) -> list[tuple[str, float]]:
     """The most probable class of each image, and its probability.
 
@@ -82,7 +83,7 @@ def classify(
     return [(net.card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
 
 
-def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[Any], Tensor]:
+def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[object], Tensor]:
     """What turns images into the input of a network with this ``card``: upright, square, of its size and its channels.
 
     Args:
@@ -107,7 +108,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
         with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
             return to_pixels(picture, card.in_channels, card.image_size)
 
-    def transform(images: Any) -> Tensor:
+    def transform(images: object) -> Tensor:
         if isinstance(images, str | Path | Image.Image):
             images = [images]
         if not isinstance(images, list | tuple):
@@ -116,16 +117,26 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
             if images.ndim != ndim or images.shape[-3] != card.in_channels:
                 raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
             if card.events is not None:
-                return resized(normalise(images), card.image_size)
+                return resize_square(normalise(_counts(images)), card.image_size)
             images = map(Image.fromarray, _uint8(images, value_range).permute(0, 2, 3, 1).squeeze(-1).numpy(force=True))
         return normalise(torch.from_numpy(np.stack([*map(pixels, images)])))
 
     return transform
 
 
+def _counts(recordings: Tensor) -> Tensor:
+    """``recordings``. InputError where they are no counts of events."""
+    if not ((recordings >= 0) & (recordings <= 255) & (recordings == recordings.round())).all():
+        problem = f"recordings of {recordings.dtype} with {recordings.min():.3g} to {recordings.max():.3g}"
+        raise InputError(problem, "give counts of events: whole numbers from 0 to 255")
+    return recordings
+
+
 def _uint8(images: Tensor, value_range: tuple[float, float] | None) -> Tensor:
+    if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+        raise InputError(f"value_range = {value_range}", "give the least and the greatest value, two finite numbers")
     known = value_range or ((0, 255) if images.dtype == torch.uint8 else None)
-    if known is None or images.min() < known[0] or images.max() > known[1]:
+    if known is None or not (images.min() >= known[0] and images.max() <= known[1]):
         problem = f"value_range = {value_range}, and images of {images.dtype} with {images.min():.3g} to {images.max():.3g}"
         raise InputError(problem, "say the range of their kind, value_range=(0, 1) or (0, 255), or give uint8 or PIL images")
     return ((images - known[0]) * (255 / (known[1] - known[0]))).round().to(torch.uint8)

@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,7 +114,7 @@ def long_run(values: int) -> Iterator[None]:
         _long_runs.pop()
 
 
-def run_loop(loop: Loop, x: Tensor, *args: Any) -> Any:
+def run_loop(loop: Loop, x: Tensor, *args: object) -> Any:
     """``loop(x, *args)``, compiled where that pays and is possible."""
     if compiles(x):
         try:
@@ -135,7 +135,7 @@ def run_loop(loop: Loop, x: Tensor, *args: Any) -> Any:
     return loop(x, *args) if is_exporting() else EAGER.get(loop, loop)(x, *args)
 
 
-def _form(args: Any) -> Any:
+def _form(args: object) -> object:
     """The properties of ``args`` that decide which compiled variant of a loop runs."""
     if isinstance(args, Tensor):
         return args.shape, args.stride(), args.dtype, args.device, args.requires_grad
@@ -144,14 +144,14 @@ def _form(args: Any) -> Any:
     return args
 
 
-def _state(kind: str) -> tuple[Any, ...]:
+def _state(kind: str) -> tuple[object, ...]:
     """The part of torch's own state that decides it too, on a device of this ``kind``."""
     autocast = torch.is_autocast_enabled(kind) and (torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
     return torch.is_grad_enabled(), autocast, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
 
 
 @contextmanager
-def _how_to_compile(x: Tensor, args: tuple[Any, ...]) -> Iterator[None]:
+def _how_to_compile(x: Tensor, args: tuple[object, ...]) -> Iterator[None]:
     """Context of a loop's first run on a form. Every use keeps two variables for the life of the process, and takes 0.2 ms."""
     from torch._dynamo import config as dynamo_config  # takes seconds
     from torch.fx.experimental import _config as fx_config
@@ -168,7 +168,7 @@ def _how_to_compile(x: Tensor, args: tuple[Any, ...]) -> Iterator[None]:
         yield
 
 
-def _fix_channels(args: Any) -> None:
+def _fix_channels(args: Iterable[object]) -> None:
     """Compile a variant for each number of channels: only if Triton knows it, it loads and stores several values at once."""
     for arg in args:
         if isinstance(arg, tuple | list):
@@ -190,7 +190,7 @@ _compiles: list[bool] = []
 """Whether this process compiles loops, as GEE_COMPILE says at the first use. After compiling has failed it does not."""
 
 
-_known: set[tuple[Any, ...]] = set()
+_known: set[tuple[object, ...]] = set()
 """Compiled loops, each with a form of arguments on which it has run."""
 
 ON_GPU = {

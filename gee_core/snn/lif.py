@@ -10,21 +10,21 @@ Shapes: T steps, B batch, C channels, H W space. Steps are folded into the batch
 Paper: says "LIF" and cites Lapicque. Here: the defaults of the authors' own framework, see ``LIF``.
 """
 
-import inspect
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
+from gee_core.config import NetworkStructure
+from gee_core.config.section import RESET, SCALE, TAU
 from gee_core.errors import is_number, whole_number
 from gee_core.snn import kernels
 from gee_core.snn.dynamics import Dynamics, ilif_gradients, ilif_spikes, lif_gradients, lif_spikes
 
 SURROGATES = {"piecewise_quadratic": surrogate.PiecewiseQuadratic, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
-RANGES = {"v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6), "surrogate_alpha": (1e-6, 1e6)}
-"""Bounds of the arguments of ``LIF``, as in the section `network`."""
+Neurons: TypeAlias = "LIF | ILIF"
 
 
 class Steps(torch.autograd.Function):
@@ -70,17 +70,17 @@ def _unfold(y_TN: Tensor, like: Tensor) -> Tensor:
     return y_TN.reshape(like.shape)
 
 
-def check_constants(tau: float, numbers: dict[str, float | None], flags: dict[str, bool]) -> None:
-    """Raise ValueError where ``tau``, one of the ``numbers`` with ``RANGES``, or one of the ``flags`` is out of range."""
-    if not is_number(tau, 1, 1e6) or tau == 1:
-        raise ValueError(f"tau must be > 1 and at most 1e6, got {tau!r}")
-    for name, value in numbers.items():
-        low, high = RANGES[name]
-        if value is not None and not is_number(value, low, high):
-            raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise ValueError(f"{name} must be True or False, got {flag!r}")
+def check_range(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError where the argument ``name`` is no number from ``low`` to ``high``, τ above ``low``."""
+    if not is_number(value, low, high) or (name == "tau" and value == low):
+        least = f"> {low:g} and at most" if name == "tau" else f"from {low:g} to"
+        raise ValueError(f"{name} must be {least} {high:g}, got {value!r:.40}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError where the argument ``name`` is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 class FoldedSteps(neuron.BaseNode):
@@ -94,7 +94,7 @@ class FoldedSteps(neuron.BaseNode):
         """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
         raise NotImplementedError
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and all settings that change its output or its gradient."""
         raise NotImplementedError
 
@@ -159,8 +159,12 @@ class LIF(FoldedSteps, neuron.LIFNode):
         surrogate_alpha: float = 2.0,
     ):
         T = whole_number("T", T)
-        numbers = {"v_threshold": v_threshold, "v_reset": v_reset, "surrogate_alpha": surrogate_alpha}
-        check_constants(tau, numbers, {"decay_input": decay_input, "detach_reset": detach_reset})
+        check_range("tau", tau, *TAU)
+        check_flag("decay_input", decay_input)
+        check_range("v_threshold", v_threshold, *SCALE)
+        check_range("v_reset", 0.0 if v_reset is None else v_reset, *RESET)
+        check_flag("detach_reset", detach_reset)
+        check_range("surrogate_alpha", surrogate_alpha, *SCALE)
         if surrogate_name not in SURROGATES:
             raise ValueError(f"surrogate_name must be one of {', '.join(SURROGATES)}, got {surrogate_name!r}")
         super().__init__(
@@ -181,7 +185,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
         hard = self.v_reset == 0.0 and self.detach_reset
         return self.step_mode == "m" and not self.store_v_seq and hard and type(function) is surrogate.PiecewiseQuadratic
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, the neuron's constants, and the surrogate with its α."""
         f = self.surrogate_function
         membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
@@ -225,7 +229,9 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
 
     def __init__(self, T: int = 1, levels: int = 4, tau: float = 4 / 3, v_threshold: float = 1.0, detach_reset: bool = False):
         T, levels = whole_number("T", T), whole_number("levels", levels)
-        check_constants(tau, {"v_threshold": v_threshold}, {"detach_reset": detach_reset})
+        check_range("tau", tau, *TAU)
+        check_range("v_threshold", v_threshold, *SCALE)
+        check_flag("detach_reset", detach_reset)
         count = surrogate.MultiLevelSpikeCount(levels)
         super().__init__(float(tau), float(v_threshold), count, detach_reset, step_mode="m")
         self.T, self.levels = T, levels
@@ -235,7 +241,7 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         """Whether it has the settings of `dynamics.ilif_spikes`, its gradient, and no membranes to store."""
         return self.step_mode == "m" and not self.store_v_seq
 
-    def settings(self) -> tuple[Any, ...]:
+    def settings(self) -> tuple[object, ...]:
         """T, and the neuron's constants."""
         return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
 
@@ -248,16 +254,18 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         return f"T={self.T}, levels={self.levels}, {super().extra_repr()}"
 
 
-def neurons(neuron: str = "lif", levels: int | None = None, **settings: Any) -> LIF | ILIF:
-    """The neurons of the section `network`: ``LIF`` with its ``settings``, or for `ilif` ``ILIF`` with those that it has."""
-    if neuron == "lif":
-        return LIF(**settings)
-    return ILIF(**{name: value for name, value in (settings | {"levels": levels}).items() if name in ILIF_DEFAULTS})
-
-
-LIF_DEFAULTS, ILIF_DEFAULTS = (
-    {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()} for kind in (LIF, ILIF)
-)
-DEFAULTS = {"lif": LIF_DEFAULTS | {"neuron": "lif", "levels": None}}
-DEFAULTS["ilif"] = DEFAULTS["lif"] | ILIF_DEFAULTS | {"neuron": "ilif"}
-"""The arguments of ``neurons``, by the neuron."""
+def make_neurons(network: NetworkStructure) -> Neurons:
+    """The neurons of the section `network`."""
+    if network.neuron == "ilif":
+        assert network.levels is not None  # the section says it
+        return ILIF(network.T, network.levels, network.tau, network.v_threshold, network.detach_reset)
+    return LIF(
+        network.T,
+        network.tau,
+        network.decay_input,
+        network.v_threshold,
+        network.v_reset,
+        network.detach_reset,
+        network.surrogate,
+        network.surrogate_alpha,
+    )

@@ -44,19 +44,18 @@ def norm_spikes(
 
 
 def channel_sums(x: Tensor, near: Tensor, rows: int) -> Tensor:
-    """Sums of ``x`` (rows*B, C, H, W) about an estimate ``near`` (C,) of the mean, of their squares, and their number."""
+    """Sums (2C,) of ``x`` (rows*B, C, H, W) about an estimate ``near`` (C,) of the mean, and of their squares."""
     d = wide(_split(x, rows)) - near
-    n = torch.full((1,), d.shape[0] * d.shape[1] * d.shape[2], dtype=torch.float64, device=d.device)
-    return torch.cat([_sum_to_channels(d), _sum_to_channels(d * d), n])
+    return torch.cat([_sum_to_channels(d), _sum_to_channels(d * d)])
 
 
-def statistics(sums: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean (C,), biased variance (C,)), in the type of ``near``, from `channel_sums` about it."""
-    d_mean, d2_mean = (sums[:-1] / sums[-1]).unflatten(0, (2, -1))
+def statistics(sums: Tensor, near: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """(mean (C,), biased variance (C,)), in the type of ``near``, from `channel_sums` of ``n`` values per channel about it."""
+    d_mean, d2_mean = (sums / n).unflatten(0, (2, -1))
     return (near + d_mean).to(near.dtype), (d2_mean - d_mean * d_mean).clamp_min(0.0).to(near.dtype)
 
 
-def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: Any) -> tuple[Tensor, Any]:
+def of_sum(x: Tensor, stream: Tensor, loop: Loop, T: int, *args: object) -> tuple[Tensor, Any]:
     """(y, ``loop(y, *args)``) for y = ``x + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     total = wide(_split(x, T)) + wide(_split(stream, 1 if stream.shape[0] < x.shape[0] else T))
     y = _join(total.to(torch.promote_types(x.dtype, stream.dtype)), x)

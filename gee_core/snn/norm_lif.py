@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.snn import kernels, norm_kernels
-from gee_core.snn.lif import ILIF, LIF, is_channels_last, neurons
-from gee_core.snn.synced_norm import SumOfAll, SyncedBatchNorm2d, update_running
+from gee_core.snn.dynamics import Dynamics
+from gee_core.snn.lif import ILIF, LIF, Neurons, is_channels_last
 
 
 class NormLIF(nn.Module):
-    """Batch norm of ``channels`` channels, residual sum, `neurons` with the arguments ``lif``."""
+    """Batch norm of ``channels`` channels, residual sum, ``neurons``."""
 
-    def __init__(self, channels: int, lif: dict[str, Any]):
+    def __init__(self, channels: int, neurons: Neurons):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
-        self.lif = neurons(**lif)
+        self.lif = neurons
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T*B, C, H, W) of a convolution's output of the same shape."""
@@ -60,8 +60,7 @@ class NormLIF(nn.Module):
         if norm._forward_hooks or lif._forward_hooks or norm._forward_pre_hooks or lif._forward_pre_hooks:
             return False  # a hook wants to see the tensors between the two
         # Other norms (a user's own, or a frozen one under autograd) run as they are.
-        known = type(norm) in (nn.BatchNorm2d, SyncedBatchNorm2d)
-        plain = known and norm.affine and norm.momentum is not None and norm.running_mean is not None
+        plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.momentum is not None and norm.running_mean is not None
         return plain and (norm.training if torch.is_grad_enabled() else True)
 
     def _fused(self, x: Tensor, stream: Tensor | None, residual: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
@@ -74,10 +73,9 @@ class NormLIF(nn.Module):
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
             shift = norm.bias - running_mean * scale
             return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *loop)
-        synced = isinstance(norm, SyncedBatchNorm2d)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
-        total, spikes, mean, var, n = NormLIFSteps.apply(*inputs, (norm.eps, *loop), synced)
-        update_running(norm, mean, var, n)
+        total, spikes, mean, var = NormLIFSteps.apply(*inputs, (norm.eps, *loop))
+        _update_running(norm, mean, var, x[:, 0].numel())
         return total, spikes
 
 
@@ -87,7 +85,17 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
 
 
-def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: Any) -> tuple[Tensor, Any]:
+@torch.no_grad()
+def _update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: int) -> None:
+    """Let running statistics follow a batch of ``n`` values per channel, whose biased variance is ``var_C``."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert norm.momentum is not None  # _fuses checks it
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean_C, norm.momentum)
+    norm.running_var.lerp_(var_C * (n / max(1, n - 1)), norm.momentum)
+
+
+def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: object) -> tuple[Tensor, Any]:
     """(``x``, with ``stream`` added if there is one; what ``loop`` makes of it)."""
     if stream is None:
         return x, kernels.run_loop(loop, x, *args)
@@ -106,35 +114,30 @@ class NormLIFSteps(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         near: Tensor,
-        constants: tuple[Any, ...],
-        synced: bool,
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+        constants: tuple[float, int, int, Dynamics],
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         eps, T, rows, dynamics = constants
         total, sums = _run(norm_kernels.channel_sums, x, stream, T, near, rows)
-        if synced:
-            sums = SumOfAll.apply(sums)
-        mean, var = norm_kernels.statistics(sums, near)
+        mean, var = norm_kernels.statistics(sums, near, x[:, 0].numel())
         norm = norm_kernels.of_channels(mean, var, weight, bias, eps)
         spikes = kernels.run_loop(norm_kernels.norm_spikes, total, norm.scale, norm.shift, residual, T, rows, dynamics)
-        n = sums[-1]
-        ctx.save_for_backward(total, residual, n, *norm)
-        ctx.mark_non_differentiable(mean, var, n)
+        ctx.save_for_backward(total, residual, *norm)
+        ctx.mark_non_differentiable(mean, var)
         ctx.loop = T, rows, dynamics
-        ctx.repeats, ctx.synced = 0 if stream is None else len(x) // len(stream), synced
-        return (total if ctx.repeats else None), spikes, mean, var, n
+        ctx.repeats = 0 if stream is None else len(x) // len(stream)
+        return (total if ctx.repeats else None), spikes, mean, var
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, residual, n, *of_channels = ctx.saved_tensors
+        x, residual, *of_channels = ctx.saved_tensors
         T, rows, dynamics = ctx.loop
         norm = norm_kernels.OfChannels(*of_channels)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         g, sums = kernels.run_loop(norm_kernels.normed_gradient, x, norm, residual, grads[0], T, rows, dynamics)
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm.mean.dtype)
         if not any(ctx.needs_input_grad[:2]):  # a stem that is not trained
-            return None, None, grad_residual, grad_weight, grad_bias, None, None, None
-        of_all = SumOfAll.apply(sums) if ctx.synced else sums
-        means = (of_all / n).to(norm.mean.dtype)  # here, since the loop would divide in float64 for every element
+            return None, None, grad_residual, grad_weight, grad_bias, None, None
+        means = (sums / x[:, 0].numel()).to(norm.mean.dtype)  # here, since the loop would divide in float64 for every element
         grad_x = kernels.run_loop(norm_kernels.gradient_through_norm, x, g, norm, means, grads[1], rows)
         grad_stream = grad_x.unflatten(0, (ctx.repeats, -1)).sum(0) if ctx.repeats > 1 else grad_x
-        return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_stream if ctx.repeats else None, grad_residual, grad_weight, grad_bias, None, None

@@ -30,6 +30,7 @@ REMEDIES = {
     errno.ENOTDIR: IN_THE_WAY,
     errno.EISDIR: "a folder of this name lies there: rename or move that folder, or name another file",
     errno.ENXIO: "a pipe or a device lies there: remove it, or name another file",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "its folder is gone, or takes no new files: choose another folder",
 }
 """The remedy for an error of the operating system in writing a file, by its number."""

@@ -18,11 +18,10 @@ from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.finish import carry_scales, with_integers
-from gee_core.training.norm_statistics import renew_statistics
+from gee_core.training.losses import mean_rate, operations
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
-from gee_core.training.recipe import Recipe, check_images, learning_rate, steps_per_epoch
-from gee_core.training.spike_penalty import mean_rate, operations
+from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 
 Images = PackedImages | StreamedImages
 
@@ -64,45 +63,37 @@ def train_epoch(
     is valid until the next: pass it as ``start``, with the network and optimiser of that moment, to resume mid-epoch.
     InputError where a batch has fewer images than there are processes, FloatingPointError where the loss is not finite.
     """
-    check_images(len(images), recipe.cfg.batch_size, recipe.compute.rank)
-    cfg, rank, T, bits = recipe.cfg, recipe.compute.rank, recipe.T_of(epoch), recipe.bits_of(epoch)
-    levels = recipe.levels_of(epoch)
+    cfg, rank, device = recipe.cfg, recipe.compute.rank, recipe.compute.device
+    check_images(len(images), cfg.batch_size, rank)
     generator = torch_generator(recipe.seed, "epoch", epoch)
     n_steps = steps_per_epoch(len(images), cfg.batch_size)
     net.train()
     first = 0 if start is None else start.step
     total = torch.zeros(3, dtype=torch.float64) if start is None else start.sums.clone()  # loss, correct, images
-    total = total.to(recipe.compute.device)
-    process = (rank.number,) if rank.number else ()
+    total = total.to(device)
     batches = images.batches(cfg.batch_size, generator, first, rank)
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        lr = learning_rate(epoch * n_steps + step, cfg.epochs * n_steps, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
+        lr = recipe.rate_at(epoch * n_steps + step, cfg.epochs * n_steps)
         set_lr(optimizer, lr)
         n = min(cfg.batch_size, len(images) - step * cfg.batch_size)  # of the whole batch
-        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), rank.place(n), T)
-        forward_seed = derive_seed(recipe.seed, "forward", epoch, step, *process)
-        draws = private_torch_rng(forward_seed, recipe.compute.device)  # dropout's
-        neurons = with_integers(bare(net), levels)
-        counted = operations(bare(net), cfg.spike_penalty > 0)
-        with recipe.compute.autocast(), draws, neurons, with_steps(bare(net), T), counted as noted:
-            o_TBK = net(x) if bits is None else quantised_call(net, bits, x)
-        of_tet = (cfg.tet_lambda, recipe.tet_phi) if cfg.loss == "tet" else ()
-        loss = (tet if of_tet else cross_entropy)(o_TBK, labels, cfg.label_smoothing, *of_tet)
-        whole = loss + cfg.spike_penalty * mean_rate(noted) if noted else loss
+        place, T = rank.place(n), recipe.T_of(epoch)
+        x = to_input(batch, recipe.normalise, recipe.augment, generator, recipe.size_of(epoch), place, T)
+        o_TBK, penalty = _forward(net, x, recipe, epoch, step)
+        loss = recipe.loss(o_TBK, labels)
         optimizer.zero_grad(set_to_none=True)
-        (whole * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
+        ((loss + penalty) * (len(labels) * rank.of / n)).backward()  # the gradient is the mean over the processes
         optimizer.step()
         correct = (o_TBK.detach().float().mean(0).argmax(1) == labels).sum()
         sums = torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
         total += summed(sums, rank)
         if step + 1 < n_steps:
             on_step(MidEpochState(step + 1, total, generator.get_state()))
-    if levels and not recipe.levels_of(epoch + 1):
+    if (levels := recipe.levels_of(epoch)) and not recipe.levels_of(epoch + 1):
         carry_scales(bare(net), levels)
-    if cfg.norm_images and epoch + 1 == cfg.epochs:
-        renew_statistics(net, images, recipe)
+    if epoch + 1 == cfg.epochs:
+        recipe.end(bare(net), images)
     share_statistics(net, rank)
     loss_sum, correct, count = total.tolist()
     if not torch.isfinite(total[0]):
@@ -110,22 +101,15 @@ def train_epoch(
     return EpochRecord(epoch + 1, lr, loss_sum / count, correct / count)
 
 
-def cross_entropy(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """L_CE of the logits, which are the mean of o over the steps."""
-    return F.cross_entropy(o_TBK.float().mean(0), labels_B, label_smoothing=label_smoothing)
-
-
-def tet(o_TBK: Tensor, labels_B: Tensor, label_smoothing: float = 0.0, lam: float = 0.0, phi: float = 0.0) -> Tensor:
-    """(1 - λ)·1/T·Σ_t L_CE(o_t, y) + λ·1/T·Σ_t MSE(o_t, φ): every step has to be right on its own.
-
-    Source: Deng et al., Temporal Efficient Training of Spiking Neural Network, ICLR 2022; φ is V_th there, and
-    MSE the mean over batch and classes.
-    """
-    o_TBK = o_TBK.float()
-    every_step = F.cross_entropy(o_TBK.flatten(0, 1), labels_B.repeat(len(o_TBK)), label_smoothing=label_smoothing)
-    if lam == 0:
-        return every_step
-    return (1 - lam) * every_step + lam * (o_TBK - phi).square().mean()
+def _forward(net: nn.Module, x: Tensor, recipe: Recipe, epoch: int, step: int) -> tuple[Tensor, Tensor | float]:
+    """o (T, B, K) of ``net`` as it runs in ``epoch``, and what its spikes add to the loss."""
+    network, bits, rank, penalty = bare(net), recipe.bits_of(epoch), recipe.compute.rank, recipe.cfg.spike_penalty
+    process = (rank.number,) if rank.number else ()
+    draws = private_torch_rng(derive_seed(recipe.seed, "forward", epoch, step, *process), recipe.compute.device)  # dropout's
+    neurons, steps = with_integers(network, recipe.levels_of(epoch)), with_steps(network, recipe.T_of(epoch))
+    with recipe.compute.autocast(), draws, neurons, steps, operations(network, penalty > 0) as noted:
+        o_TBK = net(x) if bits is None else quantised_call(net, bits, x)
+    return o_TBK, penalty * mean_rate(noted) if noted else 0.0
 
 
 def for_inference(net: nn.Module) -> nn.Module:

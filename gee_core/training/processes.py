@@ -10,16 +10,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
-from gee_core.snn.synced_norm import sync_batch_norms
 
 
-def parallel(net: nn.Module, compute: Compute, sync_batch_norm: bool = False) -> nn.Module:
-    """``net`` as ``train_epoch`` takes it: itself, or one that averages all gradients and starts at the first's parameters.
-
-    With ``sync_batch_norm``, batch norms see the batch of all processes. InputError for one that is no ``nn.BatchNorm2d``.
-    """
-    if sync_batch_norm:
-        sync_batch_norms(net)
+def parallel(net: nn.Module, compute: Compute) -> nn.Module:
+    """``net`` as ``train_epoch`` takes it: itself, or one that averages all gradients and starts at the first's parameters."""
     if compute.rank.of == 1:
         return net
     devices = [compute.device] if compute.device.type == "cuda" else None

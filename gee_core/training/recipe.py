@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gee_core.config import TrainConfig
 from gee_core.data.augment import Augment, Normalise
@@ -14,8 +15,10 @@ from gee_core.errors import InputError
 from gee_core.genome.quantise import BITS
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
+from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
+from gee_core.training.losses import cross_entropy, tet
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.whitening import whiten_stem
+from gee_core.training.statistics import renew_statistics, whiten_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,32 @@ class Recipe:
         if cfg.whiten:
             whiten_stem(net, images, self.normalise, self.seed)
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
+
+    def end(self, net: nn.Module, images: PackedImages | StreamedImages) -> None:
+        """Take the statistics of the batch norms of ``net`` anew, in place, on `norm_images` of ``images`` if that is set.
+
+        The images are drawn with the seed, and seen as in evaluation: at full size, with all T steps, without augmentation.
+        Each of several processes sees whole batches, so that the statistics are those of one process.
+        """
+        if not self.cfg.norm_images:
+            return
+        order = torch.randperm(len(images), generator=torch_generator(self.seed, "norm"))
+        drawn = images.subset(order[: self.cfg.norm_images])
+        batches = islice(drawn.batches(self.cfg.batch_size), max(1, len(drawn) // self.cfg.batch_size))
+        draws = private_torch_rng(derive_seed(self.seed, "norm"), self.compute.device)  # of layers of one's own
+        with self.compute.autocast(), draws:
+            renew_statistics(net, (self.normalise(batch) for batch, _ in batches), self.bits_of(self.cfg.epochs - 1))
+
+    def loss(self, o_TBK: Tensor, labels_B: Tensor) -> Tensor:
+        """The loss of the outputs, which the penalty on spikes is added to."""
+        cfg = self.cfg
+        if cfg.loss == "tet":
+            return tet(o_TBK, labels_B, cfg.label_smoothing, cfg.tet_lambda, self.tet_phi)
+        return cross_entropy(o_TBK, labels_B, cfg.label_smoothing)
+
+    def rate_at(self, step: int, n_steps: int) -> float:
+        """The learning rate of ``step`` (from 0) of the ``n_steps`` of all epochs."""
+        return learning_rate(step, n_steps, self.warmup_steps, self.cfg.lr, self.cfg.lr_min, self.cfg.cooldown)
 
     def bits_of(self, epoch: int) -> int | None:
         """Bits that genes and weights are rounded to in ``epoch`` (from 0), if they are."""

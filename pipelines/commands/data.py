@@ -51,7 +51,6 @@ def check_command(
     from pipelines.commands.prediction import in_lines
     from pipelines.commands.survey import survey
     from pipelines.project.params import load_params, validated
-    from pipelines.runtime.input_errors import with_keys
     from pipelines.runtime.progress import progress
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
@@ -62,7 +61,7 @@ def check_command(
     cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
         result = survey(cfg, size, decode, steps)
-    problems = list(map(with_keys, result.problems))
+    problems = list(map(str, result.problems))
     if as_json:
         print(json.dumps({"path": cfg.path} | vars(result) | {"problems": problems}))
     else:

@@ -158,7 +158,7 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
     from gee_core.evaluation import early_exit
     from gee_core.gene_file import read_genes, read_header
     from gee_core.genome.copying import without_logs
-    from gee_core.model.base import SpikingNetwork
+    from gee_core.model.base import SpikingNetwork, image_shape
     from gee_core.training.loop import for_inference
     from pipelines.inputs.own_network import register_if_configured
     from pipelines.inputs.remedies import remedy as otherwise
@@ -172,10 +172,10 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         except ValueError as error:
             raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
-        net, normalise = for_inference(read_genes(path, header)), Normalise(card.mean, card.std)
-        side = cast(SpikingNetwork, net).built_with.get("image_size", card.image_size)
-        if card.image_size != side:
+        genetic, normalise = read_genes(path, header), Normalise(card.mean, card.std)
+        if card.image_size != (side := image_shape(genetic, None, None)[1]):
             raise InputError(f"{path}: its card says image_size = {card.image_size}, its network is for {side}")
+        net = for_inference(genetic)
 
     @torch.no_grad()
     def classify(images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequence[int | None]]:

@@ -14,14 +14,13 @@ import torch
 
 from gee_core.config import PrepareConfig
 from gee_core.data import folders
-from gee_core.data.folders import RECORDINGS, FileList, Listing
-from gee_core.data.frames import EventList
+from gee_core.data.folders import RECORDINGS, Listing
 from gee_core.data.image_files import Form, Header, decode_image, each_file, header, mixed_depths
 from gee_core.data.images import one_colour
 from gee_core.data.meta import UNEVEN
 from gee_core.data.pixels import EXTENSIONS
-from gee_core.data.recordings import read_recording
-from gee_core.data.splits import split_files, split_off
+from gee_core.data.recordings import EventList, read_recording
+from gee_core.data.splits import split_files
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
 from pipelines.project.watched_files import check_links
@@ -67,9 +66,10 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
     train, test = list[str](), list[str]()
     if not result.problems:
         with _kept(result.problems):
-            parts = _parts(listing, cfg)
+            train, train_labels, test, test_labels, holdout = split_files(listing, cfg)
+            scored = torch.zeros(len(train), dtype=torch.bool).index_fill(0, holdout, True)
+            parts = {"train": train_labels[~scored], "hold-out": train_labels[scored], "test": test_labels}
             result.counts = {split: _by_class(part, listing.class_names) for split, part in parts.items()}
-            train, test = [*parts["train"].files, *parts["hold-out"].files], parts["test"].files
     look: Callable[[Path], Any] = _look_at_recording if is_events else partial(_look_at_image, decode)
     note = "recordings" if is_events else "decode" if decode else "headers"
     looks = _read_all(look, root, listing.all_files, note, result.problems, steps)
@@ -82,7 +82,7 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
         "ignored": [
             f"{n:,} {end}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])) if not end.endswith(endings)
         ],
-        "not read": folders.unread(root),
+        "not read": listing.unread(),
         "uneven": _unevenness(result.counts),
     }.items():
         if others:
@@ -114,18 +114,8 @@ def _origins(listing: Listing, cfg: PrepareConfig) -> dict[str, str]:
     }
 
 
-def _parts(listing: Listing, cfg: PrepareConfig) -> dict[str, FileList]:
-    """The files of each split, as prepare splits them. InputError where it could not."""
-    train, holdout, test = split_files(listing, cfg)
-    if holdout is None:
-        holdout = split_off(torch.tensor(train.labels), cfg.holdout, cfg.split_seed, listing.class_names, "holdout")
-    indices = holdout.tolist()
-    return {"train": train.without(indices), "hold-out": train.subset(indices), "test": test}
-
-
-def _by_class(part: FileList, class_names: Sequence[str]) -> dict[str, int]:
-    counts = Counter(part.labels)
-    return {name: counts[label] for label, name in enumerate(class_names)}
+def _by_class(labels: torch.Tensor, class_names: Sequence[str]) -> dict[str, int]:
+    return dict(zip(class_names, torch.bincount(labels, minlength=len(class_names)).tolist(), strict=True))
 
 
 def _unevenness(counts: dict[str, dict[str, int]]) -> list[str]:

@@ -238,7 +238,7 @@ def check_worker(required: Requirements) -> str:
 
 def _named(error: InputError, address: str) -> InputError:
     """``error`` of the worker at ``address``."""
-    return InputError(f"the worker {address} {error.problem}", error.remedy, error.argument)
+    return InputError(f"the worker {address} {error}")
 
 
 def _offers_gpu(worker: dict[str, Any]) -> bool:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from gee_core.checkpoint import check_name, load_pair, save
 from gee_core.config import Params
-from gee_core.data.frames import as_picture
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared, load_prepared
+from gee_core.data.recordings import as_picture
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress

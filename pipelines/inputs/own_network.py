@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gee_core.config import Params
 from gee_core.config.known_networks import OWN, is_own
 from gee_core.data.meta import load_meta
-from gee_core.errors import InputError, did_you_mean, place_in, raises
+from gee_core.errors import InputError, did_you_mean, in_section, place_in, raises
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
 from pipelines.inputs.remedies import TRACKED
@@ -68,45 +68,40 @@ def check_module_file(name: str) -> None:
 def register_own_network(name: str, digest: str = "") -> None:
     """Import the own network ``name`` and make it known to ``gee_core``. Nothing to do for a network of the table.
 
-    It is imported again where a file of networks/ has changed since, which a worker that outlives a run needs.
-
     Args:
         name: `network.name`.
         digest: the ``network_digest`` of the time when the run began.
 
     Raises:
-        InputError: the module is missing, not in networks/, raises or lacks the name, or is not that of ``digest``.
+        InputError: the module is missing, not in networks/, raises or lacks the name, is not that of ``digest``, or has changed
+            since this process imported it, as a worker that outlives a run may have.
     """
     if not is_own(name):
         return
     check_module_file(name)
     now = network_digest(name)
-    if digest not in ("", now):
-        problem = f"network.name = {name}: the source in {NETWORKS}/ is not that with which the run began"
-        raise InputError(problem, "start the run again; workers on other machines need the same files")
-    if name in OWN and _imported.get(name) == now:
+    if digest not in ("", now) or _imported.get(name, now) != now:
+        problem = f"network.name = {name}: the source in {NETWORKS}/ is not that with which the run, or a worker, began"
+        raise InputError(problem, "start both again; workers on other machines need the same files")
+    if name in OWN and name in _imported:
         return
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for triton, and does without
-    build = _imported_name(name)
     from gee_core.model.own import register_network
 
     try:
-        register_network(name, build)
+        register_network(name, _import(name))
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"network.name = {error}", OFFER) from None
     _imported[name] = now
 
 
-def _imported_name(name: str) -> Callable[..., Any]:
-    """The object that ``name`` names, from a fresh import of its module out of networks/ of the project."""
+def _import(name: str) -> Callable[..., Any]:
+    """The object that ``name`` names, of a module in networks/ of the project, whatever else is called networks."""
     module_name, _, attribute = name.partition(":")
-    for known in [known for known in sys.modules if known.split(".")[0] == NETWORKS.name]:
-        del sys.modules[known]
-    package = ModuleType(NETWORKS.name)
+    package = sys.modules.setdefault(NETWORKS.name, ModuleType(NETWORKS.name))
     package.__path__ = [str(NETWORKS.absolute())]
-    sys.modules[NETWORKS.name] = package
-    importlib.invalidate_caches()
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # its check of a file's time misses edits within a second
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -115,8 +110,6 @@ def _imported_name(name: str) -> Callable[..., Any]:
         inside = f"{NETWORKS}.{error.name}" if isinstance(error, ModuleNotFoundError) else ""
         remedy = f"write `from {inside} import …`" if inside and module_file(inside) else "fix it"
         raise InputError(f"network.name = {name}: {where} {raises(error)}", remedy) from error
-    finally:
-        sys.dont_write_bytecode = writes
     if not hasattr(module, attribute):
         remedy = did_you_mean(attribute, vars(module)) or "name a class or function of it"
         raise InputError(f"network.name = {name}: {module_file(module_name)} has no {attribute}", remedy)
@@ -140,11 +133,11 @@ def build_own_network(params: Params, images: "ImageShape | None" = None, digest
             images = load_meta(PREPARED)
         except InputError:  # the stage says so
             return
-    from gee_core.model.network import build_network
+    from gee_core.model.wired import plain_parameters
 
-    sizes = (images.num_classes, images.in_channels, images.image_size)
     try:
-        build_network(network.name, *sizes, None, network.width, pool=network.pool, **network.lif())
+        with in_section("network"):
+            plain_parameters(network, images)
     except InputError:
         raise
     except ValueError as error:

@@ -47,7 +47,7 @@ def _of_failed(score: Score, params: Params) -> str:
     if score.failure is Failure.BUDGET:
         return "raise evolve.budget, or search genes of structure"
     if score.failure is Failure.DIVERGED:
-        return "lower evolve.lr or narrow evolve.bound"
+        return "lower evolve.proxy.lr or narrow evolve.bound"
     if score.failure in (Failure.MEMORY, Failure.GPU_MEMORY):
         return MEMORY
     network = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""

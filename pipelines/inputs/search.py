@@ -79,7 +79,7 @@ def start_genotype(params: Params) -> Genotype:
     start = load_start(params, len(configured.sigma_X))
     if start is None:
         start = configured.with_unit_sigmas() if params.evolve.start == "unit" else configured
-    settings = params.evolve.model_dump(include=set(SETTINGS)) | params.network.model_dump(include=set(SETTINGS))
+    settings = params.evolve.proxy.model_dump(include=set(SETTINGS)) | params.network.model_dump(include=set(SETTINGS))
     searched = {name: settings[name] for name in params.searched_genes() if name in settings}
     return replace(start, settings=tuple((searched | dict(start.settings)).items()))
 

@@ -1,5 +1,6 @@
 """Reads params.yaml into the frozen models of ``gee_core.config``, or reports one message per bad key."""
 
+import copy
 import os
 import re
 import unicodedata
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gee_core.config import Params
+from gee_core.config import SHARED, Params
 from gee_core.errors import InputError, did_you_mean, in_short
 from pipelines.project.paths import PARAMS, PREPARED
 from pipelines.project.safe_yaml import read_yaml
@@ -17,6 +18,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
+
+MOVED = {"evolve.proxy_epochs": "evolve.proxy.epochs", "evolve.proxy_images": "evolve.proxy.images"}
+MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in SHARED}
+"""Settings of before, by their key then."""
+
+GONE = ("prepare.split_seed", "train.sync_batch_norm", "export.verify_images", "export.promote_metric")
+"""Settings of before that there are no more."""
 
 FIX = (
     f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset use digits` starts anew and keeps this file as {KEPT}"
@@ -51,9 +59,11 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     """``values`` as parameters. ``source`` names them in messages.
 
     Raises:
-        InputError: as `validated`. Or a text holds "${", for which an experiment of DVC would put something else, or
-            control characters. Or `prepare.path` holds outputs of the pipeline, so that DVC would find a circle.
+        InputError: as `validated`. Or the values are those of an earlier version. Or a text holds "${", for which an
+            experiment of DVC would put something else, or control characters. Or `prepare.path` holds outputs of the
+            pipeline, so that DVC would find a circle.
     """
+    _check_moved(values, source)
     params = validated(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
@@ -69,18 +79,36 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     return params
 
 
+def _check_moved(values: dict[str, Any], source: str) -> None:
+    """Raise an InputError that names all keys of an earlier version, and what they are called now."""
+    found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
+    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
+    gone = [f"{key} is gone" for key in found if key in GONE]
+    if moved or gone:
+        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
+        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
+        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
+
+
 def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
     """A copy of ``values`` with the values of ``overrides``, whose unknown keys `check_params` refuses.
+
+    Keys are `section.key`, or `section.key.part` of a setting that has parts, such as evolve.proxy.lr.
 
     Raises:
         InputError: a key names no section. ``source`` names the overrides.
     """
-    changed = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
+    changed = copy.deepcopy(values)
     for key, value in overrides.items():
-        section, dot, name = key.partition(".")
-        if not dot or not isinstance(changed.get(section), dict):
+        section, *parents, name = key.split(".")
+        place = changed.get(section) if parents or section != key else None
+        for parent in parents:
+            if isinstance(place, dict) and place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent] if isinstance(place, dict) else None
+        if not isinstance(place, dict):
             raise InputError(f"{source}: {key} = {value!r}: no such key", "write section.key, with a section of params.yaml")
-        changed[section][name] = value
+        place[name] = value
     return changed
 
 
@@ -93,8 +121,16 @@ def validated(model: type[Model], values: dict[str, Any], source: object) -> Mod
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        text = "\n".join(f"{source}: {_explain(problem, model)}" for problem in error.errors())
+        problems = error.errors()
+        told = [problem for problem in problems if not _is_of_train(problem, values)] or problems
+        text = "\n".join(f"{source}: {_explain(problem, model)}" for problem in told)
         raise InputError(re.sub(r"(?m)^--set: (\S+) = ", r"--set \1=", text)) from None  # as it was typed
+
+
+def _is_of_train(problem: Any, values: dict[str, Any]) -> bool:
+    """Whether a ``problem`` is one of `train`, which `evolve.proxy` has from there."""
+    place = problem["loc"]
+    return len(place) > 2 and place[:2] == ("evolve", "proxy") and place[2] not in values["evolve"]["proxy"]
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:

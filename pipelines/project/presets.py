@@ -47,6 +47,7 @@ def describe_presets() -> dict[str, tuple[str, str, str]]:
 def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
     """The preset that ``params`` differ least from, and by key the values that differ. A file that is not valid is left out."""
     values, changes = _by_key(params.model_dump(exclude_unset=True)), dict[str, dict[str, str]]()
+    values["evolve.proxy"] = _named(values["evolve.proxy"], values)
     with contextlib.suppress(InputError):
         default = _by_key(_sections(DEFAULT))
         for name in sorted(preset_names(), key=lambda name: name != DEFAULT):
@@ -54,8 +55,14 @@ def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
                 preset = default | _by_key(_sections(name))
                 if preset.get("network.block") is None:  # the network's, which Params fill in
                     preset["network.block"] = params.network.block
+                preset["evolve.proxy"] = _named(preset["evolve.proxy"], values)
                 changes[name] = {key: _in_yaml(value) for key, value in values.items() if preset.get(key) != value}
     return min(changes.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
+
+
+def _named(proxy: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What `evolve.proxy` has to name where `train` is as in ``values``."""
+    return {name: value for name, value in proxy.items() if value != values.get(f"train.{name}")}
 
 
 class Preset(NamedTuple):

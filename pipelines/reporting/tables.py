@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from gee_core.config import Params, Shape
 from gee_core.config.genes import GENES, Gene
@@ -60,26 +59,22 @@ def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tabl
             raise ValueError(f"the images have no class {min(unknown)!r}")
     return Tables(
         candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
-        history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"], rows=True),
-        layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"], rows=True),
+        history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"]),
+        layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"]),
         confusion=confusion,
         exit=_table(reports / "evaluate/exit.csv", ["confidence", "accuracy", "mean_steps", "energy_mj"]),
-        noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"], rows=True),
+        noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"]),
         hardware=_table(reports / "robustness/hardware.csv", ["strength", "draw", "accuracy"], ["domain"]),
         front=front,
     )
 
 
-def _table(path: Path, numbers: list[str], others: Sequence[str] = (), rows: bool = False, **options: Any) -> pd.DataFrame:
-    """The table in the file ``path``, with columns of ``numbers`` and ``others``, and ``rows`` where it must have some."""
+def _table(path: Path, numbers: list[str], others: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """The table in the file ``path``, with columns of ``numbers`` and ``others``."""
     with reading(path):
-        table = pd.read_csv(path, **options)
+        table = pd.read_csv(path, **{"dtype": dict.fromkeys(numbers, float)} | options)
         if missing := [column for column in (*others, *numbers) if column not in table]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        if rows and table.empty:
-            raise ValueError("it has no rows")
-        if text := [column for column in numbers if len(table) and not is_numeric_dtype(table[column])]:
-            raise ValueError(f"its column {text[0]} holds text")
         for column in others:
             table[column] = [unescaped(cell) if isinstance(cell, str) else cell for cell in table[column]]
         return table
@@ -92,7 +87,7 @@ def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
     """
     if not genotype.genes:
         return []
-    neutral = params.evolve.model_dump() | params.network.model_dump()
+    neutral = params.evolve.proxy.model_dump() | params.network.model_dump()
     neutral |= replace(configured_genotype(params.with_genes(genotype.genes).network), shape=Shape()).as_dict()
     rows = []
     for name, value in genotype.genes.items():

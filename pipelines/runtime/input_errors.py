@@ -1,10 +1,6 @@
-"""Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback.
-
-An error of the core names an argument, ``whiten``. The message has its key in params.yaml: "train.whiten = …".
-"""
+"""Bad input, and what a machine refuses, end a command with one message per problem instead of a traceback."""
 
 import errno
-import functools
 import io
 import os
 import sys
@@ -53,27 +49,12 @@ def print_anything() -> None:
 def known_message(error: BaseException) -> str | None:
     """The message, a line per problem, for bad input, or for no space, no permission or no memory; None for a bug."""
     if isinstance(error, InputError):
-        return with_keys(error)
+        return str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = error.filename2 or error.filename
         named = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) else ""
         return f"{named}{os.strerror(error.errno).lower()}: {REMEDIES[error.errno]}"
     return f"out of memory ({in_short(error, 120)}): {MEMORY}" if out_of_memory(error) else None
-
-
-def with_keys(error: InputError) -> str:
-    """The message of ``error``, in which an argument of `gee_core` has the name of the setting that it comes from."""
-    first, dot, rest = error.argument.partition(".")
-    return str(InputError(error.problem, error.remedy, _settings().get(first, first) + dot + rest))
-
-
-@functools.cache
-def _settings() -> dict[str, str]:
-    """By their last part, the keys of params.yaml, of which those of train come last."""
-    from gee_core.config import Params
-
-    sections = Params.model_fields.items()
-    return {name: f"{section}.{name}" for section, field in sections for name in getattr(field.annotation, "model_fields", {})}
 
 
 def print_errors(name: str, message: str) -> None:

@@ -39,7 +39,7 @@ class Change(Part):
     paper_genes: Count | None = None
     """n_genes as the paper counts them, at full width: scaled by `network.width`, so that the compression stays."""
     times_proxy_epochs: Count | None = None
-    """Factor on `evolve.proxy_epochs`, the preset's E."""
+    """Factor on `evolve.proxy.epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
     encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None
@@ -121,7 +121,7 @@ class Kendall(Part):
     seeds: Count | None = None
     """At most so many seeds; null for as many as the grid has."""
     times_proxy_epochs: Annotated[list[Count], Field(min_length=1)]
-    """The scores to compare: after these multiples of `evolve.proxy_epochs`."""
+    """The scores to compare: after these multiples of `evolve.proxy.epochs`."""
     set: Overrides = {}
     """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
 

@@ -9,9 +9,8 @@ from typing import Any
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
-from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import count_parameters
-from gee_core.model.wired import plain_parameters, wired_network
+from gee_core.model.wired import find_width, plain_parameters, wired_network
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
 from pipelines.inputs.search import check_search, load_start
@@ -94,7 +93,7 @@ def _candidates(analysis: Kendall, common: Sections, n_seeds: int, source: str) 
     for times, seed in itertools.product(analysis.times_proxy_epochs, range(min(n_seeds, analysis.seeds or n_seeds))):
         cell = _cell(common, [Change(set=sample, times_proxy_epochs=times)], seed, source)
         for training, index in itertools.product(trainings, range(analysis.candidates)):
-            columns = {EPOCHS: str(cell.params.evolve.proxy_epochs), CANDIDATE: str(index)}
+            columns = {EPOCHS: str(cell.params.evolve.epochs), CANDIDATE: str(index)}
             columns |= {TRAINING: str(training)} if training else {}
             yield replace(cell, part=analysis.kind, columns=columns, candidate=index, training=training)
 
@@ -109,8 +108,8 @@ def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded = others.get("control"), others.get("encoded")
     params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
-    epochs = others.get("times_proxy_epochs", 1) * params.evolve.proxy_epochs
-    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy_epochs": epochs}
+    epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
+    derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
     if "paper_genes" in others:
         derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
     params = check_params(overridden(params.model_dump(), derived, source), source)
@@ -150,7 +149,7 @@ def resolve_cell(cell: Cell, prepared: Path) -> Cell:
     full = plain_parameters(params.network, meta)
     if cell.control == "narrowed":
         wanted = count_parameters(wired_network(params.network, meta, None, 0))
-        params = _without_genes(cell, {"network.width": narrowed_width(params.network, meta, wanted)})
+        params = _without_genes(cell, {"network.width": find_width(params.network, meta, wanted)})
     elif cell.control == "plain":
         params = _without_genes(cell, {})
     network, key = network_digest(params.network.name), cell_key(cell, params, meta)

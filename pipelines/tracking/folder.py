@@ -44,9 +44,6 @@ class ExportedModel:
     metrics: dict[str, float]
     """Measured on the test images."""
     params: dict[str, object]
-    promote_metric: str
-    """The best model of a name by this one of ``metrics`` is the champion."""
-    higher_is_better: bool
     time: int = 0
     """When it was tracked, in ms."""
 

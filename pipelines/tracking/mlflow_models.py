@@ -24,6 +24,9 @@ from pipelines.tracking.mlflow_client import Client, in_microjoules
 from pipelines.tracking.pipeline_run import TEST
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
+RANKING = "test_accuracy"
+"""The champion is the model that has the most of it."""
+
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
 
@@ -41,8 +44,7 @@ def write_model(
         model: Any = models[0]
     else:
         card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
-        metric = exported.promote_metric
-        note = f"{metric} {_shown(exported.metrics.get(metric))}\n\n{card.lstrip()}"  # the list of versions shows this line
+        note = f"{RANKING} {_shown(exported.metrics.get(RANKING))}\n\n{card.lstrip()}"  # the list of versions shows this line
         note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
         params = {name: str(value) for name, value in exported.params.items()}
@@ -87,19 +89,18 @@ def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, 
 
 def rank(exported: ExportedModel, champion: Any) -> tuple[str, str]:
     """The alias that a model gets next to the present ``champion`` (a version or None), and why."""
-    metric = exported.promote_metric
-    value = exported.metrics.get(metric)
+    value = exported.metrics.get(RANKING)
     if champion is None:
-        return "champion", f"the first of its name, {metric} {_shown(value)}"
+        return "champion", f"the first of its name, {RANKING} {_shown(value)}"
     its = f"the champion, version {champion.version},"
     if int(champion.tags.get(TRACKED, 0)) > exported.time:
         return "challenger", f"{its} is of a later run"
     if champion.tags.get(DIGEST) != exported.digest:
         return "challenger", f"{its} was measured on other images"
-    other = json.loads(champion.tags[METRICS]).get(metric)
-    better = value is not None and (other is None or (value > other if exported.higher_is_better else value < other))
+    other = json.loads(champion.tags[METRICS]).get(RANKING)
+    better = value is not None and (other is None or value > other)
     alias, how = ("champion", "better") if better else ("challenger", "not better")
-    return alias, f"{metric} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
+    return alias, f"{RANKING} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
 
 
 def _shown(value: float | None) -> str:

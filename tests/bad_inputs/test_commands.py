@@ -20,7 +20,12 @@ STAGES = [
     row("report", "base.sede is not a known key", "did you mean seed?", SEDE),
     row("evolve", "params.yaml: base.seed = -1", "greater", params(base={"seed": -1}, train={"epochs": 0}), messages=2),
     row("check", "base.device = cuda:99: torch sees", "set it to auto or cpu", params(base={"device": "cuda:99"})),
-    row("evolve", "evolve.proxy_images: 1000 images are wanted", "at most that many", params(evolve={"proxy_images": 1000})),
+    row(
+        "evolve",
+        "evolve.proxy.images: 1000 images are wanted",
+        "at most that many",
+        params(evolve={"proxy": {"epochs": 1, "images": 1000}}),
+    ),
     row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
     row("train", "data/prepared/meta.json: not found", "`dvc repro prepare` makes it", remove("data/prepared")),
     row("train", "models/evolve/genotype.json: not found", "dvc repro evolve", remove("models/evolve/genotype.json")),
@@ -29,14 +34,19 @@ STAGES = [
 RUN = [
     row("gee run", "prepare.path = nowhere", "put the images", params(prepare={"dataset": "folder", "path": "nowhere"})),
     row("gee run", "genes: 'sigma_99' is none of a network with 8", "leave it out", params(evolve={"genes": ["sigma_99"]})),
-    row("gee run", "genes: weight_decay is 0", "set it to 0.0", params(evolve={"weight_decay": 0.0, "genes": ["plasticity"]})),
+    row(
+        "gee run",
+        "genes: weight_decay is 0",
+        "set it to 0.0",
+        params(evolve={"proxy": {"epochs": 1, "weight_decay": 0.0}, "genes": ["plasticity"]}),
+    ),
     row("evolve", "evolve.budget.parameters = 100: the least", "raise it", params(evolve={"budget": {"parameters": 100}})),
     row("gee run", "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ", "write sqlite:///FILE", env=MLRUNS),
 ]
 COMMANDS = [
     row("gee evlove", "No such command 'evlove'", "--help"),
-    row("gee count --network resnet50", "unknown network 'resnet50'", "choose one of cifarnet"),
-    row("gee count --network vgg16 --width -1", "width must be > 0 and finite, got -1", "must be > 0"),
+    row("gee count --network resnet50", "name = 'resnet50': unknown network", "choose one of cifarnet"),
+    row("gee count --network vgg16 --width -1", "width = -1.0", "Input should be greater than 0"),
     row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),

@@ -1,5 +1,7 @@
 """An own network: what its file is, what is in it, and what it builds."""
 
+import sys
+
 import pytest
 
 from gee_core.config.known_networks import OWN
@@ -45,14 +47,22 @@ CASES = [
 ]
 
 
+def forget() -> None:
+    """Forget the imports of networks/, as a process that starts anew."""
+    own_network._imported.clear()
+    for name in [name for name in sys.modules if name.split(".")[0] == "networks"]:
+        del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
-    """What a test registers is forgotten after it."""
-    monkeypatch.setattr(own_network, "_imported", {})
+    """What a test registers and imports is forgotten after it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # whose check of a file's time misses edits within a second
     before = dict(OWN)
     yield
     OWN.clear()
     OWN.update(before)
+    forget()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

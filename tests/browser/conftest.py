@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.free_port import free_port
-from tests.project_copy import copy_project, environment, run
+from tests.project_copy import SMALL, copy_project, environment, run
 from tests.running import running
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -26,15 +26,6 @@ QUIET = [
     "--disable-sync",
 ]
 """Nothing is asked of the network beyond this machine."""
-
-SMALL = {
-    "base": {"device": "cpu", "precision": "fp32"},
-    "prepare": {"max_train_images": 600, "max_test_images": 100},
-    "evolve": {"n_generations": 2, "population_size": 3, "proxy_epochs": 1, "rescore": {"top": 1, "draws": 2}},
-    "train": {"epochs": 3, "warmup_epochs": 1},
-    "robustness": {"strengths": [0.0, 0.5], "n_seeds": 1},
-    "export": {"verify_images": 16},
-}
 
 
 class Site(NamedTuple):
@@ -73,7 +64,7 @@ def server(project: Path, address: str, *command: str, **variables: str) -> Abst
 def site(chromium, tmp_path_factory) -> Iterator[Site]:
     """The pages after one flow run, while the flow is served on a schedule."""
     project = tmp_path_factory.mktemp("browser") / "project"
-    copy_project(project, SMALL)
+    copy_project(project, SMALL | {"train": {"epochs": 3, "warmup_epochs": 1}})
     with serving(project) as found:
         yield found
 

@@ -6,13 +6,13 @@ import torch
 from gee_core.config.params import DOMAINS
 from gee_core.data.prepared import Source, write_prepared
 from gee_core.evaluation.energy import measure_energy
-from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturbed, encoded_weights
+from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturb, encoded_weights
 from gee_core.evolution import proxy
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
 from tests.cuda.runs import CLASSES, NORMALISE, images, network
-from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, candidate
+from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, PROXY, candidate
 from tests.gee_core.lively import awake
 
 OF_SPIKES = tuple(domain for domain in DOMAINS if domain not in (*OF_GENES, *OF_WEIGHTS))
@@ -63,7 +63,7 @@ def test_counts_and_energy_are_those_of_the_cpu(nets, device):
 @pytest.mark.parametrize("domain", [*OF_GENES, *OF_WEIGHTS])
 def test_defects_of_genes_and_weights_are_those_of_the_cpu(domain, nets):
     """But for a weight in a thousand, which lies between two codes of int8 until rounding."""
-    here, there = (encoded_weights(disturbed(net, domain, 0.05, seed=1)) for net in nets)
+    here, there = (encoded_weights(disturb(net, domain, 0.05, seed=1)) for net in nets)
     before = encoded_weights(decode(nets[0]))
     assert here.keys() == there.keys() == before.keys()
     for name, W in here.items():
@@ -75,7 +75,7 @@ def test_defects_of_genes_and_weights_are_those_of_the_cpu(domain, nets):
 def test_defects_of_neurons_are_those_of_the_cpu(domain, nets):
     clean, x = answers(nets[0], batch()), batch()
     assert clean.std() > 1e-2 and agree(answers(nets[1], x), clean)
-    here, there = (answers(disturbed(net, domain, STRENGTHS.get(domain, 0.05), seed=1), x) for net in nets)
+    here, there = (answers(disturb(net, domain, STRENGTHS.get(domain, 0.05), seed=1), x) for net in nets)
     assert agree(here, there)
     assert not agree(here, clean)
 
@@ -86,7 +86,7 @@ def task(device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "prepared"
     source = Source("none", tuple(map(str, range(CLASSES))), images(), images(24, seed=1), torch.arange(0, 96, 4))
     write_prepared(folder, "folder", source, NORMALISE.mean, NORMALISE.std)
-    evolve = EVOLVE.model_copy(update={"proxy_epochs": 1, "batch_size": 24})
+    evolve = EVOLVE.model_copy(update={"proxy": PROXY.model_copy(update={"epochs": 1, "batch_size": 24})})
     return ProxyTask(folder, BASE.model_copy(update={"device": str(device)}), NETWORK, evolve)
 
 

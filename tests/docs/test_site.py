@@ -30,7 +30,7 @@ def test_every_page_has_a_title_and_loads_nothing_from_another_server(root, buil
 @pytest.mark.slow
 def test_settings_and_public_names_are_on_their_pages(built_site):
     settings = (built_site / "knobs.html").read_text(encoding="utf-8")
-    assert "<code>evolve.proxy_epochs</code>" in settings and "<code>GEE_ENGINE</code>" in settings
+    assert "<code>evolve.proxy.epochs</code>" in settings and "<code>GEE_ENGINE</code>" in settings
     assert "<!--" not in settings.split("<article")[1]
     assert 'id="gee_core.encode"' in (built_site / "reference/encoding.html").read_text(encoding="utf-8")
     assert 'href="encoding.html#gee_core.encode"' in (built_site / "reference/index.html").read_text(encoding="utf-8")

@@ -40,8 +40,11 @@ ELSEWHERE = {
     "docs/tutorials/your-network.md": ("gee run", "tests/pipelines/test_pipeline.py runs this example"),
 }
 """How commands begin that are not run here, and why."""
-SHORTER = {"docs/tutorials/your-images.md": ("dvc repro", "dvc repro prepare")}
-"""Commands that stop after the stage that the page is about."""
+SHORTER = {
+    "docs/tutorials/first-run.md": ("network.n_genes=16", "network.n_genes=16 --stage evolve"),
+    "docs/tutorials/your-images.md": ("dvc repro", "dvc repro prepare"),
+}
+"""Commands that stop after a stage, since tests/pipelines/test_pipeline.py runs all stages."""
 MODULE = """
 import torch
 from spikingjelly.activation_based import functional, layer, neuron

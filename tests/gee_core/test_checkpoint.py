@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,7 @@ from gee_core.checkpoint import load, load_tensors, save, save_tensors
 from gee_core.config import NetworkConfig
 from gee_core.config import known_networks as names
 from gee_core.errors import InputError
-from gee_core.model.network import build_network
-from gee_core.model.wired import architecture_of
+from gee_core.model.wired import architecture_of, wired_network
 from gee_core.storage.atomic_files import sha256
 from tests.gee_core.own_networks import VGG
 
@@ -32,8 +32,7 @@ def structure(**changes) -> dict:
 
 
 def built(network: NetworkConfig, seed: int = 0):
-    form = {"block": network.block, "pool": network.pool}
-    return build_network(network.name, 3, 3, 8, network.n_genes, network.width, seed, **form, **network.lif())
+    return wired_network(network, SimpleNamespace(num_classes=3, in_channels=3, image_size=8), None, seed)
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_a_json_file_that_describes_no_network_or_another_is_refused(changes, na
 
 
 @pytest.mark.usefixtures("own")
-def test_a_registered_network_comes_back_and_no_code_is_imported_because_a_file_names_it(tmp_path):
+def test_a_registered_network_comes_back_and_a_files_name_imports_no_code(tmp_path):
     gee_core.register_network("json:JSONDecoder", VGG)
     net = gee_core.build_network("json:JSONDecoder", 5, 1, 8, 4)
     gee_core.save(tmp_path / "a.safetensors", net)

@@ -1,14 +1,23 @@
 import pickle
 
-from gee_core.errors import DivergedError, InputError, in_short, printable
+import pytest
+
+from gee_core.errors import DivergedError, InputError, in_section, in_short, printable
 
 
 def test_a_message_is_the_problem_and_its_remedy():
     assert str(InputError("a.json: damaged", "delete it")) == "a.json: damaged: delete it"
     assert str(InputError("a.json: damaged")) == "a.json: damaged"
-    error = InputError("{argument} = 30: onnx knows none above 26", "set {argument} to 18", "opset")
-    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "opset = 30: onnx knows none above 26: set opset to 18"
-    assert str(InputError("{argument}: the name of a file")) == "{argument}: the name of a file"
+
+
+def test_a_message_begins_with_its_argument_and_the_section_that_the_caller_names():
+    error = InputError("= true: it reads no images", "set it to false", ("whiten",))
+    assert str(error) == "whiten = true: it reads no images: set it to false"
+    with pytest.raises(InputError) as caught, in_section("evolve", "proxy"):
+        raise error
+    assert str(pickle.loads(pickle.dumps(caught.value))) == f"evolve.proxy.{InputError(*error.args[:2], ('whiten',))}"
+    with pytest.raises(InputError, match=r"^a.json: damaged$"), in_section("train"):
+        raise InputError("a.json: damaged")
 
 
 def test_no_name_moves_the_cursor_or_begins_a_line():

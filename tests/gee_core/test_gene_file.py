@@ -198,8 +198,9 @@ X = "body.0.conv.parametrizations.weight.original"
         (lambda v, t: t.pop(f"{X}.scale"), f"does not fit the network ('{X}.scale')"),
         (lambda v, t: t.update({X: t[X][:-1].clone()}), "does not fit the network ("),
         (lambda v, t: t["genome.O.scale"].fill_(float("inf")), "genome.O holds values that are not finite"),
+        (lambda v, t: t["stem.norm_lif.norm.running_var"].neg_(), "stem.norm_lif.norm.running_var holds negative variances"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_header_and_tensors_that_fit_no_network_are_refused(change, message, path):
     crafted(path, change)
@@ -218,8 +219,21 @@ class Convolutions(nn.Module):
         return self.head(self.norm(self.third(self.second(self.stem(x)).relu()).relu()).mean((2, 3)))
 
 
+def test_the_checksum_is_of_the_names_types_and_shapes_of_the_tensors_too():
+    x = torch.arange(4, dtype=torch.float32)
+    all_stored = {"a": x}, {"b": x}, {"a": x.view(2, 2)}, {"a": x.view(torch.int32)}
+    assert len({gene_file._checksum({}, stored) for stored in all_stored}) == 4
+
+
+def test_a_second_parametrization_of_an_encoded_convolution_is_not_saved(tmp_path):
+    net = encode(Convolutions(), 5, example=torch.zeros(1, 3, 12, 12))
+    nn.utils.parametrize.register_parametrization(net.second, "weight", nn.Tanh())
+    with pytest.raises(ValueError, match="the weight of second has a parametrization after its genes"):
+        save_genes(tmp_path / "module.safetensors", net)
+
+
 @EVERY_FORMAT
-def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded_as_a_network_of_ours(format, tmp_path):
+def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded(format, tmp_path):
     x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     net, path = encode(Convolutions(), 5, example=x), tmp_path / "genes.safetensors"
     net(x)  # moves the statistics of its batch norm

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from gee_core.checkpoint import save
 from gee_core.errors import DivergedError, InputError
@@ -22,7 +23,19 @@ def wider(net):
     return net
 
 
+class Doubled(torch.nn.Module):
+    def forward(self, W):
+        return 2 * W
+
+
+def twice_parametrized(net):
+    net = encode(net, 4, convs=net.conv_chain())
+    parametrize.register_parametrization(net.conv_chain()[1], "weight", Doubled())
+    return net
+
+
 CHANGED = [
+    (twice_parametrized, r"the weight of body\.0\.conv has a parametrization after its genes"),
     (lambda net: encode(net, 4, convs=net.conv_chain()[:3]), "is not as build_network"),
     (raised_threshold, "norm_lif.lif is not as build_network makes it, so a file of this kind would not rebuild the network"),
     (wider, r"head\.1 is not as"),
@@ -37,7 +50,9 @@ def test_genes_in_another_order_than_the_file_would_rebuild_are_not_saved(tmp_pa
 
 
 @pytest.mark.parametrize("write", [save, save_genes])
-@pytest.mark.parametrize(("change", "said"), CHANGED, ids=["a part is encoded", "another threshold", "another head"])
+@pytest.mark.parametrize(
+    ("change", "said"), CHANGED, ids=["parametrized", "a part is encoded", "another threshold", "another head"]
+)
 def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, said, tmp_path):
     net = change(build_network("vgg16", 5, 3, 8, width=1 / 32))
     with pytest.raises(ValueError, match=said):
@@ -45,10 +60,12 @@ def test_a_network_that_its_file_would_not_rebuild_is_not_saved(write, change, s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_the_json_file_could_share_and_a_network_that_is_not_finite_are_refused(tmp_path):
+def test_names_that_no_file_can_have_and_numbers_that_are_not_finite_are_refused(tmp_path):
     net = build_network("vgg16", 5, 3, 8, width=1 / 32)
     with pytest.raises(InputError, match=r"net-lr0.1: a checkpoint and the JSON file beside it share its name: let it end in"):
         save(tmp_path / "net-lr0.1", net)
+    with pytest.raises(InputError, match=r"cannot be written .*: choose a shorter name"):
+        save_genes(tmp_path / ("x" * 300), net)
     net.head[0].bias.data[0] = torch.nan
     with pytest.raises(DivergedError, match=r"not written, because head\.0\.bias holds values that are not finite"):
         save(tmp_path / "network.safetensors", net)
@@ -56,7 +73,7 @@ def test_a_name_that_the_json_file_could_share_and_a_network_that_is_not_finite_
 
 
 @pytest.mark.usefixtures("own")
-def test_an_own_network_whose_modules_were_changed_is_not_saved_and_another_backend_is_no_change(tmp_path):
+def test_an_own_network_with_changed_modules_is_not_saved_but_with_another_backend(tmp_path):
     net = build_network("networks.my:VGG", 5, 1, 8)
     net.net.features[2].backend = "torch"
     save(tmp_path / "network.safetensors", net)

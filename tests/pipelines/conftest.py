@@ -44,14 +44,12 @@ TINY = {
         "rescore": None,
         "n_generations": 2,
         "population_size": 3,
-        "proxy_epochs": 1,
-        "proxy_images": None,
-        "batch_size": 16,
+        "proxy": {"epochs": 1},
     },
     "train": {"epochs": 4, "batch_size": 16, "warmup_epochs": 1, "include_holdout": True},
     "evaluate": {"batch_size": 10, "plain": False},
     "robustness": {"strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 10, "hardware": None},
-    "export": {"verify_images": 8, "register_model": False, "genes": None},
+    "export": {"register_model": False, "genes": None},
 }
 
 

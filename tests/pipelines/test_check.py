@@ -85,7 +85,7 @@ def test_torchvisions_files_are_not_streamed(in_project, make_params):
     batches.mkdir(parents=True)
     (batches / "data_batch_1").touch()
     prepare = {"dataset": "cifar10", "path": "data/raw/cifar10", "stream": True, "image_size": 32}
-    with pytest.raises(InputError, match=r"^stream = true: data/raw/cifar10 has no class folders in train/: set it"):
+    with pytest.raises(InputError, match=r"^prepare.stream = true: data/raw/cifar10 has no class folders in train/: set it"):
         check_inputs(make_params(prepare=prepare))
 
 

@@ -25,7 +25,6 @@ from pipelines.commands.prediction import open_model, predict
 from pipelines.showing import show
 from pipelines.tracking.pipeline_run import describe_dataset
 from tests.gee_core.lively import awake
-from tests.gee_core.processes import in_processes
 from tests.pipelines.conftest import MEASURED, SEARCHED, HereAndNow
 from tests.recordings import SIDE, make_recordings, recording
 from tests.recordings import save as save_recording
@@ -37,7 +36,7 @@ SECTIONS = {
     "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2, "budget": {"energy_uj": 1000}},
     "train": {"epochs": 3, "batch_size": 8, "warmup_epochs": 0, "crop_padding": 1, "T_schedule": [2, 4], "sizes": [8, 12]},
     "robustness": {"domain": "events", "strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 5, "hardware": None},
-    "export": {"genes": "int8", "verify_images": 16},
+    "export": {"genes": "int8"},
 }
 
 
@@ -168,21 +167,6 @@ def test_exported_networks_answer_as_torch_does(params, net, prepared, raw, tmp_
     with pytest.raises(InputError, match=r"bad\.npy: not a readable recording"):
         predict(raw, [Path("bad.npy")], open_model(tmp_path / "network.onnx"))
     (raw / "bad.npy").unlink()
-
-
-def measure(compute: Compute, params, folder: Path) -> tuple:
-    """What each of several processes measures of a network."""
-    data = load_prepared(folder)
-    net = wired_network(params.network, data.meta, None, 3)
-    return evaluate.run(params, net, data, compute=compute)[0], robustness.run(params, net, data, compute=compute)
-
-
-@pytest.mark.slow
-def test_two_processes_measure_recordings_as_one(params, prepared, tmp_path):
-    expected = measure(Compute(torch.device("cpu"), torch.float32), params, prepared)
-    for numbers, noise in in_processes(2, measure, tmp_path, params, prepared):
-        assert noise == expected[1]
-        assert numbers.model_dump() == pytest.approx(expected[0].model_dump(), rel=1e-12)
 
 
 def test_data_check_reads_recordings_and_names_the_damaged_ones(tmp_path, in_project, main):

@@ -63,7 +63,7 @@ def test_genes_of_all_groups_evolve_from_the_configured_network_and_train_reads_
     params = make_params(network=network, evolve=evolution, train={"epochs": 1, "warmup_epochs": 0})
     found = evolve.run(params, digits, tmp_path)
     records, start = found.records, configured_genotype(params.network)
-    settings = {name: getattr(params.evolve, name) for name in ("lr", "lr_X", "lr_O", "weight_decay")}
+    settings = {name: getattr(params.evolve.proxy, name) for name in ("lr", "lr_X", "lr_O", "weight_decay")}
     settings |= params.network.model_dump(include={"v_threshold", "tau", "surrogate_alpha", "width", "tilt", "n_genes", "T"})
     assert records[0].candidate.genotype.as_dict() == pytest.approx(start.as_dict() | settings, abs=1e-12)
     assert [r.score.status for r in records] == ["ok"] * 3
@@ -119,7 +119,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
         (Failure.GPU_MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
         (Failure.MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
         (Failure.CODE, "correct what the error names", 3),
-        (Failure.DIVERGED, "lower evolve.lr or narrow evolve.bound", 6),
+        (Failure.DIVERGED, "lower evolve.proxy.lr or narrow evolve.bound", 6),
         (Failure.BUDGET, "raise evolve.budget, or search genes of structure", 6),
     ],
 )

@@ -18,7 +18,7 @@ from tests.pipelines.test_evolve_stage import run_main
 from tests.pipelines.train_cases import SIGMAS
 
 OF_TWO = {"variant": "baseline", "objectives": ["loss", "energy"], "genes": ["neurons", "structure"], "sigma": 0.5}
-OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 2, "draws": 1}, "proxy_images": 16}
+OF_TWO |= {"population_size": 4, "n_generations": 2, "rescore": {"top": 2, "draws": 1}, "proxy": {"epochs": 1, "images": 16}}
 
 
 def files(folder):

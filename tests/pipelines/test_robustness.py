@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gee_core.data.prepared import load_prepared
-from gee_core.evaluation.hardware_noise import disturbed
+from gee_core.evaluation.hardware_noise import disturb
 from gee_core.evaluation.noise import noisy_input
 from gee_core.model.network import build_network
 from gee_core.seeding import torch_generator
@@ -77,7 +77,7 @@ def test_an_accuracy_is_that_of_the_disturbed_network(hardware, params, net, dat
     images, labels = next(data.test.batches(100))
     for row in hardware[0]:
         if row["draw"] == 1 and row["domain"] != "dropped":  # whose faults depend on the batches
-            faulty = disturbed(net, row["domain"], row["strength"], params.base.seed, 1)
+            faulty = disturb(net, row["domain"], row["strength"], params.base.seed, 1)
             found = faulty(data.meta.normalise(images)).mean(0).argmax(1)
             assert row["accuracy"] == pytest.approx((found == labels).float().mean().item())
 

@@ -13,7 +13,7 @@ from gee_core.config import PrepareConfig
 def config(path="unused", **changes) -> PrepareConfig:
     """The section `prepare` of a folder of images, with ``changes``."""
     values = {"dataset": "folder", "path": str(path), "image_size": None, "max_train_images": None, "events": None}
-    values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "split_seed": 0, "stream": False}
+    values |= {"max_test_images": None, "name": None, "test_share": 0.2, "holdout": 0.2, "stream": False}
     return PrepareConfig(**(values | changes))
 
 

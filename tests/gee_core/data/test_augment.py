@@ -9,7 +9,7 @@ from gee_core.data.augment import (
     crop_and_flip,
     erased_pixels,
     rand_augment,
-    resized,
+    resize_square,
     to_input,
 )
 from tests.gee_core.lively import generator
@@ -90,7 +90,7 @@ def test_randaugment_treats_groups_differently_and_images_within_a_group_alike()
     assert len({tuple(group[0].tolist()) for group in found}) >= 6
 
 
-def test_the_generator_alone_decides_the_augmentation_and_images_and_torchs_own_generator_stay():
+def test_the_generator_alone_decides_the_augmentation():
     images, before = pictures(), torch.get_rng_state()
     first, again, other = (to_input(images, NORMALISE, ALL, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(images, pictures()) and torch.equal(before, torch.get_rng_state())
@@ -101,10 +101,10 @@ def test_the_generator_alone_decides_the_augmentation_and_images_and_torchs_own_
 
 def test_images_of_half_the_size_are_antialiased_and_none_are_changed_at_their_own():
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert resized(x, None) is x and resized(x, 4) is x
+    assert resize_square(x, None) is x and resize_square(x, 4) is x
     expected = F.interpolate(x, (2, 2), mode="bilinear", antialias=True)
-    torch.testing.assert_close(resized(x, 2), expected)
-    constant = resized(torch.full((2, 3, 9, 9), 0.3).contiguous(memory_format=torch.channels_last), 5)
+    torch.testing.assert_close(resize_square(x, 2), expected)
+    constant = resize_square(torch.full((2, 3, 9, 9), 0.3).contiguous(memory_format=torch.channels_last), 5)
     torch.testing.assert_close(constant, torch.full((2, 3, 5, 5), 0.3))
     assert constant.is_contiguous(memory_format=torch.channels_last)
 

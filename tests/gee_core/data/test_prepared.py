@@ -36,9 +36,16 @@ def streamed(make_folder, tmp_path):
     names = [f"train/{name}/00{i}.png" for name in "ab" for i in range(3)]
     train = StreamedImages(as_array(names), torch.tensor([0, 0, 0, 1, 1, 1]), root, 8, 3)
     test = StreamedImages(as_array(["test/a/000.png", "test/b/000.png"]), torch.tensor([0, 1]), root, 8, 3)
-    data = Source(str(root), ("a", "b"), train, test, torch.tensor([0, 3]), ("of train", "of test"))
+    data = Source(str(root), ("a", "b"), train, test, torch.tensor([0, 3]), contents=("of train", "of test"))
     meta = write_prepared(tmp_path / "out", "folder", data, mean=(0.5,) * 3, std=(0.2,) * 3)
     return train, test, meta
+
+
+def test_the_digest_is_of_the_images_and_class_names_not_of_their_source(tmp_path):
+    meta = write(tmp_path / "out")
+    assert meta.digest == write(tmp_path / "again", source="elsewhere").digest
+    assert meta.digest != meta.model_copy(update={"class_names": ("a", "b", "d")}).digest
+    assert meta.digest != write(tmp_path / "other", train=packed(30, 5)).digest
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

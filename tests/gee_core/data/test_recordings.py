@@ -7,10 +7,9 @@ import torch
 
 from gee_core.config import Events
 from gee_core.data import opening
-from gee_core.data.frames import EventList, area_sums, integrate, summed_steps
 from gee_core.data.images import StreamedImages
 from gee_core.data.prepared import load_prepared, write_prepared
-from gee_core.data.recordings import decode_recording, read_recording
+from gee_core.data.recordings import EventList, area_sums, decode_recording, integrate, read_recording, summed_steps
 from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 from tests.gee_core.data.conftest import config as data_config
@@ -74,8 +73,8 @@ def test_each_form_of_file_holds_the_same_events(tmp_path, end):
 
 
 def test_the_bits_of_an_event_of_nmnist(tmp_path):
-    (tmp_path / "a.bin").write_bytes(bytes([33, 7, 0x80 | 0x12, 0x34, 0x56]))
-    assert read_recording(tmp_path / "a.bin") == EventList([0x123456], [33], [7], [1])
+    (tmp_path / "a.bin").write_bytes(bytes([33, 7, 0x80 | 0x52, 0x34, 0x56]))
+    assert read_recording(tmp_path / "a.bin") == EventList([0x523456], [33], [7], [1])
 
 
 def test_frames_that_spikingjelly_wrote_are_taken_as_they_are(tmp_path):
@@ -181,7 +180,7 @@ BAD = [
     (
         "npz",
         npz(frames=np.ones((8, 2, SIDE, SIDE))),
-        r"= \(8, 2, 12, 12\), not \(4, 2, 12, 12\) .*: set events.frames and T",
+        r"= \(8, 2, 12, 12\), not \(4, 2, 12, 12\) .*: set prepare.events.frames and T",
     ),
 ]
 
@@ -212,7 +211,7 @@ def test_what_a_folder_of_recordings_lacks_is_said(tmp_path):
         load_source(config(root))
     with pytest.raises(InputError, match="image_size = 16: the sensor has 12 x 12 pixels: set it to 12 or less"):
         load_source(config(root, image_size=16, events=sensor()))
-    with pytest.raises(InputError, match=r"left: holds no images \(.*\): but recordings: set dataset to events"):
+    with pytest.raises(InputError, match=r"left: holds no images \(.*\): but recordings: set prepare.dataset to events"):
         load_source(config(root, dataset="folder", events=None))
-    with pytest.raises(InputError, match="holds 2 class folders, nmnist has 10: set dataset to events"):
+    with pytest.raises(InputError, match=r"holds 2 class folders, nmnist has 10: set prepare\.dataset to events"):
         load_source(config(root, dataset="nmnist"))

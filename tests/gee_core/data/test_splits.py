@@ -3,8 +3,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from gee_core.data.splits import class_quotas, split_off, stratified_indices
+from gee_core.data.splits import class_quotas, split, stratified_indices
 from gee_core.errors import InputError
+from tests.gee_core.data.conftest import config
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 17 + [4] * 3)[torch.randperm(100, generator=torch.manual_seed(0))]
 
@@ -27,23 +28,23 @@ def test_quotas_are_those_of_the_largest_remainder_computed_with_fractions():
         assert class_quotas(counts, n).tolist() == expected
 
 
-def test_the_same_seed_and_purpose_give_the_same_part_and_others_another():
-    part = stratified_indices(LABELS, 40, 3, "a").tolist()
-    assert part == stratified_indices(LABELS, 40, 3, "a").tolist()
-    assert part != stratified_indices(LABELS, 40, 4, "a").tolist()
-    assert part != stratified_indices(LABELS, 40, 3, "b").tolist()
+def test_the_same_purpose_gives_the_same_part_and_another_one_another():
+    part = stratified_indices(LABELS, 40, "a").tolist()
+    assert part == stratified_indices(LABELS, 40, "a").tolist() == stratified_indices(LABELS, 40, "b", "a").tolist()
+    assert part != stratified_indices(LABELS, 40, "b").tolist()
 
 
 def test_the_holdout_and_the_rest_both_show_every_class():
     labels = torch.tensor([0] * 40 + [1] * 2 + [2] * 8)
-    holdout = split_off(labels, 0.2, 0, "abc", "holdout")
+    holdout = split(config(), "abc", labels, test=labels).holdout
     rest = torch.ones(50, dtype=torch.bool).index_fill(0, holdout, False)
     assert len(holdout) == 10
     assert labels[holdout].unique().tolist() == labels[rest].unique().tolist() == [0, 1, 2]
 
 
 def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
+    labels = torch.tensor([0, 0, 0, 0, 1, 1])
     with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on: add images"):
-        split_off(torch.tensor([0, 0, 0, 0, 1, 1]), 0.9, 0, ["cat", "dog"], "holdout")
-    with pytest.raises(InputError, match=r"^holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
-        split_off(torch.tensor([0, 0, 0, 0, 1, 1]), 0.2, 0, ["cat", "dog"], "holdout")
+        split(config(holdout=0.9), ["cat", "dog"], labels, test=labels)
+    with pytest.raises(InputError, match=r"^prepare.holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
+        split(config(), ["cat", "dog"], labels, test=labels)

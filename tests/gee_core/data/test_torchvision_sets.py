@@ -67,7 +67,7 @@ def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, data
     (tmp_path / where / DATASETS[dataset].files[0]).write_bytes(b"half of it")  # as a kill while unpacking leaves it
     with pytest.raises(InputError) as caught:
         torchvision_images(dataset, tmp_path)
-    start = f"dataset = {dataset}: absent or damaged in {tmp_path / where}, and cannot be downloaded ("
+    start = f"prepare.dataset = {dataset}: absent or damaged in {tmp_path / where}, and cannot be downloaded ("
     assert str(caught.value).startswith(start)
     assert caught.value.remedy.endswith(remedy.format(tmp_path))
     assert capfd.readouterr().out == ""

@@ -85,7 +85,7 @@ def test_counts_of_processes_add_up_also_where_a_process_has_no_images(padded, m
     assert together == measure_energy(Padded(), images) != padded
 
 
-def test_printed_it_is_a_table_of_the_layers_and_the_totals_at_the_energies_of_the_paper(padded):
+def test_printed_it_is_a_table_of_the_layers_at_the_energies_of_the_paper(padded):
     titles, *rows, energy, spikes = str(padded).replace("\N{NO-BREAK SPACE}", " ").splitlines()
     assert titles == "layer  kind  MACs per step  steps  input   input rate     energy   fires"
     assert rows == [
@@ -110,6 +110,13 @@ def test_neurobench_counts_the_connections_of_active_inputs_with_a_weight(padded
     }
 
 
+def test_whole_numbers_of_an_image_are_no_spikes_where_neurons_fire_integers():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), gee_core.ILIF(T=1, levels=3), nn.Flatten(), nn.Linear(8, 1))
+    image = torch.tensor([[[[3.0, 0.0], [2.0, 1.0]]]])
+    stem = measure_energy(net, image).layers[0]
+    assert (stem.binary, stem.counts, stem.spiking, stem.effective, stem.synops) == (False, False, False, 6, 6)
+
+
 def counters(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     """SpikingJelly's multiply-accumulates and synaptic operations."""
     macs, synops = MACCounter(extra_ignore_modules=[nn.BatchNorm2d]), SynOpCounter()
@@ -118,7 +125,7 @@ def counters(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     return macs.get_total(), synops.get_total()
 
 
-def test_spikingjelly_counts_weights_of_zero_and_padding_only_where_a_layer_multiplies(padded):
+def test_spikingjelly_counts_zeros_and_padding_only_where_a_layer_multiplies(padded):
     assert [layer.synops for layer in padded.layers] == [2 * 4, 2 * 8, 10 * 3]
     assert counters(Padded(), IMAGE) == (36, 16 + 30)
 

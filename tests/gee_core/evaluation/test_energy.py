@@ -33,7 +33,7 @@ def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name, 
 
 
 @pytest.mark.parametrize("block", ["pre", "post"])
-def test_a_residual_sum_costs_an_addition_per_element_and_step_and_is_left_out_of_eq_17(block):
+def test_a_residual_sum_costs_additions_that_eq_17_leaves_out(block):
     net, x = inference("resnet19", block=block)
     activity = measure_energy(net, [x[:4], x[4:]])
     channels, sides = [4, 4, 4, 8, 8, 8, 16, 16], [8, 8, 8, 4, 4, 4, 2, 2]

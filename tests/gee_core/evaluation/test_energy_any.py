@@ -56,7 +56,7 @@ def test_the_state_of_the_neurons_plays_no_part_and_is_kept(forms):
     assert any(v.any() for v in before)
 
 
-def test_draws_of_a_network_are_the_same_in_every_call_and_leave_torchs_generator_alone():
+def test_draws_of_a_network_are_the_same_in_every_call():
     class Poisson(nn.Module):
         def __init__(self):
             super().__init__()

@@ -16,10 +16,10 @@ from gee_core.evaluation.hardware_noise import (
     LEAST_THRESHOLD,
     OF_BITS,
     add_faults,
-    chosen,
-    disturbed,
+    apply_defect,
+    disturb,
+    draw_mask,
     encoded_weights,
-    faulty,
     genes_of,
     unfit,
 )
@@ -44,7 +44,7 @@ def domains(network):
 
 
 def weights_after(network, *arguments):
-    return encoded_weights(disturbed(network, *arguments))
+    return encoded_weights(disturb(network, *arguments))
 
 
 @pytest.mark.parametrize(("name", "n_genes"), [("cifarnet", 4), ("resnet18", None)])
@@ -53,14 +53,14 @@ def test_strength_0_changes_no_bit_but_for_int8(name, n_genes):
     network = net(n_genes, name)
     clean = for_inference(network)(X)
     for domain in set(domains(network)) - {*OF_BITS}:
-        assert torch.equal(disturbed(network, domain, 0, 0)(X), clean), domain
+        assert torch.equal(disturb(network, domain, 0, 0)(X), clean), domain
     for key, W in encoded_weights(decode(network)).items():
         assert torch.equal(weights_after(network, "weight_bits", 0.0, 0)[key], dequantise(*quantise(W, 8, 0), 0))
     if n_genes:
         rounded = net(n_genes, name)
         for gene in genes_of(rounded).values():
             gene.copy_(dequantise(*quantise(gene, 8, -1), -1))
-        assert torch.equal(disturbed(network, "gene_bits", 0.0, 0)(X), for_inference(rounded)(X))
+        assert torch.equal(disturb(network, "gene_bits", 0.0, 0)(X), for_inference(rounded)(X))
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -70,7 +70,7 @@ def test_a_defect_changes_what_a_copy_answers_by_its_seed_and_draw_alone(domain)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     clean, state = network(X), torch.random.get_rng_state()
     one, again, other_draw, other_seed = (
-        disturbed(network, domain, strength, seed, draw)(X) for seed, draw in ((0, 0), (0, 0), (0, 1), (1, 0))
+        disturb(network, domain, strength, seed, draw)(X) for seed, draw in ((0, 0), (0, 0), (0, 1), (1, 0))
     )
     assert torch.equal(one, again) and not torch.equal(one, clean)
     if domain != "lost_step":  # of three steps, draws may lose the same one
@@ -80,11 +80,11 @@ def test_a_defect_changes_what_a_copy_answers_by_its_seed_and_draw_alone(domain)
 
 
 @torch.no_grad()
-def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same_draw():
+def test_only_weights_that_could_be_encoded_are_wrong_and_by_the_same_draw():
     networks = {"genetic": net(), "plain": net(None)}
     drawn = {}
     for kind, network in networks.items():
-        clean, wrong = (dict(n.named_parameters()) for n in (decode(network), disturbed(network, "weights", 0.5, 0)))
+        clean, wrong = (dict(n.named_parameters()) for n in (decode(network), disturb(network, "weights", 0.5, 0)))
         changed = {name for name in clean if not torch.equal(clean[name], wrong[name])}
         assert changed == {f"{name}.weight" for name in encoded_weights(decode(network))}
         assert not {name for name in changed if name.startswith(("stem", "head"))} and len(changed) == 7
@@ -93,18 +93,18 @@ def test_only_the_weights_that_are_or_could_be_encoded_are_wrong_and_by_the_same
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
         assert one.std() == pytest.approx(0.5, rel=0.2)
     x = torch.randn(200, 300, generator=generator(1)) + 2.0  # whose root mean square is no standard deviation
-    n = (faulty(x, "weights", 0.25, 0, generator()) - x) / x.square().mean().sqrt()
+    n = (apply_defect(x, "weights", 0.25, 0, generator()) - x) / x.square().mean().sqrt()
     assert n.mean().abs() < 0.01 and n.std() == pytest.approx(0.25, rel=0.01)
 
 
 @pytest.mark.parametrize("p", [1e-3, 0.5])
 def test_what_is_chosen_is_a_share_of_all_and_more_of_it_at_a_larger_probability(p):
-    less, more = (chosen((1000, 1001), probability, generator()) for probability in (p, 1.5 * p))
+    less, more = (draw_mask((1000, 1001), probability, generator()) for probability in (p, 1.5 * p))
     assert less.float().mean() == pytest.approx(p, rel=0.1)
     assert (less <= more).all() and less.sum() < more.sum()
-    assert not chosen((3, 5), 0.0, generator()).any() and chosen((3, 5), 1.0, generator()).all()
+    assert not draw_mask((3, 5), 0.0, generator()).any() and draw_mask((3, 5), 1.0, generator()).all()
     x = torch.randn(1000, 1001, generator=generator(1))
-    assert torch.equal(faulty(x, "stuck", p, 0, generator()), torch.where(less, 0.0, x))
+    assert torch.equal(apply_defect(x, "stuck", p, 0, generator()), torch.where(less, 0.0, x))
 
 
 def flip_only(monkeypatch, bit, place):
@@ -115,14 +115,14 @@ def flip_only(monkeypatch, bit, place):
         mask[(bit, *place)] = True
         return mask
 
-    monkeypatch.setattr(hardware_noise, "chosen", one)
+    monkeypatch.setattr(hardware_noise, "draw_mask", one)
 
 
 @pytest.mark.parametrize(("bit", "value"), [(0, 4), (6, 69), (7, 5 - 128)])
 def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, value):
     x = torch.tensor([[127.0, 5.0], [-127.0, 5.0]])  # its scales are 1
     flip_only(monkeypatch, bit, (1, 1))
-    assert faulty(x, "weight_bits", 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
+    assert apply_defect(x, "weight_bits", 0.5, 0, generator()).tolist() == [[127, 5], [-127, value]]
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_flipped_bit_changes_a_code_as_in_twos_complement(monkeypatch, bit, va
 )
 def test_a_strength_out_of_range_and_genes_of_a_plain_network_are_refused(domain, strength, says):
     with pytest.raises(ValueError, match=re.escape(f"{domain}: strength must be {says}")):
-        disturbed(net(), domain, strength, 0)
+        disturb(net(), domain, strength, 0)
     with pytest.raises(ValueError, match="gene_bits: the network is plain and has no genes"):
-        disturbed(net(None), "gene_bits", 0.1, 0)
+        disturb(net(None), "gene_bits", 0.1, 0)
 
 
 T, B, SHAPE = 6, 5, (3, 4, 2)
@@ -218,7 +218,7 @@ def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
 @pytest.mark.parametrize(("domain", "strength"), [("threshold", 0.4), ("lost_step", 2)])
 @torch.no_grad()
 def test_one_network_in_three_forms_has_the_same_faults(domain, strength):
-    single, multi, folded = (disturbed(net, domain, strength, seed=3) for net, _ in map(lively, THREE))
+    single, multi, folded = (disturb(net, domain, strength, seed=3) for net, _ in map(lively, THREE))
     _, x = lively(THREE[0])
     assert torch.equal(single(x), folded(x)) and torch.equal(multi(x), folded(x))
     assert torch.equal(single(x), folded(x))  # and in the next pass

@@ -41,7 +41,7 @@ def test_the_noises_norm_is_the_strength_times_the_images_own_norm(r, domain):
     assert len({round(norm, 3) for norm in norms(clean).tolist()}) == 5
 
 
-def test_training_adds_normal_noise_whose_strength_each_image_draws_evenly_up_to_the_greatest():
+def test_training_adds_normal_noise_whose_strength_each_image_draws_evenly():
     images = pixels(400)
     clean = to_input(images, NORMALISE)
     noisy = to_input(images, NORMALISE, Augment(0, False, 0, 0.0, noise=0.8), generator())
@@ -62,7 +62,7 @@ def noisy(kind, r, clip=255, images=RECORDINGS, place=None):
 
 
 @pytest.mark.parametrize("kind", NOISE_OF_EVENTS)
-def test_no_noise_changes_nothing_and_a_seed_gives_the_same_noise_to_a_batch_and_to_its_parts(kind):
+def test_a_seed_gives_the_same_noise_to_a_batch_and_to_its_parts(kind):
     assert torch.equal(noisy(kind, 0.0), RECORDINGS)
     whole, part = noisy(kind, 0.5), noisy(kind, 0.5, images=RECORDINGS[7:9], place=Place(7, N))
     assert torch.equal(whole[7:9], part) and part.dtype == torch.uint8

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gee_core.config import EvolveConfig
+from gee_core.config import SearchConfig
 from gee_core.evolution.candidate import Candidate, Score
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
@@ -12,15 +12,10 @@ PER_LAYER = ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
 SPACE = SearchSpace(PER_LAYER, ANALYTIC, 4.0)
 
 
-def config(**changes) -> EvolveConfig:
-    """The section `evolve` of a small evolution, with ``changes``."""
-    values = {"variant": "ste", "genes": ["wiring"], "n_generations": 4, "population_size": 5, "sigma": 0.3}
-    values |= {"bound": 4.0, "proxy_epochs": 1, "proxy_images": None, "batch_size": 8, "lr": 0.01, "weight_decay": 0.0}
-    values |= {"lr_X": 1.0, "lr_O": 1.0, "a": 0.1, "b": 0.2}
-    values |= {"tau_lambda": 2.0, "start": "analytic", "rescore": None}
-    values |= {"sizes": None, "T_schedule": None, "whiten": False, "optimizer": "adamw", "budget": None}
-    values |= {"objectives": ["loss"], "choose": "knee"}
-    return EvolveConfig(**(values | changes))
+def config(**changes) -> SearchConfig:
+    """The settings of a small search, with ``changes``."""
+    values = {"variant": "ste", "genes": ["wiring"], "n_generations": 4, "population_size": 5, "sigma": 0.3, "b": 0.2}
+    return SearchConfig(**(values | {"choose": "knee"} | changes))
 
 
 def measured(L_ce: float, R_T: float = 0.0, R_S: float = 0.0, **others) -> Score:

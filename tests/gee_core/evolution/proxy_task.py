@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from gee_core.config import BaseConfig, NetworkConfig
+from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig, Proxy
+from gee_core.config.evolve import Budget
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate
@@ -15,7 +16,18 @@ BASE = BaseConfig(seed=0, device="cpu", precision="fp32")
 NETWORK = NetworkConfig(
     **values()["network"] | {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "neuron": "lif", "levels": None, "T": 3}
 )
-EVOLVE = config(n_generations=1, population_size=2, sigma=0.2, proxy_epochs=2, weight_decay=0.01, b=0.1)
+PROXY = Proxy(
+    **dict.fromkeys(("lr_X", "lr_O"), 1.0),
+    **dict.fromkeys(("sizes", "T_schedule"), None),
+    batch_size=8,
+    lr=0.01,
+    weight_decay=0.01,
+    optimizer="adamw",
+    momentum=0.95,
+    whiten=False,
+    epochs=2,
+)
+EVOLVE = EvolveConfig(**config(n_generations=1, population_size=2, b=0.1).model_dump(), start="analytic", proxy=PROXY)
 LAYERS = 8
 
 
@@ -23,11 +35,12 @@ def candidate(index: int = 0, sigma: float = 0.4) -> Candidate:
     return Candidate(2, index, 100 + index, Genotype(sigma, (sigma,) * LAYERS))
 
 
-def changed(task: ProxyTask, **evolve) -> ProxyTask:
-    """``task`` with other values in the section `evolve`."""
-    return replace(task, evolve=task.evolve.model_copy(update=evolve))
+def changed(task: ProxyTask, budget: Budget | None = None, **proxy) -> ProxyTask:
+    """``task`` with another budget, and other values in `evolve.proxy`."""
+    changes = {"budget": budget, "proxy": task.evolve.proxy.model_copy(update=proxy)}
+    return replace(task, evolve=task.evolve.model_copy(update=changes))
 
 
 def train_images(task: ProxyTask) -> PackedImages:
     """The images that candidates are trained on."""
-    return load_prepared(task.prepared).proxy_train(task.evolve.proxy_images)
+    return load_prepared(task.prepared).proxy_train(task.evolve.proxy.images)

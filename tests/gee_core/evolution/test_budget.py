@@ -44,6 +44,8 @@ def test_the_most_genes_are_the_last_that_fit_into_the_parameters(task, name):
         g = most_genes(network, meta, limit)
         sizes = [configured_price(network.model_copy(update={"n_genes": n}), meta, 4.6).parameters for n in (g, g + 1)]
         assert sizes[0] <= limit < sizes[1]
+    exact = configured_price(network.model_copy(update={"n_genes": 5}), meta, 4.6).parameters
+    assert (most_genes(network, meta, exact), most_genes(network, meta, exact - 1)) == (5, 4)
     assert most_genes(network, meta, 10) == 0
 
 

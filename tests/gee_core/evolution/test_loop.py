@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.errors import InputError
 from gee_core.evolution import loop
@@ -48,6 +49,23 @@ def test_a_run_that_takes_over_some_of_the_records_equals_one_that_never_stopped
     asked = scorer(lambda candidates: candidates)
     assert repr(evolve(config(), SPACE, 0, asked, known)) == repr(whole)  # NaN is not equal to itself
     assert sorted(asked.scored) == sorted(r.candidate.place for r in whole if r.candidate.key not in known)
+
+
+def test_the_key_of_a_score_has_every_gene_and_the_seed():
+    genotypes = [ANALYTIC, replace(ANALYTIC, shape=Shape(beta=0.5)), replace(ANALYTIC, settings=(("lr", 0.01),))]
+    genotypes += [replace(ANALYTIC, sigma_O=0.3), replace(ANALYTIC, settings=(("lr", 0.02),))]
+    keys = {Candidate(0, 0, seed, genotype).key for genotype in genotypes for seed in (1, 2)}
+    assert len(keys) == 2 * len(genotypes)
+
+
+def test_a_genotype_in_place_of_a_space_is_the_start_of_a_search_of_the_named_genes():
+    cfg = config(genes=["wiring"], bound=4.0)
+    assert repr(evolve(cfg, ANALYTIC, 0, scorer())) == repr(evolve(cfg, SPACE, 0, scorer()))
+
+
+def test_a_candidate_without_a_score_is_one_message():
+    with pytest.raises(InputError, match=r"^score_all: candidate 0-0 has no score: yield a score of every candidate$"):
+        evolve(config(), SPACE, 0, lambda candidates: iter(()))
 
 
 def test_a_known_score_is_never_that_of_another_wiring(whole):

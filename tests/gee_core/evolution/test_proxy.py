@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import load
 from gee_core.config.known_networks import encoded_channels
-from gee_core.data.augment import Augment, resized
+from gee_core.data.augment import Augment, resize_square
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Candidate, Failure, Score
@@ -60,7 +60,7 @@ def test_it_is_measured_on_images_of_the_last_size_of_its_training(task, first, 
     data = load_prepared(task.prepared)
     net, holdout = load(tmp_path / checkpoint_name(candidate(0))).eval(), data.holdout_images()
     with torch.no_grad():
-        logits = net(resized(data.meta.normalise(holdout.images), 16)).mean(0)
+        logits = net(resize_square(data.meta.normalise(holdout.images), 16)).mean(0)
     assert scored.L_ce == pytest.approx(F.cross_entropy(logits, holdout.labels).item(), rel=1e-5)
     assert scored.L_ce != first.L_ce
 
@@ -137,10 +137,10 @@ def test_it_is_trained_without_the_holdout_as_evolve_says_and_measured_at_all_st
 
 def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task):
     normalise, compute = load_prepared(task.prepared).meta.normalise, Compute.of("cpu", "fp32")
-    recipe = proxy_recipe(changed(task, proxy_epochs=10).evolve, normalise, compute, 64, seed=1)
+    recipe = proxy_recipe(changed(task, epochs=10).evolve.proxy, normalise, compute, 64, seed=1)
     assert (recipe.warmup_steps, recipe.augment, recipe.cfg.label_smoothing) == (8, Augment(0, False, 0, 0.0), 0.0)
-    assert (recipe.cfg.norm_images, recipe.cfg.lr, recipe.cfg.epochs) == (None, task.evolve.lr, 10)
-    one, other = (proxy_recipe(task.evolve, normalise, compute, 8, seed) for seed in (1, 2))
+    assert (recipe.cfg.norm_images, recipe.cfg.lr, recipe.cfg.epochs) == (None, task.evolve.proxy.lr, 10)
+    one, other = (proxy_recipe(task.evolve.proxy, normalise, compute, 8, seed) for seed in (1, 2))
     assert one.warmup_steps == 1
     assert one.seed != other.seed
 
@@ -149,7 +149,7 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took_also_where_
     n = len(train_images(task))
     seen = min(n, 8 * ((n + 4) // 8))  # a last batch that is less than half full waits
     assert first.image_passes == 2 * seen
-    assert score(changed(task, proxy_images=16), candidate(0)).image_passes == 32
+    assert score(changed(task, images=16), candidate(0)).image_passes == 32
     diverged = score(changed(task, lr=1e30), candidate(0))
     assert re.match(r"failed: FloatingPointError: the training loss is \w+ in epoch \d", diverged.status)
     assert diverged.image_passes in (seen, 2 * seen) and math.isnan(diverged.L_ce)
@@ -161,11 +161,11 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took_also_where_
 @pytest.mark.usefixtures("own")
 def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_results(task, tmp_path):
     name = "networks.my:WithDropout"
-    task = changed(replace(task, network=NETWORK.model_copy(update={"name": name, "width": 1.0})), proxy_epochs=1)
+    task = changed(replace(task, network=NETWORK.model_copy(update={"name": name, "width": 1.0})), epochs=1)
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
     result = score(replace(task, checkpoints=tmp_path), own)
     assert result.status == "ok"
-    assert load(tmp_path / checkpoint_name(own)).built_with["name"] == name
+    assert load(tmp_path / checkpoint_name(own)).built_with.network.name == name
     assert score(task, own) == result
 
 
@@ -189,7 +189,7 @@ def score_until(task, candidate, n_states, monkeypatch):
 
 
 def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_network(task, tmp_path, monkeypatch):
-    task = changed(task, proxy_epochs=3, whiten=True)
+    task = changed(task, epochs=3, whiten=True)
     whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate())
     stopped = replace(task, checkpoints=tmp_path / "stopped", save_seconds=0.0)
     for n_states in (2, 2, 1):  # three epochs have six moments at which one is kept

@@ -7,7 +7,7 @@ import cma
 import numpy as np
 import pytest
 
-from gee_core.evolution.search import CmaEs, Nsga2
+from gee_core.evolution.search import CmaEs
 from tests.gee_core.evolution.made_up import config
 
 NAN = math.nan
@@ -35,12 +35,6 @@ def run(es, n_generations: int, f=quadratic) -> list[np.ndarray]:
         asked.append(np.array(vectors))
         es.tell(vectors, [(f(x), 0.0) for x in vectors])
     return asked
-
-
-def asked_after(es, *values) -> np.ndarray:
-    """What a search asks for after its next generation had these values, each a tuple."""
-    es.tell(es.ask(), values)
-    return np.array(es.ask())
 
 
 def test_the_seed_alone_decides_what_is_asked_first_of_all_the_start_and_numpys_global_generator_is_left_alone():
@@ -85,7 +79,9 @@ def test_candidates_are_drawn_up_to_the_bounds_and_one_gene_finds_the_least(n, s
 def ranked(*values) -> np.ndarray:
     """The second generation, after the first (of six) had this fitness, or (fitness, excess)."""
     told = [value if isinstance(value, tuple) else (value, 0.0) for value in values]
-    return asked_after(search(population_size=6), *told)
+    es = search(population_size=6)
+    es.tell(es.ask(), told)
+    return np.array(es.ask())
 
 
 @pytest.mark.parametrize(
@@ -112,24 +108,6 @@ def test_cma_es_minimises_the_product_of_several_objectives_whatever_their_scale
 
     np.testing.assert_allclose(found(1e6), found(1.0), rtol=1e-6)
     np.testing.assert_allclose(found(1.0), [0.0, 0.0], atol=0.05)  # (1 + (x - 1)²)(1 + (x + 1)²) = x⁴ + 4
-
-
-def test_nsga2_begins_at_the_start_and_around_it():
-    own = space(np.full(2, 0.5), 0.5)
-    start, low = own.start_vector(), own.bounds()[0]
-    near, far = (np.array(Nsga2(own, 2, step, 40, 0).ask()) for step in (0.01, 1e3))
-    assert (near[0] == start).all() and (far[0] == start).all()
-    assert 0.008 < (near - start)[1:].std() < 0.012
-    assert (np.abs(far - start)[1:] == np.abs(low - start)).mean() > 0.95  # moved onto the bounds
-
-
-def test_nsga2_ranks_failed_candidates_after_those_outside_of_the_budget():
-    def after(*last):
-        told = [(1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (3.0, 3.0, 0.5), last]
-        return np.array([asked_after(Nsga2(space(np.full(2, 0.5), 0.5), 2, 0.2, 4, seed), *told) for seed in range(8)])
-
-    np.testing.assert_array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 1.5))
-    assert not np.array_equal(after(NAN, NAN, 0.0), after(4.0, 4.0, 0.0))
 
 
 @pytest.mark.parametrize(("n", "learned"), [(1, 0), (5, 0), (5, 3)])

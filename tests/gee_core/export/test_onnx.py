@@ -20,11 +20,11 @@ import gee_core
 from gee_core.checkpoint import load
 from gee_core.errors import ExportError, InputError
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.to_onnx import check_opset, lif_in_onnx, to_onnx
+from gee_core.export.to_onnx import check_opset, ilif_in_onnx, lif_in_onnx, to_onnx
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network
-from gee_core.snn.lif import LIF
+from gee_core.snn.lif import ILIF, LIF
 from tests.gee_core import own_networks
 from tests.gee_core.lively import awake
 
@@ -78,6 +78,13 @@ def test_neurons_in_onnx_fire_as_those_of_torch_also_at_the_threshold(T, decay_i
     assert np.asarray(lif_in_onnx(x.numpy(), T, 2.0, decay_input, 0.5).value).tolist() == expected.tolist()
 
 
+def test_integer_neurons_in_onnx_subtract_what_they_fired_as_those_of_torch():
+    x = torch.randn(3 * 20, generator=torch.Generator().manual_seed(0)) * 2
+    expected = ILIF(T=3, levels=4, v_threshold=0.6)(x)
+    assert set(expected[40:].tolist()) == {0, 1, 2, 3, 4}
+    assert np.asarray(ilif_in_onnx(x.numpy(), 3, 4 / 3, 0.6, 4).value).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "n_genes", "settings"),
     [
@@ -100,7 +107,7 @@ def test_onnx_runtime_answers_as_torch_does_for_batches_of_any_size(name, n_gene
     assert (o_TBK[:, 0] - o_TBK[:, 1]).abs().max() > 1e-3
 
 
-def test_the_model_has_one_input_and_output_of_named_sizes_standard_operators_and_nothing_of_the_machine():
+def test_the_model_has_named_sizes_standard_operators_and_nothing_of_the_machine():
     content = exported("cifarnet", 4)
     model = onnx.load_from_string(content)
     sizes = {
@@ -117,7 +124,7 @@ def test_the_model_has_one_input_and_output_of_named_sizes_standard_operators_an
 
 
 @SLOW
-def test_the_same_network_gives_the_same_bytes_also_in_training_and_without_sizes_and_stays_as_it_was():
+def test_the_same_network_gives_the_same_bytes_also_in_training_and_without_sizes():
     net = copy.deepcopy(lively("cifarnet", 4)).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert to_onnx(net, opset=OPSET) == exported("cifarnet", 4)
@@ -145,7 +152,7 @@ def test_what_cannot_be_exported_is_refused(make, says):
         to_onnx(make(), 3, 8)
 
 
-def test_an_opset_that_torch_or_onnx_does_not_know_and_sizes_that_nobody_knows_are_refused():
+def test_an_opset_or_sizes_that_nobody_knows_are_refused():
     for opset, says in ((17, "torch's exporter writes none below 18"), (999, "the installed onnx knows none above")):
         with pytest.raises(InputError, match=f"opset = {opset}: {says}"):
             check_opset(opset)
@@ -169,7 +176,7 @@ def test_neurons_with_a_hook_or_a_method_of_their_own_are_exported_as_they_are()
 
 @SLOW
 @pytest.mark.usefixtures("own")
-def test_a_network_that_torch_cannot_export_is_refused_in_one_line_and_left_as_it_was(capsys):
+def test_a_network_that_torch_cannot_export_is_refused_in_one_line(capsys):
     class Loops(own_networks.VGG):
         def forward(self, x):
             o = super().forward(x)
@@ -185,7 +192,7 @@ def test_a_network_that_torch_cannot_export_is_refused_in_one_line_and_left_as_i
 
 @SLOW
 @pytest.mark.usefixtures("own")
-def test_own_networks_are_exported_too_without_what_their_neurons_hold_of_an_earlier_run():
+def test_own_networks_are_exported_without_the_charge_of_an_earlier_run():
     net, x = own_networks.lively("networks.my:ResNet", 4)
     with torch.no_grad():
         expected = net(x).mean(0)

@@ -13,8 +13,7 @@ from torch import nn
 
 from examples.spiking_vgg import SpikingVGG
 from gee_core.errors import ExportError
-from gee_core.export.nir_agreement import nir_agreement
-from gee_core.export.to_nir import to_nir
+from gee_core.export.to_nir import nir_agreement, to_nir
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.model.network import SpikingNetwork, build_network
 from gee_core.snn.lif import ILIF, LIF
@@ -220,7 +219,7 @@ def of_the_readme():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
 @pytest.mark.parametrize("make", [of_the_readme, lambda: SpikingVGG(10, 3, SIZE, T=4, width=0.25)], ids=["chain", "VGG"])
-def test_an_own_network_fires_the_same_spikes_in_spikingjelly_and_puts_out_the_same_in_snntorch(make):
+def test_an_own_network_is_the_same_in_spikingjelly_and_in_snntorch(make):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = awake(make(), images(16))
@@ -246,8 +245,8 @@ def not_finite(net):
     [
         (lambda: built("resnet34"), "^stem.pool pools values that are no spikes: NIR has no max pool"),
         (lambda: built("after"), "^body.2 pools values that are no spikes: NIR has no max pool"),
-        (lambda: built("cifarnet", neuron="ilif"), "neuron = ilif: NIR has no neurons that fire integers: set neuron to lif"),
-        (lambda: built("cifarnet", v_reset=None), "v_reset = null: NIR has no soft reset: set v_reset to 0"),
+        (lambda: built("cifarnet", neuron="ilif"), "neuron = ilif: NIR has no neurons that fire integers: set it to lif"),
+        (lambda: built("cifarnet", v_reset=None), "^v_reset = null in .*: NIR has no soft reset: set it to 0"),
         (lambda: not_finite(built("cifarnet")), r"^body\.0\.conv has weights that are not finite"),
         (lambda: own(nn.ReLU()), "^2: NIR has no node for ReLU"),
         (lambda: own(ILIF()), "^2: NIR has no node for ILIF"),
@@ -265,3 +264,28 @@ def test_what_nir_cannot_express_is_refused(make, says):
         to_nir(make(), 1, 16)
     with pytest.raises(ValueError, match="pool must be one of sum, avg, got 'max'"):
         to_nir(make(), 1, 16, "max")
+
+
+@functools.cache
+def small():
+    return awake(build_network("cifarnet", 5, 1, 8, width=1 / 32, T=2), noise(16))
+
+
+def noise(n):
+    return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n))
+
+
+@torch.no_grad()
+def test_spikes_and_predictions_that_differ_are_counted():
+    """With another bias in the graph the stem fires otherwise: the share is that of the two spike trains."""
+    net, graph = small(), to_nir(small(), 1, 8)
+    graph.nodes["head.0"].bias[0] += 1e6
+    right = (net(noise(8)).mean(0).argmax(1) == 0).float().mean().item()
+    assert nir_agreement(net, graph, noise(8))[:2] == (right, 1)
+    other = copy.deepcopy(net)
+    other.stem.norm_lif.norm.bias += 0.3
+    graph.nodes["stem.conv"].bias += np.float32(0.3)
+    _, spikes, layers = nir_agreement(net, graph, noise(8))
+    one, two = (network.stem(noise(8)) > 0 for network in (net, other))
+    assert 0 < layers["stem.norm_lif.lif"] == (one & two).sum().item() / (one | two).sum().item() < 1
+    assert right < 1 and spikes < 1

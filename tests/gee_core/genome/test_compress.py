@@ -72,7 +72,7 @@ def low_rank():
     return net
 
 
-def test_no_layer_is_nearer_than_truncated_svd_alone_could_bring_it_and_more_genes_bring_all_nearer(low_rank):
+def test_no_layer_is_nearer_than_by_truncated_svd_and_more_genes_bring_all_nearer(low_rank):
     means = []
     for n_genes in (4, 8, 24):
         _, errors = compress(low_rank, n_genes, convs=list(low_rank))

@@ -25,7 +25,7 @@ def test_decode_conv_equals_the_triple_product_written_as_loops():
     torch.testing.assert_close(decode_conv(X_in, O_GG, X_out, (h, w)), W)
 
 
-def test_weights_are_decoded_from_the_encodings_of_this_layer_and_the_one_before_by_half_the_flops_that_torch_counts():
+def test_weights_are_decoded_from_two_encodings_by_half_the_flops_that_torch_counts():
     net = branches()
     X, O_GG = net.genome.encodings(), net.genome.O
     assert [tuple(tensor.shape) for tensor in X] == [(9, C, G) for C in (4, 4, 6, 7)]
@@ -46,7 +46,7 @@ def test_the_genetic_network_equals_its_decoded_one_in_output_and_input_gradient
     assert torch.equal(grad, torch.autograd.grad(out_plain.square().sum(), y)[0]) and grad.abs().max() > 1e-6
 
 
-def test_decode_leaves_the_original_genetic_and_trainable_and_shares_nothing_with_its_copy():
+def test_decode_leaves_the_original_as_it_is_and_shares_nothing_with_its_copy():
     net, x = nn.Sequential(branches(), nn.Tanh()), images()  # a network inside another is decoded with it, and a part of one
     keys, out, part = list(net.state_dict()), net(x), net[0].trunk["b"](x[:, :1].repeat(1, 4, 1, 1))
     plain = decode(net)
@@ -62,7 +62,7 @@ def test_decode_leaves_the_original_genetic_and_trainable_and_shares_nothing_wit
 
 
 @pytest.mark.parametrize("by", ["example", "convs"])
-def test_encode_leaves_its_argument_as_it_was_and_finds_the_chain_in_the_copy_by_name(by):
+def test_encode_leaves_its_argument_and_finds_the_chain_in_the_copy_by_name(by):
     net = branches(encoded=False).train()
     net.norm.eval()  # frozen statistics, as in fine-tuning
     before, modules = copy.deepcopy(net.state_dict()), list(net.modules())
@@ -101,6 +101,7 @@ def test_frozen_convolutions_stay_frozen_when_they_are_encoded_and_decoded_again
 X = {"example": images()}
 REFUSED = [
     ({}, r"exactly one of example .* and convs"),
+    (X | {"n_genes": 10**30}, "n_genes must be <= 10000, got 1000"),
     (X | {"convs": []}, r"exactly one of example .* and convs"),
     (X | {"seed": 1.5}, "seed = 1.5: must be an int from"),
     (X | {"n_genes": None, "ratio": math.inf}, "ratio must be a number above 0 and at most 1, got inf"),
@@ -118,7 +119,7 @@ def test_an_argument_that_does_not_fit_is_refused_by_name(arguments, message):
         encode(branches(encoded=False), **({"n_genes": G} | arguments))
 
 
-def test_a_ratio_chooses_the_most_genes_that_keep_within_it_and_too_many_genes_are_warned_of():
+def test_a_ratio_chooses_the_most_genes_within_it_and_too_many_are_warned_of():
     net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Conv2d(32, 16, 3), nn.BatchNorm2d(16))
     x, before = torch.zeros(1, 3, 12, 12), sum(p.numel() for p in net.parameters())
 

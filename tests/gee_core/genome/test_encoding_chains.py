@@ -64,7 +64,7 @@ LEFT_OUT = (
 )
 
 
-def test_the_chain_is_in_order_of_execution_and_what_is_left_out_is_named_with_the_reason():
+def test_the_chain_is_in_order_of_execution_and_others_are_named_with_the_reason():
     net, x = branches(encoded=False), torch.zeros(1, 3, 8, 8)
     assert conv_chain(net, images()) == net.chain()
     net = Kinds(second=True)
@@ -103,7 +103,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_a_chain_that_cannot_be_encoded_is_refused_by_name_and_the_network_stays_plain(case):
+def test_a_chain_that_cannot_be_encoded_is_refused_by_name(case):
     (net, convs), n_genes, message = ERRORS[case]
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(ValueError, match=message):
@@ -197,7 +197,7 @@ def test_genes_that_torch_removed_one_by_one_are_named_with_the_way_out():
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_the_chain_and_the_operations_of_a_compiled_network_that_has_run_are_those_of_the_network():
+def test_the_chain_and_operations_of_a_compiled_network_are_those_of_the_network():
     net, x = spiking("s")
     net, x = net.eval().to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     expected = measure_energy(net, x)

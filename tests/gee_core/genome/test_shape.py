@@ -9,7 +9,7 @@ from torch import nn
 from gee_core.config import Shape
 from gee_core.genome.encoding import decode_conv, encode
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import draw_genes, shaped_weight, squared_distances
+from gee_core.genome.wiring import draw_genes, shape_weight, squared_distances
 
 CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before
 SIGMAS = (0.5, (0.1, 0.4, 0.2, 0.3))
@@ -72,13 +72,13 @@ def test_distances_are_those_from_the_centre_row_by_row():
 def test_a_plain_weight_is_shaped_as_a_decoded_one_is_where_a_gene_acts_on_it():
     before = torch.randn(24, 20, *KERNEL, generator=torch.Generator().manual_seed(3))
     for shape in (Shape(), Shape(omega_O=1.0)):
-        assert torch.equal(shaped_weight(before, shape), before)
-    W = shaped_weight(before, Shape(beta=0.8))
+        assert torch.equal(shape_weight(before, shape), before)
+    W = shape_weight(before, Shape(beta=0.8))
     assert W.norm().item() == pytest.approx(before.norm().item(), rel=0.05)
     ratio = W / before
     factors = torch.exp(-0.8 * torch.tensor([[2.0, 1, 2], [1, 0, 1], [2, 1, 2]]))
     torch.testing.assert_close(ratio, (factors * ratio[0, 0, 1, 1]).expand_as(ratio), rtol=1e-4, atol=0)
-    flat = shaped_weight(before, Shape(omega_X=0.4))
+    flat = shape_weight(before, Shape(omega_X=0.4))
     torch.testing.assert_close(flat[:, :, 1, 2], flattened(before[:, :, 1, 2], 0.4), rtol=1e-4, atol=1e-5)
 
 

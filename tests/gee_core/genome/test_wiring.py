@@ -20,7 +20,7 @@ def draws(sigma, n=20_000, seed=0):
     return truncated_normal_(torch.empty(n), sigma, torch.Generator().manual_seed(seed)).double().numpy()
 
 
-def test_draws_follow_scipys_truncated_normal_and_no_plain_one_and_its_variance_is_known():
+def test_draws_follow_scipys_truncated_normal_and_its_variance_is_known():
     x = draws(0.03)
     assert stats.kstest(x, stats.truncnorm(-2, 2, scale=0.03).cdf).pvalue > 0.01
     assert stats.kstest(x, stats.norm(scale=x.std()).cdf).pvalue < 1e-3

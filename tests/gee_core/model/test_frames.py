@@ -59,7 +59,7 @@ def test_an_input_of_another_number_of_frames_is_refused_and_fewer_steps_take_fe
         assert net(frames(2)).shape == (2, 4, 5)
 
 
-def test_a_stem_that_reads_counts_accumulates_once_per_event_and_one_that_reads_images_multiplies():
+def test_a_stem_accumulates_once_per_event_and_multiplies_images():
     net, x = network("vgg16", in_channels=1, n_genes=None), frames(P=1)
     stem = measure_energy(net, x).layers[0]
     assert (stem.binary, stem.counts, stem.steps) == (False, True, 3)

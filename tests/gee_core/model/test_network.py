@@ -86,7 +86,7 @@ def test_every_parameter_learns_at_every_image_size_and_channel_count(name, size
     assert not silent
 
 
-def test_weights_depend_on_the_seed_only_and_plain_ones_not_on_the_genes_and_the_global_generator_is_left_alone():
+def test_weights_depend_on_the_seed_and_plain_ones_not_on_the_genes():
     torch.manual_seed(77)
     before = torch.get_rng_state()
     genetic = build_network("resnet18", **TINY, n_genes=6, seed=3).state_dict()
@@ -113,7 +113,7 @@ def test_the_decoded_network_equals_the_genetic_one_in_output_and_shape_of_its_s
     assert {key: value.shape for key, value in plain.state_dict().items()} == {k: v.shape for k, v in fresh.items()}
 
 
-def test_its_weights_are_channels_last_decoded_or_not_and_the_layout_changes_no_result():
+def test_its_weights_are_channels_last_and_the_layout_changes_no_result():
     net, x = lively("resnet18"), images()
     plain = decode(net)
     for network in (net, plain, build_network("resnet18", **TINY)):
@@ -125,13 +125,18 @@ def test_its_weights_are_channels_last_decoded_or_not_and_the_layout_changes_no_
 
 
 REFUSED = [
-    ({"name": "resnet50"}, "unknown network 'resnet50': choose one of cifarnet"),
-    ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
-    ({"n_genes": 2.5}, "n_genes must be >= 1, and an int, got 2.5"),
+    ({"name": "resnet50"}, "name = 'resnet50': unknown network: choose one of cifarnet"),
+    ({"num_classes": 0}, "num_classes = 0: Input should be greater than or equal to 1"),
+    ({"n_genes": 2.5}, "n_genes = 2.5: Input should be a valid integer"),
+    ({"n_genes": 10**30}, "n_genes = 10.*: Input should be less than or equal to 10000"),
     ({"seed": None}, "seed = None: must be an int from"),
-    ({"width": math.nan}, "width must be > 0 and finite, got nan"),
-    ({"name": "vgg16", "block": "pre"}, "block must be None for vgg16, got 'pre'"),
-    ({"pool": "sum"}, "pool must be max or avg, got 'sum'"),
+    ({"width": math.nan}, "width = nan: Input should be a finite number"),
+    ({"width": 1e300}, r"width = 1e\+300: Input should be less than or equal to 4"),
+    ({"name": "vgg16", "block": "pre"}, "block = 'pre': vgg16 has no residual blocks: set it to None"),
+    ({"pool": "sum"}, "pool = 'sum': Input should be 'max' or 'avg'"),
+    ({"tau": 1}, "tau = 1: Input should be greater than 1"),
+    ({"neuron": "ilif", "levels": None}, "^neuron = ilif needs levels: set it to D"),
+    ({"taus": 2}, "taus = 2: Extra inputs are not permitted"),
 ]
 
 

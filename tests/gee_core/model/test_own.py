@@ -11,9 +11,8 @@ from gee_core.config.known_networks import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.model.match_width import narrowed_width
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
+from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from tests.gee_core.evolution.proxy_task import NETWORK
 from tests.gee_core.own_networks import THREE, VGG, AllSteps, MultiStep, OneStep, ResNet, lively
 
@@ -65,9 +64,12 @@ def test_a_class_gets_the_settings_that_its_signature_names_and_no_others():
 
 def test_a_network_that_says_how_many_steps_it_runs_must_agree_with_T():
     gee_core.register_network("a:eight", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=8))
-    with pytest.raises(ValueError, match=r"^T = 4, but a:eight answers with 8 steps: set T = 8$"):
+    with pytest.raises(ValueError, match=r"^T = 4, but a:eight answers with 8 steps: set it to 8$"):
         build_network("a:eight", 5, 1, 8, T=4)
     assert build_network("a:eight", 5, 1, 8).T == build_network("a:eight", 5, 1, 8, T=8).T == 8
+    gee_core.register_network("a:many", lambda num_classes, in_channels, image_size: ResNet(num_classes, in_channels, 8, T=65))
+    with pytest.raises(ValueError, match=r"^network\.T: Input should be less than or equal to 64"):  # no file could hold it
+        architecture_of(build_network("a:many", 5, 1, 8))
 
 
 def changed(change, base=VGG):
@@ -118,7 +120,7 @@ def test_what_is_no_network_for_the_pipeline_is_refused_in_one_line(build, messa
     assert "\n" not in str(refused.value)
 
 
-def test_a_module_runs_once_when_it_is_first_built_and_its_chain_is_known_from_then_on():
+def test_a_module_runs_once_when_it_is_first_built_and_its_chain_is_known_then():
     runs = []
 
     class Counted(VGG):
@@ -146,7 +148,7 @@ def test_a_network_that_nobody_registered_and_a_name_of_another_form_are_refused
         gee_core.register_network("a:b", "VGG")
 
 
-def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and_describes_itself():
+def test_the_configured_network_has_drawn_genes_or_its_own_weights():
     before, genotype = torch.get_rng_state(), Genotype(0.3, (0.2,) * 3, Shape(omega_X=0.5))
     genetic, again, other = (wired_network(config(NAME), Images, genotype, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
@@ -166,10 +168,10 @@ def test_the_configured_network_has_the_drawn_genes_or_its_own_codes_weights_and
 def test_parameters_are_counted_and_matched_by_width_where_the_class_takes_it():
     genetic = count_parameters(build_network(NAME, 5, 1, 8, n_genes=2))
     assert plain_parameters(config(NAME), Images) == count_parameters(build_network(NAME, 5, 1, 8))
-    width = narrowed_width(config(NAME), Images, genetic, tolerance=0.2)
+    width = find_width(config(NAME), Images, genetic, tolerance=0.2)
     assert abs(plain_parameters(config(NAME, width=width), Images) - genetic) <= 0.2 * genetic
     with pytest.raises(InputError, match=r"networks.my:ResNet takes no width, .*: let its class take width"):
-        narrowed_width(config("networks.my:ResNet"), Images, genetic)
+        find_width(config("networks.my:ResNet"), Images, genetic)
 
 
 def test_noise_is_repeated_and_the_trial_leaves_no_trace():
@@ -185,7 +187,7 @@ def test_noise_is_repeated_and_the_trial_leaves_no_trace():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied_after_training():
+def test_neurons_keep_no_charge_of_a_call_and_can_be_copied_after_training():
     net, x = lively(NAME)
     expected = net(x)
     next(m for m in net.modules() if isinstance(m, neuron.BaseNode)).v = torch.ones(6, 8, 8, 8)
@@ -194,7 +196,7 @@ def test_neurons_keep_no_charge_of_an_earlier_call_and_the_network_can_be_copied
     assert equal(gee_core.decode(net), net)
 
 
-def test_its_images_and_weights_have_the_ordinary_layout_so_that_its_code_may_use_view():
+def test_its_images_and_weights_have_the_ordinary_layout_for_view():
     images, seen = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last), []
     for n_genes in (4, None):
         net = build_network(NAME, 5, 3, 8, n_genes, T=2).eval()

@@ -101,7 +101,7 @@ def test_spikes_and_gradients_equal_those_of_a_twin_of_spikingjellys_neurons(nam
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet19", "resnet34"])
-def test_the_stream_meets_no_norm_but_the_last_and_every_branch_ends_in_a_convolution(name):
+def test_the_stream_meets_the_last_norm_alone_and_branches_end_in_convolutions(name):
     net, x = lively(name)
     assert net.conv_chain() == conv_chain(net, x)
     blocks = [module for module in net.modules() if isinstance(module, PreActivationBlock)]

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from gee_core.config import NetworkConfig, Shape
+from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import truncated_normal_
 from gee_core.model.network import build_network, count_parameters
-from gee_core.model.wired import architecture_of, empty_network, plain_parameters, wired_network
+from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
+from tests.gee_core.evolution.proxy_task import NETWORK as PROXY
 
 SHAPE = SimpleNamespace(num_classes=5, in_channels=1, image_size=8)
 NETWORK = NetworkConfig(
@@ -23,6 +25,7 @@ NETWORK = NetworkConfig(
     levels=None,
     tilt=1.0,
 )
+OF_NEURONS = ("neuron", "levels", "T", "tau", "decay_input", "v_threshold", "v_reset", "detach_reset", "surrogate_alpha")
 POST = NETWORK.model_copy(update={"block": "post"})
 PLAIN = NETWORK.model_copy(update={"n_genes": None})
 LAYERS = len(build_network("resnet18", 5).conv_chain())
@@ -36,18 +39,19 @@ def test_the_draws_are_those_of_the_generator_for_the_wiring():
         assert torch.equal(gene, truncated_normal_(torch.empty(gene.shape), sigma, generator))
 
 
-def test_without_a_genotype_the_wiring_is_that_of_build_network_and_a_plain_network_follows_its_seed():
+def test_without_a_genotype_the_wiring_is_that_of_build_network():
     sizes = (SHAPE.num_classes, SHAPE.in_channels, SHAPE.image_size)
     for network in (NETWORK, PLAIN):
         for seed in (3, 4):
             weights_seed = derive_seed(seed, "weights")
-            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **NETWORK.lif())
+            neurons = {"surrogate_name": NETWORK.surrogate} | {name: getattr(NETWORK, name) for name in OF_NEURONS}
+            built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **neurons)
             assert same(built, wired_network(network, SHAPE, None, seed))
     assert plain_parameters(NETWORK, SHAPE) == count_parameters(built)
 
 
 @pytest.mark.parametrize("network", [NETWORK, POST, PLAIN], ids=["genetic", "post", "plain"])
-def test_a_network_knows_the_architecture_it_was_built_with_and_the_empty_one_has_its_shapes_and_no_numbers(network):
+def test_a_network_knows_its_architecture_and_the_empty_one_has_its_shapes(network):
     built = wired_network(network, SHAPE, None, 3)
     architecture = architecture_of(built)
     assert architecture.network == network.structure()
@@ -79,7 +83,7 @@ def test_a_neutral_init_changes_no_bit(network):
     assert same(wired(network, None), wired(network, Shape()))
 
 
-def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own_whatever_init_is():
+def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own():
     genome = genome_of(wired(NETWORK, ORTHOGONAL))
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
     genotype = replace(GENOTYPE, shape=Shape(omega_O=1.0))
@@ -97,3 +101,24 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     names = {module: name for name, module in net.named_modules()}
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
     assert same(net, wired(PLAIN, ORTHOGONAL))
+
+
+def width_of(name, in_channels, image_size, target, tolerance=0.02, block=None):
+    network = PROXY.model_copy(update={"name": name, "block": block})
+    images = SimpleNamespace(num_classes=10, in_channels=in_channels, image_size=image_size)
+    return find_width(network, images, target, tolerance)
+
+
+def test_no_other_width_comes_closer_and_it_has_few_decimals():
+    target = 40_000
+    found = width_of("vgg16", 1, 8, target, tolerance=0.05)
+    reached = count_parameters(build_network("vgg16", 10, 1, 8, width=found))
+    assert found == round(found, 4)
+    others = [count_parameters(build_network("vgg16", 10, 1, 8, width=k / 1000)) for k in range(30, 160, 2)]
+    assert abs(reached - target) <= min(abs(other - target) for other in others)
+
+
+@pytest.mark.parametrize("target", [10, 10**12])
+def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
+    with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise width"):
+        width_of("vgg16", 1, 8, target)

@@ -71,6 +71,8 @@ def test_the_encoded_chain_is_every_3x3_convolution_of_the_table_in_order(name, 
     assert channels == [conv.out_channels for conv in tilted]
     assert channels[0] == round(CHAINS[name][0] * 0.33 / 2) and channels[-1] == round(CHAINS[name][-1] * 0.33 * 2)
     assert all(conv.bias is None for conv in convs)
+    if name in ("resnet18", "resnet19"):
+        assert built(name, 10, block=block, width=0.33, tilt=4.0).head[0].out_features == round(256 * 0.33 * 2)
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_dropout_drops_the_same_neurons_at_every_step_and_only_in_training():
 
 
 @pytest.mark.parametrize(("name", "size"), [("vgg16", 16), ("cifarnet", 8), ("vgg16", 3), ("resnet34", 32), ("dvsnet", 12)])
-def test_small_images_skip_the_pools_that_have_no_pixels_and_a_built_network_runs_down_to_its_least_side(name, size):
+def test_small_images_skip_pools_without_pixels_down_to_the_least_side(name, size):
     net, least = build_network(name, 3, image_size=size, width=1 / 32, T=2).eval(), least_side(name, size)
     with torch.no_grad():
         for side in (size, least):

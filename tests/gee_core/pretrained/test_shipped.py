@@ -101,7 +101,24 @@ def test_images_of_any_size_are_cut_square_and_those_of_other_channels_refused()
         transforms(card)(torch.zeros(2, 3, 8, 8))
 
 
-def test_six_photographs_get_one_answer_from_files_pil_images_tensors_and_arrays_and_gee_predict_gives_it_too(tmp_path):
+@pytest.mark.parametrize("value", [torch.nan, -1.0, 0.5, 1e30])
+def test_recordings_that_are_no_counts_of_events_are_refused(value):
+    net = next(net for net in map(load_pretrained, list_pretrained()) if net.card.events)
+    counts = inputs(net.card)[:1]
+    assert len(classify(counts, net)) == 1
+    counts[0, 0, 0, 0, 0] = value
+    with pytest.raises(InputError, match=r"recordings of torch.float32 with .*: give counts of events: whole numbers from 0"):
+        classify(counts, net)
+
+
+def test_a_range_or_values_that_are_not_finite_are_refused():
+    x = torch.zeros(1, 1, 8, 8)
+    for images, value_range in ((x, (float("nan"), 1)), (x, (1, 0)), (x, (0, float("inf"))), (x * torch.nan, (0, 1))):
+        with pytest.raises(InputError, match=r"^value_range = "):
+            classify(images, "cifarnet.digits", value_range)
+
+
+def test_photographs_get_one_answer_as_files_images_tensors_and_by_gee_predict(tmp_path):
     net, files = load_pretrained("cifarnet.photographs"), [tmp_path / f"{i}.png" for i in range(6)]
     boxes = (0, 0, 640, 427), (100, 50, 300, 250), (200, 100, 264, 164)
     pictures = [Image.fromarray(image).crop(box) for image in load_sample_images().images for box in boxes]

@@ -36,7 +36,7 @@ def test_integers_of_one_step_are_fired_until_the_context_ends():
 
 @pytest.mark.parametrize("lif", [{}, {"tau": 4.0}, {"decay_input": False}, {"v_threshold": 1.3}])
 def test_a_current_for_half_of_the_integers_becomes_one_for_every_other_step(lif):
-    layer = NormLIF(2, {"T": 8, **lif}).eval()
+    layer = NormLIF(2, LIF(8, **lif)).eval()
     x = (torch.tensor([0.5, 1.0]) * 4 * layer.lif.v_threshold)[None, :, None, None].repeat(8, 1, 1, 1)  # of D = 8: 2 and 4
     assert ILIF(8, 8, v_threshold=layer.lif.v_threshold)(x)[0].flatten().tolist() == [2.0, 4.0]
     carry_scales(layer, 8)

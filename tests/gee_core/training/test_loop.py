@@ -51,7 +51,7 @@ def test_an_epoch_takes_a_last_batch_that_is_at_least_half_full(n, batch, steps)
 
 
 @pytest.mark.parametrize("loss", ["ce", "tet"])
-def test_an_epochs_record_is_the_mean_over_images_of_each_steps_loss_before_its_update(loss):
+def test_an_epochs_record_is_the_mean_of_each_steps_loss_before_its_update(loss):
     settings = recipe(label_smoothing=0.2, loss=loss, tet_lambda=0.1, tet_phi=0.5)
     net, images = Linear(), numbered(6)
     walker, loss_sum, correct = copy.deepcopy(net), 0.0, 0
@@ -97,7 +97,7 @@ def test_the_gradients_of_two_processes_average_to_that_of_the_whole_batch(monke
     assert not torch.allclose(parts[0], parts[1])
 
 
-def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone_and_the_global_generator_is_left_alone():
+def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():
     augment = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
 
     def seen(seed, epochs, global_seed):

@@ -7,8 +7,7 @@ from torch import nn
 from gee_core.genome.encoding import genome_of
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.network import build_network
-from gee_core.training.muon import Muon, orthogonalised
-from gee_core.training.optimizers import make_optimizer, set_lr
+from gee_core.training.optimizers import Muon, make_optimizer, orthogonalise, set_lr
 
 NETWORKS = pytest.mark.parametrize("n_genes", [3, None], ids=["genetic", "plain"])
 
@@ -81,7 +80,7 @@ def drawn(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(20, 5), (5, 20), (2, 3, 4, 9)])
 def test_the_singular_values_become_about_one_and_the_singular_vectors_stay(shape):
     A = drawn(*shape)
-    near = orthogonalised(A)
+    near = orthogonalise(A)
     values = torch.linalg.svdvals(near)
     assert values.min() > 0.6 and values.max() < 1.3
     U, _, Vh = torch.linalg.svd(A, full_matrices=False)

@@ -85,9 +85,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_where_the_newest_state_is_damaged_the_one_before_is_used_with_one_warning_that_names_the_file(
-    damage, tmp_path, caplog
-):
+def test_where_the_newest_state_is_damaged_the_one_before_is_used_with_a_warning(damage, tmp_path, caplog):
     net = nn.Linear(2, 1)
     states = Resumable(tmp_path, "step", net, torch.optim.SGD(net.parameters()), 1)
     assert states.restore() == (0, [], None)

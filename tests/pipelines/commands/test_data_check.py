@@ -44,7 +44,7 @@ def test_the_counts_and_params_are_those_of_prepare(check, tmp_path, monkeypatch
     found = json.loads(out)
     assert (code, errors, found["problems"]) == (0, [], [])
     assert found["params"] == {"dataset": "folder", "path": "pets", "name": "pets", "image_size": None}
-    rest = {"max_train_images": None, "max_test_images": None, "test_share": 0.2, "holdout": 0.25, "split_seed": 0}
+    rest = {"max_train_images": None, "max_test_images": None, "test_share": 0.2, "holdout": 0.25}
     meta = prepare.run(PrepareConfig(**found["params"], **rest, stream=False, events=None), tmp_path / "out")
     assert found["counts"] == {"train": {"cat": 6, "dog": 24}, "hold-out": {"cat": 2, "dog": 8}, "test": {"cat": 2, "dog": 8}}
     assert (meta.n_train, meta.n_test, meta.n_holdout, meta.dataset) == (40, 10, 10, "pets")

@@ -11,7 +11,7 @@ from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli
 from pipelines.inputs.own_network import register_own_network
-from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forgotten  # noqa: F401 - a fixture
+from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forget, forgotten  # noqa: F401 - a fixture
 
 LOUD = "print('imported')\n" + GOOD.replace("super()", "print('built')\n        super()").replace(
     "return", "print('run')\n        return"
@@ -29,6 +29,7 @@ def loud(in_project, monkeypatch):
     register_own_network(NAME)
     save_genes("genes.safetensors", build_network(NAME, 2, 1, 8, n_genes=3, T=2), card=CARD)
     OWN.clear()
+    forget()
     Image.new("L", (8, 8), 200).save("image.png")
     shutil.copy(FILE, "loud_net.py")
 

@@ -16,7 +16,7 @@ from PIL import Image
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.evaluation.early_exit import exits
+from gee_core.evaluation.early_exit import find_exits
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
 from gee_core.pretrained.files import list_pretrained
@@ -61,7 +61,7 @@ def test_with_a_confidence_it_stops_at_the_step_at_which_it_is_so_sure(
     data, card = load_prepared(digits), json.loads(exported.with_name("meta.json").read_text())
     save_genes(tmp_path / "genes.safetensors", net, "fp32", card)
     with torch.no_grad():
-        logits, steps = exits(net(data.meta.normalise(data.test.images)), 0.5)
+        logits, steps = find_exits(net(data.meta.normalise(data.test.images)), 0.5)
     monkeypatch.setattr(prediction, "BATCH", 7)
     answers = predict(Path(), images, open_model(tmp_path, 0.5))
     assert [prediction.steps for prediction in answers] == steps.tolist()

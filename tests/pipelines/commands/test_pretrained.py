@@ -14,8 +14,8 @@ NAME = "cifarnet.digits"
 
 def shipped(make_params, **network):
     card = pretrained_card(NAME)
-    of = load_pretrained(NAME).built_with
-    section = {"name": "cifarnet", "width": of["width"], "n_genes": card.n_genes, "T": card.T} | network
+    width = load_pretrained(NAME).built_with.network.width
+    section = {"name": "cifarnet", "width": width, "n_genes": card.n_genes, "T": card.T} | network
     return make_params(network=section, train={"init_from": NAME, "epochs": 1, "warmup_epochs": 0})
 
 

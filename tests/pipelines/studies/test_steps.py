@@ -100,7 +100,7 @@ def test_a_candidate_is_trained_from_its_own_wiring_and_its_trainings_differ_in_
     assert first["L_ce"] == second["L_ce"] == results[1]["L_ce"]
     assert first["test_loss"] != second["test_loss"]
     assert len(list(STUDY_STEPS.glob("evolve/*/records.jsonl"))) == 1
-    longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy_epochs": 2}))["metrics"]
+    longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy": {"epochs": 2}}))["metrics"]
     assert longer["test_loss"] == results[1]["test_loss"] and longer["L_ce"] != results[1]["L_ce"]
 
 

@@ -45,7 +45,5 @@ def exported_model(folder: Path, accuracy: float = 0.5, **changes: object) -> Ex
         "digest": "0123456789abcdef",
         "metrics": {"test_accuracy": accuracy, "energy_mj": accuracy},
         "params": {"network": "vgg16", "n_genes": 6},
-        "promote_metric": "test_accuracy",
-        "higher_is_better": True,
     }
     return ExportedModel(folder=folder, **(values | changes))

@@ -1,18 +1,24 @@
-"""A stem whose filters whiten the patches of the training images, and are not trained.
+"""Numbers of a network that are taken from its images and not trained: a whitening stem, and batch norm's running statistics.
 
-Source: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, Sec. 3.1. Here: with the stem's own kernel.
+Source of the stem: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, Sec. 3.1. Here: with the stem's own kernel.
 
 Shapes: B batch, D values of a patch (C·k_h·k_w), P patches, J filters, V directions.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
+from gee_core.genome.quantise import quantised_call
 from gee_core.model.base import SpikingNetwork
+from gee_core.model.layers import StepDropout
 from gee_core.seeding import torch_generator
 
 IMAGES = 2048
@@ -20,6 +26,8 @@ IMAGES = 2048
 
 EPSILON = 5e-4
 """Is added to the variances, so that the smallest ones, which hold noise, are not blown up without bound."""
+
+DROPOUT = (nn.modules.dropout._DropoutNd, StepDropout, layer.Dropout)
 
 
 @torch.no_grad()
@@ -35,9 +43,8 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
     """
     convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
     if not convs or convs[0].in_channels != images.in_channels or convs[0].groups > 1:
-        raise InputError(
-            "{argument} = true: the first convolution of the network does not read the images", "set it to false", "whiten"
-        )
+        problem = "= true: the first convolution of the network does not read the images"
+        raise InputError(problem, "set it to false", ("whiten",))
     stem = convs[0]
     order = torch.randperm(len(images), generator=torch_generator(seed, "whiten"))[:IMAGES]
     total = moments = torch.zeros((), dtype=torch.float64)
@@ -61,3 +68,28 @@ def _patches(x_BCHW: Tensor, conv: nn.Conv2d) -> Tensor:
     if x_BCHW.ndim == 5:
         x_BCHW = x_BCHW.flatten(0, 1)
     return F.unfold(x_BCHW, conv.kernel_size, conv.dilation, 0, conv.stride).transpose(1, 2).flatten(0, 1)
+
+
+def renew_statistics(net: nn.Module, inputs: Iterable[Tensor], bits: int | None = None) -> None:
+    """Take batch norm's running statistics anew, in place: the means over the batches of ``inputs``, without dropout.
+
+    ``bits`` are those that matrices are rounded to while the network runs, None for no rounding.
+    """
+
+    def without_dropout() -> Iterator[Tensor]:
+        for dropout in (module for module in net.modules() if isinstance(module, DROPOUT)):
+            dropout.eval()  # here, because update_bn puts all modules into training mode before it asks for the first batch
+        yield from inputs
+
+    update_bn(without_dropout(), net if bits is None else _Rounded(net, bits))
+
+
+class _Rounded(nn.Module):
+    """A network that runs with its matrices rounded to ``bits``."""
+
+    def __init__(self, net: nn.Module, bits: int):
+        super().__init__()
+        self.net, self.bits = net, bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return quantised_call(self.net, self.bits, x)

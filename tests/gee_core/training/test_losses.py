@@ -7,7 +7,7 @@ from gee_core.data.images import PackedImages
 from gee_core.evaluation.energy import measure_energy
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.spike_penalty import mean_rate, operations
+from gee_core.training.losses import mean_rate, operations
 from tests.gee_core.lively import awake
 from tests.gee_core.recipes import recipe
 
@@ -32,7 +32,7 @@ def test_the_penalty_is_proportional_to_the_accumulates_of_the_convolutions(netw
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_network_that_is_trained_with_it_needs_fewer_operations_and_its_loss_is_told_without_it():
+def test_a_network_trained_with_it_needs_fewer_operations_and_its_loss_is_without_it():
     images = PackedImages(
         torch.randint(0, 256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(16) % 4
     )
