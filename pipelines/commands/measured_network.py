@@ -27,11 +27,12 @@ from spikingjelly.activation_based.op_counter import (
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gee_core.config import Events
 from gee_core.data.augment import Normalise
 from gee_core.data.folders import endings_of
 from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError, place_in, raises
-from gee_core.evaluation.activity import PICO_TO_MILLI, Activity, energy_text
+from gee_core.evaluation.activity import E_AC, E_MAC, PICO_TO_MILLI, Activity, energy_text
 from gee_core.evaluation.energy import measure_energy, present
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.copying import without_logs
@@ -48,6 +49,9 @@ from pipelines.reporting.summary import percent
 
 Shape = tuple[int, ...]
 """Of one image."""
+
+BATCH = 32
+"""Inputs that the network sees at once."""
 
 MOST_VALUES = 2**28
 """Numbers in all inputs together, which takes 1 GB, and several times that in layers."""
@@ -75,28 +79,28 @@ class Target(NamedTuple):
         return (self.shape, self.num_classes) == (shape_of(meta), meta.num_classes)
 
 
-def open_target(
-    here: Path, target: str, shape: Shape | None, steps: int | None, classes: int, prepared: bool
-) -> tuple[Target, Meta | None]:
-    """The network that ``target`` names: MODULE:NETWORK, or the path of a checkpoint below ``here``.
+def prepared_meta(required: bool) -> Meta | None:
+    """The description of the prepared images, None where there are none, unless they are ``required``."""
+    with remedy(PREPARE):
+        return load_meta(PREPARED) if required or (PREPARED / "meta.json").is_file() else None
 
-    Next to it the description of the prepared images, if there are some: ``prepared``, which requires them, sets the ``shape``.
+
+def open_target(here: Path, target: str, shape: Shape | None, steps: int | None, meta: Meta | None) -> Target:
+    """The network that ``target`` names: MODULE:NETWORK, or the path of a checkpoint below ``here``.
 
     A class or function is called with those of ``num_classes``, ``in_channels``, ``image_size`` and ``T`` that its signature
     names, as the pipeline calls `network.name`. ``T`` is among them if there are ``steps``, which it then makes itself.
+    The other numbers are those of the images that ``meta`` describes, if any, else of the ``shape`` and ten classes.
 
     Raises:
         InputError: nothing of this name can be loaded or called, or a checkpoint takes no such ``steps`` or ``shape``.
     """
-    with remedy(PREPARE):
-        meta = load_meta(PREPARED) if prepared or (PREPARED / "meta.json").is_file() else None
-    shape = shape_of(meta) if prepared and meta else shape
+    shape, classes = (shape_of(meta), meta.num_classes) if meta else (shape, 10)
     is_file = target.endswith(".safetensors")
     with without_logs("torch._library.triton"):  # SpikingJelly asks for Triton, and does without
-        opened = (
-            _open_checkpoint(here, target, shape, steps) if is_file else _import_network(here, target, shape, steps, classes)
-        )
-    return opened, meta
+        if is_file:
+            return _open_checkpoint(here, target, shape, steps)
+        return _import_network(here, target, shape, steps, classes)
 
 
 def _import_network(here: Path, target: str, shape: Shape | None, steps: int | None, classes: int) -> Target:
@@ -135,50 +139,45 @@ def _open_checkpoint(here: Path, target: str, shape: Shape | None, steps: int | 
     return Target(net, shape or trained_on, None, architecture.num_classes, card)
 
 
-def read_input(
-    here: Path, folder: Path | None, target: Target, meta: Meta | None, n: int, options: Normalise | None
-) -> tuple[str, Tensor]:
+def read_input(here: Path, folder: Path | None, target: Target, meta: Meta | None, n: int) -> tuple[str, Tensor]:
     """A title, and at most ``n`` images in the shape that ``target`` takes.
 
     They are those of ``folder``, evenly spaced in the order of their names, else the prepared ones, which ``meta`` describes,
-    else random ones. Those of a folder are normalised by the ``options``, else as the network's file says, else as the prepared
-    images if these have the same shape, else scaled to values from 0 to 1.
+    else random ones. Images are normalised as the network's file says, else as the prepared images if these have the same
+    shape, else scaled to values from 0 to 1.
     """
     shape = target.shape
-    if folder is None and meta is not None:
-        data = prepared_images()
-        images = spaced(data.test, n)
-        (batch, _), *_ = images.batches(len(images))
-        title = f"{len(images):,} test images of {data.meta.source}, {sizes(shape_of(data.meta))}"
-        title += ", normalised as its file says" if target.card else ""
-        return title, _normalise(target.card or data.meta)(batch)
-    if folder is None:
+    if folder is None and meta is None:
         _check_memory(n, shape)
         return f"{n:,} random inputs of {sizes(shape)}", torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
-    described = target.card or (meta if meta and shape_of(meta) == shape else None)
-    events = described.events if described else None
+    described = target.card or (meta if meta and (folder is None or shape_of(meta) == shape) else None)
+    if folder is None:
+        data = prepared_images()
+        images = spaced(data.test, n)
+        (pixels, _), *_ = images.batches(len(images))
+        title = f"{len(images):,} test images of {data.meta.source}, {sizes(shape_of(data.meta))}"
+    else:
+        pixels = _read_folder(here, folder, shape, described.events if described else None, n)
+        title = f"{len(pixels):,} images of {folder}, {sizes(shape)}"
+    if described is None:
+        return f"{title}, values 0 to 1", pixels / 255
+    way = "" if folder is None and not target.card else f", normalised as {'its file says' if target.card else PREPARED}"
+    return title + way, Normalise(described.mean, described.std)(pixels)
+
+
+def _read_folder(here: Path, folder: Path, shape: Shape, events: Events | None, n: int) -> Tensor:
     if len(shape) != 3 or (shape[0] not in (1, 3) and events is None) or shape[1] != shape[2]:
         raise InputError(f"--images: a network for inputs of {sizes(shape)}", "images have a --shape such as 3,32,32")
-    if options and not len(options.mean) == len(options.std) == shape[0]:
-        problem = f"--mean, --std: {len(options.mean)} and {len(options.std)} numbers for images of {sizes(shape)}"
-        raise InputError(problem, f"give {shape[0]} each, one per channel")
     files = find_images(here, [folder], endings_of(events))
     files = [files[i] for i in evenly(len(files), n)]
     _check_memory(len(files), (*shape, events.frames) if events else shape)
-    pixels = torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
-    way = "values 0 to 1" if described is None else f"normalised as {'its file says' if target.card else PREPARED}"
-    normalised = options(pixels) if options else _normalise(described)(pixels) if described else pixels / 255
-    return f"{len(files):,} images of {folder}, {sizes(shape)}, {'normalised as given' if options else way}", normalised
+    return torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
 
 
 def _check_memory(n: int, shape: Shape) -> None:
     if (values := n * math.prod(shape)) > MOST_VALUES:
         problem = f"--n {n}: {n:,} inputs of {sizes(shape)} fill {decimal(4 * values)} of memory"
         raise InputError(problem, f"take --n {max(1, MOST_VALUES // math.prod(shape))} or a smaller --shape")
-
-
-def _normalise(described: Meta | ModelCard) -> Normalise:
-    return Normalise(described.mean, described.std)
 
 
 def shape_of(images: Meta | Architecture) -> Shape:
@@ -209,13 +208,13 @@ class Measurement(NamedTuple):
         macs = sum(layer.macs * layer.steps for layer in layers if not layer.binary)
         return {"macs": macs, "synops": sum(layer.synops for layer in layers if layer.binary)}
 
-    def as_json(self, e_mac: float, e_ac: float) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """As `gee energy --json` prints it."""
         activity, more = self.activity, ("steps", "synops", "effective", "dense")
         return {
-            "energy_mj": activity.energy_mj(e_mac, e_ac),
-            "energy_with_decoding_mj": activity.energy_with_decoding_mj(e_mac, e_ac),
-            "energy_of_sums_mj": activity.energy_of_sums_mj(e_ac),
+            "energy_mj": activity.energy_mj(),
+            "energy_with_decoding_mj": activity.energy_with_decoding_mj(),
+            "energy_of_sums_mj": activity.energy_of_sums_mj(),
             "spikes_per_image": activity.spikes_per_image,
             "firing_rate": activity.firing_rate,
             "footprint_decoded": activity.footprint_decoded,
@@ -224,10 +223,10 @@ class Measurement(NamedTuple):
             "same_by_us": self.ours,
             "with_memory_mj": self.memory,
             "not_counted": activity.not_counted,
-            "layers": [layer.row(e_mac, e_ac) | {key: getattr(layer, key) for key in more} for layer in activity.layers],
+            "layers": [layer.row(E_MAC, E_AC) | {key: getattr(layer, key) for key in more} for layer in activity.layers],
         }
 
-    def facts(self, e_mac: float, e_ac: float) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
         """Lines below the table of layers, by their first words."""
         activity, jelly, ours = self.activity, self.spikingjelly, self.ours
         macs, acs, dense = (f"{value:,.0f}" for value in activity.neurobench()["synaptic_operations"].values())
@@ -236,7 +235,7 @@ class Measurement(NamedTuple):
         total = sum(self.memory.values())
         shares = ", ".join(f"{name} {100 * mj / (total or 1):.2g}\N{NO-BREAK SPACE}%" for name, mj in self.memory.items())
         without = f"; without {', '.join(self.left_out)}" if self.left_out else ""
-        return activity.totals(e_mac, e_ac) | {
+        return activity.totals() | {
             "NeuroBench": f"effective MACs {macs}, effective ACs {acs}, dense {dense}; "
             f"activation sparsity {percent(activity.activation_sparsity, 1)}, "
             f"connection sparsity {percent(activity.connection_sparsity, 1)}; footprint {activity.footprint:,} bytes{built}",
@@ -246,10 +245,10 @@ class Measurement(NamedTuple):
         }
 
 
-def measure(target: Target, x: Tensor, batch_size: int) -> Measurement:
+def measure(target: Target, x: Tensor) -> Measurement:
     """What ``target`` does on the images ``x`` (B, …), or on recordings (T, B, …)."""
     dim = x.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
-    batches = x.contiguous().split(batch_size, dim)
+    batches = x.contiguous().split(BATCH, dim)
     with without_logs("torch._library.triton"):
         activity = measure_energy(target.net, batches, steps=target.steps)
         macs, synops = spikingjelly_counts(target.net, batches, target.steps)

@@ -1,17 +1,13 @@
 """The commands `gee preset …`. Heavy imports wait until a command needs them."""
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from pipelines.project.paths import PARAMS, in_project
-
-if TYPE_CHECKING:
-    from pipelines.project.presets import Preset
 
 preset = typer.Typer(help="Ready-made params.yaml files: list them, or use one.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
@@ -47,36 +43,26 @@ def use_command(
 ) -> None:
     """Replace params.yaml by a preset, and print what changes in it.
 
-    If you edited params.yaml, you are asked first on a terminal, and it is kept as params.yaml.bak.
+    If you edited params.yaml, it is kept as params.yaml.bak.
 
     gee preset use cifar10-small --data /path/to/cifar10
     """
     from gee_core.errors import InputError, printable
-    from pipelines.project.presets import is_edited, write_preset
+    from pipelines.project.presets import load_preset, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
-    chosen = load(name, in_project(data, context.obj))
-    if sys.stdin.isatty() and is_edited():
-        typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
-    for change in write_preset(chosen):
-        console.print(f"  {printable(change)}")
-    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
-    try:
-        if not chosen.params.prepare.is_downloadable:  # for these, a run makes the folder
-            check_raw_folder(chosen.params.prepare)
-    except InputError as error:
-        console.print(f"Before that: {error}")
-
-
-def load(name: str, data: str | None) -> "Preset":
-    """The preset ``name`` with its images in the folder ``data``. Warns if they will be downloaded to it."""
-    from gee_core.errors import InputError
-    from pipelines.project.presets import load_preset
-
+    data = in_project(data, context.obj)
     chosen = load_preset(name, data)
     prepare = chosen.params.prepare
     if data is not None and not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     if data is not None and prepare.is_downloadable and not Path(data).is_dir():
         console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
-    return chosen
+    for change in write_preset(chosen):
+        console.print(f"  {printable(change)}")
+    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
+    try:
+        if not prepare.is_downloadable:  # for these, a run makes the folder
+            check_raw_folder(prepare)
+    except InputError as error:
+        console.print(f"Before that: {error}")

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
-from pipelines.project.paths import PAGE, SUMMARY, in_project
+from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def run(
     context: typer.Context,
     changes: Changes = None,
     preset: FromPreset = None,
-    data: Annotated[str | None, typer.Option(help="Folder with the images of the --preset; sets prepare.path.")] = None,
     stages: Stages = None,
     force: Force = False,
-    member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the experiment (default: run- and the time).")] = None,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure run what does not need it.")] = False,
 ) -> None:
@@ -41,11 +39,8 @@ def run(
     gee run
     gee run --stage evolve
     gee run --set network.n_genes=16 --set train.epochs=10
-    gee run --preset nmnist --data /path/to/nmnist
+    gee run --preset nmnist --set prepare.path=/path/to/nmnist
     """
-    from gee_core.errors import InputError
-    from pipelines.commands.preset import load
-    from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
     from pipelines.orchestration.request import Request, check_request, last_summary
     from pipelines.project.git import check_for_dvc
@@ -53,14 +48,7 @@ def run(
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.tracker import open_tracker, tracked_execution
 
-    if member is not None:
-        choose_member(member)
-    overrides = parse_changes(changes or [])
-    if data is not None:
-        if preset is None:
-            raise InputError(f"--data {data}: there is no --preset", f"write --set prepare.path={data}")
-        overrides["prepare.path"] = load(preset, in_project(data, context.obj)).params.prepare.path
-    request = Request(overrides, stages or [], force, preset)
+    request = Request(parse_changes(changes or []), stages or [], force, preset)
     name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()

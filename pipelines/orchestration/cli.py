@@ -61,7 +61,6 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
 @flow.command("serve")
 def serve_command(
     cron: Annotated[str | None, typer.Option(help='Schedule of the pipeline, such as "0 2 * * *" (default: none).')] = None,
-    name: Annotated[str, typer.Option(help="Name of the pipeline's deployment.")] = "nightly",
     timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
     studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
     study_cron: Annotated[str, typer.Option(help="Schedule of the studies.")] = "0 4 * * 0",
@@ -76,4 +75,4 @@ def serve_command(
     """
     from pipelines.orchestration.server import serve_flows
 
-    serve_flows(cron, name, timezone, studies or [], study_cron)
+    serve_flows(cron, timezone, studies or [], study_cron)

@@ -1,11 +1,8 @@
 """What a run needs: to be the only one in the project, of `gee run` or a flow, and a dvc.lock that DVC can read."""
 
-import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from gee_core.errors import InputError
@@ -16,24 +13,18 @@ from pipelines.project.safe_yaml import read_yaml
 from pipelines.runtime.file_lock import file_lock
 
 LOCK = SCRATCH / "flow.lock"
-HOLDER = SCRATCH / "flow.holder"
-"""File that names the last process that held the lock."""
 COPY = SCRATCH / DVC_LOCK
 """dvc.lock as it was when the last run began, empty where there was none."""
 
 
 @contextmanager
 def flow_lock(project: Path) -> Iterator[bool]:
-    """Hold the project's lock inside. Says which process holds it before waiting for that; yields whether it has waited."""
-    holder = project / HOLDER
+    """Hold the project's lock inside. Says that it waits where another process holds it; yields whether it has waited."""
     with ExitStack() as stack:
         is_free = stack.enter_context(file_lock(project / LOCK, wait=False))
         if not is_free:
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "a process that has just started"
-            say(f"another run is at work in {project.resolve()} ({who}); this one waits for its end")
+            say(f"another run is at work in {project.resolve()} (`gee status` names it); this one waits for its end")
             stack.enter_context(file_lock(project / LOCK))
-        since = f"since {datetime.now():%Y-%m-%d %H:%M}"
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, {since}", encoding="utf-8")
         yield not is_free
 
 

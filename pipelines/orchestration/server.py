@@ -45,7 +45,7 @@ def connect(needed_for: str | None = None) -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[str], study_cron: str) -> None:
+def serve_flows(cron: str | None, timezone: str, studies: Sequence[str], study_cron: str) -> None:
     """Run the pipeline on the schedule ``cron`` or, without, when asked to, and ``studies`` on ``study_cron``, until stopped.
 
     Raises:
@@ -57,7 +57,7 @@ def serve_flows(cron: str | None, name: str, timezone: str, studies: Sequence[st
         load_study(study)
     connect("a schedule")
     os.chdir(find_project())
-    runs = [RunnerDeployment.from_flow(pipeline_flow, name, schedules=nightly, tags=["gee"])]
+    runs = [RunnerDeployment.from_flow(pipeline_flow, "nightly", schedules=nightly, tags=["gee"])]
     for study in studies:
         named, tags = {"study": study}, ["gee", "study"]
         runs.append(RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedules=weekly, parameters=named, tags=tags))

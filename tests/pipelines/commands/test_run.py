@@ -105,6 +105,4 @@ def test_what_cannot_run_is_one_message_before_dvc_starts(main, bare_project):
     problem = f"{bare_project}: in no git repository, which DVC expects"
     remedy = "`git init`, or `dvc config core.no_scm true` (no experiments then)"
     assert main("run") == (2, "", f"gee: error: {problem}: {remedy}\n")
-    assert main("run", "--data", "sub")[2] == "gee: error: --data sub: there is no --preset: write --set prepare.path=sub\n"
-    assert "reads scikit-learn's digits, no folder" in main("run", "--preset", "digits", "--data", "sub")[2]
     assert main("run", "--set", "train.lr=-1")[2] == "gee: error: --set train.lr=-1: input should be greater than 0\n"

@@ -11,7 +11,7 @@ from gee_core.errors import InputError
 from pipelines.project.safe_yaml import read_yaml
 from tests.project_copy import ROOT
 
-SCHEDULE = {"cron": "0 2 * * *", "name": "nightly", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
+SCHEDULE = {"cron": "0 2 * * *", "timezone": "UTC", "studies": [], "study_cron": "0 4 * * 0"}
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_the_pipeline_and_every_study_have_a_deployment_as_in_prefect_yaml(serve
         (schedule,) = theirs["schedules"]
         assert (theirs["name"], (schedule["cron"], schedule["timezone"])) == (ours.name, when(ours))
         assert (theirs.get("parameters", {}), theirs["tags"], theirs["concurrency_limit"]) == (ours.parameters, ours.tags, 1)
-    server.serve_flows("0 3 * * *", "mine", "Europe/Berlin", ["ablation"], study_cron="0 5 * * 1")
+    server.serve_flows("0 3 * * *", "Europe/Berlin", ["ablation"], study_cron="0 5 * * 1")
     assert [when(ours) for ours in found["deployments"]] == [("0 3 * * *", "Europe/Berlin"), ("0 5 * * 1", "Europe/Berlin")]
     server.serve_flows(**usual | {"studies": []})
     assert [ours.schedules for ours in found["deployments"]] == [[]]  # only when somebody asks for a run
