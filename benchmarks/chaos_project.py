@@ -15,9 +15,8 @@ from typing import IO
 from ruamel.yaml import YAML
 
 from benchmarks.project_copy import copy_files, leave_git
-from pipelines.runtime import journal
+from pipelines.runtime.run_files import ROWS, read_record, read_rows
 
-RECORDS = "records.jsonl"
 ENVIRONMENT = {
     "GEE_TRACKING": "off",
     "GEE_COMPILE": "0",
@@ -71,14 +70,14 @@ TRAIN = Work(
     "pipeline from train on",
     ("run",),
     RESULTS,
-    ("models/train", "models/export", "reports/train", "reports/summary.json", ".scratch/train", ".dvc/cache/runs"),
+    ("models/train", "models/export", "reports/train", "reports/summary.json", ".scratch/runs", ".dvc/cache/runs"),
     ("prepare", "evolve"),
 )
 SMALL_STUDY = Work(
     "study",
     ("study", "run", "chaos"),
     ("reports/studies/chaos/cells.csv", "reports/studies/chaos/table.csv"),
-    ("reports/studies", ".scratch/studies"),
+    ("reports/studies", ".scratch/runs"),
 )
 
 
@@ -131,9 +130,9 @@ def left_over(project: Path) -> list[str]:
 
 
 def spoil(project: Path, draw: random.Random) -> bool:
-    """Cut off the newest training state, or flip a byte of it or of the records; returns whether there was one."""
+    """Cut off the newest training state, flip a bit of it, or make a row no text; returns whether there was one."""
     states = [path for path in project.glob(".scratch/**/*step-*.safetensors") if path.with_suffix(".json").is_file()]
-    logs = [path for path in project.glob(f".scratch/**/{RECORDS}") if not path.with_name("done").is_file()]
+    logs = [path for path in project.glob(f".scratch/runs/*/{ROWS}") if not _is_finished(path.parent)]
     choices = [max(states, key=lambda path: path.stat().st_mtime_ns)] * 2 if states else []
     choices += [path for path in logs if path.stat().st_size]
     if not choices:
@@ -147,8 +146,13 @@ def spoil(project: Path, draw: random.Random) -> bool:
         file.seek(at)
         byte = file.read(1)[0]
         file.seek(at)
-        file.write(bytes([byte ^ 1 << draw.randrange(8)]))
+        file.write(bytes([byte ^ 1 << (draw.randrange(8) if path.suffix == ".safetensors" else 7)]))
     return True
+
+
+def _is_finished(folder: Path) -> bool:
+    record = read_record(folder)
+    return record is not None and record.status == "FINISHED"
 
 
 class Journals:
@@ -171,15 +175,17 @@ class Journals:
 
     def _watch(self) -> None:
         while not self._end.wait(0.02):
-            for path in (Path(at, RECORDS) for at, _, files in os.walk(self._project / ".scratch") if RECORDS in files):
+            for path in (Path(at, ROWS) for at, _, files in os.walk(self._project / ".scratch") if ROWS in files):
                 with contextlib.suppress(FileNotFoundError):
                     name, inode = path.relative_to(self._project), path.stat().st_ino
                     if inode not in self._versions.get(name, {}):
-                        link = self._links / str(inode)
+                        link = self._links / str(inode) / ROWS
                         if not link.exists():  # it may be linked under another name already
+                            link.parent.mkdir(exist_ok=True)
                             os.link(path, link)
                         self._versions.setdefault(name, {})[inode] = link
 
     def records(self) -> dict[Path, list[list[dict]]]:
-        """The intact records by journal and version, oldest first."""
-        return {path: [journal.read(link) for link in versions.values()] for path, versions in list(self._versions.items())}
+        """The intact rows of candidates by journal and version, oldest first."""
+        found = {path: [read_rows(link.parent) for link in links.values()] for path, links in list(self._versions.items())}
+        return {path: [[row for row in rows if "place" in row] for rows in versions] for path, versions in found.items()}

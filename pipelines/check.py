@@ -22,7 +22,7 @@ from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.input_errors import report_input_errors
-from pipelines.runtime.resume_folder import project_scratch
+from pipelines.runtime.run_folder import runs_root
 
 
 def check_inputs(params: Params) -> None:
@@ -59,7 +59,7 @@ def check_downloaded(cfg: PrepareConfig) -> None:
     if not all(os.path.isfile(Path(cfg.path, cfg.known.folder, name)) for name in cfg.known.files):
         from gee_core.data.sources import provide  # loads torch
 
-        with file_lock(project_scratch() / "download"):  # the second of two runs finds what the first one has downloaded
+        with file_lock(runs_root().parent / "download"):  # the second of two runs finds what the first one has downloaded
             provide(cfg.dataset, Path(cfg.path))
 
 

@@ -138,11 +138,9 @@ def main() -> None:
         write_atomically(OUT / "layers.csv", csv_text(layers))
         write_atomically(OUT / "confusion.csv", csv_text(images))
         write_atomically(OUT / "exit.csv", csv_text(left, EXIT))
-        s.track.metrics(metrics)
-        for row in left:
-            at = f"exit/{row['confidence']:g}"
-            s.track.metrics({f"{at}/accuracy": row["accuracy"], f"{at}/mean_steps": row["mean_steps"]})
-        s.track.artifact(OUT / "layers.csv")
+        at_exits = {f"exit/{row['confidence']:g}/{name}": row[name] for row in left for name in ("accuracy", "mean_steps")}
+        s.run.metrics(metrics | at_exits)
+        s.run.artifact(OUT / "layers.csv")
 
 
 if __name__ == "__main__":

@@ -1,48 +1,43 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
 import itertools
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
-
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Key, Record, Score
+from gee_core.evolution.candidate import Record
 from gee_core.evolution.front import front, hypervolumes, start_point
 from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, draws_of, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
-from gee_core.storage.csv_rows import append_row, csv_text
+from gee_core.storage.csv_rows import csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
+from pipelines.inputs.candidate_rows import CandidateRow, candidate_row, known_scores
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import PREPARE, all_failed, remedy
 from pipelines.inputs.search import check_limits, search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
-from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import at_work_in, delete_folder, finish_run, open_resume_folder
+from pipelines.runtime.run_files import WORK, append_row, as_texts, delete_folder
+from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.evolution import track_candidate, track_generation, track_search, track_winner
+from pipelines.tracking.evolution import note_generation, note_ranks, views_of
+from pipelines.tracking.pipeline_run import describe_dataset, filter_keys
 
 OUT = REPORTS / "evolve"
-CHECKPOINTS = "checkpoints"
-"""Subfolder of the resume folder with the candidates' networks and unfinished training runs."""
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, with others scored again or another member chosen, goes on with the scores of the last one."""
-SCORE = TypeAdapter(Score)
-"""Reads a score of the journal."""
 COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """The columns of candidates.csv where there are no candidates."""
 
@@ -64,15 +59,15 @@ class Evolved(NamedTuple):
 def run(
     params: Params,
     prepared: Path,
-    scratch: Path,
-    on_record: Callable[[Record, float], None] = lambda record, ended: None,
+    folder: Path,
+    on_record: Callable[[Record, bool], None] = lambda record, known: None,
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
 ) -> Evolved:
     """Evolve on the images in ``prepared`` and choose the winner. A plain network without a search has nothing to evolve.
 
-    An interrupted run is resumed from its files in ``scratch``. ``open_scorer`` makes the object that scores candidates.
-    ``on_record`` gets each record, and when its scoring ended, in seconds since 1970.
+    Each candidate is a row of the run ``folder``, from which an interrupted run is resumed. ``open_scorer`` makes the object
+    that scores candidates. ``on_record`` gets each record, and whether its score was known from an earlier run.
 
     Raises:
         DivergedError: every candidate failed, by its numbers.
@@ -82,30 +77,26 @@ def run(
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     check_limits(params, meta := load_meta(prepared))
     pj = params.evaluate.e_mac, params.evaluate.e_ac
-    kept = scratch / CHECKPOINTS, Settings.read().save_seconds
+    kept = folder / WORK, Settings.read().save_seconds
     task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
-    log = scratch / "records.jsonl"
-    known = read_known(log)
+    known = known_scores(folder)
 
     def keep(record: Record) -> None:
         c = record.candidate
-        ended = known[c.key][2] if c.key in known else time.time()
         if c.key not in known:
-            note = {"place": c.place, "wiring": c.wiring, "score": asdict(record.score), "seconds": record.seconds}
-            journal.append(log, note | {"ended": ended})
-        on_record(record, ended)
+            append_row(folder, row_of(record, params, time.time()).model_dump())
+        on_record(record, c.key in known)
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
-        forget_generation(scratch / CHECKPOINTS, records[0].candidate.generation)
+        forget_generation(folder / WORK, records[0].candidate.generation)
         scores = [record.score for record in records]
         if records[0].candidate.generation == 0 and not any(score.repeatable for score in scores):
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
         space = search_space(params, meta)
-        scored = {key: (score, seconds) for key, (score, seconds, _) in known.items()}
-        records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, scored, keep, end_generation)
+        records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
     if not any(record.ok for record in records):
         raise all_failed([record.score for record in records], params)
     best = winner(records, params.evolve)
@@ -113,30 +104,22 @@ def run(
     return Evolved(records, best, genotype_file(params, best), metrics(records, best, params), members)
 
 
-def resume_folder(params: Params, prepared: Path, root: Path | None = None) -> Path:
-    """The folder from which an interrupted evolution is resumed; ``root`` as of ``open_resume_folder``."""
+def row_of(record: Record, params: Params, ended: float = 0.0) -> CandidateRow:
+    """The row of a candidate."""
+    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended)
+
+
+def search_key(params: Params, prepared: Path) -> str:
+    """The key of a search: everything that its records depend on."""
     inputs = [prepared / "meta.json", *start_files(params), *network_files(params.network.name)]
     sections, extra = [params.base, params.network, params.evolve], f"{params.evaluate.e_mac} {params.evaluate.e_ac}"
-    return open_resume_folder("evolve", sections, inputs, root, extra)
+    return run_key("evolve", sections, inputs, extra)
 
 
 def scores_folder(params: Params) -> Path:
-    """The folder of the stage: that of all runs whose scores are the same, whatever their `EXTENDABLE` values."""
+    """The run folder of the stage: that of all runs whose scores are the same, whatever their `EXTENDABLE` values."""
     evolve = params.evolve.model_copy(update=EXTENDABLE)
-    return resume_folder(params.model_copy(update={"evolve": evolve}), PREPARED)
-
-
-def read_known(log: Path) -> dict[Key, tuple[Score, float, float]]:
-    """Of earlier runs, by ``Candidate.key``: the score, its seconds, and when it was noted.
-
-    Damaged lines are ignored, and so are failures of the machine or the code: these are tried again.
-    """
-    known: dict[Key, tuple[Score, float, float]] = {}
-    for note in journal.read(log):
-        score = SCORE.validate_python(note["score"])
-        if score.repeatable:
-            known[*note["place"], note["wiring"]] = score, note["seconds"], note["ended"]
-    return known
+    return runs_root() / f"evolve-{search_key(params.model_copy(update={'evolve': evolve}), PREPARED)}"
 
 
 def n_candidates(params: Params) -> int:
@@ -223,8 +206,8 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
 
 def main() -> None:
     with stage("evolve") as s:
-        s.track.params(s.params.evolve.model_dump())
         if not s.params.scores_candidates:
+            s.run.params(s.params.evolve.model_dump())
             write_outputs(run(s.params, PREPARED, Path()), s.params)
         else:
             _evolve(s)
@@ -236,37 +219,35 @@ def _evolve(s: Stage) -> None:
         meta = load_meta(PREPARED)  # refuses missing images
         params.check_sizes(meta.image_size)
         total = n_candidates(params)  # refuses an unusable `evolve.start`
-    s.track.dataset(meta, "training")
-    scratch, values = scores_folder(params), params.evolve.model_dump(include=set(EXTENDABLE))
-    track_search(s.track, f"{scratch.name}-{json_digest(values)}", params)
-    with at_work_in(scratch, json.dumps(values)):
+    values = params.evolve.model_dump(include=set(EXTENDABLE))
+    folder = scores_folder(params)
+    with s.run.at_work_in(folder, f"{folder.name}-{json_digest(values)}"):
+        s.run.params(params.evolve.model_dump())
+        s.run.record.views = views_of(params)
+        s.run.dataset("training", describe_dataset(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            begin, done = time.time(), itertools.count(1)
+            done = itertools.count(1)
 
-            def on_record(record: Record, ended: float) -> None:
-                track_candidate(s.track, record, genotype_file(params, record), ended)
-                append_row(OUT / "candidates.csv", table([record], None, params)[0], first=(n := next(done)) == 1)
+            def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
                 doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
                 note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
-                steps.at(n, note, resumed=ended < begin)
+                steps.at(next(done), note, resumed=known)
 
-            def on_generation(records: list[Record]) -> None:
-                track_generation(s.track, records, scratch / CHECKPOINTS, params)
-
-            found = run(params, PREPARED, scratch, on_record, on_generation)
+            found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
             n = len(found.records)  # there may be fewer to score again than was thought
             steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
-        assert found.best is not None  # only what is not searched has none
         write_outputs(found, params)
-        track_winner(s.track, found.records, found.best.candidate, params)
-        elsewhere = {"best_generation", "best_index", "hypervolume"}  # logged by generation
-        s.track.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
-        drawn = draw(found, scratch / CHECKPOINTS)
+        assert found.best is not None  # only what is not searched has none
+        labels = [row_of(record, params).child for record in found.records]
+        note_ranks(s.run, found.records, labels, found.best.candidate, params)
+        elsewhere = {"best_generation", "best_index", "hypervolume"}  # noted by generation
+        s.run.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
+        drawn = draw(found, folder / WORK)
         for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
-            s.track.artifact(path)
-        delete_folder(scratch / CHECKPOINTS)
-        finish_run(scratch, OUT / "metrics.json")
+            s.run.artifact(path)
+        delete_folder(folder / WORK)
+        s.run.finish(OUT / "metrics.json")
 
 
 def write_outputs(evolved: Evolved, params: Params) -> None:

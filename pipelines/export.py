@@ -29,8 +29,9 @@ from pipelines.inputs.measured import Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.progress import console
+from pipelines.runtime.run_files import ExportedModel, as_texts, now_ms
 from pipelines.stage import stage
-from pipelines.tracking.folder import ExportedModel
+from pipelines.tracking.mlflow_models import FILES, OTHERS
 
 OUT = REPORTS / "export"
 
@@ -187,24 +188,25 @@ def main() -> None:
         measured, searched = read_metrics("evaluate", Evaluation), read_metrics("evolve", Searched)
         net = load_trained(s.params, data.meta)
         name, measured_files = write_all(ONNX.parent, s.params, net, data, searched, measured)
-        s.track.params(cfg.model_dump())
+        s.run.params(cfg.model_dump())
         if measured_files.nir_problem:
             console.print(f"export: no NIR: {measured_files.nir_problem}", soft_wrap=True)
         write_json(OUT / "metrics.json", measured_files.model_dump(exclude_none=True))
         if name is None:
             console.print(f"export: no ONNX, and no model in MLflow: {measured_files.problem}", soft_wrap=True)
             return
+        metrics = measured.model_dump() | measured_files.model_dump(exclude_none=True, exclude={"nir_problem"})
+        params = {"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
         exported = ExportedModel(
-            folder=ONNX.parent,
             name=name,
-            register=cfg.register_model,
+            is_registered=cfg.register_model,
             dataset=data.meta.dataset,
             digest=data.meta.digest,
-            metrics=measured.model_dump() | measured_files.model_dump(exclude_none=True, exclude={"nir_problem"}),
-            params={"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
-            | network.model_dump(include={"n_genes", "width", "T"}),
+            metrics={name: value for name, value in metrics.items() if value is not None},
+            params=as_texts(params | network.model_dump(include={"n_genes", "width", "T"})),
+            time=now_ms(),
         )
-        s.track.model(exported)
+        s.run.model(ONNX.parent, [*FILES, *(other for other in OTHERS if (ONNX.parent / other).is_file())], exported)
 
 
 if __name__ == "__main__":

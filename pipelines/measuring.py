@@ -11,8 +11,9 @@ from pipelines.engines.ranks import check_same, joined
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import network_files
 from pipelines.project.paths import CHECKPOINT, PREPARED
-from pipelines.runtime.resume_folder import run_key
+from pipelines.runtime.run_folder import run_key
 from pipelines.stage import Stage, stage
+from pipelines.tracking.pipeline_run import describe_dataset
 
 
 @contextmanager
@@ -30,6 +31,6 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
         if compute.rank.of > 1:
             files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]
             check_same(compute.rank, run_key(name, [params.base, params.network, section], files))
-        s.track.dataset(data.meta, "testing")
-        s.track.params(section.model_dump())
+        s.run.dataset("testing", describe_dataset(data.meta, "testing"))
+        s.run.params(section.model_dump())
         yield s, net, data, compute

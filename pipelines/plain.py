@@ -10,7 +10,8 @@ from pipelines.inputs.own_network import network_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import PREPARED, REPORTS
 from pipelines.runtime.input_errors import report_input_errors
-from pipelines.runtime.resume_folder import finish_run, open_resume_folder
+from pipelines.runtime.run_files import WORK
+from pipelines.runtime.run_folder import folder_of
 from pipelines.stage import stage
 
 METRICS = REPORTS / "plain/metrics.json"
@@ -39,17 +40,17 @@ def _train_and_measure() -> None:
         params = params.model_copy(update={"network": network})
         weights = GenotypeFile(network=network.name, width=network.width, n_genes=None, genes={}, seed=winner.seed)
         inputs = [PREPARED / "meta.json", *network_files(network.name)]
-        scratch = open_resume_folder("plain", [params.base, network, params.train], inputs, extra=str(winner.seed))
-        with train.training_together(s, params, data, scratch, compute) as begun:
+        folder = folder_of("plain", [params.base, network, params.train], inputs, extra=str(winner.seed))
+        with train.training_together(s, params, data, folder, compute) as begun:
             with s.progress("plain", params.train.epochs) as steps:
-                net = train.run(params, weights, data, scratch, on_step=steps.at, compute=begun).net
+                net = train.run(params, weights, data, folder / WORK, on_step=steps.at, compute=begun).net
             numbers = evaluate.run(params, net, data, compute=begun)[0].model_dump()
             if s.follows:
                 return
             metrics = {f"plain_{name}": numbers[name] for name in MEASURED}
-            s.track.metrics(metrics)
+            s.run.metrics(metrics)
             write_json(METRICS, metrics)
-            finish_run(scratch, METRICS)
+            s.run.finish(METRICS)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pipelines.reporting.page import render
 from pipelines.reporting.summary import Summary, build_summary, track_result
 from pipelines.reporting.tables import read_tables
 from pipelines.stage import stage
+from pipelines.tracking.pipeline_run import describe_dataset
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Summary, Meta]:
@@ -37,10 +38,10 @@ def main() -> None:
     with stage("report") as s:
         summary, meta = run(s.params, REPORTS, MODELS, PREPARED)
         for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
-            s.track.dataset(meta, context)
-        track_result(summary, s.track)
+            s.run.dataset(context, describe_dataset(meta, context))
+        track_result(summary, s.above)
         for path in (PAGE, SUMMARY):
-            s.track.artifact(path, shared=True)
+            s.above.artifact(path)
 
 
 if __name__ == "__main__":

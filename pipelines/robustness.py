@@ -140,9 +140,9 @@ def main() -> None:
         measured = metrics(noise)
         write_json(OUT / "metrics.json", {**measured, "hardware_left_out": left_out})
         for (r,), accuracy in mean_accuracy(noise, "r").items():
-            s.track.metrics({"accuracy_at_r": accuracy}, step=round(100 * r))
+            s.run.point(round(100 * r), {"accuracy_at_r": accuracy})
         by_defect = mean_accuracy(hardware, "domain", "strength").items()
-        s.track.metrics(measured | {f"hardware/{domain}/{strength:g}": accuracy for (domain, strength), accuracy in by_defect})
+        s.run.metrics(measured | {f"hardware/{domain}/{strength:g}": accuracy for (domain, strength), accuracy in by_defect})
 
 
 if __name__ == "__main__":

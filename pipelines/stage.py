@@ -21,9 +21,10 @@ from pipelines.project.params import load_params
 from pipelines.runtime.input_errors import known_message, print_anything, report_input_errors
 from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
 from pipelines.runtime.progress import Steps, progress
+from pipelines.runtime.run_files import End
+from pipelines.runtime.run_folder import RunFolder
 from pipelines.runtime.settings import Settings
-from pipelines.tracking.folder import End
-from pipelines.tracking.tracker import Tracker, open_tracker
+from pipelines.tracking.tracker import Execution, TrackedStage, open_stage
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Stage:
 
     params: Params
     """All of params.yaml, checked."""
-    track: Tracker
+    run: RunFolder
     """Where its parameters, metrics and artifacts go."""
+    above: RunFolder
+    """The run of the execution that it belongs to."""
     follows: bool = False
     """Whether this is one of several processes and not the first, which alone tracks, shows progress and writes."""
 
@@ -60,14 +63,14 @@ def stage(name: str) -> Iterator[Stage]:
         params = load_params()
         if name != "prepare":  # the first stage that runs refuses an own network before any work
             build_own_network(params)
-        tracker = Tracker() if follows else open_tracker(name, params)
-        with closing(tracker):
-            yield Stage(params, tracker, follows)
+        tracked = open_stage(name, params, writes=not follows)
+        with closing(tracked):
+            yield Stage(params, tracked.run, tracked.execution.run, follows)
 
 
 @contextmanager
-def closing(tracker: Tracker) -> Iterator[None]:
-    """Close ``tracker`` after the body, with the status in which the body ended and the message of its error."""
+def closing(tracked: TrackedStage | Execution) -> Iterator[None]:
+    """Close ``tracked`` after the body, with the status in which the body ended and the message of its error."""
     status: End = "FAILED"
     message = ""
     try:
@@ -80,4 +83,4 @@ def closing(tracker: Tracker) -> Iterator[None]:
         message = known_message(error) or f"{type(error).__name__}: {error}"
         raise
     finally:
-        tracker.close(status, message)
+        tracked.close(status, message)

@@ -35,10 +35,11 @@ from pipelines.inputs.own_network import network_files
 from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.progress import console
-from pipelines.runtime.resume_folder import finish_run, open_resume_folder
+from pipelines.runtime.run_files import WORK, read_sent
+from pipelines.runtime.run_folder import folder_of
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.tags import WORK
+from pipelines.tracking.pipeline_run import describe_dataset
 
 OUT = REPORTS / "train"
 
@@ -147,27 +148,30 @@ def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images
     )
 
 
-def resume_folder(params: Params) -> Path:
-    """The folder from which an interrupted training run is resumed."""
+def train_folder(params: Params) -> Path:
+    """The run folder of the training run."""
     inputs = [PREPARED / "meta.json", GENOTYPE, *init_from_files(params), *network_files(params.network.name)]
-    return open_resume_folder("train", [params.base, params.network, params.train], inputs)
+    return folder_of("train", [params.base, params.network, params.train], inputs)
 
 
 @contextmanager
-def training_together(s: Stage, params: Params, data: Prepared, scratch: Path, compute: Compute) -> Iterator[Compute]:
-    """Context in which all processes of a stage train a network; yields ``compute`` in the format in which the work began."""
+def training_together(s: Stage, params: Params, data: Prepared, folder: Path, compute: Compute) -> Iterator[Compute]:
+    """Context in which all processes of a stage train a network in the run ``folder``.
+
+    It yields ``compute`` in the format in which the work began.
+    """
     cfg, rank = params.train, compute.rank
-    check_same(rank, scratch.name)
+    check_same(rank, folder.name)
     with said_once(rank):
         check_reach(rank.of, cfg.batch_size, f"{rank.of} processes")
         params.check_sizes(data.meta.image_size)
         check_images(len(training_images(cfg, data)), cfg.batch_size, rank)
-    s.track.params(cfg.model_dump())
-    s.track.dataset(data.meta, "training")
     set_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
-    with at_work_together(rank, scratch):
-        compute = replace(compute, dtype=from_all(begun(compute, scratch).dtype, rank)[0])
-        s.track.tags({WORK: scratch.name, "number_format": compute.number_format})
+    with at_work_together(rank, s.run.at_work_in(folder)):
+        compute = replace(compute, dtype=from_all(begun(compute, folder / WORK).dtype, rank)[0])
+        s.run.params(cfg.model_dump())
+        s.run.dataset("training", describe_dataset(data.meta, "training"))
+        s.run.tags({"number_format": compute.number_format})
         yield compute
 
 
@@ -178,29 +182,26 @@ def main() -> None:
 
 def _train(s: Stage, compute: Compute) -> None:
     data, genotype = prepared_images(), load_genotype(s.params)
-    scratch, start = resume_folder(s.params), init_from_files(s.params)
+    folder, start = train_folder(s.params), init_from_files(s.params)
     params = s.params.with_genes(genotype.genes)
-    with training_together(s, params, data, scratch, compute) as compute:
+    with training_together(s, params, data, folder, compute) as compute:
         with s.progress("train", params.train.epochs) as steps:
-            history: Rows = []
-            page: str | None = None
+            page = ""
 
             def on_step(epochs: float) -> None:
                 nonlocal page
                 steps.at(epochs)
-                if page is None and (page := s.track.page()):
+                if s.run.record.store and not page and (page := read_sent(folder).page):
                     console.print(f"train: its curves grow at {page}", soft_wrap=True)
 
             def on_epoch(row: dict[str, float]) -> None:
-                history.append(row)
-                s.track.metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
-                if not s.follows:
-                    write_atomically(OUT / "history.csv", csv_text(history))
+                s.run.point(int(row["epoch"]), {key: value for key, value in row.items() if key != "epoch"})
                 steps.at(row["epoch"], f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}")
 
-            net, _, metrics, errors = run(params, genotype, data, scratch, on_epoch, on_step, compute)
+            net, rows, metrics, errors = run(params, genotype, data, folder / WORK, on_epoch, on_step, compute)
         if s.follows:
             return
+        write_atomically(OUT / "history.csv", csv_text(rows))
         with remedy(f"lower train.lr = {params.train.lr}, then `dvc repro train`"):  # if its weights are not finite
             save(CHECKPOINT, net)
         encoding = {f"encoding_error/{layer}": error for layer, error in errors.items()}
@@ -209,13 +210,11 @@ def _train(s: Stage, compute: Compute) -> None:
             encoding = {"encoding_error": fmean(errors.values())} | encoding
         together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
         write_json(OUT / "metrics.json", metrics | encoding | together)
-        s.track.tags(together)
-        s.track.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
-        if start:
-            s.track.tags({"init_from_sha256": sha256(start[0])})
-        s.track.artifact(CHECKPOINT)
-        s.track.artifact(CHECKPOINT.with_suffix(".json"))
-        finish_run(scratch, OUT / "metrics.json")
+        s.run.tags(together | ({"init_from_sha256": sha256(start[0])} if start else {}))
+        s.run.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
+        for path in (CHECKPOINT, CHECKPOINT.with_suffix(".json")):
+            s.run.artifact(path)
+        s.run.finish(OUT / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """params.yaml and the variables GEE_*: the committed ones agree with their models, and what is wrong is refused by name.
 
-The tables below are the only ones of bad values. Ranges of single fields are pydantic's own, and not tested again.
+The tables below are the only ones of bad values. Types and ranges of single fields are pydantic's own: a row shows each kind.
 """
 
 import copy
@@ -115,26 +115,13 @@ NAMES = "choose one of cifarnet, vgg16, "
 # What is changed in the preset digits, and what the message says after "params.yaml: "
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"base.sede": 1}, "base.sede is not a known key: did you mean seed?"),
-    ({"base.zzz": 1}, "base.zzz is not a known key: remove it"),
     ({"report": None}, "report is missing: add it"),
-    ({"1": 2}, "1 is not a known key: remove it"),
     ({"evolve.rescore": {"top": 3}}, "evolve.rescore.draws is missing: add it"),
-    ({"base.seed": True}, "base.seed = True: input should be a valid integer"),
-    ({"base.seed": -1}, "base.seed = -1: input should be greater than or equal to 0"),
-    ({"train.flip": "no"}, "train.flip = 'no': input should be a valid boolean"),
     ({"train.lr": math.inf}, "train.lr = inf: input should be a finite number"),
-    ({"base.device": "gpu"}, "base.device = 'gpu': string should match pattern"),
-    ({"network.pool": "min"}, "network.pool = 'min': input should be 'max' or 'avg'"),
     ({"network.name": "resnet50"}, f"network.name = 'resnet50': unknown network: {NAMES}"),
-    ({"network.name": "networks/my.py:A"}, f"network.name = 'networks/my.py:A': unknown network: {NAMES}"),
-    ({"network.surrogate": "step"}, "network.surrogate = 'step': input should be 'piecewise_quadratic', 'atan' or 'sigmoid'"),
     ({"network.block": "pre"}, "network.block = 'pre': cifarnet has no residual blocks: set it to null"),
     (LIF | {"network.levels": 4}, "network: levels = 4 is for neuron = ilif: set it to null"),
     ({"network.levels": None}, "network: neuron = ilif needs levels: set it to D, for instance 4"),
-    ({"network.levels": 0}, "network.levels = 0: input should be greater than or equal to 1"),
-    (OWN | {"network.block": "pre"}, "network.block = 'pre': networks.my:A is your own network, and block is for those of the"),
-    ({"network.init": {"omega_O": 1.5}}, "network.init.omega_O = 1.5: input should be less than or equal to 1"),
-    ({"network.init": {"gamma_0": 0.5}}, "network.init.gamma_0 is not a known key: remove it"),
     (
         {"network.n_genes": None, "evolve.genes": ["shape", "lr"]},
         "network.n_genes = null is a plain network, evolve.genes = ['shape', 'lr'] searches beta of an encoded one: leave it",
@@ -149,11 +136,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"network.n_genes": None, "evolve.variant": "analytic", "train.init_from": "inputs/a.safetensors"},
         "train.init_from = 'inputs/a.safetensors' is to be encoded, but network.n_genes = null asks for a plain network: set",
     ),
-    ({"prepare.path": ""}, "prepare.path = '': string should have at least 1 character"),
     ({"prepare.path": "a\0b"}, "prepare.path = 'a\\x00b': holds characters that cannot be printed: name another path"),
     ({"prepare.path": "data/${HOME}"}, "prepare.path = 'data/${HOME}': \"${\" stands for another value in DVC's experiments:"),
     (FOLDER | {"prepare.path": "data/raw/.."}, "prepare.path = data/raw/..: holds data/prepared, which the pipeline writes: m"),
-    (FOLDER | {"prepare.name": "../x"}, "prepare.name = '../x': string should match pattern"),
     ({"prepare.name": "birds"}, "prepare: name = 'birds' is for images of dataset folder, digits has a name: set it to null"),
     (FOLDER | {"prepare.name": "cifar10"}, "prepare: name = 'cifar10' is the name of another data set: choose another name"),
     ({"prepare.stream": True}, "prepare: stream = true: digits does not come as image files: set it to false"),
@@ -161,18 +146,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prepare.dataset": "nmnist"}, "prepare: events: dataset nmnist needs frames: set it to {frames: 4, split_by: number, cl"),
     ({"prepare.events": FRAMES}, "prepare: events: dataset digits has still images: set it to null, or dataset to nmnist or"),
     ({"evolve.genes": ["wirng"]}, "evolve.genes = ['wirng']: 'wirng' is no gene and no group: did you mean wiring?"),
-    ({"evolve.genes": ["brain"]}, "evolve.genes = ['brain']: 'brain' is no gene and no group: the groups are wiring, shape, "),
     ({"evolve.genes": ["neurons", "tau"]}, "evolve.genes = ['neurons', 'tau']: 'tau' is named twice: leave out the gene or it"),
     ({"evolve.genes": ["wiring", "sigma_X"]}, "evolve.genes = ['wiring', 'sigma_X']: sigma_X sets all σ_l, which wiring or"),
     ({"evolve.budget": {"params": 100}}, "evolve.budget.params is not a known key: did you mean parameters?"),
     ({"evolve.objectives": ["energy"]}, "evolve: objectives = ['energy']: write loss first, and each once"),
-    ({"evolve.objectives": ["loss"] * 2}, "evolve: objectives = ['loss', 'loss']: write loss first, and each once"),
     ({"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
-    ({"evolve.variant": "random_search"}, "evolve: objectives = ['loss', 'energy']: variant random_search rewards R_T"),
     ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be no_worse, knee, limits of parameters, bytes, energy_uj, st"),
     ({"evolve.choose": {"energy": 3}}, "evolve.choose: must be no_worse, knee, limits of parameters"),
     ({"evolve.choose": 7}, "evolve: choose = 7: a front has at most rescore.top + 2 members: choose 1 to 6"),
-    ({"evolve.choose": 0}, "evolve.choose = 0: must be no_worse, knee, limits of parameters"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
     (
         {"evolve.genes": ["T"], "evolve.proxy.T_schedule": [1]},
@@ -204,15 +185,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (OWN | {"evaluate.exit": [0.9]}, "evaluate.exit = [0.9]: your own network runs all its steps: set it to null"),
     ({"robustness.strengths": [0.0, 0.4]}, "robustness.strengths = [0.0, 0.4]: must contain 0.5, the strength at which the pa"),
     ({"robustness.strengths": [0.5]}, "robustness.strengths = [0.5]: must contain 0.0, no noise: add it"),
-    ({"robustness.strengths": [0.0, 0.5, 0.5]}, "robustness.strengths = [0.0, 0.5, 0.5]: must rise, without repeats"),
-    ({"robustness.hardware": DEFECTS | {"wieghts": [0.1]}}, "robustness.hardware.wieghts is not a known key: did you mean wei"),
     (
         LIF | {"robustness.hardware": DEFECTS | {"lost_step": [5]}},
         "robustness.hardware.lost_step = [5]: network.T = 4 steps can be",
     ),
     ({"robustness.domain": "events"}, "robustness.domain = events: noise is added to images in the domains normalised and ima"),
     ({"report.title": "${oc.env:TOKEN}"}, "report.title = '${oc.env:TOKEN}': \"${\" stands for another value in DVC's experim"),
-    ({"report.title": ["\x1b[31m"]}, "report.title = ['\\x1b[31m']: input should be a valid string"),
 ]
 
 # The same for recordings, in the preset nmnist
@@ -278,9 +256,6 @@ def test_what_lies_at_the_edge_is_accepted(changes):
     ("variable", "value", "says"),
     [
         ("GEE_WORKERS", "all", "all: input should be a valid integer"),
-        ("GEE_WORKERS", "0", "0: input should be greater than or equal to 1; unset it for the default"),
-        ("GEE_LOADER_WORKERS", "-1", "-1: input should be greater than or equal to 0; unset it for the default, "),
-        ("GEE_THREADS", "4097", "4097: input should be less than or equal to 4096; unset it for the default, 1"),
         ("GEE_ENGINE", "x" * 5000, "xx"),
         ("GEE_ENGINE", "disk", "disk: input should be 'serial', 'processes' or 'dask'; unset it for the default, processes"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from gee_core.config import Params
+from gee_core.config.genes import GENES
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = re.compile("<!-- knobs -->.*<!-- end of knobs -->", re.DOTALL)
@@ -36,6 +37,15 @@ def tables() -> str:
         what = brief(re.sub(r"^`[\w.]+`: ", "", model["description"]))
         text += f"## {name}\n\n{what[0].upper()}{what[1:]}.\n\n| setting | range | meaning | value |\n|---|---|---|---|\n"
         text += "".join(_rows(name, model, values[name], models)) + "\n"
+    return text + genes()
+
+
+def genes() -> str:
+    """The genes of each group as Markdown, from their table."""
+    text = "## Genes of a search\n\n| group | gene | range |\n|---|---|---|\n"
+    for name, gene in GENES.items():
+        span = f"{gene.low:g}…{gene.high:g}{' times the setting' * gene.relative}" if gene.high else "around its start"
+        text += f"| {gene.group} | `{name}`, {gene.about} | {span} |\n"
     return text
 
 

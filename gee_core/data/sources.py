@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,9 +23,6 @@ from gee_core.data.prepared import Source
 from gee_core.data.splits import split, split_files
 from gee_core.errors import InputError, in_short
 from gee_core.storage.atomic_files import sha256
-
-if TYPE_CHECKING:  # takes more than a second
-    from torchvision.datasets import VisionDataset
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number of all images."""
@@ -76,24 +72,26 @@ def _digits() -> tuple[str, tuple[str, ...], PackedImages, None]:
 
 def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
     """What the images of ``dataset`` in ``path`` come from, the names of their classes, the training and the test images."""
-    train, test = (_opened(dataset, path, train) for train in (True, False))
-    return f"torchvision {TORCHVISION[dataset]}", tuple(train.classes), _packed(train), _packed(test)
+    (classes, train), (_, test) = (_open(dataset, path, train) for train in (True, False))
+    return f"torchvision {TORCHVISION[dataset]}", classes, train, test
 
 
 def provide(dataset: str, path: Path) -> None:
     """Download the files of ``dataset`` to ``path``, or unpack the archives there, unless they are there."""
-    _opened(dataset, path, train=False)
+    _open(dataset, path, train=False)
 
 
-def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
-    """torchvision's data set, downloaded if it is absent. InputError if it is damaged or cannot be downloaded."""
+def _open(dataset: str, path: Path, train: bool) -> tuple[tuple[str, ...], PackedImages]:
+    """Classes and images of torchvision, downloaded if absent. InputError if damaged or impossible to download."""
     kind = getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             images = kind(path, train=train, download=True)
         if len(images.data) != len(images.targets) or max(map(int, images.targets)) >= len(images.classes):
             raise ValueError("its labels are not those of its images")
-        return images
+        pixels = torch.as_tensor(images.data)
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        return tuple(images.classes), PackedImages(pixels.contiguous(), torch.as_tensor(images.targets, dtype=torch.int64))
     except Exception as error:  # of ten kinds, for damaged files and downloads that fail
         folder, resources = path / str(DATASETS[dataset].folder), getattr(kind, "resources", None)
         names = ", ".join(name for name, _ in resources) if resources else kind.filename
@@ -102,12 +100,6 @@ def _opened(dataset: str, path: Path, train: bool) -> "VisionDataset":
             f"prepare.dataset = {dataset}: absent or damaged in {folder}, and cannot be downloaded ({in_short(error, 120)})",
             f"delete what is there, then put torchvision's {names} into {into}, or go online",
         ) from None
-
-
-def _packed(images: "VisionDataset") -> PackedImages:
-    pixels = torch.as_tensor(images.data)
-    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return PackedImages(pixels.contiguous(), torch.as_tensor(images.targets, dtype=torch.int64))
 
 
 def _resized(images: PackedImages, size: int | None) -> PackedImages:

@@ -104,7 +104,7 @@ def hypervolumes(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     return [float(moocore.hypervolume(points, ref=reference)) / math.prod(reference) for points in fronts]
 
 
-def chosen(members: Sequence[Member], cfg: SearchConfig, start: Point) -> Member:
+def pick_member(members: Sequence[Member], cfg: SearchConfig, start: Point) -> Member:
     """The member of a front that `choose` names, ``start`` being where the search began. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(members)
     if choice == "no_worse":  # where the start failed, the one of least loss

@@ -16,7 +16,7 @@ from gee_core.training.loop import Images
 from gee_core.training.recipe import Recipe
 
 
-def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
+def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
     """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem."""
     image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
     if meta.events is not None:
@@ -27,8 +27,8 @@ def counted(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
 
 
 def configured_price(network: NetworkConfig, meta: ImageShape, e_mac: float) -> Price:
-    """``counted`` of the configured network."""
-    return counted(wired_network(network, meta, None, 0), meta, e_mac)
+    """``count_price`` of the configured network."""
+    return count_price(wired_network(network, meta, None, 0), meta, e_mac)
 
 
 def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
@@ -45,7 +45,7 @@ def measured_energy(net: SpikingNetwork, holdout: Images, recipe: Recipe, pj: tu
     return 1000 * measure_energy(net, recipe.normalise(images), recipe.compute.dtype).energy_mj(*pj)
 
 
-def checked(score: Score, cfg: SearchConfig, price: Price) -> Score:
+def apply_budget(score: Score, cfg: SearchConfig, price: Price) -> Score:
     """``score`` with its ``price``, and its failure where that is outside of the budget."""
     values = asdict(price)
     if cfg.budget is None or not (over := cfg.budget.exceeded(values)):

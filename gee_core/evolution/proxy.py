@@ -24,7 +24,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.errors import in_section
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.price import checked, counted, measured_energy
+from gee_core.evolution.price import apply_budget, count_price, measured_energy
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
 from gee_core.hardware import Compute
@@ -79,8 +79,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     network, cfg, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
     meta, train, holdout = _images(task.prepared, cfg.images, compute.device)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
-    price = counted(net, meta, task.pj[0]) if evolve.counts else None
-    if price is not None and (before := checked(failed(""), evolve, price)).excess:
+    price = count_price(net, meta, task.pj[0]) if evolve.counts else None
+    if price is not None and (before := apply_budget(failed(""), evolve, price)).excess:
         return before
     recipe = proxy_recipe(cfg, meta.normalise, compute, len(train), candidate.seed)
     with in_section("evolve", "proxy"):
@@ -103,7 +103,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     result = measure(net, holdout, recipe, TSE, size)
     if price is not None and result.status == "ok":
         price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
-        result = checked(result, evolve, price)
+        result = apply_budget(result, evolve, price)
     if task.checkpoints is not None:
         save(task.checkpoints / checkpoint_name(candidate), net)
     return replace(result, image_passes=sum(passes), price=price)

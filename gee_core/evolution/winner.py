@@ -8,7 +8,7 @@ from statistics import fmean
 from gee_core.config import SearchConfig
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.fitness import fitness
-from gee_core.evolution.front import chosen, crowding, front, point, ranks, start_point
+from gee_core.evolution.front import crowding, front, pick_member, point, ranks, start_point
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -85,7 +85,7 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
         InputError: `choose` names no member of the front.
     """
     if cfg.several and (members := front(records, cfg)):
-        return chosen(members, cfg, start_point(records, cfg)).record
+        return pick_member(members, cfg, start_point(records, cfg)).record
     fresh = fresh_fitness(records, cfg)
     ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:

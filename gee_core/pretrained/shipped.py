@@ -126,7 +126,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
 
 def _counts(recordings: Tensor) -> Tensor:
     """``recordings``. InputError where they are no counts of events."""
-    if not ((recordings >= 0) & (recordings <= 255) & (recordings == recordings.round())).all():
+    if not (recordings == recordings.to(torch.uint8)).all():
         problem = f"recordings of {recordings.dtype} with {recordings.min():.3g} to {recordings.max():.3g}"
         raise InputError(problem, "give counts of events: whole numbers from 0 to 255")
     return recordings

@@ -17,7 +17,7 @@ from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
-    from pipelines.tracking.tracker import Tracker
+    from pipelines.tracking.tracker import Execution
 
 console = Console(markup=False)
 
@@ -46,26 +46,28 @@ def run(
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.tracker import open_tracker, tracked_execution
+    from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
+    from pipelines.tracking.tracker import tracked_execution
 
     request = Request(parse_changes(changes or []), stages or [], force, preset)
     name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
     params, set_params = check_request(request, Path())
+    say_what_is_left_of_earlier_versions()
     with flow_lock(Path()) as has_waited:
         if has_waited:  # and params.yaml may have changed
             params, set_params = check_request(request, Path())
         check_for_dvc(Path())
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
-        with tracked_execution(params) as trackers, whole_dvc_lock(Path()):
+        tracking = tracked_execution(params, not stages, with_versions=not request.is_experiment)
+        with tracking as tracked, whole_dvc_lock(Path()):
             if code := run_in_foreground([*request.command(name, set_params, keep_going), *verbose]):
                 raise typer.Exit(code)  # in here, so that the run in MLflow fails too
             found = last_summary(name if request.is_experiment else None)
             reported = found if not stages or "report" in stages else None  # else it is that of an earlier run
-            if reported and reported != before:  # also where all stages came from the cache
-                trackers.append(open_tracker(None, params))
-                track_result(reported, trackers[0])
+            if reported and (reported != before or tracked.goes_on):  # also where all stages came from the cache
+                track_result(reported, tracked.open().run)
     if reported:
         console.print(format_summary(reported))
     if request.is_experiment:
@@ -73,7 +75,7 @@ def run(
     elif reported:
         if before and before.machine and before.machine != reported.machine:
             print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {reported.machine}")
-        _print_next(trackers)
+        _print_next(tracked.execution)
 
 
 def _print_experiment(name: str, reported: bool) -> None:
@@ -86,16 +88,16 @@ def _print_experiment(name: str, reported: bool) -> None:
     print(f"\nResults  {COMPARE}\nNext     dvc exp apply {name}")
 
 
-def _print_next(trackers: "list[Tracker]") -> None:
+def _print_next(execution: "Execution | None") -> None:
     """Print where to look after a run, and what to do next."""
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
     if not shutil.which("gee", path=os.environ["PATH"].partition(os.pathsep)[2]):  # of the shell, after this Python's folder
         print(f"\nFirst    source {sys.prefix}/bin/activate")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
-    for line in (line for tracker in trackers for line in tracker.models):
+    for line in execution.models if execution else ():
         print(f"Model    {line}")
-    address = next((tracker.address for tracker in trackers), None)
+    address = execution.address if execution else None
     if address and not is_local(tracking_uri()):
         print(f"Runs     {address}")
     else:

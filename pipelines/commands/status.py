@@ -19,7 +19,12 @@ from pipelines.project.paths import COPIES, SCRATCH, STUDY_STEPS
 WORKS = re.compile(r"-m (pipelines\.(?!cli\b)|prefect\.engine)|\b(gee|pipelines\.cli) (study|flow) run\b")
 """In the command line of a process that is at work in the project."""
 
-RUNS = (f"{SCRATCH}/evolve/*", f"{SCRATCH}/train/*", f"{STUDY_STEPS}/*/*", f"{COPIES}/tmp*", f"{COPIES}/standalone/tmp*")
+RUNS = (
+    *(f"{SCRATCH}/runs/{stage}-*" for stage in ("evolve", "train", "plain")),
+    f"{STUDY_STEPS}-*",
+    f"{COPIES}/tmp*",
+    f"{COPIES}/standalone/tmp*",
+)
 """Folders from which runs and studies resume, and DVC's copies of the project for experiments, which a kill leaves."""
 
 SHOWN = 3
@@ -36,14 +41,15 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     from dvc.repo import Repo
 
     from pipelines.orchestration.flow_lock import check_dvc_lock
-    from pipelines.tracking.folder import ended, tracking_root
+    from pipelines.runtime.run_files import waiting_folders
+    from pipelines.runtime.run_folder import runs_root
 
     check_dvc_lock(Path())
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _name_changes(entries) for name, entries in repo.status().items()}
     running = find_at_work(psutil.process_iter(), Path())
-    n_waiting = len(ended(tracking_root()))
+    n_waiting = sum(record.has_ended for record in waiting_folders(runs_root()).values())
     if as_json:
         print(json.dumps({"stale": stale, "running": running, "waiting_for_mlflow": n_waiting}))
         return

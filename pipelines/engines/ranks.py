@@ -9,10 +9,9 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config.params import BaseConfig
@@ -20,7 +19,6 @@ from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import CoreSettings
 from pipelines.runtime.process_tree import is_rank
-from pipelines.runtime.resume_folder import at_work_in
 
 if TYPE_CHECKING:  # loads torch
     from torch.distributed.distributed_c10d import Store
@@ -143,13 +141,13 @@ def check_reach(n: int, batch_size: int, name: str) -> None:
 
 
 @contextmanager
-def at_work_together(rank: Rank, folder: Path) -> Iterator[None]:
-    """`at_work_in` ``folder``, which the first process holds for all; the others wait until it does, however long."""
+def at_work_together(rank: Rank, at_work: AbstractContextManager[None]) -> Iterator[None]:
+    """Context that the first process enters for all: it is ``at_work`` in a folder. The others wait for it, however long."""
     if rank.number:
         common_store().wait(["at work"], timedelta(days=1000))  # not by torch's process group, where waiting has an end
         yield
         return
-    with at_work_in(folder):
+    with at_work:
         if rank.of > 1:
             common_store().set("at work", "")
         yield

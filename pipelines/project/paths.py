@@ -13,8 +13,8 @@ PREPARED = Path("data/prepared")
 MODELS = Path("models")
 REPORTS = Path("reports")
 SCRATCH = Path(".scratch")
-STUDY_STEPS = SCRATCH / "studies"
-"""What cells of studies have in common."""
+STUDY_STEPS = SCRATCH / "runs/step"
+"""The folders with what cells of studies have in common begin so."""
 COPIES = Path(".dvc/tmp/exps")
 """Where DVC copies the project for an experiment; it deletes the copy when the experiment ends, but not when it is killed."""
 

@@ -20,7 +20,7 @@ from pipelines.inputs.measured import Measured, Searched
 from pipelines.tracking.tags import NOTE
 
 if TYPE_CHECKING:
-    from pipelines.tracking.tracker import Tracker
+    from pipelines.runtime.run_folder import RunFolder
 
 RESULT = "gee.result"
 """Tag of a pipeline's run in MLflow: the `result_id` of its summary.json."""
@@ -104,10 +104,10 @@ def result_id(summary: Summary) -> str:
     return hashlib.sha256(summary.text().encode()).hexdigest()[:12]
 
 
-def track_result(summary: Summary, track: "Tracker") -> None:
-    """Log the result of an execution on the pipeline's run."""
-    track.metrics(summary.numbers(), shared=True)
-    track.tags({RESULT: result_id(summary), NOTE: summary_markdown(summary)}, shared=True)
+def track_result(summary: Summary, run: "RunFolder") -> None:
+    """Note the result of an execution in its run."""
+    run.metrics(summary.numbers())
+    run.tags({RESULT: result_id(summary), NOTE: summary_markdown(summary)})
 
 
 def build_summary(params: Params, measured: Measured, test_images: int, commit: str | None) -> Summary:

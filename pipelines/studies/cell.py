@@ -3,18 +3,19 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Required, TypedDict, cast
+from typing import Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.storage.atomic_files import sha256
-from gee_core.storage.json_object import json_digest, read_sealed
+from gee_core.storage.json_object import json_digest
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.search import start_files
+from pipelines.runtime.run_files import read_record
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.definition import Overrides
 
 
@@ -52,12 +53,20 @@ class Request:
         return shlex.join(["gee", "study", "run", self.name, *self.options()])
 
 
+class CellResult(NamedTuple):
+    """The answer of a cell."""
+
+    status: str
+    """`ok`, or why it failed."""
+    metrics: dict[str, float]
+    commit: str | None = None
+    """Of the code that measured it."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run of the pipeline."""
 
-    part: str
-    """`grid`, or the kind of the analysis that it belongs to."""
     columns: dict[str, str]
     """Its labels, by column."""
     params: Params
@@ -66,7 +75,7 @@ class Cell:
     candidate: int | None = None
     """The candidate of evolve to train in full, instead of the winner."""
     training: int | None = None
-    """The number of a candidate's full training, from 1. Each has a seed. None trains with the seed of the search."""
+    """The number of a full training, from 1. Each has a seed. None trains with the seed of the search."""
     control: str | None = None
     encoded: Params | None = None
     """The parameters of the plain network that is trained first, for genes of its weights to start at."""
@@ -82,35 +91,22 @@ class Cell:
     @property
     def name(self) -> str:
         """Its labels and seed, for messages."""
-        return f"{in_words(self.columns)}, seed {self.params.base.seed}"
+        return f"{spell_out(self.columns)}, seed {self.params.base.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return runs_root() / f"cell-{self.key}"
+
+    def read_result(self) -> CellResult | None:
+        """The result in its folder, or None."""
+        record = read_record(self.folder)
+        return CellResult(**record.result) if record and record.status == "FINISHED" else None
 
 
-class CellResult(TypedDict, total=False):
-    """The measurements of a cell, as its file holds them."""
-
-    status: Required[str]
-    """`ok`, or why it failed."""
-    metrics: Required[dict[str, float]]
-    key: str
-    seed: int
-    commit: str | None
-    params: dict[str, Any]
-    layers: list[dict[str, Any]]
-    """A row per layer."""
-    noise: list[dict[str, Any]]
-    """A row per strength of noise and draw."""
-    hardware: list[dict[str, Any]]
-    """A row per defect of hardware, strength and draw."""
-
-
-def in_words(columns: dict[str, str]) -> str:
+def spell_out(columns: dict[str, str]) -> str:
     """Labels by column, for messages."""
     return ", ".join(f"{column} = {label}" for column, label in columns.items())
-
-
-def distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """One cell of each key."""
-    return list({cell.key: cell for cell in cells}.values())
 
 
 def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
@@ -131,8 +127,3 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     if files := [*starts, *init_from_files(params), *network_files(params.network.name)]:
         values["files"] = [sha256(path) for path in files]
     return json_digest(values)
-
-
-def read_result(folder: Path, key: str) -> CellResult | None:
-    """The result of the cell ``key``, or None. A damaged result is deleted with a warning."""
-    return cast(CellResult | None, read_sealed(folder / f"{key}.json", "status", "metrics", "commit"))

@@ -37,8 +37,8 @@ def run_command(
     from pipelines.runtime.settings import Settings
     from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
-    from pipelines.studies.reports import OUT, markdown
-    from pipelines.studies.study import plan_line, plan_study, run_study
+    from pipelines.studies.reports import OUT
+    from pipelines.studies.study import describe_plan, plan_study, run_study
 
     Settings.read()
     exit_on_sigterm()
@@ -47,11 +47,10 @@ def run_command(
     request = Request(name, preset, data, seeds, parse_changes(changes or []), parse_only(only or []))
     if dry:
         cells, _, missing = plan_study(load_study(name), request, force)
-        lines = [plan_line(cells, missing), *(f"  {cell.name}" for cell in missing)]
+        lines = [describe_plan(cells, missing), *(f"  {cell.name}" for cell in missing)]
         console.print("\n".join(lines), highlight=False, soft_wrap=True)
         return
-    tables = run_study(request, jobs, force, keep)
-    print("\n".join(map(markdown, tables)))
+    print(run_study(request, jobs, force, keep))
     console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
 
 
@@ -80,7 +79,6 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
 @study.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: the rows of each .csv file.")] = False,
 ) -> None:
     """Show the table of a study's last run, also of a trial by --set or --only.
 
@@ -93,13 +91,7 @@ def show_command(
     tables = sorted((OUT / name).rglob("table.md"), key=lambda path: path.stat().st_mtime_ns)
     if not tables:
         raise InputError(f"{name}: no table yet", f"run it with `gee study run {name}`; `--dry` lists its cells")
-    if as_json:
-        import pandas as pd
-
-        rows = {path.stem: pd.read_csv(path).to_json(orient="records") for path in sorted(tables[-1].parent.glob("*.csv"))}
-        print(json.dumps({kind: json.loads(text) for kind, text in rows.items()}))
-    else:
-        print("\n".join([tables[-1].read_text(encoding="utf-8"), *(f"Also  {path}" for path in tables[:-1])]))
+    print("\n".join([tables[-1].read_text(encoding="utf-8"), *(f"Also  {path}" for path in tables[:-1])]))
 
 
 def parse_only(choices: list[str]) -> dict[str, set[str]]:

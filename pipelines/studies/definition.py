@@ -1,6 +1,8 @@
 """The format of studies/NAME.yaml, which is read and checked as a whole before anything runs."""
 
 import itertools
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,19 +11,34 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 from gee_core.config import StrictModel
 from gee_core.errors import InputError
 from pipelines.project.params import read_sections, validated
-from pipelines.studies.metrics import METRICS, known_metric
+from pipelines.studies.metrics import METRICS, check_metric
 
 STUDIES = Path("studies")
 Count = Annotated[int, Field(ge=1)]
-RESERVED = {*METRICS, "part", "seed", "status", "key", "commit", "n", "failed", "source", "network_seed"}
+MAX_CELLS = 10_000
+RESERVED = {*METRICS, "seed", "status", "key", "commit", "n", "failed", "source", "network_seed"}
 """Columns of the tables that are no labels."""
-MEASURED_ROWS = {"noise": "robustness", "hardware": "robustness", "layers": "evaluate"}
-"""The stage that measures the rows of a plot, by its kind."""
 Overrides = dict[str, Any]
 """Values by setting of params.yaml, written `section.key`."""
-Name = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
-"""A column of labels, or a label: one line."""
-MetricName = Annotated[str, AfterValidator(known_metric)]
+
+
+STAGES = ("evaluate", "robustness", "export")
+ROWS = {"layers": "evaluate", "noise": "robustness", "hardware": "robustness"}
+"""What has several numbers per cell, each with the stage that measures them."""
+ROW_COLUMNS = ("layer", "domain", "r", "strength")
+"""What these numbers are measured over."""
+
+
+def check_line(text: str) -> str:
+    """``text``, which is printed as it is. ValueError where it is empty, or holds a line break or another control character."""
+    if not text or text != text.strip() or not text.isprintable():
+        raise ValueError("write one line of printable characters, without spaces at its ends")
+    return text
+
+
+Line = Annotated[str, AfterValidator(check_line)]
+"""A column of labels, a label or a title."""
+MetricName = Annotated[str, AfterValidator(check_metric)]
 """A key of `pipelines.studies.metrics.METRICS`."""
 
 
@@ -45,41 +62,46 @@ class Change(Part):
     encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None
     """Training starts at genes for the weights of the same plain network, which is trained first with these changes of
     `train`."""
+    candidate: Annotated[int, Field(ge=0)] | None = None
+    """Trains this candidate of the search, counted from 0, in place of the winner."""
+    training: Count | None = None
+    """Trains with a seed of its own, so that a grid can train one candidate several times."""
 
 
 class Option(Change):
     """A value of a column."""
 
-    label: Name
+    label: Line
     """Its name in the table."""
 
 
 class ExplicitCell(Change):
     """A cell in addition to the grid."""
 
-    columns: Annotated[dict[Name, Name], Field(min_length=1)]
+    columns: Annotated[dict[Line, Line], Field(min_length=1)]
     """Its labels, by column."""
 
 
 class Published(Part):
     """A row of published numbers, for comparison with ours."""
 
-    columns: dict[str, Name]
+    columns: dict[str, Line]
     """Its labels, by column; those left out stay empty."""
     metrics: dict[MetricName, float]
     """Means; accuracies as fractions."""
     sd: dict[MetricName, float] = {}
     """Their standard deviations, if published."""
-    source: Annotated[str, Field(min_length=1)]
+    source: Line
     """Where it was published, and on which images it was measured."""
 
 
 class Plot(Part):
-    """A figure of the study's results."""
+    """A figure of the study's results: of its cells, or of the rows that one stage measures in every cell."""
 
-    kind: Literal["bars", "line", "scatter", "noise", "hardware", "layers"]
-    """`bars`: y by group; `line`: y over the numeric column x; `scatter`: y over the metric x; `noise`: accuracy over r;
-    `hardware`: accuracy over the strength of each defect of hardware; `layers`: energy and firing rates per layer."""
+    kind: Literal["bars", "line", "scatter"]
+    """`bars`: y by group; `line`: y over the numeric column x; `scatter`: y over the metric x."""
+    rows: Literal["layers", "noise", "hardware"] | None = None
+    """Rows by layer, by strength of noise or by defect of hardware, in place of the cells."""
     y: MetricName = "test_accuracy"
     """The metric that is drawn."""
     x: str | None = None
@@ -87,49 +109,29 @@ class Plot(Part):
     group: list[str] = []
     """The columns whose labels make the groups; empty for one group."""
     where: dict[str, str] = {}
-    """Only cells with these labels, by column, are drawn."""
+    """Only cells or rows with these labels, by column, are drawn."""
 
     @model_validator(mode="after")
-    def _x_is_there(self) -> "Plot":
-        if self.kind in ("line", "scatter") and not self.x:
+    def _require_x(self) -> "Plot":
+        if self.kind != "bars" and not self.x:
             raise ValueError("x is missing: add the column of `line`, or the metric of `scatter`")
         if self.kind == "scatter":
-            known_metric(str(self.x))
+            check_metric(str(self.x))
         return self
 
     def columns(self) -> set[str]:
-        """The columns of labels that it names."""
+        """The columns that it names."""
         return {*self.group, *self.where} | ({str(self.x)} if self.kind == "line" else set())
 
-    def measured(self) -> dict[str, str | None]:
-        """The metrics or the kind of rows that it draws, each with the stage that measures it."""
-        if self.kind in MEASURED_ROWS:
-            return {self.kind: MEASURED_ROWS[self.kind]}
-        names = [self.y, str(self.x)] if self.kind == "scatter" else [self.y]
-        return {name: METRICS[name].stage for name in names}
-
-
-class Kendall(Part):
-    """How well a candidate's fitness ranks it by its accuracy after full training (Kendall's τ)."""
-
-    kind: Literal["kendall"]
-    candidates: Annotated[int, Field(ge=3)]
-    """Candidates per seed, each trained in full: drawn evenly within the bounds of every searched gene."""
-    trainings: Count = 1
-    """Full trainings of each candidate. Two or more have seeds and draws of the wiring of their own. A candidate's accuracy is
-    then their mean, and their correlation says how well any fitness could rank the candidates."""
-    seeds: Count | None = None
-    """At most so many seeds; null for as many as the grid has."""
-    times_proxy_epochs: Annotated[list[Count], Field(min_length=1)]
-    """The scores to compare: after these multiples of `evolve.proxy.epochs`."""
-    set: Overrides = {}
-    """The settings that it changes in params.yaml, for instance `evolve.sigma`, the spread of the candidates."""
+    def metrics(self) -> list[str]:
+        """The metrics of cells that it draws."""
+        return [] if self.rows else [self.y, *([str(self.x)] if self.kind == "scatter" else [])]
 
 
 class Study(Part):
     """A study file."""
 
-    title: Annotated[str, Field(min_length=1)]
+    title: Line
     """The heading of its table."""
     preset: str
     """The preset that its cells start from, unless the command names another."""
@@ -137,55 +139,56 @@ class Study(Part):
     """The settings that every cell changes in params.yaml."""
     presets: dict[str, Overrides] = {}
     """Further changes, by preset."""
-    grid: dict[Name, Annotated[list[Option], Field(min_length=1)]] = {}
-    """Columns and their options; every combination is a cell. In a column `section.key`, options may be bare values."""
+    grid: dict[Line, Annotated[list[Option], Field(min_length=1)]] = {}
+    """Columns and their options; every combination is a cell. In a column `section.key`, or with the name of another change
+    such as `candidate`, options may be bare values."""
     cells: list[ExplicitCell] = []
     """Further cells."""
     seeds: Count
     """Number of runs of each cell, with the seeds 0, 1, …"""
-    stages: list[Literal["evaluate", "robustness", "export"]] = ["evaluate"]
-    """The stages after train that its numbers come from."""
     metrics: Annotated[list[MetricName], Field(min_length=1)]
     """The columns of numbers."""
     published: list[Published] = []
     """Rows of published numbers."""
     plots: list[Plot] = []
     """Figures."""
-    analysis: Kendall | None = None
-    """A further measurement."""
 
     @field_validator("grid", mode="before")
     @classmethod
-    def _bare_values(cls, grid: Any) -> Any:
+    def _read_bare_values(cls, grid: Any) -> Any:
         if not isinstance(grid, dict):
             return grid
         lists = {str(column): options for column, options in grid.items()}
         for column, options in lists.items():
-            if "." in column and isinstance(options, list):
-                lists[column] = [o if isinstance(o, dict) else {"label": str(o), "set": {column: o}} for o in options]
+            if isinstance(options, list) and ("." in column or column in Change.model_fields):
+                changes = [{"set": {column: option}} if "." in column else {column: option} for option in options]
+                pairs = zip(options, changes, strict=True)
+                lists[column] = [o if isinstance(o, dict) else {"label": str(o)} | change for o, change in pairs]
         return lists
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> "Study":
+    def _check_agreement(self) -> "Study":
         if not self.grid and not self.cells:
             raise ValueError("grid: is empty: give it at least one column with one option")
-        cells = [labels for labels, _ in self.combinations()]
-        if twice := next((labels for labels in cells if cells.count(labels) > 1), None):
-            raise ValueError(f"two cells have the labels {twice}: give each its own")
+        self.check_size(self.seeds)
+        labels, n = Counter(str(dict(sorted(labels.items()))) for labels, _ in self.combinations()).most_common(1)[0]
+        if n > 1:
+            raise ValueError(f"two cells have the labels {labels}: give each its own")
         if clash := RESERVED & set(self.columns()):
             raise ValueError(f"the column {min(clash)!r} is reserved: give it another name")
-        plots = {f"plots.{number}": plot for number, plot in enumerate(self.plots)}
         named = {f"published.{number}": set(row.columns) for number, row in enumerate(self.published)}
-        for place, columns in (named | {place: plot.columns() for place, plot in plots.items()}).items():
+        for number, plot in enumerate(self.plots):
+            named[f"plots.{number}"] = plot.columns() - {*(ROW_COLUMNS if plot.rows else ())}
+        for place, columns in named.items():
             if unknown := columns - set(self.columns()):
                 raise ValueError(f"{place}: unknown column {min(unknown)!r}: the study has {', '.join(self.columns())}")
-        measured = {"metrics": {name: METRICS[name].stage for name in self.metrics}}
-        measured |= {place: plot.measured() for place, plot in plots.items()}
-        for place, stages in measured.items():
-            for name, stage in stages.items():
-                if stage is not None and stage not in self.stages:
-                    raise ValueError(f"{place}: {name} is measured by the stage {stage}: add it to stages")
         return self
+
+    def check_size(self, seeds: int) -> None:
+        """Raise InputError where the study has too many cells, before they are combined."""
+        n = seeds * ((math.prod(map(len, self.grid.values())) if self.grid else 0) + len(self.cells))
+        if n > MAX_CELLS:
+            raise InputError(f"{n:,} cells are more than {MAX_CELLS:,}", "leave out options or seeds")
 
     def columns(self) -> list[str]:
         """The columns of labels, in order."""
@@ -199,11 +202,20 @@ class Study(Part):
             combined.append((labels, list(options)))
         return combined + [(cell.columns, [cell]) for cell in self.cells]
 
+    def shown(self) -> list[str]:
+        """The metrics of its table and its figures."""
+        return list(dict.fromkeys([*self.metrics, *(name for plot in self.plots for name in plot.metrics())]))
+
+    def stages(self) -> tuple[str, ...]:
+        """The stages after train that measure its numbers."""
+        needed = {METRICS[name].stage for name in self.shown()} | {ROWS[plot.rows] for plot in self.plots if plot.rows}
+        return tuple(stage for stage in STAGES if stage in needed)
+
     def varied(self) -> frozenset[str]:
         """The settings that differ between its cells."""
         changes = [*itertools.chain(*self.grid.values()), *self.cells]
         counted = frozenset({"network.n_genes"} if any(change.paper_genes for change in changes) else ())
-        return counted.union(*(change.set for change in changes), self.analysis.set if self.analysis else {})
+        return counted.union(*(change.set for change in changes))
 
 
 def study_names() -> list[str]:

@@ -17,7 +17,7 @@ class Metric:
     decimals: int | None = 2
     """Digits after the point. None stands for four significant digits."""
     stage: str | None = None
-    """The stage that measures it. None stands for evolve, train and the analysis."""
+    """The stage that measures it. None stands for evolve and train."""
 
     def format(self, mean: float, sd: float = float("nan")) -> str:
         """``mean ± sd``. The mean alone if the spread is only rounding, and nothing if the mean is NaN."""
@@ -58,7 +58,6 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "genes_agreement": Metric("predictions as in fp32 (%)", 100, stage="export"),
     "proxy_accuracy": Metric("proxy accuracy (%)", 100),
     "best_fitness": Metric("best fitness", decimals=3),
-    "best_fitness_spread": Metric("its spread over fresh draws", decimals=3),
     "start_fitness": Metric("fitness of the start, on fresh draws", decimals=3),
     "random_fitness": Metric("fitness of the best of the first generation, on fresh draws", decimals=3),
     "hypervolume": Metric("hypervolume of the front", decimals=4),
@@ -72,26 +71,13 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "L_ce": Metric("L_ce", decimals=4),
     "R_T": Metric("R_T", decimals=4),
     "R_S": Metric("R_S", decimals=4),
-    "tau": Metric("Kendall's τ", decimals=3),
-    "tau_se": Metric("its standard error", decimals=3),
-    "tau_better": Metric("τ of the better half", decimals=3),
-    "regret": Metric("regret (points)", 100),
-    "random_regret": Metric("regret of a random choice (points)", 100),
-    "accuracy_sd": Metric("spread of the candidates (points)", 100),
-    "tau_repeat": Metric("τ of two trainings", decimals=3),
-    "reliability": Metric("reliability of one", decimals=3),
-    "reliability_of_mean": Metric("of their mean", decimals=3),
-    "tau_ceiling": Metric("ceiling of τ", decimals=3),
 }
 """By key. `parameters` are counted on the built network. `parameter_ratio` compares with the plain network at the width of the
 genetic network. Keys that begin with `genes_` measure the network in the format `export.genes`. `evolve_seconds` sums the times
-of the candidates, however many ran in parallel. From `tau` on, the keys are columns of ``kendall``."""
-
-RENAMED = {"best_fitness_sd": "best_fitness_spread"}
-"""Keys of reports/evolve/metrics.json that are others here, where `METRIC_sd` is the spread over the seeds."""
+of the candidates, however many ran in parallel."""
 
 
-def known_metric(name: str) -> str:
+def check_metric(name: str) -> str:
     """``name``, or ``ValueError`` if there is no such metric."""
     if name not in METRICS:
         remedy = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"

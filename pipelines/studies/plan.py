@@ -1,7 +1,6 @@
 """Expands a study into its cells: every combination of options and seeds, with complete and checked parameters."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,20 @@ from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import find_width, plain_parameters, wired_network
+from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
 from pipelines.inputs.search import check_search, load_start
 from pipelines.project.params import check_params, overridden
 from pipelines.project.presets import load_preset, preset_names
-from pipelines.studies.cell import Cell, Request, cell_key, in_words
-from pipelines.studies.definition import STUDIES, Change, Kendall, Overrides, Study
-from pipelines.studies.kendall import CANDIDATE, EPOCHS, TRAINING
+from pipelines.studies.cell import Cell, Request, cell_key, spell_out
+from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
 """Spares a cell the search for a wiring that it does not start at."""
 
 PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
 """Turns a genetic network into the plain one."""
-
-GRID, PART = "grid", "part"
-"""The part of the cells that no analysis adds, and the column of all cells that names their part."""
 
 Sections = dict[str, dict[str, Any]]
 """The contents of params.yaml, not checked yet."""
@@ -46,19 +42,17 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     n_seeds = study.seeds if request.seeds is None else request.seeds
     if n_seeds < 1:
         raise InputError(f"--seeds {n_seeds}", "must be at least 1")
+    study.check_size(n_seeds)
     if clash := study.varied() & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
     common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
     common = overridden(common, request.overrides, "--set")
     source = " ".join([file, *(f"--set {key}={value}" for key, value in request.overrides.items())])
     cells = [
-        replace(_cell(common, changes, seed, f"{source}, {in_words(labels)}"), columns=labels, stages=tuple(study.stages))
-        for labels, changes in study.combinations()
+        replace(_draft_cell(common, changes, seed, f"{source}, {spell_out(labels)}"), columns=labels, stages=study.stages())
+        for labels, changes in _choose(study, request.only)
         for seed in range(n_seeds)
     ]
-    if study.analysis:
-        cells += _candidates(study.analysis, common, n_seeds, f"{source}, analysis")
-    cells = _only(cells, request.only)
     for cell in cells:
         _check_files(cell.params, file)
         if cell.control:
@@ -66,47 +60,29 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     return cells
 
 
-def _only(cells: list[Cell], only: dict[str, set[str]]) -> list[Cell]:
-    """The cells with the labels in ``only``. A column leaves the parts without it whole. All parts have the column `part`."""
-    labelled = [(cell, cell.columns | {PART: cell.part}) for cell in cells]
+def _choose(study: Study, only: dict[str, set[str]]) -> list[tuple[dict[str, str], list[Change]]]:
+    """The study's combinations with the labels in ``only``."""
+    combinations = study.combinations()
     for column, wanted in only.items():
-        known = list(dict.fromkeys(labels[column] for _, labels in labelled if column in labels))
-        if not known:
-            columns = dict.fromkeys(name for _, labels in labelled for name in labels)
-            raise InputError(f"--only {column}=…: the study has no such column", f"choose one of {', '.join(columns)}")
+        if column not in study.columns():
+            problem = f"--only {column}=…: the study has no such column"
+            raise InputError(problem, f"choose one of {', '.join(study.columns())}")
+        known = list(dict.fromkeys(labels[column] for labels, _ in combinations if column in labels))
         if unknown := wanted - set(known):
             raise InputError(f"--only {column}={min(unknown)}: no such label", f"choose one of {', '.join(known)}")
-        parts = {labels[PART] for _, labels in labelled if column in labels}
-        labelled = [pair for pair in labelled if pair[1][PART] not in parts or pair[1].get(column) in wanted]
-    return [cell for cell, _ in labelled]
+        combinations = [pair for pair in combinations if pair[0].get(column) in wanted]
+    return combinations
 
 
-def _candidates(analysis: Kendall, common: Sections, n_seeds: int, source: str) -> Iterator[Cell]:
-    """The cells of an analysis: each full training of each candidate."""
-    sample: Overrides = {"evolve.variant": "random_search", "evolve.n_generations": 1}
-    sample |= {"evolve.population_size": analysis.candidates}
-    trainings: list[int | None] = [None]
-    if analysis.trainings > 1:
-        sample["train.wiring_seed"] = "fresh"
-        trainings = list(range(1, analysis.trainings + 1))
-    common = overridden(common, analysis.set, source)
-    for times, seed in itertools.product(analysis.times_proxy_epochs, range(min(n_seeds, analysis.seeds or n_seeds))):
-        cell = _cell(common, [Change(set=sample, times_proxy_epochs=times)], seed, source)
-        for training, index in itertools.product(trainings, range(analysis.candidates)):
-            columns = {EPOCHS: str(cell.params.evolve.epochs), CANDIDATE: str(index)}
-            columns |= {TRAINING: str(training)} if training else {}
-            yield replace(cell, part=analysis.kind, columns=columns, candidate=index, training=training)
-
-
-def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -> Cell:
-    """The cell with ``changes``, and the seed so many after the first; its labels are still to come."""
+def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -> Cell:
+    """The cell with ``changes``, and the seed so many after the first; its labels and stages are still to come."""
     settings, others = Overrides(), Overrides()
     for change in changes:
         for key, value in (change.set | change.model_dump(exclude={"set", "label", "columns"}, exclude_none=True)).items():
             merged = settings if key in change.set else others
             if merged.setdefault(key, value) != value:
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
-    control, encoded = others.get("control"), others.get("encoded")
+    control, encoded, candidate = (others.get(key) for key in ("control", "encoded", "candidate"))
     params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
     epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
     derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
@@ -115,12 +91,17 @@ def _cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -
     params = check_params(overridden(params.model_dump(), derived, source), source)
     if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
         raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
+    if candidate is not None:
+        once = params.model_copy(update={"evolve": params.evolve.model_copy(update={"rescore": None})})
+        n = n_candidates(once) if params.scores_candidates and not control else 0
+        if candidate >= n:
+            raise InputError(f"{source}: candidate = {candidate}", f"the cell has {n} candidates, counted from 0")
     first = None
     if encoded is not None:
         if control or params.train.init_from:
             raise InputError(f"{source}: encoded, and control or train.init_from", "leave out one of the two")
         first = check_params(overridden(params.model_dump(), encoded | PLAIN, source), source)
-    return Cell(GRID, {}, params, ("evaluate",), control=control, encoded=first)
+    return Cell({}, params, (), candidate, others.get("training"), control, first)
 
 
 def _check_files(params: Params, file: str) -> None:

@@ -14,19 +14,20 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
 
     gee track status
     """
-    from pipelines.tracking.folder import all_told, tracking_root
-    from pipelines.tracking.publish import Publisher, read_said
+    from pipelines.runtime.run_files import read_sent, waiting_folders
+    from pipelines.runtime.run_folder import runs_root
+    from pipelines.tracking.publish import Publisher, say_what_is_left_of_earlier_versions
 
-    root = tracking_root()
-    publisher, said = Publisher(root), read_said(root).hindrances
+    root = runs_root()
+    publisher = Publisher(root)
     rows = [
         {
-            "run": told.own.name,
+            "run": record.name,
             "outbox": folder.name,
-            "has_ended": told.has_ended(),
-            "hindrance": publisher.hindrance(told, folder) or said.get(folder.name, ""),
+            "has_ended": record.has_ended,
+            "hindrance": publisher.hindrance(record, folder) or read_sent(folder).hindrance,
         }
-        for folder, told in all_told(root).items()
+        for folder, record in waiting_folders(root).items()
     ]
     if as_json:
         print(json.dumps(rows))
@@ -36,6 +37,7 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
         print(f"{row['run']}   {row['outbox']}   {row['hindrance'] or remedy}")
     if not rows:
         print("MLflow has everything")
+    say_what_is_left_of_earlier_versions()
 
 
 @track.command("replay")
@@ -46,17 +48,18 @@ def replay_command() -> None:
 
     gee track replay
     """
-    from pipelines.tracking.folder import all_told, tracking_root
-    from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone
+    from pipelines.runtime.run_files import waiting_folders
+    from pipelines.runtime.run_folder import runs_root
+    from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone, say_what_is_left_of_earlier_versions
 
-    with alone(root := tracking_root(), PATIENCE_OF_REPLAY):
-        names = {folder.name: told.own.name for folder, told in all_told(root).items()}
+    with alone(root := runs_root(), PATIENCE_OF_REPLAY):
+        names = {folder: record.name for folder, record in waiting_folders(root).items()}
         publisher = Publisher(root)
         left = publisher.update()
-        publisher.end_abandoned_runs()
     for folder, name in names.items():
         print(f"{name}   {left.get(folder) or 'written'}")
     reasons = f"; {len(left)} are left, for the reasons above" if left else ""
     print(f"{len(names) - len(left)} runs written to {publisher.store}{reasons}")
+    say_what_is_left_of_earlier_versions()
     if left:
         raise typer.Exit(1)

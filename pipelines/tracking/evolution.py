@@ -1,8 +1,8 @@
-"""Tracks an evolution: its candidates, its generations, and who won."""
+"""What MLflow shows of an evolution next to its candidates: its generations, and who has won."""
 
 import math
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import fmean
 
 from gee_core.config import Params
@@ -11,63 +11,27 @@ from gee_core.evolution.front import MEASURED_AS, crowding, front, hypervolumes,
 from gee_core.evolution.front import ranks as fronts
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
-from gee_core.storage.json_object import json_digest
-from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.tracking.folder import Run, finite_metrics, texts
+from pipelines.inputs.candidate_rows import candidate_name
+from pipelines.runtime.run_files import WORK, Mark
+from pipelines.runtime.run_folder import RunFolder
+from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.tags import BEST, WINNER
-from pipelines.tracking.tracker import Tracker
 
 
-def candidate_name(candidate: Candidate) -> str:
-    """The name of a candidate's run in MLflow."""
-    if candidate.rescored:
-        return f"rescore-{candidate.rescored}-draw{candidate.draw}"
-    return f"gen{candidate.generation}-cand{candidate.index}"
-
-
-def track_search(track: Tracker, key: str, params: Params) -> None:
-    """Begin to track the search with this ``key``, which all its settings are part of."""
+def views_of(params: Params) -> dict[str, str]:
+    """The views of the candidates of a search."""
     objectives = [MEASURED_AS.get(name, name) for name in params.evolve.objectives]
-    track.search(key, [f"gene.{name}" for name in params.searched_genes()], objectives)
+    return search_views([f"gene.{name}" for name in params.searched_genes()], objectives)
 
 
-def track_candidate(track: Tracker, record: Record, genotype: GenotypeFile, ended: float) -> None:
-    """Track a candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
-
-    A repeated search may score a candidate of the same name with other genes or other numbers, which is another run.
-    """
-    c, identity, status = record.candidate, record.identity(), record.score.status
-    genes = c.genotype.as_dict()
-    identity["wiring_seed"] = identity.pop("seed")  # `seed` is the run's
-    params = texts(identity | genes | {"status": status})
-    gene_metrics = {f"gene.{name}": value for name, value in genes.items()}  # parameters are texts, which do not compare
-    price = record.price() if record.score.price else {}
-    measured, lost = finite_metrics(record.metrics() | price | {"generation": c.generation} | gene_metrics)
-    run = Run(
-        key="",
-        level="rescore" if c.rescored else "candidate",
-        name=candidate_name(c),
-        params=params,
-        tags=lost | {"status": status},
-        metrics=measured | {"seconds": record.seconds},
-        texts={"genotype.json": genotype.model_dump_json(indent=2)},
-        start=round(1000 * (ended - record.seconds)),
-        time=round(1000 * ended),
-        status="FINISHED" if record.ok or status.startswith("outside: ") else "FAILED",
-    )
-    track.child(f"{run.name}-{json_digest({'params': params, 'metrics': measured})}", run)
-
-
-def track_winner(track: Tracker, records: list[Record], best: Candidate, params: Params) -> None:
-    """Mark ``best``, and the candidate that it repeats; log ranks, and the least `final_fitness` of each generation.
+def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str, Mark]:
+    """By name of the candidates: ranks, means over draws, and who has won, ``best`` and the candidate that it repeats.
 
     Those that were scored again are the first, by the mean over the draws of one candidate, which that one has too. The others
     follow by `final_fitness`. With several objectives all are ranked by front, with how far apart they are on it.
     """
     means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
-    pairs = zip((record.candidate for record in records), final_fitness(records, params.evolve), strict=True)
-    scored = [(c, F) for c, F in pairs if not math.isnan(F) and (not c.rescored or c.rescored in means)]
-    of_search = [(c, F) for c, F in scored if not c.rescored]
+    scored = [(c, F) for c, F in _scored(records, params) if not c.rescored or c.rescored in means]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
         if not c.rescored:
@@ -79,18 +43,30 @@ def track_winner(track: Tracker, records: list[Record], best: Candidate, params:
     if params.evolve.several:
         for name, values in _on_fronts(records, params).items():
             marks[name] |= values
-        for generation, volume in enumerate(hypervolumes(records, params.evolve)):
-            track.metrics({"hypervolume": volume}, step=generation)
     else:
-        draws = [(c, F) for c, F in scored if c.rescored]
-        for group in (of_search, draws):
+        for is_draw in (False, True):
+            group = [(c, F) for c, F in scored if bool(c.rescored) == is_draw]
             ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored or pair[0].label, math.inf), pair[1]))
             for rank, (c, _) in enumerate(ordered, 1):
                 marks[candidate_name(c)]["rank"] = rank
-    track.mark({name: (metrics, {WINNER: "true"} if "winner" in metrics else {}) for name, metrics in marks.items()})
-    track.tags({BEST: candidate_name(best)})
-    for generation in sorted({c.generation for c, _ in of_search}):
-        track.metrics({"generation_least_fitness": min(F for c, F in of_search if c.generation == generation)}, step=generation)
+    names = [candidate_name(record.candidate) for record in records]
+    return {name: Mark(metrics=marks[name], tags={WINNER: "true"} if "winner" in marks[name] else {}) for name in names}
+
+
+def _scored(records: list[Record], params: Params) -> list[tuple[Candidate, float]]:
+    pairs = zip((record.candidate for record in records), final_fitness(records, params.evolve), strict=True)
+    return [(c, F) for c, F in pairs if not math.isnan(F)]
+
+
+def final_curves(records: list[Record], params: Params) -> Iterator[tuple[int, dict[str, float]]]:
+    """By generation: the least `final_fitness`, and of several objectives the hypervolume."""
+    of_search = [(c, F) for c, F in _scored(records, params) if not c.rescored]
+    volumes = dict(enumerate(hypervolumes(records, params.evolve))) if params.evolve.several else {}
+    for generation in sorted({c.generation for c, _ in of_search} | volumes.keys()):
+        values = {"hypervolume": volumes[generation]} if generation in volumes else {}
+        if found := [F for c, F in of_search if c.generation == generation]:
+            values["generation_least_fitness"] = min(found)
+        yield generation, values
 
 
 def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, float]]:
@@ -110,21 +86,29 @@ def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, flo
     return placed
 
 
-def track_generation(track: Tracker, records: list[Record], checkpoints: Path, params: Params) -> None:
-    """Track CMA-ES's distribution and the generation's best candidate with its checkpoint; the other checkpoints are deleted.
+def note_generation(run: RunFolder, params: Params, records: list[Record]) -> None:
+    """Note CMA-ES's distribution and the generation's best candidate, with its checkpoint; the others are deleted.
 
-    Candidates that are scored again are no generation, and none of their checkpoints is kept.
+    Candidates that are scored again are no generation.
     """
     generation, best = records[0].candidate.generation, None
     if not records[0].candidate.rescored:
         by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
         best = winner(records, by_loss) if any(record.ok for record in records) else None
         measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
-        track.metrics({**records[0].state, **measured}, step=generation)
+        run.point(generation, records[0].state | measured)
     for record in records:
-        path = checkpoints / checkpoint_name(record.candidate)
+        path = run.path / WORK / checkpoint_name(record.candidate)
         for file in (path, path.with_suffix(".json")):
-            if record is not best:
-                file.unlink(missing_ok=True)
-            elif file.is_file():
-                track.artifact(file, f"checkpoints/generation-{generation}")
+            if record is best and file.is_file():
+                run.artifact(file, f"checkpoints/generation-{generation}")
+            file.unlink(missing_ok=True)
+
+
+def note_ranks(run: RunFolder, records: list[Record], labels: list[str], best: Candidate, params: Params) -> None:
+    """Note who has won and the rank of each candidate, under the ``labels`` of their rows, and curves by generation."""
+    for generation, values in final_curves(records, params):
+        run.point(generation, values)
+    marks = marks_of(records, best, params)
+    run.record.marks = {label: marks[candidate_name(record.candidate)] for record, label in zip(records, labels, strict=True)}
+    run.tags({BEST: candidate_name(best)})

@@ -183,21 +183,21 @@ def log_batch(
     time: int = 0,
     step: int = 0,
 ) -> None:
-    """Log any number of each, energies in µJ. Characters that MLflow refuses are replaced, and texts cut."""
+    """Log any number of each; metrics `as_stored`. Characters that MLflow refuses in names are replaced, and texts cut."""
     from mlflow.entities import Metric, Param, RunTag
 
     all_params = [Param(_allowed(key), value[:6000]) for key, value in params.items()]
     all_tags = [RunTag(_allowed(key), value[:8000]) for key, value in tags.items()]
-    all_metrics = [Metric(_allowed(key), value, time, step) for key, value in in_microjoules(metrics).items()]
+    all_metrics = [Metric(key, value, time, step) for key, value in metrics.items()]
     for start in range(0, max(len(all_params), len(all_metrics), len(all_tags)), 100):  # the store accepts at most 100 at once
         part = slice(start, start + 100)
         client.log_batch(run_id, all_metrics[part], all_params[part], all_tags[part])
 
 
-def in_microjoules(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``metrics``, those in mJ as MLflow's pages show them in few digits, in µJ: ``energy_mj`` as ``energy_uj``."""
+def as_stored(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``metrics`` under names that MLflow takes; ``energy_mj`` as ``energy_uj``, since its pages show few digits."""
     in_uj = {f"{name[:-3]}_uj": float(f"{1000 * mJ:.5g}") for name, mJ in metrics.items() if name.endswith("_mj")}
-    return {name: value for name, value in metrics.items() if not name.endswith("_mj")} | in_uj
+    return {_allowed(name): value for name, value in metrics.items() if not name.endswith("_mj")} | in_uj
 
 
 def _allowed(name: str) -> str:

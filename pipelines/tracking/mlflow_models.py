@@ -7,6 +7,7 @@ newest that is not better than it, and MLflow's own `latest` the newest. The fir
 import base64
 import importlib.metadata
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -18,28 +19,35 @@ import numpy as np
 from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from pipelines.runtime.redact import bare, redact
+from pipelines.runtime.run_files import ExportedModel
 from pipelines.tracking import mlflow_client
-from pipelines.tracking.folder import OTHERS, ExportedModel
-from pipelines.tracking.mlflow_client import Client, in_microjoules
+from pipelines.tracking.mlflow_client import Client, as_stored
 from pipelines.tracking.pipeline_run import TEST
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
+FILES = ("network.onnx", "meta.json", "README.md", "example.png")
+"""The files of an exported model."""
+
+OTHERS = ("network.nir", "genes.safetensors")
+"""Further files of a model, if NIR can express the network, and if `export.genes` names a format."""
+
 RANKING = "test_accuracy"
-"""The champion is the model that has the most of it."""
+"""The best model of a name by this one is the champion."""
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
 
 def write_model(
-    client: Client, experiment_id: str, run_id: str, pipeline_id: str, exported: ExportedModel, key: str
+    client: Client, experiment_id: str, run_id: str, pipeline_id: str, exported: ExportedModel, folder: Path, key: str
 ) -> str | None:
-    """Log a model with its metrics, and register it if it says so; returns what became of it.
+    """Log a model with its metrics and its files in ``folder``, and register it if it says so; returns what became of it.
 
     It is an output of the stage's run ``run_id`` and of the pipeline's, in whose row MLflow shows it.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
-    files, models = exported.files(), client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
+    files = {name: folder / name for name in (*FILES, *OTHERS) if (folder / name).is_file()}
+    models = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
     if models:
         model: Any = models[0]
     else:
@@ -47,21 +55,21 @@ def write_model(
         note = f"{RANKING} {_shown(exported.metrics.get(RANKING))}\n\n{card.lstrip()}"  # the list of versions shows this line
         note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
-        params = {name: str(value) for name, value in exported.params.items()}
-        model = client.create_logged_model(experiment_id, exported.name, pipeline_id, tags, params, model_type="classifier")
+        about = tags, exported.params
+        model = client.create_logged_model(experiment_id, exported.name, pipeline_id, *about, model_type="classifier")
     if str(model.status) != "READY":
-        with tempfile.TemporaryDirectory() as folder:
-            save_served_model(files, f"{folder}/model", pipeline_id, model.model_id)
-            client.log_model_artifacts(model.model_id, f"{folder}/model")
+        with tempfile.TemporaryDirectory() as temporary:
+            save_served_model(files, f"{temporary}/model", pipeline_id, model.model_id)
+            client.log_model_artifacts(model.model_id, f"{temporary}/model")
         client.finalize_logged_model(model.model_id, "READY")
     for output_of in dict.fromkeys((run_id, pipeline_id)):
         outputs = client.get_run(output_of).outputs
         if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
     images = model.model_id, exported.dataset, exported.digest + TEST  # so that searches can rank models
-    metrics = in_microjoules(exported.metrics).items()
+    metrics = as_stored({name: value for name, value in exported.metrics.items() if math.isfinite(value)}).items()
     client.log_batch(run_id, [Metric(name, value, exported.time, 0, *images) for name, value in metrics])
-    return _register(client, pipeline_id, model, exported, key) if exported.register else None
+    return _register(client, pipeline_id, model, exported, key) if exported.is_registered else None
 
 
 def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, key: str) -> str:

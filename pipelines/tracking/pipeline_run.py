@@ -1,7 +1,4 @@
-"""The MLflow run that the stages of one pipeline execution share, and the end of abandoned runs.
-
-Stages do not pass its id to each other: any stage finds it by a tag with the process that runs the pipeline, or makes it.
-"""
+"""What the runs of executions and stages say of themselves: names, settings, origin, images, versions of files."""
 
 import contextlib
 import getpass
@@ -11,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -19,10 +16,10 @@ from gee_core.config import Params
 from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.project.presets import OF_MACHINE, changes_from_preset
-from pipelines.runtime.process_tree import dvc_ancestor, is_gone, process_key
-from pipelines.tracking.folder import flattened, texts
-from pipelines.tracking.mlflow_client import Client, search_runs
-from pipelines.tracking.tags import COMMIT, PARENT, PROCESS
+from pipelines.runtime.process_tree import dvc_ancestor, process_key
+from pipelines.runtime.run_files import End, Record, as_texts
+from pipelines.runtime.run_folder import RunFolder
+from pipelines.tracking.tags import COMMIT
 
 if TYPE_CHECKING:  # loads torch
     from gee_core.data.meta import Meta
@@ -70,7 +67,7 @@ def described(params: Params) -> tuple[str, dict[str, str]]:
     of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)
     shown = {key if names[name := key.rpartition(".")[2]] > 1 else name: value for key, value in of_machine_last}
     changed = ", ".join(f"{key}={value}" for key, value in shown.items()) or "nothing"
-    return pipeline_name(preset, changes), texts({"changed": changed} | settings)
+    return pipeline_name(preset, changes), as_texts({"changed": changed} | settings)
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:
@@ -128,35 +125,27 @@ def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
     }
 
 
-def versions() -> list[Path]:
-    """The files that say which settings and which results a run has."""
-    return [path for path in (find_project() / PARAMS, find_project() / LOCK) if path.is_file()]
+def upload_versions(run: RunFolder, without: str = "") -> None:
+    """Let MLflow show which settings and which results a run has, with dvc.lock but the section of a stage at work.
+
+    While a stage is at work, that is the section of an earlier run.
+    """
+    project = find_project()
+    if (project / PARAMS).is_file():
+        run.artifact(project / PARAMS)
+    if (lock := project / LOCK).is_file():
+        run.text(LOCK.name, re.sub(rf"^  {without}:\n(?:   .*\n)*".encode(), b"", lock.read_bytes(), flags=re.MULTILINE))
 
 
-def leave_out(stage: str, lock: Path) -> None:
-    """Take the section of ``stage`` out of a copy of dvc.lock: while a stage is at work, it is that of an earlier run."""
-    lock.write_bytes(re.sub(rf"^  {stage}:\n(?:   .*\n)*".encode(), b"", lock.read_bytes(), flags=re.MULTILINE))
+def end_by_stages(record: Record) -> End:
+    """How an execution has ended that nobody else ends: FAILED if a stage failed."""
+    ends = {value for tag, value in record.tags.items() if tag.startswith("stage.")}
+    return "FAILED" if "failed" in ends else "KILLED" if "killed" in ends else "FINISHED"
 
 
-def end_pipeline_run(client: Client, run_id: str, end_time: int) -> None:
-    """End the run of an execution, FAILED if a stage failed, at ``end_time`` in ms; the next stage reopens it."""
-    run = client.get_run(run_id)
-    ends = {value for tag, value in run.data.tags.items() if tag.startswith("stage.")}
-    status = next((end.upper() for end in ("failed", "killed") if end in ends), "FINISHED")
-    client.set_terminated(run_id, status, max(end_time, last_change(run)))
-
-
-def last_change(run: Any) -> int:
-    """When ``run`` ended, or began if it has not ended before, in ms; a run that is reopened keeps its end."""
-    return max(run.info.start_time, run.info.end_time or 0)
-
-
-def end_abandoned_runs(client: Client, experiment_id: str) -> None:
-    """Set runs to KILLED that still count as running, but whose process on this machine is gone, from its last sign on."""
-    running = search_runs(client, experiment_id, "attributes.status = 'RUNNING'")
-    for run in sorted(running, key=lambda run: PARENT not in run.data.tags):  # a run ends after those below it
-        key = run.data.tags.get(PROCESS)
-        if key and is_gone(key):
-            known = [run, *search_runs(client, experiment_id, f"tags.`{PARENT}` = '{run.info.run_id}'")]
-            signs = [*map(last_change, known), *(metric.timestamp for r in known for metric in r.data.to_proto().metrics)]
-            client.set_terminated(run.info.run_id, "KILLED", max(signs))
+def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The values of nested dicts by their keys, joined by dots."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,40 +1,46 @@
-"""Makes MLflow equal to what trackers leave on disk: `python -m pipelines.tracking.publish PROCESS`.
+"""Makes MLflow equal to the run folders: `python -m pipelines.tracking.publish PROCESS`.
 
 A stage starts this program where it is not at work. The program passes over all folders every second, until the process that
-runs the pipeline is gone and no stage is at work. A lock lets one of them write at a time. `gee track replay` is one pass.
+runs the pipeline is gone and no run is at work. A lock lets one of them write at a time. `gee track replay` is one pass.
 """
 
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
 
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.paths import find_project, original_project
+from pipelines.project.paths import SCRATCH, find_project, original_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import URI, bare
-from pipelines.tracking import mlflow_client, pipeline_run
-from pipelines.tracking.folder import Told, all_told, read_told, tracking_root
+from pipelines.runtime.run_files import (
+    SENT,
+    UPLOAD,
+    Record,
+    Sent,
+    all_records,
+    delete_folder,
+    read_record,
+    read_sent,
+    record_digest,
+    waiting_folders,
+)
+from pipelines.runtime.run_folder import RunFolder, runs_root
+from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, is_refusal, reason, tracking_uri
 from pipelines.tracking.publication import Publication
 
 log = logging.getLogger("pipelines.tracking")
 
 COMMAND = [sys.executable, "-m", "pipelines.tracking.publish"]
-
-SAID = "said.json"
-"""File beside the folders: `Said`."""
 
 INTERVAL = 1.0
 """Seconds between two passes."""
@@ -45,16 +51,8 @@ LIMIT, LIMIT_OF_KILLED, RETRY = 60.0, 5.0, 2.0
 PATIENCE, PATIENCE_OF_REPLAY = 2.0, 30.0
 """Seconds in which the lock is tried, which `start` holds for a moment, and a publisher until it has ended."""
 
-
-class Said(BaseModel):
-    """What the publisher at work says to those who wait, by the names of folders."""
-
-    hindrances: dict[str, str] = {}
-    """Why MLflow cannot have a folder now."""
-    pages: dict[str, str] = {}
-    """The addresses of the runs of stages that are at work."""
-    done: dict[str, tuple[str, list[str]]] = {}
-    """Of an execution or study that MLflow has: the address of its page, and what became of its models."""
+EARLIER = ("tracking", "evolve", "train", "plain", "studies")
+"""Folders below .scratch in which earlier versions kept runs."""
 
 
 class Publisher:
@@ -63,76 +61,70 @@ class Publisher:
     def __init__(self, root: Path):
         self.uri = tracking_uri()
         self.store = bare(self.uri)
-        self._root, self._said = root, Said(hindrances=read_said(root).hindrances)
+        self._root = root
         self._client: Client | None = None
         self._publications: dict[Path, Publication] = {}
-        self._models = defaultdict[str, list[str]](list)
-        """What became of models, by their executions."""
 
-    def is_at_work(self, told: Told) -> bool:
+    def is_at_work(self, record: Record) -> bool:
         """Whether more is added to a folder that this publisher can publish."""
-        return not told.has_ended() and not self.hindrance(told, Path())
+        return bool(record.store) and not record.has_ended and not self.hindrance(record, Path())
 
-    def hindrance(self, told: Told, folder: Path) -> str:
+    def hindrance(self, record: Record, folder: Path) -> str:
         """Why ``folder`` is not for this store and machine; empty if it is."""
-        host = told.process.rsplit("/", 2)[0]
-        if told.store != self.store:
-            return f"it is for {told.store}: set {URI} to that, or delete {folder}"
-        if host != socket.gethostname() and told.own.status is None:
+        host = record.process.rsplit("/", 2)[0]
+        if record.store != self.store:
+            return f"it is for {record.store}: set {URI} to that, or delete {folder}"
+        if host != socket.gethostname() and record.status is None:
             return f"its process is on {host}: replay it there, or delete {folder}"
         return ""
 
-    def update(self) -> dict[str, str]:
+    def update(self) -> dict[Path, str]:
         """Pass over all folders, the oldest first; why some are hindered. A server that is away ends the pass."""
-        hindrances, away = dict[str, str](), ""
-        for folder, told in all_told(self._root).items():
-            hindrance = self.hindrance(told, folder) or away
+        hindrances, away = dict[Path, str](), ""
+        for folder, record in waiting_folders(self._root).items():
+            hindrance = self.hindrance(record, folder) or away
             if not hindrance:
                 try:
-                    self._publish(folder, told.has_ended())
+                    self._publish(folder, record.has_ended)
                 except Exception as error:
+                    if not folder.is_dir():  # its stage has moved to another one
+                        continue
                     hindrance, self._client = reason(error), None
                     self._publications.pop(folder, None)
                     if not isinstance(error, InputError) and not is_refusal(error):
                         hindrance = away = f"MLflow does not answer: {hindrance}"
-                    if hindrance != self._said.hindrances.get(folder.name):
-                        log.warning("%s: %s", folder.name, hindrance)
+            if hindrance != (sent := read_sent(folder)).hindrance:
+                if hindrance:
+                    log.warning("%s: %s", folder.name, hindrance)
+                self._note(folder, sent.model_copy(update={"hindrance": hindrance}))
             if hindrance:
-                hindrances[folder.name] = hindrance
-        if hindrances != self._said.hindrances:
-            self._say(hindrances=hindrances)
+                hindrances[folder] = hindrance
         return hindrances
 
-    def _say(self, **values: object) -> None:
-        self._said = self._said.model_copy(update=values)
+    def _note(self, folder: Path, sent: Sent) -> None:
         with contextlib.suppress(InputError):  # no space
-            write_atomically(self._root / SAID, self._said.model_dump_json())
+            if folder.is_dir():
+                write_atomically(folder / SENT, sent.model_dump_json())
 
     def _publish(self, folder: Path, has_ended: bool) -> None:
-        """Publish a folder, and delete it once it has ended. The run of a killed process ends here."""
-        told = read_told(folder)  # after it was seen to have ended, so that all of it is there
-        if told is None:
+        """Publish a folder. The run of a killed process ends here."""
+        digest, record = (
+            record_digest(folder),
+            read_record(folder),
+        )  # after it was seen to have ended, so that all of it is there
+        if record is None:
             return
-        if folder not in self._publications:
+        publication = self._publications.get(folder)
+        if publication is None or (publication.record.entry, publication.record.process) != (record.entry, record.process):
             self._client = self._client or mlflow_client.connect(self.uri)
-            self._publications[folder] = Publication(self._client, self.uri, folder, told)
-            self._say(pages=self._said.pages | {folder.name: self._publications[folder].page})
-        publication = self._publications[folder]
-        status = told.own.status or ("KILLED" if has_ended else None)
-        publication.update(told, status)
-        if status:
-            self._models[told.execution] += publication.models
-            if not told.stage:  # whose tracker tells people
-                self._say(done=self._said.done | {folder.name: (publication.address, self._models.pop(told.execution))})
-            shutil.rmtree(removing := self._root / "removing", ignore_errors=True)
-            folder.rename(removing)  # so that a kill leaves no half of it
-            shutil.rmtree(removing, ignore_errors=True)
-
-    def end_abandoned_runs(self) -> None:
-        """`pipeline_run.end_abandoned_runs` of the experiments; no stage is left that could tell of an error."""
-        for experiment_id in {publication.experiment_id for publication in self._publications.values()}:
-            with contextlib.suppress(Exception):
-                pipeline_run.end_abandoned_runs(self._client or mlflow_client.connect(self.uri), experiment_id)
+            publication = self._publications[folder] = Publication(self._client, self.uri, folder, record)
+            self._note(folder, Sent(page=publication.page))
+        publication.update(record, has_ended)
+        if has_ended:
+            self._note(folder, Sent(digest=digest, page=publication.page, models=publication.models))
+            del self._publications[folder]
+            if record.status == "FINISHED":
+                delete_folder(folder / UPLOAD)
 
 
 @contextlib.contextmanager
@@ -147,8 +139,9 @@ def alone(root: Path, patience: float) -> Iterator[None]:
         raise InputError(f"{root}: another process is writing to MLflow", remedy) from None
 
 
-def start(root: Path, owner: str) -> None:
+def start(owner: str) -> None:
     """Start a publisher that works until the process ``owner`` is gone, unless one is at work. It outlives what started it."""
+    root = runs_root()
     try:
         with FileLock(root / "publish.lock", timeout=0):
             pass
@@ -162,40 +155,49 @@ def start(root: Path, owner: str) -> None:
         subprocess.run(shell, cwd=project, env=env, stdin=nothing, stdout=output, stderr=output, start_new_session=True)
 
 
-def wait(folder: Path, told: Told) -> tuple[str | None, list[str]]:
-    """Wait until MLflow has the run of an execution or a study, and those below it; a warning says what is left.
+def wait(run: RunFolder | None) -> tuple[str | None, list[str]]:
+    """Wait until MLflow has the ``run`` of an execution or a study, and those below it; a warning says what is left.
 
-    Returns the address of its page, None while MLflow does not have it, and what became of the models of its stages.
+    Returns the address of its page, None while MLflow does not have it, and what became of the models of its stages. Without
+    a ``run`` it waits for all that have ended.
     """
-    root, begin, why = folder.parent, time.monotonic(), ""
-    left = [each for each, other in all_told(root).items() if other.execution == told.execution]
-    limit = LIMIT_OF_KILLED if told.own.status == "KILLED" else LIMIT
-    while (left := [each for each in left if each.is_dir()]) and time.monotonic() - begin < (RETRY if why else limit):
+    root, begin, why, store = runs_root(), time.monotonic(), "", bare(tracking_uri())
+    execution = run.record.execution if run else ""
+    limit = LIMIT_OF_KILLED if run and run.record.status == "KILLED" else LIMIT
+
+    def left() -> list[Path]:
+        found = {folder: record for folder, record in waiting_folders(root).items() if record.has_ended}
+        return [f for f, r in found.items() if (r.execution == execution if run else r.store == store)]
+
+    while (waiting := left()) and time.monotonic() - begin < (RETRY if why else limit):
         time.sleep(min(0.1, limit))
-        why = next((said for each in left if (said := read_said(root).hindrances.get(each.name))), "")
-    if left:
+        why = next((said for folder in waiting if (said := read_sent(folder).hindrance)), "")
+    if waiting:
         warning = "MLflow: %d runs are not written yet (%s); they wait in %s: the next run writes them, or `gee track replay`"
-        log.warning(warning, len(left), why or "it is slow", root)
-    return read_said(root).done.get(folder.name, (None, []))
+        log.warning(warning, len(waiting), why or "it is slow", root)
+    if run is None:
+        return None, []
+    of_run = [folder for folder, record in all_records(root).items() if record.execution == execution]
+    models = [model for folder in of_run for model in read_sent(folder).models]
+    return (None if run.path in waiting else read_sent(run.path).page or None), models
 
 
-def read_said(root: Path) -> Said:
-    """What the last publisher of ``root`` has said."""
-    with contextlib.suppress(OSError, ValidationError):
-        return Said.model_validate_json((root / SAID).read_bytes())
-    return Said()
+def say_what_is_left_of_earlier_versions() -> None:
+    """Print one line if an earlier version has left runs, which this one does not read."""
+    if left := [f"{SCRATCH}/{name}" for name in EARLIER if any((SCRATCH / name).glob("[!.]*"))]:
+        how = "`gee track replay` of that version publishes what MLflow lacks; then delete them"
+        print(f"Left by an earlier version, and not read by this one: {', '.join(left)}. {how}")
 
 
 def main() -> None:
     os.nice(10)  # stages come first: loading mlflow takes seconds of a core
-    root, owner = tracking_root(), sys.argv[1]
+    root, owner = runs_root(), sys.argv[1]
     with contextlib.suppress(InputError), alone(root, PATIENCE):
         publisher = Publisher(root)
-        while not is_gone(owner) or any(map(publisher.is_at_work, all_told(root).values())):
+        while not is_gone(owner) or any(map(publisher.is_at_work, all_records(root).values())):
             publisher.update()
             time.sleep(INTERVAL)
         publisher.update()
-        publisher.end_abandoned_runs()
 
 
 if __name__ == "__main__":

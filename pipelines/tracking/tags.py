@@ -8,10 +8,7 @@ BEST, WINNER = "gee.best", "gee.winner"  # of evolve's run: the name of the cand
 ERROR = "gee.error"  # the message of a stage's run that failed, of its pipeline's, and of a cell's
 COMMIT = "gee.commit"  # the git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured
 WORK = "gee.work"  # of a stage: the work that a resumed run goes on with; the last of several has all candidates
-PROCESS = "gee.process"  # the process that a run belongs to; once that is gone, the run is abandoned
 SEARCH = "gee.search"  # of a pipeline's run: the id of the evolve run whose candidates its description links to
-SETTINGS = "gee.settings"  # of a pipeline's run: digest of its settings and project, by which an interrupted one goes on
-STUDY = "gee.study"  # a key of the study, so that a restarted study continues in its own run
 ENTRY = "gee.entry"  # also of models: the key that it was made for, by which it is found again
 
 # of registered versions

@@ -40,9 +40,6 @@ def spoilt(old: str, new: str, says: str, remedy: str = "what a network must off
 CASES = [
     spoilt("class Net", "class Nett", "networks.my_net:Net: networks/my_net.py has no Net", "did you mean Nett?"),
     spoilt("class Net", "raise SystemExit\nclass Net", "networks/my_net.py, line 6 raises SystemExit", "fix it"),
-    spoilt("from torch", "import nowhere\nfrom torch", "ModuleNotFoundError: No module named 'now", "fix"),
-    spoilt("self.lif1,", "1 / 0; self.lif1,", "raises ZeroDivisionError: division by zero"),
-    spoilt("class Net(nn.Module):", "def Net(**sizes): return 3\nclass N(nn.Module):", "returns a int, not a torch"),
     spoilt("(6, num_classes)", "(6, 3)", "it returns (2, 3, 3), not (T, B, K) = (2, 3, 10)"),
 ]
 

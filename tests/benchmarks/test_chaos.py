@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.chaos import Count, chaos, compare_records
 from benchmarks.chaos_project import SMALL_STUDY, Journals, spoil
-from pipelines.runtime import journal
+from pipelines.runtime.run_files import append_row, read_rows
 from tests.wait_until import wait_until
 
 
@@ -36,20 +36,22 @@ def test_what_is_lost_and_what_is_done_twice_is_counted(found, lost, twice):
 
 
 def test_a_journal_is_seen_to_its_end_although_it_is_removed(tmp_path):
-    path = tmp_path / "project/.scratch/evolve/key/records.jsonl"
+    path = tmp_path / "project/.scratch/runs/evolve-key/rows.jsonl"
     with Journals(tmp_path / "project", tmp_path / "links") as journals:
-        journal.append(path, {"n": 1})
+        append_row(path.parent, {"place": 1})
         wait_until(journals.records)
-        journal.append(path, {"n": 2})
+        append_row(path.parent, {"place": 2})
+        append_row(path.parent, {"step": 2})  # no candidate
         path.unlink()
-    assert list(journals.records().values()) == [[[{"n": 1}, {"n": 2}]]]
+    assert list(journals.records().values()) == [[[{"place": 1}, {"place": 2}]]]
 
 
 def test_damage_hits_a_record_or_a_state_and_nothing_else(tmp_path):
     draw = random.Random(0)
     assert not spoil(tmp_path, draw)
-    path = tmp_path / ".scratch/evolve/key/records.jsonl"
-    journal.append(path, {"n": 1})
+    path = tmp_path / ".scratch/runs/evolve-key/rows.jsonl"
+    append_row(path.parent, {"n": 1})
     before = path.read_bytes()
     assert spoil(tmp_path, draw)
     assert sum(a != b for a, b in zip(before, path.read_bytes(), strict=True)) == 1
+    assert read_rows(path.parent) == []

@@ -11,7 +11,9 @@ from gee_core.genome.genotype import Genotype, configured_genotype
 from gee_core.model.wired import architecture_of
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve, train
+from pipelines.inputs.candidate_rows import known_scores
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.runtime.run_files import read_rows
 from tests.pipelines.train_cases import every_change
 
 pytestmark = pytest.mark.usefixtures("here_and_now")
@@ -27,13 +29,13 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         (tmp_path / name).mkdir()
     whole = evolve.run(params, digits, tmp_path / "whole").records
 
-    def stop(record, ended):
+    def stop(record, known):
         if (record.candidate.generation, record.candidate.index) == (1, 0):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         evolve.run(params, digits, tmp_path / "stopped", stop)
-    log = tmp_path / "stopped/records.jsonl"
+    log = tmp_path / "stopped/rows.jsonl"
     log.write_bytes(log.read_bytes()[:-10])  # the last record is cut off, and its candidate scored again
     seen = []
     for left in ([(1, 0), (1, 1), (1, 2)], []):
@@ -41,9 +43,10 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         seen.clear()
         assert same(evolve.run(params, digits, tmp_path / "stopped", lambda *record: seen.append(record)).records, whole)
         assert here_and_now.scored == left
-        assert same([record for record, _ in seen], whole)  # the tracker hears of the earlier ones again
-        assert [ended for _, ended in seen] == sorted(ended for _, ended in seen)
-    assert set(evolve.read_known(log)) == {record.candidate.key for record in whole}
+        assert same([record for record, _ in seen], whole)  # progress counts the earlier ones again
+        assert [record.candidate.place for record, known in seen if not known] == left
+    assert len(read_rows(log.parent)) == len(whole)
+    assert set(known_scores(log.parent)) == {record.candidate.key for record in whole}
 
 
 def test_the_genotype_file_brings_back_the_very_genotype_that_was_scored(make_params):
@@ -90,10 +93,10 @@ def test_every_setting_of_the_sections_of_evolve_is_in_the_key_of_its_folder(dig
     for changed in every_change(params, "base", "network", "evolve"):
         extendable = evolve.EXTENDABLE.keys() & {key for key, value in changed.evolve if value == "other"}
         assert (evolve.scores_folder(changed) in folders) == bool(extendable)
-        assert evolve.resume_folder(changed, digits) not in folders
+        assert evolve.search_key(changed, digits) not in {folder.name.partition("-")[2] for folder in folders}
         folders.add(evolve.scores_folder(changed))
     (tmp_path / "meta.json").write_text((digits / "meta.json").read_text() + " ")
-    assert evolve.resume_folder(params, tmp_path).name != evolve.resume_folder(params, digits).name
+    assert evolve.search_key(params, tmp_path) != evolve.search_key(params, digits)
 
 
 def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make_params, tmp_path, here_and_now, monkeypatch):

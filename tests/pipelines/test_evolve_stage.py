@@ -2,7 +2,6 @@ import hashlib
 import json
 import math
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,59 +16,31 @@ from gee_core.storage.json_object import read_json_model
 from pipelines import evolve, train
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.search import load_start
-from pipelines.runtime import journal
-from pipelines.runtime.resume_folder import HELD
+from pipelines.runtime.run_files import HELD, UPLOAD, read_record, read_rows
 from tests.pipelines.conftest import write_params
 
 GENES = ["sigma_O", *(f"sigma_{layer}" for layer in range(8))]
 pytestmark = pytest.mark.usefixtures("here_and_now")
 
 
-class Tracked:
-    """A tracker that keeps what it is told, and what its files held when it was told."""
+class Noted:
+    """What the stage has noted in its run folder."""
 
-    def __init__(self):
-        self.candidates, self.times, self.curves, self.files, self.won = [], [], [], [], None
-        self.ranked, self.tagged, self.searches, self.rows = {}, {}, [], []
-
-    def params(self, values):
-        pass
-
-    def tags(self, values):
-        self.tagged |= values
-
-    def metrics(self, values, step=None):
-        self.curves.append((step, values))
-
-    def dataset(self, meta, context):
-        assert self.candidates == []
-        self.data = meta.digest, context
-
-    def search(self, key, genes, objectives):
-        self.searches.append(key)
-
-    def child(self, label, run):
-        self.candidates.append((run.name, run.tags["status"], run.params, run.metrics, run.texts))
-        self.times.append((run.start, run.time))
-        table = Path("reports/evolve/candidates.csv")
-        self.rows.append(len(table.read_text().splitlines()) - 1 if table.is_file() else 0)
-
-    def mark(self, marks):
-        self.won = sorted(name for name, (_, tags) in marks.items() if tags == {"gee.winner": "true"})
-        self.ranked = {name: metrics for name, (metrics, _) in marks.items()}
-
-    def artifact(self, path, folder=""):
-        self.files.append((folder, path.name, path.read_bytes()))
-
-    def close(self, status="FINISHED", error=""):
-        assert status == "FINISHED"
+    def __init__(self, folder):
+        self.path = next(path for path in (folder / ".scratch/runs").iterdir())
+        self.record, rows = read_record(self.path), read_rows(self.path)
+        self.candidates = [row for row in rows if "child" in row]
+        self.curves = [(row["step"], row["metrics"]) for row in rows if "step" in row]
+        self.names = [row["name"] for row in self.candidates]
+        marks = {row["name"]: self.record.marks[row["child"]] for row in self.candidates}
+        self.ranked = {name: mark.metrics for name, mark in marks.items()}
+        self.won = sorted(name for name, mark in marks.items() if mark.tags == {"gee.winner": "true"})
+        self.kept = sorted(str(path.relative_to(self.path / UPLOAD)) for path in self.path.rglob("*.safetensors"))
 
 
-def run_main(monkeypatch) -> Tracked:
-    tracked = Tracked()
-    monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: tracked)
+def run_main(folder) -> Noted:
     evolve.main()
-    return tracked
+    return Noted(folder)
 
 
 def contents(folder):
@@ -77,9 +48,9 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in paths if path.is_file()}
 
 
-def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_of_them(in_project, monkeypatch, here_and_now):
+def test_the_stage_writes_its_three_files_and_keeps_its_rows_until_dvc_knows_of_them(in_project, here_and_now):
     folder = in_project()
-    tracked = run_main(monkeypatch)
+    noted = run_main(folder)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
     assert list(zip(rows.generation, rows["index"], strict=True)) == [(g, i) for g in range(2) for i in range(3)]
     genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
@@ -88,100 +59,96 @@ def test_the_stage_writes_its_three_files_and_keeps_its_records_until_dvc_knows_
     np.testing.assert_array_equal([genotype["genes"][gene] for gene in GENES], best[GENES].astype(float))
     assert genotype["searched"] == GENES
     assert list(rows.index[rows.winner]) == [best.name]
-    assert {path.name for path in (folder / ".scratch").rglob("*") if path.is_file()} == {
-        HELD,
-        "done",
-        "records.jsonl",
-        "values",
-    }
-    before = contents(folder)
+    assert {path.name for path in noted.path.iterdir()} == {HELD, "run.json", "rows.jsonl", "files"}
+    assert [path.name for path in (noted.path / "files").iterdir()] == ["upload"]
+    before, written = contents(folder), (noted.path / "rows.jsonl").read_bytes()
     here_and_now.scored.clear()
-    again = run_main(monkeypatch)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
-    assert again.times == tracked.times
-    assert (here_and_now.scored, contents(folder), again.searches) == ([], before, tracked.searches)
-    assert tracked.rows == [*range(6)]  # the table grows with each candidate
-    assert again.rows == [6, *range(1, 6)]  # and from its beginning
+    again = run_main(folder)  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
+    assert (here_and_now.scored, contents(folder), again.record.work) == ([], before, noted.record.work)
+    assert (noted.path / "rows.jsonl").read_bytes() == written  # each score and each point is there once
+    assert again.ranked == noted.ranked and again.kept == noted.kept
 
 
-def test_the_stage_tracks_every_candidate_and_the_best_checkpoint_of_every_generation(in_project, make_params, monkeypatch):
+def test_the_stage_notes_every_candidate_and_the_best_checkpoint_of_each_generation(in_project, make_params):
     folder = in_project()
-    tracked = run_main(monkeypatch)
+    noted = run_main(folder)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
-    assert [name for name, *_ in tracked.candidates] == [f"gen{g}-cand{i}" for g in range(2) for i in range(3)]
-    assert tracked.data == (load_meta(folder / "data/prepared").digest, "training")
+    assert noted.names == [f"gen{g}-cand{i}" for g in range(2) for i in range(3)]
+    assert noted.record.datasets["training"]["digest"] == load_meta(folder / "data/prepared").digest
     (won,) = rows[rows.winner].to_dict("records")
-    assert tracked.won == [f"gen{won['generation']}-cand{won['index']}"] == [tracked.tagged["gee.best"]]
-    names = [name for name, *_ in tracked.candidates]
-    assert [tracked.ranked[name]["final_fitness"] for name in names] == list(rows.final_fitness) != list(rows.fitness)
-    assert [tracked.ranked[name]["rank"] for name in names] == list(rows.final_fitness.rank())
-    assert tracked.ranked[tracked.won[0]]["rank"] == 1
-    records = journal.read(next((folder / ".scratch/evolve").glob("*/records.jsonl")))
-    assert tracked.times == [tuple(round(1000 * (record["ended"] - x)) for x in (0.25, 0)) for record in records]
-    for (_, status, params, metrics, artifacts), (_, row) in zip(tracked.candidates, rows.iterrows(), strict=True):
-        assert (status, params["wiring_seed"], params["sigma_3"]) == ("ok", str(row.seed), str(row.sigma_3))
+    assert noted.won == [f"gen{won['generation']}-cand{won['index']}"] == [noted.record.tags["gee.best"]]
+    assert [noted.ranked[name]["final_fitness"] for name in noted.names] == list(rows.final_fitness) != list(rows.fitness)
+    assert [noted.ranked[name]["rank"] for name in noted.names] == list(rows.final_fitness.rank())
+    assert noted.ranked[noted.won[0]]["rank"] == 1
+    assert {row["time"] - row["start"] for row in noted.candidates} == {250}
+    for candidate, (_, row) in zip(noted.candidates, rows.iterrows(), strict=True):
+        params, metrics = candidate["params"], candidate["metrics"]
+        assert (candidate["tags"]["status"], params["wiring_seed"], params["sigma_3"]) == (
+            "ok",
+            str(row.seed),
+            str(row.sigma_3),
+        )
         assert {gene: metrics[f"gene.{gene}"] for gene in (*GENES, "beta")} == dict(row[[*GENES, "beta"]])
-        assert (metrics["fitness"], metrics["seconds"]) == (row.fitness, 0.25)
-        write_atomically(folder / "inputs/saved.json", artifacts["genotype.json"])
+        assert (metrics["fitness"], metrics["seconds"], params["network"]) == (row.fitness, 0.25, "vgg16")
+        write_atomically(folder / "inputs/saved.json", candidate["texts"]["genotype.json"])
         start = load_start(make_params(evolve={"start": "inputs/saved.json"}))
         assert start.as_dict() == row["sigma_O":"beta"].to_dict()  # another search can start there
     best = rows.loc[rows.groupby("generation").fitness.idxmin()]
-    names = [(g, f"gen{g}-cand{i}.safetensors") for g, i in zip(best.generation, best["index"], strict=True)]
-    kept = [(to, name) for to, name, _ in tracked.files if name.endswith(".safetensors")]
-    assert kept == [(f"checkpoints/generation-{g}", name) for g, name in names]
-    curves = [(step, values) for step, values in tracked.curves if "generation_best/fitness" in values]
+    names = [f"gen{g}-cand{i}.safetensors" for g, i in zip(best.generation, best["index"], strict=True)]
+    assert noted.kept == [f"checkpoints/generation-{g}/{name}" for g, name in enumerate(names)]
+    curves = [(step, values) for step, values in noted.curves if "generation_best/fitness" in values]
     assert [(step, values["generation_best/fitness"]) for step, values in curves] == list(enumerate(best.fitness))
-    (costs,) = [values for _, values in tracked.curves if "image_passes" in values]  # one quantity under one name
-    assert costs["image_passes"] == rows.image_passes.sum()
+    assert noted.record.metrics["image_passes"] == rows.image_passes.sum()
     assert [values["std_sigma_O"] for _, values in curves] == list(best["std_sigma_O"])
     name = "generation_least_fitness"  # not the winner's, and not called so
-    comparable = [(step, values[name]) for step, values in tracked.curves if name in values]
+    comparable = [(step, values[name]) for step, values in noted.curves if name in values]
     assert comparable == list(enumerate(rows.groupby("generation").final_fitness.min()))
 
 
-def test_what_is_scored_again_is_tracked_as_that_and_not_as_a_generation(in_project, monkeypatch):
+def test_what_is_scored_again_is_noted_as_that_and_not_as_a_generation(in_project):
     folder = in_project(evolve={"population_size": 4, "rescore": Rescore(top=1, draws=2)})  # of 3, the mean would be the best
-    tracked = run_main(monkeypatch)
+    noted = run_main(folder)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False)
     of_search = rows[rows.rescored == ""].sort_values("final_fitness")
     best = of_search[of_search.generation == 1].iloc[0]
     wanted = [f"1-{best['index']}", "0-0", "mean"]
     assert list(rows.rescored[8:]) == [name for name in wanted for _ in (0, 1)]
     names = [f"rescore-{name}-draw{draw}" for name in wanted for draw in (0, 1)]
-    assert [name for name, *_ in tracked.candidates][8:] == names
-    assert set(names) == {name for name in tracked.ranked if "final_fitness" not in tracked.ranked[name]}
+    assert noted.names[8:] == names
+    assert set(names) == {name for name in noted.ranked if "final_fitness" not in noted.ranked[name]}
     repeated = dict(zip(wanted, [f"gen1-cand{best['index']}", "gen0-cand0"], strict=False))
     means = rows[rows.rescored != ""].groupby("rescored").final_fitness.mean()
     expected = dict(zip(names, means[rows.rescored[8:]], strict=True)) | {repeated[name]: means[name] for name in repeated}
-    fresh = {name: ranks["fresh_fitness"] for name, ranks in tracked.ranked.items() if "fresh_fitness" in ranks}
+    fresh = {name: ranks["fresh_fitness"] for name, ranks in noted.ranked.items() if "fresh_fitness" in ranks}
     assert fresh == pytest.approx(expected)
-    by_rank = {name: tracked.ranked[name]["rank"] for name in sorted(tracked.ranked, key=lambda n: tracked.ranked[n]["rank"])}
+    by_rank = {name: noted.ranked[name]["rank"] for name in sorted(noted.ranked, key=lambda n: noted.ranked[n]["rank"])}
     draws = [name for name in by_rank if name in names]
-    assert draws[0] == tracked.won[-1] and [by_rank[name] for name in draws] == [*range(1, 7)]  # they decide
+    assert draws[0] == noted.won[-1] and [by_rank[name] for name in draws] == [*range(1, 7)]  # they decide
     searched = [f"gen{g}-cand{i}" for g, i in zip(of_search.generation, of_search["index"], strict=True)]
     searched.sort(key=lambda name: fresh.get(name, math.inf))  # the winner is the first of these too
     assert [(name, rank) for name, rank in by_rank.items() if name not in names] == [*zip(searched, range(1, 9), strict=True)]
-    assert [params["rescored"] for _, _, params, *_ in tracked.candidates[8:]] == list(rows.rescored[8:])
+    assert [row["params"]["rescored"] for row in noted.candidates[8:]] == list(rows.rescored[8:])
+    assert {row["level"] for row in noted.candidates[8:]} == {"rescore"}
     (row,) = rows.index[rows.winner]
     won = rows.rescored[row]
-    assert tracked.won == [*([repeated[won]] if won in repeated else []), names[row - 8]]
-    assert [step for step, _ in tracked.curves if step is not None] == [0, 1, 0, 1]
-    kept = [to for to, name, _ in tracked.files if name.endswith(".safetensors")]
-    assert kept == ["checkpoints/generation-0", "checkpoints/generation-1"]
+    assert noted.won == [*([repeated[won]] if won in repeated else []), names[row - 8]]
+    assert [step for step, _ in noted.curves] == [0, 1, 0, 1]
+    assert [name.split("/")[1] for name in noted.kept] == ["generation-0", "generation-1"]
 
 
-def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, monkeypatch, here_and_now):
+def test_a_plain_network_has_a_genotype_of_nulls_and_no_candidates(in_project, here_and_now):
     folder = in_project(network={"n_genes": None}, evolve={"variant": "analytic"})
-    run_main(monkeypatch)
+    evolve.main()
     assert read_json_model(folder / "models/evolve/genotype.json", GenotypeFile).genotype is None
     assert len(pd.read_csv(folder / "reports/evolve/candidates.csv")) == 0
     assert json.loads((folder / "reports/evolve/metrics.json").read_text())["n_candidates"] == 0
     assert here_and_now.scored == []
 
 
-def test_the_settings_of_a_plain_network_are_searched_and_trained(in_project, make_params, monkeypatch, digits, tmp_path):
+def test_the_settings_of_a_plain_network_are_searched_and_trained(in_project, make_params, digits, tmp_path):
     evolution = {"variant": "baseline", "genes": ["width", "lr"], "objectives": ["loss", "energy"], "choose": "no_worse"}
     folder = in_project(network={"n_genes": None}, evolve=evolution | {"rescore": Rescore(top=2, draws=2)})
-    run_main(monkeypatch)
+    evolve.main()
     found = read_json_model(folder / "models/evolve/genotype.json", GenotypeFile)
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv")
     assert set(found.genes) == {"width", "lr"} and rows.status.eq("ok").all() and rows.width.nunique() > 1
@@ -191,19 +158,20 @@ def test_the_settings_of_a_plain_network_are_searched_and_trained(in_project, ma
     assert built.n_genes is None and built.width == found.genes["width"]
 
 
-def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores_and_ends_in_the_bytes_of_a_new_one(
-    in_project, make_params, monkeypatch, here_and_now
-):
+def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores(in_project, make_params, here_and_now):
+    """It ends in the bytes of a new one."""
     folder = in_project(evolve={"rescore": Rescore(top=1, draws=1)})
-    first = run_main(monkeypatch)
+    first = run_main(folder)
     md5 = hashlib.md5((folder / "reports/evolve/metrics.json").read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(f"md5: {md5}")
     write_params(folder / "params.yaml", make_params(evolve={"n_generations": 3}))
     here_and_now.scored.clear()
-    second = run_main(monkeypatch)
-    extended = contents(folder)
+    evolve.main()
+    rows = [row for row in read_rows(first.path) if "child" in row]
+    extended, record = contents(folder), read_record(first.path)
     assert {generation for generation, _ in here_and_now.scored} == {2}
-    assert second.times[:6] == first.times[:6] and second.searches != first.searches
+    assert rows[: len(first.candidates)] == first.candidates and record.work != first.record.work
+    assert len(record.marks) == 9 < len(rows)  # the draws of the first run are not of the second
     shutil.rmtree(folder / ".scratch")
-    run_main(monkeypatch)
+    evolve.main()
     assert contents(folder) == extended

@@ -20,6 +20,9 @@ from pipelines import export
 from pipelines.export import build_model_card, registered_name
 from pipelines.inputs.loading import spaced
 from pipelines.project.paths import NIR
+from pipelines.runtime.run_files import all_records
+from pipelines.runtime.run_folder import runs_root
+from pipelines.tracking import publish
 from tests.pipelines.conftest import MEASURED, SEARCHED, put_trained
 from tests.project_copy import commit, make_repository, run
 
@@ -39,16 +42,12 @@ def project(in_project, trained):
 
 
 @pytest.fixture
-def told(monkeypatch) -> list[tuple]:
-    """What the tracker of a stage is told: (name of the method, arguments)."""
-    told = []
-
-    class Tracked:
-        def __getattr__(self, name):
-            return lambda *args, **kwargs: told.append((name, args))
-
-    monkeypatch.setattr("pipelines.stage.open_tracker", lambda name, params: Tracked())
-    return told
+def noted(monkeypatch):
+    """The run.json of the stage."""
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setattr(publish, "start", lambda owner: None)
+    monkeypatch.setattr(publish, "wait", lambda run: (None, []))
+    return lambda: next(record for record in all_records(runs_root()).values() if record.stage == "export")
 
 
 def test_onnx_runtime_agrees_with_the_network_and_a_disagreement_would_show(net, exported, digits, make_params, monkeypatch):
@@ -108,7 +107,7 @@ def test_the_files_of_genes_are_measured_on_all_test_images_and_hold_the_card(wr
     assert read_card(path) == build_model_card(make_params(), data.meta).model_dump(mode="json")
 
 
-def test_the_stage_writes_the_model_its_genes_its_card_and_its_metrics(project, told, exported, written, monkeypatch):
+def test_the_stage_writes_the_model_its_genes_its_card_and_its_metrics(project, noted, exported, written, monkeypatch):
     monkeypatch.setattr(export, "onnx_of", lambda *_: exported.read_bytes())  # equal networks give equal bytes: see the core
     folder = project(export={"genes": "int4"})
     export.main()
@@ -125,15 +124,15 @@ def test_the_stage_writes_the_model_its_genes_its_card_and_its_metrics(project, 
     assert metrics.keys() == files | written[1].keys() and metrics["genes_bytes"] == written[1]["genes_bytes"]
     assert f"a test image of class {data.meta.class_names[int(data.test.labels[0])]}." in text
     assert f"in int4: {metrics['genes_bytes']:,} bytes, accuracy {metrics['genes_accuracy']:.2%} on the test images" in text
-    ((model,),) = [args for name, args in told if name == "model"]
-    assert (model.name, model.register, model.dataset) == ("gee-digits-vgg16-g6", False, "digits")
+    model = noted().model
+    assert (model.name, model.is_registered, model.dataset) == ("gee-digits-vgg16-g6", False, "digits")
     assert model.metrics == MEASURED | metrics
-    assert "metrics" not in [name for name, _ in told]  # MLflow logs a model's on the run that logs the model
-    assert model.params == {"network": "vgg16", "variant": "ste", "seed": 0, "n_genes": 6, "width": 1 / 16, "T": 2}
+    assert noted().metrics == {}  # MLflow logs a model's on the run that logs the model
+    assert model.params == {"network": "vgg16", "variant": "ste", "seed": "0", "n_genes": "6", "width": "0.0625", "T": "2"}
     assert model.digest == data.meta.digest
 
 
-def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint(project, told, trained, monkeypatch, capsys):
+def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint(project, noted, trained, monkeypatch, capsys):
     def give_up(reason):
         raise ExportError(reason)
 
@@ -157,7 +156,7 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint(pro
     assert packed["network.safetensors"] == trained.read_bytes()
     metrics = json.loads((folder / "reports/export/metrics.json").read_text())
     assert metrics == {"problem": "torch cannot export it (because)", "nir_problem": "it is no network of the table"}
-    assert "model" not in [name for name, _ in told]
+    assert noted().model is None
 
 
 def test_the_nir_graph_is_read_back_and_compared_or_leaves_a_reason(net, digits, make_params, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipelines.orchestration.request import COMPARE
+from pipelines.runtime.run_files import read_rows
 from tests.project_copy import ROOT, commit, environment, run
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -56,12 +57,12 @@ def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Pat
     """Start a `dvc` command, kill the stage evolve once it has scored so many candidates; returns their file and records."""
     env = environment(GEE_TRACKING="on", GEE_WORKERS="1")
     dvc_command = [sys.executable, "-m", "dvc", *command]
-    earlier = set(project.glob(".scratch/evolve/*/records.jsonl"))
+    earlier = set(project.glob(".scratch/runs/evolve-*/rows.jsonl"))
     process = psutil.Popen(dvc_command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
-        logs = list(set(project.glob(".scratch/evolve/*/records.jsonl")) - earlier)
-        if logs and len(logs[0].read_text().splitlines()) >= n_records:
+        logs = list(set(project.glob(".scratch/runs/evolve-*/rows.jsonl")) - earlier)
+        if logs and logs[0].read_bytes().count(b'"child"') >= n_records:
             for child in process.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):  # `git` comes and goes
                     if "pipelines.evolve" in child.cmdline():
@@ -74,7 +75,7 @@ def kill_evolve_after(project: Path, n_records: int, *command: str) -> tuple[Pat
 
 
 def records_of(log: Path) -> list[dict]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
+    return [row for row in read_rows(log.parent) if "child" in row]
 
 
 def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(project, first):
@@ -96,7 +97,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_what_a_run_gave_that_was_not(pr
     places = {(int(c.data.params["generation"]), int(c.data.params["index"])): c for c in candidates}
     assert len(candidates) == len(places) == len(pd.read_csv(project / "reports/evolve/candidates.csv")) > 2 * 3
     for record in before:  # scored again, it would have taken another time
-        assert places[tuple(record["place"][:2])].data.metrics["seconds"] == record["seconds"]
+        assert places[tuple(record["place"][:2])].data.metrics["seconds"] == record["metrics"]["seconds"]
 
 
 def test_a_second_clone_pulls_the_results_and_has_nothing_to_run(project, first, tmp_path):

@@ -19,7 +19,7 @@ def test_a_run_that_was_stopped_goes_on_and_measures_the_network_that_train_make
         patch.setattr(evaluate, "run", lambda *a, **b: exit(1))
         with pytest.raises(SystemExit):
             plain.main()
-    assert len(list(folder.glob(".scratch/plain/*/step-*16.safetensors"))) > 0
+    assert len(list(folder.glob(".scratch/runs/plain-*/files/work/step-*16.safetensors"))) > 0
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.train.train_epoch", None)  # nothing is left to train
         plain.main()

@@ -1,6 +1,7 @@
 """What every stage does around its work."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,9 @@ from pipelines.stage import stage
 
 
 class Tracked:
+    run = object()
+    execution = SimpleNamespace(run=object())
+
     def close(self, status="FINISHED", error=""):
         self.status, self.error = status, error
 
@@ -20,14 +24,14 @@ class Tracked:
 def tracked(in_project, monkeypatch):
     in_project()
     tracked = Tracked()
-    monkeypatch.setattr(frame, "open_tracker", lambda name, params: tracked)
+    monkeypatch.setattr(frame, "open_stage", lambda name, params, writes: tracked)
     return tracked
 
 
 def test_a_stage_that_ends_well_is_tracked_as_finished(tracked, make_params):
     with stage("train") as s:
         assert s.params == make_params()
-        assert s.track is tracked
+        assert s.run is tracked.run
     assert tracked.status == "FINISHED"
 
 
@@ -56,7 +60,7 @@ def test_a_stage_that_ends_badly_has_its_exit_code_and_its_status(error, raised,
 def test_bad_params_are_refused_before_anything_is_tracked(in_project, monkeypatch, capsys):
     folder = in_project()
     (folder / "params.yaml").write_text("base: {}\n")
-    monkeypatch.setattr(frame, "open_tracker", lambda *_: pytest.fail("a run was opened"))
+    monkeypatch.setattr(frame, "open_stage", lambda *_, **__: pytest.fail("a run was opened"))
     with pytest.raises(SystemExit) as caught, stage("train"):
         pytest.fail("the stage ran")
     assert caught.value.code == 2

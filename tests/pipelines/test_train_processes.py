@@ -1,5 +1,6 @@
 """The stage train in two processes of torchrun: killed and stopped it goes on to the bytes of an undisturbed run."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def states(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob(".scratch/train/*/step-*.json")}
+    return {path.name for path in folder.glob(".scratch/runs/train-*/files/work/step-*.json")}
 
 
 def stop(folder: Path, rank: int | None, number: signal.Signals) -> tuple[int, list[str]]:
@@ -65,8 +66,7 @@ def project(in_project):
 def test_a_run_that_is_killed_and_stopped_ends_in_the_bytes_of_an_undisturbed_one(project):
     assert end(start(project)) == 0
     expected = contents(project)
-    for path in project.glob(".scratch/train/*/*"):
-        path.unlink()
+    shutil.rmtree(project / ".scratch")
     assert stop(project, 1, signal.SIGKILL) == (True, [])
     assert stop(project, None, signal.SIGINT) == (True, ["train: interrupted; the same command continues where it stopped"])
     assert end(start(project)) == 0

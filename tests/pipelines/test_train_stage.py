@@ -13,7 +13,7 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of, wired_network
 from gee_core.training.resume import Resumable
 from pipelines import train
-from pipelines.tracking.tracker import Tracker
+from pipelines.runtime.run_files import read_record, read_rows
 from tests.pipelines.train_cases import RATED, SIGMAS, every_change
 
 
@@ -24,18 +24,11 @@ def write_genotype(folder, **changes):
     return path
 
 
-def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_dvc_knows_of_them(
-    in_project, make_params, monkeypatch
-):
-    folder, epochs, real = in_project(), [], Tracker.metrics
+def test_the_stage_writes_its_results_and_keeps_its_state_until_dvc_knows_of_them(in_project, make_params, monkeypatch):
+    folder = in_project()
     write_genotype(folder)
-    path = folder / "reports/train/history.csv"
-    with monkeypatch.context() as patch:  # the history grows with each epoch
-        shown = lambda: len(path.read_text().splitlines()) if path.is_file() else 0  # noqa: E731
-        patch.setattr(Tracker, "metrics", lambda self, *a, **b: (epochs.append(shown()), real(self, *a, **b))[1])
-        train.main()
-    assert epochs[:4] == [0, 2, 3, 4]
-    history = pd.read_csv(path)
+    train.main()
+    history = pd.read_csv(folder / "reports/train/history.csv")
     rates = [f"firing_rate/{layer}" for layer in RATED]
     assert list(history) == ["epoch", "lr", "train_loss", "train_accuracy", *rates, "test_accuracy", "test_loss"]
     assert ((history[rates] >= 0) & (history[rates] <= 1)).all(axis=None)
@@ -55,8 +48,10 @@ def test_the_stage_writes_network_history_and_metrics_and_keeps_its_state_until_
     assert genome_of(net) is not None
     saved = json.loads((folder / "models/train/network.json").read_text())
     assert list(saved) == ["network", "num_classes", "in_channels", "image_size", "sha256"]
-    files = [path for path in (folder / ".scratch").rglob("*") if path.is_file()]
-    assert sorted(path.name for path in files if path.suffix != ".json")[0] == "done"
+    (path,) = (folder / ".scratch/runs").iterdir()
+    points = [(row["step"], row["metrics"]["train_loss"]) for row in read_rows(path)]
+    assert points == list(zip(history.epoch, history.train_loss, strict=True))
+    assert read_record(path).status == "FINISHED" and len(list(path.glob("files/work/step-*.safetensors"))) == 2
     names = ["models/train/network.safetensors", "reports/train/history.csv"]
     before = [(folder / name).read_bytes() for name in names]
     with monkeypatch.context() as patch:  # `dvc` was killed before it wrote dvc.lock, and runs the stage again
@@ -69,10 +64,16 @@ def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says
     folder = in_project(base={"precision": "auto"})
     write_genotype(folder)
     names = ["models/train/network.safetensors", "reports/train/history.csv"]
-    in_bf16, kept, tracked = [False], Resumable.keep, []
+    in_bf16, kept, formats = [False], Resumable.keep, []
     monkeypatch.setattr("gee_core.hardware.bf16_is_faster", lambda: in_bf16[0])
-    monkeypatch.setattr(Tracker, "tags", lambda self, values: tracked.append(values))
-    train.main()
+
+    def run_main():
+        try:
+            train.main()
+        finally:
+            formats.append(read_record(next((folder / ".scratch/runs").iterdir())).tags["number_format"])
+
+    run_main()
     whole = [(folder / name).read_bytes() for name in names]
     for name in ("models/train", "reports", ".scratch"):
         shutil.rmtree(folder / name)
@@ -85,10 +86,10 @@ def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says
     with monkeypatch.context() as patch:
         patch.setattr(Resumable, "keep", stop)
         with pytest.raises(SystemExit):
-            train.main()
-    train.main()
+            run_main()
+    run_main()
     assert [(folder / name).read_bytes() for name in names] == whole
-    assert [values["number_format"] for values in tracked if "number_format" in values] == ["float32"] * 3
+    assert formats == ["float32"] * 3
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
@@ -100,12 +101,12 @@ def test_every_setting_of_the_sections_of_train_and_every_file_is_in_the_key_of_
     monkeypatch.setattr(train, "network_files", lambda name: [])
     monkeypatch.setattr(train, "init_from_files", lambda params: [])
     params = make_params()
-    folders = {train.resume_folder(params)}
+    folders = {train.train_folder(params)}
     for changed in every_change(params, "base", "network", "train"):
-        folders.add(train.resume_folder(changed))
+        folders.add(train.train_folder(changed))
     n_settings = sum(len(type(getattr(params, name)).model_fields) for name in ("base", "network", "train"))
     assert len(folders) == 1 + n_settings
     for path in (genotype, folder / "data/prepared/meta.json"):
         path.write_text(path.read_text() + " ")
-        assert train.resume_folder(params) not in folders
-        folders.add(train.resume_folder(params))
+        assert train.train_folder(params) not in folders
+        folders.add(train.train_folder(params))

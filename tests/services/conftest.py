@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 
+from pipelines.runtime.run_files import read_rows
 from tests.free_port import free_port
 from tests.project_copy import ROOT, SMALL, copy_project, environment
 from tests.running import listens, running
@@ -147,5 +148,5 @@ def section(page: str, heading: str) -> list[str]:
 
 def scored(project: Path) -> list[str]:
     """The keys of the candidates and draws that were scored so far."""
-    lines = [line for log in project.glob(".scratch/evolve/*/records.jsonl") for line in log.read_text().splitlines()]
-    return [line.partition(', "score"')[0] for line in lines]
+    rows = [row for folder in project.glob(".scratch/runs/evolve-*") for row in read_rows(folder)]
+    return [row["child"] for row in rows if "child" in row]

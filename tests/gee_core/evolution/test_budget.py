@@ -11,7 +11,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, failed
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.price import checked, configured_price, most_genes
+from gee_core.evolution.price import apply_budget, configured_price, most_genes
 from gee_core.evolution.proxy import score
 from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, winner
@@ -51,11 +51,11 @@ def test_the_most_genes_are_the_last_that_fit_into_the_parameters(task, name):
 
 def test_what_exceeds_a_limit_counts_by_its_part_and_what_has_no_limit_does_not():
     cfg, within = config(budget=Budget(parameters=800, energy_uj=2.0, steps=4)), replace(PRICE, parameters=800, energy_uj=2.0)
-    outside = checked(measured(1.0), cfg, PRICE)
+    outside = apply_budget(measured(1.0), cfg, PRICE)
     assert (outside.excess, outside.price, outside.failure) == (pytest.approx(0.25 + 0.25), PRICE, Failure.BUDGET)
     assert outside.status == "outside: parameters = 1,000 of 800, energy_uj = 2.5 of 2.0"
-    assert checked(measured(1.0), cfg, within) == measured(1.0, price=within)
-    assert checked(measured(1.0), config(), PRICE) == measured(1.0, price=PRICE)
+    assert apply_budget(measured(1.0), cfg, within) == measured(1.0, price=within)
+    assert apply_budget(measured(1.0), config(), PRICE) == measured(1.0, price=PRICE)
 
 
 def test_a_candidate_that_is_too_large_is_not_trained_and_one_that_fires_too_much_is_known_after(task, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
-from gee_core.evolution.front import chosen, crowding, front, hypervolumes, point, ranks, start_point
+from gee_core.evolution.front import crowding, front, hypervolumes, pick_member, point, ranks, start_point
 from gee_core.evolution.loop import evolve
 from gee_core.evolution.winner import START, candidates_to_rescore, winner
 from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
@@ -92,7 +92,7 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
 
     def choose(choice):
-        return members.index(chosen(members, CFG.model_copy(update={"choose": choice}), start))
+        return members.index(pick_member(members, CFG.model_copy(update={"choose": choice}), start))
 
     start = (1.5, 9.0)
     assert choose("knee") == 1  # the corner
@@ -104,7 +104,7 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
     start = (math.nan, math.nan)
     assert choose("no_worse") == 0  # the start failed
     start, unsure = (1.9, 9.0), members[3]._replace(error=0.2)
-    assert chosen([*members[:3], unsure], CFG.model_copy(update={"choose": "no_worse"}), start) == unsure
+    assert pick_member([*members[:3], unsure], CFG.model_copy(update={"choose": "no_worse"}), start) == unsure
     for choice, wanted in ((Budget(energy_uj=3.0), 2), (Budget(parameters=150), 3), (4, 3)):
         assert choose(choice) == wanted
     few = "choose = {'energy_uj': 0.5}: no member of the front costs so little: the least energy_uj is 1"
@@ -142,7 +142,7 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
         assert m.point == pytest.approx(np.mean(own, axis=0))
     start = start_point(records, cfg)
     assert start == pytest.approx(np.mean([point(r, cfg) for r in again if r.candidate.rescored == START], axis=0))
-    assert winner(records, cfg) == chosen(members, cfg, start).record
+    assert winner(records, cfg) == pick_member(members, cfg, start).record
     thrifty = winner(records, cfg.model_copy(update={"choose": "no_worse"}))
     assert point(thrifty, cfg)[0] <= start[0] and point(thrifty, cfg)[1] < start[1]
 

@@ -84,15 +84,16 @@ def test_who_is_at_work_is_known_by_the_command_line_and_the_folder(words, works
 
 def test_gc_lists_old_folders_with_their_size_and_the_command_and_deletes_nothing(main, bare_project):
     day, now = 86400, time.time()
-    places = {".scratch/train/a": 40, ".scratch/evolve/young": 9, ".scratch/studies/evolve/b c": 50, ".dvc/tmp/exps/tmpx": 99}
-    for place, days in (places | {".scratch/tracking/a": 99, "elsewhere/a": 99}).items():
+    places = {"train-a": 40, "evolve-young": 9, "step-evolve-b c": 50}
+    places = {f".scratch/runs/{name}": days for name, days in places.items()} | {".dvc/tmp/exps/tmpx": 99}
+    for place, days in (places | {".scratch/runs/pipeline-a": 99, "elsewhere/a": 99}).items():
         (folder := bare_project / place).mkdir(parents=True)
         (folder / "state").write_text("0" * 1000)
         for path in (folder / "state", folder):
             os.utime(path, (now - days * day, now - days * day - 60))
-    (bare_project / ".scratch/train/link").symlink_to(bare_project / "elsewhere")
+    (bare_project / ".scratch/runs/train-link").symlink_to(bare_project / "elsewhere")
     found = {row["folder"]: (row["days"], row["bytes"] >= 1000) for row in json.loads(main("gc", "--json")[1])}
     assert found == {place: (days, True) for place, days in places.items() if days > 30}
     out = main("gc", "--days", "45")[1]
-    assert "  rm -r .dvc/tmp/exps/tmpx '.scratch/studies/evolve/b c'\n" in out and "--older-than 45d" in out
-    assert "of 2 folders" in out and (bare_project / ".scratch/train/a/state").is_file()
+    assert "  rm -r .dvc/tmp/exps/tmpx '.scratch/runs/step-evolve-b c'\n" in out and "--older-than 45d" in out
+    assert "of 2 folders" in out and (bare_project / ".scratch/runs/train-a/state").is_file()

@@ -12,7 +12,8 @@ from gee_core.rank import Rank
 from pipelines.engines import ranks
 from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, joined, rounding
 from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.resume_folder import HELD
+from pipelines.runtime.run_files import HELD, Record
+from pipelines.runtime.run_folder import RunFolder
 
 FP32 = Compute(torch.device("cpu"), torch.float32)
 BF16 = Compute(torch.device("cpu"), torch.bfloat16)
@@ -56,10 +57,11 @@ def test_other_params_are_refused(store):
 
 
 def test_the_others_wait_while_another_process_is_at_work_on_the_run(tmp_path, store):
-    events, folder = [], tmp_path / "train/run"  # folders next to it are taken for runs too
+    events, folder = [], tmp_path / "train-run"
+    run = RunFolder(tmp_path / "train-new", Record(level="stage"))
 
     def work(number: int) -> None:
-        with at_work_together(Rank(number, 3), folder):
+        with at_work_together(Rank(number, 3), run.at_work_in(folder)):
             events.append("begun")
 
     with ThreadPoolExecutor(3) as threads:

@@ -132,6 +132,6 @@ def test_cells_and_resumed_work_depend_on_every_file_of_the_folder(in_project):
     params, keys = load_params(), []
     for text in ("x = 1\n", "x = 1\n", "x = 2\n"):
         (folder / "networks/parts.py").write_text(text)
-        folders = evolve.resume_folder(params, PREPARED), train.resume_folder(params)
-        keys.append({cell_key(Cell("grid", {}, params, ("evaluate",)), params, load_meta(PREPARED)), *folders})
+        folders = evolve.scores_folder(params), train.train_folder(params)
+        keys.append({cell_key(Cell({}, params, ("evaluate",)), params, load_meta(PREPARED)), *folders})
     assert keys[0] == keys[1] and not keys[1] & keys[2]

@@ -14,7 +14,7 @@ BY_CONTENT = {"network.name", "evolve.start", "train.init_from"}
 @pytest.fixture
 def cell(make_params):
     def make(stages=STAGES, **sections):
-        return Cell("grid", {}, make_params(**sections), stages)
+        return Cell({}, make_params(**sections), stages)
 
     return make
 

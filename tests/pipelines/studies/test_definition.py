@@ -28,13 +28,14 @@ def published(**changes):
             "studies/tiny.yaml: two cells have the labels {'encoding': 'genetic'}: give each its own",
         ),
         ({"grid": {"a": [{"label": "x", "sett": {}}]}}, "grid.a.0.sett is not a known key: did you mean set?"),
-        ({"grid": {"a": options("x\ny")}}, "studies/tiny.yaml: grid.a.0.label = 'x\\ny': string should match pattern"),
+        ({"grid": {"a": options("x\ny")}}, "studies/tiny.yaml: grid.a.0.label = 'x\\ny': write one line of printable"),
+        ({"title": "a\x1b[31m"}, "studies/tiny.yaml: title = 'a\\x1b[31m': write one line of printable characters"),
+        ({"grid": dict.fromkeys("abc", options(*map(str, range(1000))))}, "2,000,000,000 cells are more than 10,000: leave"),
         ({"metrics": ["test_acuracy"]}, "unknown metric 'test_acuracy': did you mean test_accuracy?"),
         ({"plots": [{"kind": "line", "x": "genes"}]}, "plots.0: unknown column 'genes': the study has encoding"),
         ({"plots": [{"kind": "bars"}, {"kind": "line"}]}, "plots.1: x is missing: add the column of `line`"),
-        ({"plots": [{"kind": "noise", "group": ["encoding"]}]}, "noise is measured by the stage robustness: add it to stages"),
+        ({"plots": [{"kind": "bars", "group": ["layer"]}]}, "plots.0: unknown column 'layer': the study has encoding"),
         ({"grid": {"seed": options("x")}}, "the column 'seed' is reserved: give it another name"),
-        ({"plots": [{"kind": "scatter", "x": "genes_bytes"}]}, "plots.0: genes_bytes is measured by the stage export: add it"),
         (published(columns={"x": "y"}), "unknown column 'x'"),
     ],
 )
@@ -52,11 +53,15 @@ def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
 
 
 def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
-    study = load_study(write_study(grid={"network.T": [1, 2]}, plots=[], published=[]))
-    assert [(option.label, option.set) for option in study.grid["network.T"]] == [
-        ("1", {"network.T": 1}),
-        ("2", {"network.T": 2}),
-    ]
+    study = load_study(write_study(grid={"network.T": [1], "candidate": [2]}, plots=[], published=[]))
+    [[T], [candidate]] = study.grid.values()
+    assert (T.label, T.set, candidate.label, candidate.candidate) == ("1", {"network.T": 1}, "2", 2)
+
+
+def test_the_stages_of_a_study_are_those_that_measure_what_it_shows(write_study):
+    assert load_study(write_study()).stages() == ("evaluate",)
+    plots = [{"kind": "line", "rows": "noise", "x": "r"}, {"kind": "scatter", "x": "genes_bytes", "y": "parameters"}]
+    assert load_study(write_study(metrics=["parameters"], plots=plots)).stages() == ("robustness", "export")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -16,11 +16,10 @@ BARE: dict = {"plots": [], "published": []}
 UNEVOLVED = {"evolve.variant": "analytic"}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
 NARROWED = {"encoding": [{"label": "genetic"}, {"label": "narrowed", "control": "narrowed"}]}
-RANGE = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "trainings": 2, "seeds": 1}
 
 
 @pytest.fixture
-def drafts(write_study):
+def draft(write_study):
     def make(preset=None, data=None, seeds=None, overrides=None, only=None, **changes):
         name = write_study(**changes)
         return draft_cells(load_study(name), Request(name, preset, data, seeds, overrides or {}, only or {}))
@@ -28,47 +27,30 @@ def drafts(write_study):
     return make
 
 
-def test_every_combination_of_options_and_seeds_is_a_cell_and_seeds_count_from_the_presets(drafts):
-    cells = drafts(grid={"network.T": [1, 2], "network.n_genes": [4, 6, 8]}, overrides={"base.seed": 5}, **BARE)
+def test_every_combination_of_options_and_seeds_is_a_cell(draft):
+    """Seeds count from the preset's."""
+    cells = draft(grid={"network.T": [1, 2], "network.n_genes": [4, 6, 8]}, overrides={"base.seed": 5}, **BARE)
     combined = [(cell.params.network.T, cell.params.network.n_genes, cell.params.base.seed) for cell in cells]
     assert sorted(combined) == sorted((T, g, seed) for T in (1, 2) for g in (4, 6, 8) for seed in (5, 6))
 
 
-ONLY = [
-    ({"training": {"1"}}, 2 + 6),
-    ({"part": {"kendall"}, "training": {"1"}, "E": {"2"}}, 3),
-    ({"encoding": {"genetic"}}, 1 + 12),
-    ({"encoding": {"genetic", "unencoded"}}, 2 + 12),
-    ({"sizes": {"2"}}, "--only sizes=…: the study has no such column: choose one of encoding, part, E, candidate, training"),
-    ({"encoding": {"genes"}}, "--only encoding=genes: no such label: choose one of genetic, unencoded"),
-    ({"part": {"grid"}, "E": {"1"}}, "--only E=…: the study has no such column: choose one of encoding, part"),
-]
+def test_a_choice_of_labels_keeps_the_cells_with_these(draft):
+    cells = draft(seeds=1, grid={"network.T": [1, 2], "network.n_genes": [4, 6]}, only={"network.T": {"2"}}, **BARE)
+    assert [cell.columns for cell in cells] == [{"network.T": "2", "network.n_genes": g} for g in ("4", "6")]
 
 
-@pytest.mark.parametrize(("only", "outcome"), ONLY)
-def test_a_choice_of_labels_leaves_the_parts_without_their_column_whole(only, outcome, drafts):
-    try:
-        cells = drafts(seeds=1, analysis=RANGE, only=only)
-    except InputError as error:
-        assert str(error) == outcome
-    else:
-        assert len(cells) == outcome
-        labels = [cell.columns | {"part": cell.part} for cell in cells]
-        assert all(own.get(column) in {*wanted, None} for own in labels for column, wanted in only.items())
-
-
-def test_two_columns_set_a_key_to_one_value(drafts):
+def test_two_columns_set_a_key_to_one_value(draft):
     rate = [{"label": "high", "set": {"train.lr": 0.5}}, {"label": "usual"}]
-    assert [cell.params.train.lr for cell in drafts(grid={"train.lr": [0.5], "rate": rate}, **BARE, seeds=1)] == [0.5, 0.5]
+    assert [cell.params.train.lr for cell in draft(grid={"train.lr": [0.5], "rate": rate}, **BARE, seeds=1)] == [0.5, 0.5]
     with pytest.raises(InputError, match=r"train\.lr = 0\.1, rate = high: train\.lr is set to 0\.1 and to 0\.5"):
-        drafts(grid={"train.lr": [0.5, 0.1], "rate": rate}, **BARE)
+        draft(grid={"train.lr": [0.5, 0.1], "rate": rate}, **BARE)
 
 
-def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(drafts):
+def test_the_presets_values_give_way_to_the_studys_and_those_to_the_commands(draft):
     changes = {"set": {"train.lr": 0.1, "train.batch_size": 8}, "presets": {"other": {"train.batch_size": 4}}}
-    cell = drafts("other", overrides={"train.lr": 0.2}, **changes)[0]
+    cell = draft("other", overrides={"train.lr": 0.2}, **changes)[0]
     assert (cell.params.train.epochs, cell.params.train.lr, cell.params.train.batch_size) == (3, 0.2, 4)
-    assert drafts(**changes)[0].params.train.batch_size == 8
+    assert draft(**changes)[0].params.train.batch_size == 8
 
 
 def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
@@ -81,11 +63,15 @@ def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
     assert parse_only([value for option, value in given if option == "--only"]) == request.only
 
 
-def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(drafts):
-    cell = drafts(
-        grid={"a": [{"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}]}, set={"evolve.proxy.epochs": 2}, **BARE
-    )[0]
+def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(draft):
+    option = {"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}
+    cell = draft(grid={"a": [option]}, set={"evolve.proxy.epochs": 2}, **BARE)[0]
     assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.epochs) == (1 / 8, 12, 10)
+
+
+def test_a_column_of_candidates_trains_each_of_them_as_often_as_told(draft):
+    cells = draft(seeds=1, grid={"training": [1, 2], "candidate": [0, 2]}, set={"evolve.variant": "random_search"}, **BARE)
+    assert [(cell.training, cell.candidate) for cell in cells] == [(1, 0), (1, 2), (2, 0), (2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +79,10 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
     [
         ({"preset": "nosuch"}, "unknown preset 'nosuch': choose one of digits, other"),
         ({"presets": {"nosuch": {}}}, "studies/tiny.yaml: unknown preset 'nosuch'"),
+        ({"seeds": 9999}, "19,998 cells are more than 10,000: leave out options or seeds"),
         ({"overrides": {"train.epochs": -4}}, "encoding = genetic: train.epochs = -4: input should be greater than or equal"),
-        (
-            {"analysis": RANGE | {"set": {"evolve.sigma": -1}}, "only": {"part": {"kendall"}}},
-            "studies/tiny.yaml, analysis: evolve.sigma = -1: input should be greater than 0",
-        ),
+        ({"only": {"sizes": {"2"}}}, "--only sizes=…: the study has no such column: choose one of encoding"),
+        ({"only": {"encoding": {"x"}}}, "--only encoding=x: no such label: choose one of genetic, unencoded"),
         (
             {"overrides": {"evolve.variant": "ste"}},
             "--set evolve.variant: the study varies this key: change it in studies/tiny",
@@ -106,43 +91,42 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
             {"grid": {"a": [{"label": "x", "paper_genes": 100}]}, "overrides": {"network.n_genes": 5}} | BARE,
             "--set network.n_genes: the study varies this key",
         ),
-        (
-            {"analysis": RANGE | {"set": {"evolve.sigma": 0.1}}, "overrides": {"evolve.sigma": 0.2}},
-            "--set evolve.sigma: the study varies this key",
-        ),
         ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, **UNEVOLVED}, "grid": NARROWED}, "n_genes is null: set it"),
         ({"set": {"network.n_genes": None, **UNEVOLVED}, "grid": ENCODED} | BARE, "n_genes is null: set it"),
         ({"grid": ENCODED | {"size": [{"label": "x", "control": "plain"}]}} | BARE, "size = x: encoded, and control or"),
         ({"grid": {"start": [{"label": "x", "encoded": {"train.epochs": 0}}]}} | BARE, "train.epochs = 0: input should be"),
+        ({"grid": {"candidate": [3]}} | BARE, "candidate = 3: candidate = 3: the cell has 3 candidates"),
+        ({"grid": {"candidate": [1]}, "set": UNEVOLVED} | BARE, "candidate = 1: the cell has 1 candidates"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_runs(drafts, project, arguments, message):
+def test_what_cannot_run_is_refused_before_anything_runs(draft, project, arguments, message):
     (project / "empty").mkdir()
     with pytest.raises(InputError) as caught:
-        drafts(**arguments)
+        draft(**arguments)
     assert message in str(caught.value)
 
 
-def test_a_checkpoint_to_encode_is_refused_before_anything_runs_unless_the_cells_without_genes_are_left_out(drafts, project):
+def test_a_checkpoint_to_encode_is_refused_for_cells_without_genes(draft, project):
     (project / "inputs").mkdir()
     for ending in ("safetensors", "json"):
         (project / f"inputs/x.{ending}").touch()
     checkpoint = {"train.init_from": "inputs/x.safetensors"}
     with pytest.raises(InputError, match=r"unencoded, seed 0: train\.init_from = 'inputs/x\.safetensors' is to be encoded"):
-        drafts(overrides=checkpoint)
-    assert len(drafts(overrides=checkpoint, only={"encoding": {"genetic"}})) == 2
+        draft(overrides=checkpoint)
+    assert len(draft(overrides=checkpoint, only={"encoding": {"genetic"}})) == 2
 
 
-def test_the_plain_control_is_the_same_network_without_genes(drafts, digits):
-    genetic, _, plain, _ = (resolve_cell(cell, digits) for cell in drafts())
+def test_the_plain_control_is_the_same_network_without_genes(draft, digits):
+    genetic, _, plain, _ = (resolve_cell(cell, digits) for cell in draft())
     assert plain.params.network.n_genes is None
     assert plain.params.network.model_dump() | {"n_genes": 6} == genetic.params.network.model_dump()
     assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
 
 
-def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_percent(drafts, digits):
-    cells = drafts(seeds=1, grid=NARROWED, set={"network.name": "resnet19", "network.n_genes": 12})
+def test_the_narrowed_control_has_the_genetic_networks_parameters(draft, digits):
+    """Within two percent."""
+    cells = draft(seeds=1, grid=NARROWED, set={"network.name": "resnet19", "network.n_genes": 12})
     genetic, narrowed = (resolve_cell(cell, digits) for cell in cells)
     wanted = parameters(genetic, digits)
     assert narrowed.params.network.n_genes is None
@@ -150,23 +134,13 @@ def test_the_narrowed_control_has_the_genetic_networks_parameters_within_two_per
     assert narrowed.full_parameters == genetic.full_parameters
 
 
-def test_a_cell_that_starts_at_weights_searches_no_wiring_and_first_trains_its_own_plain_network(drafts):
+def test_a_cell_that_starts_at_weights_searches_no_wiring(draft):
+    """It first trains its own plain network."""
     search = {"evolve.variant": "ste", "evolve.start": "unit", "evolve.bound": 100}
-    [cell] = drafts(grid=ENCODED, set=search, seeds=1, **BARE)
+    [cell] = draft(grid=ENCODED, set=search, seeds=1, **BARE)
     assert (cell.params.evolve.variant, cell.params.evolve.start) == ("analytic", "analytic")
     assert cell.encoded.network.model_dump() == cell.params.network.model_dump() | {"n_genes": None}
     assert (cell.encoded.train.epochs, cell.params.train.epochs) == (3, 2)
-
-
-def test_candidates_of_the_whole_range_are_trained_several_times_from_fresh_draws(drafts):
-    cells = drafts(analysis=RANGE, set={"evolve.proxy.epochs": 3})
-    added = [cell for cell in cells if cell.part == "kendall"]
-    wanted = [(E, training, candidate) for E in "36" for training in (1, 2) for candidate in range(3)]
-    assert [(cell.columns["E"], cell.training, cell.candidate) for cell in added] == wanted
-    assert [cell.columns["training"] for cell in added] == [str(cell.training) for cell in added]
-    assert {cell.params.base.seed for cell in added} == {0}  # of the study's two
-    assert {(cell.params.evolve.variant, cell.params.train.wiring_seed) for cell in added} == {("random_search", "fresh")}
-    assert {cell.params.evolve.population_size for cell in added} == {3}
 
 
 def parameters(cell, digits) -> int:

@@ -3,10 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from pipelines.studies.cell import Cell
+from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.reports import TextTable, aggregate, cells_frame, format_table, markdown, with_published
+from pipelines.studies.reports import add_published, aggregate, format_table, make_frame, markdown
 
 CELLS = pd.DataFrame(
     {
@@ -30,41 +30,34 @@ STUDY = Study.model_validate(
 )
 
 
-def test_means_over_the_seeds_that_succeeded_stand_above_the_published_rows():
+def test_means_of_the_seeds_that_succeeded_stand_above_the_published_rows():
     table = aggregate(CELLS, ["variant"], STUDY.metrics)
     assert table["test_accuracy_sd"].tolist() == [pytest.approx(0.1 / math.sqrt(2)), 0]  # of a sample
     assert math.isnan(aggregate(CELLS[:1], ["variant"], ["test_accuracy"])["test_accuracy_sd"].iloc[0])  # one seed
-    assert "test_accuracy_n" not in table and table["start_fitness_n"].tolist() == [1, 0]  # fewer cells than succeeded
-    shown = format_table("A", with_published(table, STUDY), ["variant"], STUDY.metrics)
-    assert shown.headers == ["variant", "test accuracy (%)", METRICS["start_fitness"].header, "n", "failed", "source"]
-    assert shown.rows == [
+    assert table["start_fitness_n"].tolist() == [1, 0]  # fewer cells than succeeded
+    shown = format_table(add_published(table, STUDY), ["variant"], STUDY.metrics)
+    assert list(shown) == ["variant", "test accuracy (%)", METRICS["start_fitness"].header, "n", "failed", "source"]
+    assert shown.to_numpy().tolist() == [
         ["ste", "85.00 ± 7.07", "0.250 (n = 1)", "2", "1", "ours"],
         ["random", "50.00", "", "2", "0", "ours"],
         ["ste (published)", "96.16 ± 0.13", "", "", "", "published: Table 4"],
     ]
 
 
-def test_the_spread_of_the_best_fitness_over_fresh_draws_is_not_that_over_the_seeds(make_params):
-    cells = [Cell("grid", {"a": "x"}, make_params(base={"seed": seed}), (), key=str(seed)) for seed in (0, 1)]
-    numbers = [{"best_fitness": 1.0, "best_fitness_sd": 0.25}, {"best_fitness": 3.0, "best_fitness_sd": 0.75}]
-    results = {str(seed): {"status": "ok", "commit": None, "metrics": values} for seed, values in enumerate(numbers)}
-    row = aggregate(cells_frame(cells, results), ["a"], ["best_fitness", "best_fitness_spread"]).iloc[0]
-    assert (row["best_fitness"], row["best_fitness_sd"]) == (2, pytest.approx(2**0.5))
-    assert (row["best_fitness_spread"], row["best_fitness_spread_sd"]) == (0.5, pytest.approx(0.5 / 2**0.5))
-
-
 def test_a_column_of_labels_with_the_name_of_a_number_keeps_its_labels(make_params):
-    columns = [{"footprint": "small", "a": "x"}, {"a": "y"}]
-    cells = [Cell("grid", labels, make_params(), (), key=labels["a"], full_parameters=200) for labels in columns]
-    result = {"status": "ok", "commit": None, "metrics": {"footprint": 1234, "test_accuracy": 0.5, "parameters": 50}}
-    frame = cells_frame(cells, dict.fromkeys("xy", result))
+    cells = [
+        Cell(labels, make_params(), (), key=labels["a"], full_parameters=200)
+        for labels in ({"footprint": "small", "a": "x"}, {"a": "y"})
+    ]
+    result = CellResult("ok", {"footprint": 1234, "test_accuracy": 0.5, "parameters": 50})
+    frame = make_frame(["footprint", "a"], cells, dict.fromkeys("xy", result))
     assert frame["footprint"].tolist() == ["small", ""]
     assert frame["test_accuracy"].tolist() == [0.5, 0.5]
     assert frame["parameter_ratio"].tolist() == [0.25, 0.25]  # of the plain network
 
 
 def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
-    shown = markdown(TextTable("A <b>", ["<b>", "n"], [["a|b\nc", "1"]]))
+    shown = markdown("A <b>", pd.DataFrame([["a|b\nc", "1"]], columns=["<b>", "n"]))
     assert shown == "## A &lt;b&gt;\n\n| &lt;b&gt; | n   |\n| --------- | --- |\n| a\\|b c    | 1   |\n"
 
 
@@ -74,7 +67,7 @@ def test_labels_are_no_html_no_cells_and_no_lines_of_a_markdown_table():
         ("parameters", 4352154.0, 0.0, "4,352,154"),
         ("parameter_ratio", 0.184, 3e-17, "18.4"),
         ("energy_mj", 0.00012345, math.nan, "0.0001234"),
-        ("tau", math.nan, math.nan, ""),
+        ("L_ce", math.nan, math.nan, ""),
     ],
 )
 def test_numbers_are_written_with_their_unit_and_spread(name, mean, sd, text):

@@ -1,29 +1,31 @@
-"""Whole studies of tiny cells, in this process."""
+"""Whole studies of tiny cells."""
 
-import json
+import errno
+import os
+import re
 import shutil
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
+import torch
 
 from gee_core.checkpoint import load
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.storage.json_object import read_sealed
+from gee_core.storage.json_object import read_json_object
 from pipelines import evaluate
-from pipelines.project.paths import STUDY_STEPS
+from pipelines.runtime.run_files import Record, read_rows
+from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.studies import study
-from pipelines.studies.cell import Cell, Request
+from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.reports import OUT
-from pipelines.studies.tracking import StudyTracker
 from tests.pipelines.studies.conftest import measure
 
 TINY = OUT / "tiny"
 PLAIN: dict = {"seeds": 1, "grid": {"encoding": [{"label": "unencoded", "control": "plain"}]}, "published": []}
-KENDALL = {"kind": "kendall", "candidates": 3, "times_proxy_epochs": [1, 2], "trainings": 2, "seeds": 1}
 GENETIC, UNENCODED = "encoding = genetic, seed 0", "encoding = unencoded, seed 0"
 
 
@@ -31,155 +33,159 @@ def reports() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in TINY.glob("*.*")}
 
 
-def written(name):
-    return pd.read_csv(TINY / name)
-
-
 def figures(folder=TINY):
     return {path.name for path in folder.glob("*.svg")}
 
 
-def trial(column, label):
-    """The folder of the study's trial with these cells alone."""
-    return OUT / Request("tiny", only={column: {label}}).folder
-
-
 def test_a_study_ends_in_means_over_its_seeds_next_to_the_published_numbers(run, quick):
-    [table] = run()
-    assert [(row[0], row[1], *row[-2:]) for row in table.rows] == [
+    plots = [{"kind": "line", "rows": "noise", "x": "r", "group": ["encoding"]}, {"kind": "bars"}]
+    table = run(plots=plots)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert [(row[0], row[1], *row[-2:]) for row in rows[2:]] == [
         ("genetic", "55.00 ± 7.07", "2", "ours"),
         ("unencoded", "55.00 ± 7.07", "2", "ours"),
         ("genetic (published)", "90.00", "", "published: Table 2"),
     ]
-    about = json.loads((TINY / "study.json").read_text())
-    assert about["images"] == {"train": 64, "holdout": 16, "test": 24}
-    assert about["command"] == "gee study run tiny"
-    assert (about["cells"], about["seeds"], about["failed"]) == (4, [0, 1], [])
+    assert table == (TINY / "table.md").read_text() and "`gee study run tiny`" in table
+    cells = pd.read_csv(TINY / "cells.csv")
+    assert list(cells) == ["encoding", "seed", "status", "test_accuracy", "parameters", "parameter_ratio", "key", "commit"]
+    assert len(pd.read_csv(TINY / "noise.csv")) == 4 * 2 * 2  # cells, strengths and draws
     page = (TINY / "index.html").read_text()
-    assert page.split("title>")[1] == "A tiny study – digits; vgg16 × 0.125; 2 epochs; n = 2</"
-    assert page.count("<svg") == 1 and ">Table 2" not in page and "published: Table 2" in page
+    assert page.split("title>")[1] == "A tiny study – preset digits, n = 2</"
+    assert page.count("<svg") == 2 and ">Table 2" not in page and "published: Table 2" in page
 
 
-def test_a_study_runs_only_what_is_missing_or_forced_and_ends_in_the_same_bytes_after_a_kill(run, quick, monkeypatch):
-    def killed_at_the_second(cell):
+def test_only_missing_or_forced_cells_run_and_a_kill_changes_no_byte(run, quick, monkeypatch):
+    def is_killed_at_the_second(cell):
         if quick:
             raise KeyboardInterrupt
-        return study_run_cell(cell)
+        return run_cell(cell)
 
-    def killed(**options):
+    def kill(**options):
         quick.clear()
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(study, "run_cell", killed_at_the_second)
+            patch.setattr(study, "run_cell", is_killed_at_the_second)
             run(seeds=1, **options)
         run(seeds=1)
         assert quick == [GENETIC, UNENCODED]
         assert reports() == whole
 
-    study_run_cell = study.run_cell
+    run_cell = study.run_cell
     run(seeds=1)
     whole = reports()
-    killed(force=True)
-    shutil.rmtree(OUT)
-    killed()
+    kill(force=True)
+    shutil.rmtree(runs_root())
+    kill()
     quick.clear()
     run(seeds=1)
     assert quick == []
     run(seeds=2)
     assert quick == [GENETIC[:-1] + "1", UNENCODED[:-1] + "1"]
-    before = {path: path.stat().st_mtime_ns for path in (TINY / "cells").iterdir()}
     run(seeds=1, force=True, only={"encoding": {"unencoded"}})
     assert quick[2:] == [UNENCODED]
-    assert sum(path.stat().st_mtime_ns != time for path, time in before.items()) == 1
 
 
-def test_cells_that_differ_in_their_labels_alone_run_once_and_are_all_tracked(run, quick, monkeypatch):
-    tracked, tracker = [], StudyTracker()
-    tracker.cell = lambda cell, result: tracked.append(cell.columns["name"])
-    monkeypatch.setattr(study, "open_study_tracker", lambda *_: tracker)
-    run(**PLAIN | {"grid": {"name": [{"label": label, "control": "plain"} for label in "ab"]}, "plots": []})
-    assert (len(quick), tracked) == (1, ["a", "b"])
-
-
-def test_rows_of_noise_layers_and_defects_are_figures_and_defects_a_table_of_their_own(run, quick):
-    plots = [{"kind": kind, "group": ["encoding"]} for kind in ("hardware", "noise", "layers")]
-    _, table = run(stages=["evaluate", "robustness"], plots=plots)
-    assert table.headers == ["defect", "strength", "of it", "genetic", "unencoded", "source"]
-    assert [row[:2] for row in table.rows] == [["Noise on weights", "0"], ["Noise on weights", "1"], ["Noise on genes", "0.5"]]
-    assert table.rows[2][4] == ""  # an unencoded network has no genes
-    assert table.rows[0][3:5] == ["55.00 ± 7.07"] * 2
-    assert "## Test accuracy (%) under the defects of hardware" in (TINY / "table.md").read_text()
-    assert [len(written(f"{kind}.csv")) for kind in ("hardware", "noise", "layers")] == [2 * 3 + 2 * 2, 4 * 2, 4]
-    assert figures() == {"1-hardware.svg", "2-noise.svg", "3-layers.svg"}
-
-
-def test_candidates_that_were_trained_twice_have_tables_of_their_own_and_so_has_each_part(run, quick):
-    ranked, repeated = run(analysis=KENDALL, only={"part": {"kendall"}})
-    assert ranked.headers[:2] == ["E", "fitness"]
-    assert {row[1] for row in ranked.rows} == {"baseline", "baseline+R_T", "baseline+R_S", "ste", "proxy accuracy"}
-    assert repeated.headers[0] == "trainings" and repeated.rows[0][0] == "2"
-    folder = trial("part", "kendall")
-    assert len(pd.read_csv(folder / "cells.csv")) == 2 * 2 * 3
-    assert pd.read_csv(folder / "reliability.csv")["accuracy_sd"].iloc[0] == pytest.approx(0.01)
-    assert figures(folder) == {"kendall.svg"} and not (folder / "table.csv").exists()
-    assert [table.title for table in run(analysis=KENDALL, only={"part": {"grid"}})] == ["A tiny study"]
-    assert not (trial("part", "grid") / "reliability.csv").exists()
-    assert not (TINY / "table.md").exists()  # of the whole study
+def test_cells_that_differ_in_their_labels_alone_run_once(run, quick):
+    labels = [{"label": label, "control": "plain"} for label in "ab"]
+    assert "| b " in run(**PLAIN | {"grid": {"name": labels}, "plots": []})
+    assert len(quick) == 1
 
 
 def test_cells_that_diverge_have_a_result_and_cells_that_raise_run_again(run, quick, monkeypatch, capsys):
-    def fails(cell):
-        if cell.candidate is not None:
-            return {"status": "failed: train: the loss is nan", "metrics": {}}
+    def fail(cell):
+        if cell.name == UNENCODED:
+            return CellResult("failed: train: the loss is nan", {})
         if cell.name == GENETIC:
             raise ValueError("a bug")
         return measure(cell)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "run_cell", fails)
+        patch.setattr(study, "run_cell", fail)
         with pytest.raises(InputError, match=r"^the cell encoding = genetic, seed 0: .* raises ValueError: a bug: mend it"):
-            run(analysis=KENDALL)
+            run()
     assert "encoding = genetic, seed 0: failed: studies/" in capsys.readouterr().err
-    assert [(row.n, row.failed) for row in written("table.csv")[:2].itertuples()] == [(1, 1), (2, 0)]
-    assert (written("kendall.csv")["failed"] == 1).all() and figures() == {"1-bars.svg"}
-    failed = json.loads((TINY / "study.json").read_text())["failed"]
-    assert len(failed) == 1 + 12 and failed[0].endswith("raises ValueError: a bug: mend it and run the study again")
-    assert failed[1] == "E = 1, candidate = 0, training = 1, seed 0: failed: train: the loss is nan"
-    run(analysis=KENDALL)
-    assert quick == [GENETIC] and written("table.csv")["failed"][:2].sum() == 0
+    status = pd.read_csv(TINY / "cells.csv")["status"]
+    assert status[0].endswith("raises ValueError: a bug: mend it and run the study again")
+    assert status[1:].tolist() == ["ok", "failed: train: the loss is nan", "ok"]
+    assert pd.read_csv(TINY / "table.csv")["failed"][:2].tolist() == [1, 1]
+    run()
+    assert quick == [GENETIC] and pd.read_csv(TINY / "table.csv")["failed"][:2].tolist() == [0, 1]
     before = reports()
-    monkeypatch.setattr(study, "run_cell", lambda *_: 1 / 0)
-    with pytest.raises(InputError, match=r"and 15 more: .*ZeroDivisionError"):  # no cell has a result: the earlier tables stay
-        run(analysis=KENDALL, set={"train.epochs": 3})
+    monkeypatch.setattr(study, "run_cell", lambda cell: 1 / 0)
+    with pytest.raises(InputError, match=r"and 3 more: .*ZeroDivisionError"):  # no cell has a result: the earlier tables stay
+        run(set={"train.epochs": 3})
     assert reports() == before
 
 
-def test_a_plot_of_what_no_cell_measured_is_left_out_and_named(run, quick, caplog):
-    plots = [{"kind": kind, "y": "val_accuracy"} | x for kind, x in (("bars", {}), ("scatter", {"x": "parameters"}))]
-    plots += [{"kind": "scatter", "x": "val_accuracy"}, {"kind": "bars"}]
-    run(**PLAIN | {"plots": plots, "metrics": ["test_accuracy", "best_fitness"]})
-    assert figures() == {"4-bars.svg"}
-    assert caplog.messages == ["left out, no cell has it: best_fitness, val_accuracy"]
+def raise_in_own_network():
+    exec(compile("1 / 0", os.path.abspath("networks/mine.py"), "exec"))
 
 
-def test_cells_that_only_left_out_have_no_figure_and_their_columns_are_empty(run, quick, caplog):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (raise_in_own_network, r"networks/mine\.py, line 1 raises ZeroDivisionError: division by zero: mend it and run"),
+        (torch.OutOfMemoryError("CUDA out of memory."), r"out of memory \(CUDA out of memory\.\): lower the batch_size"),
+        (OSError(errno.ENOSPC, "no", "a.bin"), r"a\.bin: no space left on device: free some"),
+    ],
+    ids=["an own network", "a full GPU", "a full disk"],
+)
+def test_an_error_of_a_cell_has_a_remedy(run, monkeypatch, error, said):
+    def fail(cell):
+        if callable(error):
+            error()
+        raise error
+
+    monkeypatch.setattr(study, "run_cell", fail)
+    with pytest.raises(InputError) as caught:
+        run(**PLAIN)
+    assert re.search(said, str(caught.value))
+
+
+def test_plots_of_what_no_cell_has_are_left_out(run, quick, caplog):
     cells = [{"columns": {"size": "four steps"}, "set": {"network.T": 4}}]
-    plots = [{"kind": kind, "where": {"encoding": "genetic"}} for kind in ("hardware", "bars")]
-    plots += [{"kind": kind, "group": ["encoding", "size"]} for kind in ("bars", "layers")]
-    changes = {"cells": cells, "published": [], "plots": plots, "stages": ["evaluate", "robustness"]}
-    table, _ = run(seeds=1, only={"encoding": {"unencoded"}}, **changes)
-    assert table.headers[:2] == ["encoding", "size"]
-    assert [row[:2] for row in table.rows] == [["unencoded", ""]]
-    assert figures(trial("encoding", "unencoded")) == {"3-bars.svg", "4-layers.svg"}
-    assert caplog.messages == []
+    plots = [{"kind": "bars", "y": "val_accuracy"}, {"kind": "scatter", "x": "val_accuracy"}]
+    plots += [{"kind": "line", "rows": "noise", "x": "strength"}, {"kind": "bars", "rows": "hardware"}]
+    plots += [{"kind": "bars", "where": {"encoding": "genetic"}}, {"kind": "bars", "group": ["encoding", "size"]}]
+    table = run(seeds=1, only={"encoding": {"unencoded"}}, cells=cells, published=[], plots=plots)
+    assert table.splitlines()[2].startswith("| encoding  | size |") and "| unencoded |      |" in table
+    assert figures(OUT / Request("tiny", only={"encoding": {"unencoded"}}).folder) == {"6-bars.svg"}
+    assert not (TINY / "table.md").exists()  # of the whole study
+    assert caplog.messages == ["left out, no cell has it: val_accuracy"]
+
+
+def test_mlflow_gets_a_run_per_cell_with_its_labels_settings_and_numbers(make_params, tmp_path):
+    labels = {"encoding": "genetic", "network": "small", "train.epochs": "few"}
+    cells = [Cell(labels, make_params(base={"seed": seed}), ("evaluate",), key=str(seed)) for seed in (0, 1)]
+    metrics = {"test_accuracy": 0.5, "evolve_seconds": 7.0, "train_seconds": 0.5}
+    results = {"0": CellResult("ok", metrics, "abc"), "1": CellResult("failed: the loss is nan", {}, "abc")}
+    run = RunFolder(tmp_path, Record(level="study", store="sqlite:///x.db", params={"study": "tiny"}))
+    for _ in range(2):  # the second time they are there
+        study.track_cells(run, cells, results)
+    good, failed = read_rows(tmp_path)
+    assert (good["level"], good["status"], good["name"]) == ("cell", "FINISHED", "genetic, small, few, seed 0")
+    assert good["metrics"] == metrics and good["time"] - good["start"] == 7_500
+    wanted = {"study": "tiny", "encoding": "genetic", "column.network": "small", "column.train.epochs": "few", "seed": "0"}
+    wanted |= {"dataset": "digits", "network.n_genes": "6", "train.epochs": "4", "export.genes": "None"}
+    assert {key: good["params"][key] for key in wanted} == wanted
+    assert good["tags"] == {"status": "ok", "commit": "abc", "gee.commit": "abc"}
+    assert failed["status"] == "FAILED" and failed["tags"]["status"] == failed["tags"]["gee.error"] == "failed: the loss is nan"
 
 
 @pytest.mark.slow
-def test_cells_that_run_at_the_same_time_give_the_same_bytes(run, monkeypatch):
+def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_engine(run, monkeypatch):
+    from tests.pipelines.engines.test_dask import cluster_of
+
     monkeypatch.setenv("GEE_COMPILE", "0")
-    run(analysis=KENDALL)
+    run()
     one = reports()
-    shutil.rmtree(STUDY_STEPS)
-    run(analysis=KENDALL, jobs=2, force=True)
+    shutil.rmtree(runs_root())
+    run(jobs=2)
+    assert reports() == one
+    with cluster_of(2) as cluster:
+        monkeypatch.setenv("GEE_ENGINE", "dask")
+        monkeypatch.setenv("GEE_DASK", cluster.scheduler_address)
+        run(jobs=None, force=True)
     assert reports() == one
 
 
@@ -192,13 +198,7 @@ def test_a_kept_network_measures_as_its_result_says_and_is_under_dvc(project, ru
     folders = sorted((project / "models/studies/tiny").iterdir())
     assert [folder.name.rpartition("-")[0] for folder in folders] == ["genetic-seed0", "unencoded-seed0"]
     for folder in folders:
-        result, net = read_sealed(folder / "result.json"), load(folder / "network.safetensors").eval()
+        result, net = read_json_object(folder / "result.json"), load(folder / "network.safetensors").eval()
         measured = evaluate.run(Params.model_validate(result["params"]), net, load_prepared(digits))[0].model_dump()
         assert {name: result["metrics"][name] for name in measured} == measured
     assert "path: tiny" in (project / "models/studies/tiny.dvc").read_text()
-
-
-def test_candidates_and_failed_cells_have_no_network_to_keep(project, make_params):
-    cells = [Cell("grid", {"a": "x"}, make_params(), (), candidate, key=str(candidate)) for candidate in (0, None)]
-    study.keep_networks("tiny", cells, {"0": {"status": "ok"}, "None": {"status": "failed: diverged"}})
-    assert not (project / "models").exists()

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from gee_core.export.model_card import CARD_ENTRY
-from pipelines.tracking.folder import ExportedModel
+from pipelines.runtime.run_files import ExportedModel
 
 SIZE = 4
 README = "# A model\n\n    mlflow models serve -m models:/gee-digits-vgg16-g6@champion\n"
@@ -36,14 +36,15 @@ def write_exported(folder: Path, channels: int = 1) -> Path:
     return path
 
 
-def exported_model(folder: Path, accuracy: float = 0.5, **changes: object) -> ExportedModel:
-    """What export says of a model in ``folder``."""
+def exported_model(accuracy: float = 0.5, **changes: object) -> ExportedModel:
+    """What export says of a model."""
     values = {
         "name": "gee-digits-vgg16-g6",
-        "register": True,
+        "is_registered": True,
         "dataset": "digits",
         "digest": "0123456789abcdef",
         "metrics": {"test_accuracy": accuracy, "energy_mj": accuracy},
-        "params": {"network": "vgg16", "n_genes": 6},
+        "params": {"network": "vgg16", "n_genes": "6"},
+        "time": 0,
     }
-    return ExportedModel(folder=folder, **(values | changes))
+    return ExportedModel.model_validate(values | changes)

@@ -1,7 +1,6 @@
 """Against real stores: what a run looks like in one, and that no kill of whatever process loses or doubles anything."""
 
 import json
-import math
 import os
 import random
 import shutil
@@ -18,11 +17,13 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
+from pipelines.runtime.run_files import now_ms
+from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import mlflow_client, publish
-from pipelines.tracking.tags import NOTE
-from pipelines.tracking.tracker import Tracker, open_tracker
+from pipelines.tracking.mlflow_models import FILES
+from pipelines.tracking.tracker import open_stage
 from tests.free_port import free_port
-from tests.pipelines.tracking.conftest import KEYS, META, candidate, make_folder, publish_all
+from tests.pipelines.tracking.conftest import GONE, candidate, make_folder, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.project_copy import ROOT
 from tests.running import listens, running
@@ -34,17 +35,8 @@ pytestmark = pytest.mark.slow
 NAME = "gee-digits-vgg16-g6"
 
 
-def publish_twice(folder: Path, tracker: Tracker) -> None:
-    """Close a tracker and publish, then again as after a power failure by which the deletion of its folder was lost."""
-    tracker.close()
-    shutil.copytree(tracker.folder, folder / "kept")
-    publish_all()
-    shutil.move(folder / "kept", tracker.folder)
-    publish_all()
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, make_params):
     """A project in which evolve ran, and two exports in a temporary copy of DVC's, where MLflow would make another db."""
     folder = make_folder(tmp_path_factory.mktemp("project"))
     copy = make_folder(folder / ".dvc/tmp/exps/tmp1")
@@ -53,26 +45,28 @@ def project(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("GEE_TRACKING", "on")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(publish, "start", lambda *_: None)
-        patch.setattr(publish, "wait", lambda *_: (None, []))  # for a minute, for what nobody publishes yet
-        evolve = open_tracker("evolve", load_params(folder / "params.yaml"))
-        evolve.search("search", [], [])
-        evolve.dataset(META, "training")
-        evolve.params({f"p{i}": i for i in range(250)})
-        for step in range(3):
-            evolve.metrics({"fitness@best": 1.0 - step}, step=step)
-        evolve.child("a", candidate("gen0-cand0"))
-        evolve.child("b", candidate("gen0-cand1", None))
-        evolve.mark({"gen0-cand0": ({"final_fitness": 0.4}, {"gee.winner": "true"})})
-        evolve.metrics({"test_accuracy": 0.9, "test_loss": math.nan}, shared=True)
-        evolve.tags({"gee.result": "abc", NOTE: "the table"}, shared=True)
-        evolve.artifact(folder / "params.yaml", shared=True)
-        publish_twice(folder, evolve)
+        patch.setattr(publish, "start", lambda owner: None)
+        patch.setattr(publish, "wait", lambda run: (None, []))  # for a minute, for what nobody publishes yet
+        evolve = open_stage("evolve", load_params(folder / "params.yaml"))
+        with evolve.run.at_work_in(runs_root() / "evolve-key"):
+            evolve.run.params({f"p{i}": i for i in range(250)})
+            for step in range(3):
+                evolve.run.point(step, {"fitness@best": 1.0 - step})
+            evolve.run.child(candidate("gen0-cand0"))
+            evolve.run.child(candidate("gen0-cand1", None))
+        evolve.close("FINISHED")
+        publish_all()
         patch.chdir(copy)
         for accuracy in (0.75, 0.5):
-            export = Tracker("export", KEYS, name="digits")
-            export.model(exported_model(copy / "models/export", accuracy))
-            publish_twice(folder, export)
+            patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda accuracy=accuracy: f"{GONE}{accuracy}")
+            export = open_stage("export", make_params())
+            model = exported_model(accuracy, time=now_ms())
+            export.run.model(copy / "models/export", FILES, model)
+            export.close("FINISHED")
+            publish_all()
+            for path in runs_root().glob("export-*/mlflow.json"):  # as by a power failure
+                path.unlink()
+            publish_all()
         yield folder
 
 
@@ -81,30 +75,14 @@ def store(project):
     return mlflow_client.connect(f"sqlite:///{project}/mlflow.db")
 
 
-def test_a_real_store_has_every_run_below_its_own_with_what_was_tracked(store, project):
-    runs = {run.info.run_name: run for run in store.search_runs([store.get_experiment_by_name("gee").experiment_id])}
-    ids = {run.info.run_id: name for name, run in runs.items()}
-    above = {name: ids.get(run.data.tags.get("mlflow.parentRunId")) for name, run in runs.items()}
-    stages = {"digits": None, "evolve · digits": "digits", "export · digits": "digits"}  # called by the preset
-    assert above == stages | {"gen0-cand0": "evolve · digits", "gen0-cand1": "evolve · digits"}
-    pipeline, evolve, best, failed = (runs[name] for name in ("digits", "evolve · digits", "gen0-cand0", "gen0-cand1"))
+def test_a_real_store_has_every_run_below_its_own_with_all_that_was_noted(store, project):
+    runs = store.search_runs([store.get_experiment_by_name("gee").experiment_id], "tags.`gee.level` != 'none'")
+    (evolve,) = [run for run in runs if run.data.tags.get("gee.stage") == "evolve"]
     params = load_params(project / "params.yaml")
-    assert all(set(run.data.params) >= set(KEYS) for run in runs.values())
     assert {f"p{i}" for i in range(250)} <= set(evolve.data.params)
     assert evolve.data.params["network.T"] == str(params.network.T)
-    assert pipeline.data.params["evolve.rescore.top"] == str(params.evolve.rescore.top)
     history = store.get_metric_history(evolve.info.run_id, "fitness-best")  # MLflow refuses the @
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
-    assert [file.path for file in store.list_artifacts(best.info.run_id)] == ["genotype.json"]
-    assert (best.data.tags["gee.winner"], best.data.metrics["final_fitness"]) == ("true", 0.4)
-    assert (failed.info.status, pipeline.data.tags["stage.evolve"]) == ("FAILED", "ran")
-    assert (pipeline.data.metrics, pipeline.data.tags["not_finite"]) == ({"test_accuracy": 0.9}, "test_loss")
-    assert pipeline.data.tags["mlflow.note.content"].endswith("the table")
-    assert [file.path for file in store.list_artifacts(pipeline.info.run_id)] == ["params.yaml"]
-    for run in (pipeline, evolve):
-        (data,) = run.inputs.dataset_inputs
-        assert (data.dataset.name, data.dataset.digest) == ("digits", META.digest)
-        assert json.loads(data.dataset.profile)["class_names"] == ["a", "b"]
     assert store.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
 
 
@@ -120,12 +98,12 @@ def test_a_real_store_has_each_model_once_with_its_alias_and_gives_it_out(store,
     experiment_id = store.get_experiment_by_name("gee").experiment_id
     order = [{"field_name": "metrics.test_accuracy", "ascending": False, "dataset_name": "digits"}]
     first, second = store.search_logged_models([experiment_id], order_by=order)
-    (pipeline,) = {store.get_model_version(NAME, version).run_id for version in (1, 2)}
-    exports = store.search_runs([experiment_id], "tags.`gee.stage` = 'export'")
-    all_of_them, *each = ({m.model_id for m in run.outputs.model_outputs} for run in (store.get_run(pipeline), *exports))
-    assert all_of_them == {first.model_id, second.model_id}
-    assert sorted(each, key=str) == sorted([{first.model_id}, {second.model_id}], key=str)
-    assert first.source_run_id == second.source_run_id == pipeline  # in whose row MLflow shows them
+    for version, model in ((1, first), (2, second)):
+        pipeline = store.get_model_version(NAME, version).run_id
+        (export,) = store.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{pipeline}'")
+        outputs = [[m.model_id for m in run.outputs.model_outputs] for run in (store.get_run(pipeline), export)]
+        assert outputs == [[model.model_id]] * 2
+        assert model.source_run_id == pipeline  # in whose row MLflow shows it
     assert sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in first.metrics) == [
         (key, value, "digits", "0123456789abcdef-test") for key, value in (("energy_uj", 750), ("test_accuracy", 0.75))
     ]
@@ -162,26 +140,29 @@ def test_an_error_of_the_database_is_told_once_in_its_own_words(project, tmp_pat
 SEARCH = """
 import sys, time
 from pathlib import Path
-from gee_core.errors import InputError
-from pipelines.commands.prediction import open_model, predict
 from pipelines.project.params import load_params
-from pipelines.tracking.tracker import Tracker, tracked_execution
-from pipelines.tracking.folder import tracking_root
-from tests.pipelines.tracking.conftest import KEYS, candidate
+from pipelines.runtime.run_files import now_ms
+from pipelines.runtime.run_folder import runs_root
+from pipelines.runtime.run_files import Mark
+from pipelines.runtime.run_folder import runs_root
+from pipelines.tracking.tracker import open_stage, tracked_execution
+from tests.pipelines.tracking.conftest import candidate
 n, pause, done = int(sys.argv[1]), float(sys.argv[2]), Path("scored")
-with tracked_execution(load_params()):
-    tracker = Tracker("evolve", KEYS, name="real")
-    tracker.search("search", [], [])
-    for i in range(n):
-        known = done.exists() and i < len(done.read_text())
-        tracker.child(f"c{i}", candidate(f"c{i}", 1.0 / (i + 1)))
-        tracker.metrics({"final_fitness": 1.0 / (i + 1)}, step=i)
-        if not known:
-            time.sleep(600 if pause and i == n - 1 else pause)
-            done.write_text("." * (i + 1))
-    tracker.mark({"c3": ({"rank": 1.0}, {"gee.winner": "true"})})
-    tracker.artifact(Path("params.yaml"), "shown")
-    tracker.close()
+params = load_params()
+with tracked_execution(params):
+    stage = open_stage("evolve", params)
+    with stage.run.at_work_in(runs_root() / "evolve-key"):
+        rows = [candidate(f"c{i}", 1.0 / (i + 1)) for i in range(n)]
+        for i, row in enumerate(rows):
+            known = done.exists() and i < len(done.read_text())
+            stage.run.child(row)
+            stage.run.point(i, {"final_fitness": 1.0 / (i + 1)})
+            if not known:
+                time.sleep(600 if pause and i == n - 1 else pause)
+                done.write_text("." * (i + 1))
+        stage.run.record.marks = {row.child: Mark(metrics={"rank": 1.0 + i}) for i, row in enumerate(rows)}
+        stage.run.artifact(Path("params.yaml"), "shown")
+    stage.close("FINISHED")
 """
 """A stage that searches, as `gee run` starts it: candidates are pauses, and those known are not scored again.
 
@@ -215,7 +196,7 @@ def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
     client = mlflow_client.connect(uri or f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
     ids = {run.info.run_id: run.data.tags["gee.level"] for run in runs}
-    inside = ("gee.entry", "gee.process", "gee.settings", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
+    inside = ("gee.entry", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
     told = []
     for run in runs:
         if run.info.status == "KILLED":
@@ -266,13 +247,14 @@ def test_a_server_that_is_away_at_first_costs_no_candidate_and_no_second_point(m
     uri = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert search(folder, 5, 0.0).wait() == 0
-    shutil.copytree(folder / ".scratch/tracking", folder / "kept")
+    shutil.copytree(folder / ".scratch/runs", folder / "kept")
     store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
     command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
     env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": ""}
     with running(command, folder / "server.log", lambda: listens(port), env=env, cwd=folder):
         first = replayed(folder, monkeypatch, uri)
-        shutil.copytree(folder / "kept", folder / ".scratch/tracking", dirs_exist_ok=True)
+        shutil.rmtree(folder / ".scratch/runs")
+        shutil.copytree(folder / "kept", folder / ".scratch/runs")
         assert replayed(folder, monkeypatch, uri) == first and len(first) == 7
         ((*_, points, files),) = [run[3:] for run in first if run[0].startswith("evolve")]
         assert [step for _, step, _ in points] == [0, 1, 2, 3, 4] and files == ["shown"]

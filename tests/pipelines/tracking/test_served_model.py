@@ -16,7 +16,7 @@ from PIL import Image
 from gee_core.data import pixels
 from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking import mlflow_models
-from pipelines.tracking.folder import FILES, OTHERS
+from pipelines.tracking.mlflow_models import FILES, OTHERS
 from tests.pipelines.tracking.models import SIZE, write_exported
 from tests.project_copy import run
 

@@ -1,0 +1,82 @@
+"""The rows of a search: each candidate is a run of MLflow and a score from which an interrupted search resumes."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score
+from gee_core.storage.json_object import json_digest
+from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.runtime.run_files import Child, as_texts, read_rows
+
+SCORE = TypeAdapter(Score)
+"""Makes a score of a row."""
+MEASURED = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy", "image_passes")
+"""The fields of a score that are among the metrics of its row, next to its price."""
+
+
+class CandidateRow(Child):
+    """A scored candidate."""
+
+    place: tuple[int, int]
+    wiring: str
+    excess: float
+    failure: Failure | None
+
+    def score(self) -> Score:
+        """Its score."""
+        price = {f.name: self.metrics[f.name] for f in fields(Price)} if "bytes" in self.metrics else None
+        about = {"status": self.tags["status"], "price": price, "excess": self.excess, "failure": self.failure}
+        return SCORE.validate_python({name: self.metrics[name] for name in MEASURED} | about)
+
+
+def candidate_name(candidate: Candidate) -> str:
+    """The name of a candidate's run in MLflow."""
+    if candidate.rescored:
+        return f"rescore-{candidate.rescored}-draw{candidate.draw}"
+    return f"gen{candidate.generation}-cand{candidate.index}"
+
+
+def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float) -> CandidateRow:
+    """A candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
+
+    ``keys`` are parameters that it has in common with the others.
+
+    A repeated search may score a candidate of the same name with other genes or other numbers, which is another run.
+    """
+    c, identity, status = record.candidate, record.identity(), record.score.status
+    genes = c.genotype.as_dict()
+    identity["wiring_seed"] = identity.pop("seed")  # `seed` is the run's
+    own = as_texts(identity | genes | {"status": status})
+    price = record.price() if record.score.price else {}
+    gene_metrics = {f"gene.{name}": value for name, value in genes.items()}  # parameters are texts, which do not compare
+    measured = record.metrics() | price | {"generation": c.generation} | gene_metrics
+    return CandidateRow(
+        child=f"{candidate_name(c)}-{json_digest({'params': own, 'metrics': measured})}",
+        level="rescore" if c.rescored else "candidate",
+        name=candidate_name(c),
+        params=keys | own,
+        tags={"status": status},
+        metrics=measured | {"seconds": record.seconds},
+        texts={"genotype.json": genotype.model_dump_json(indent=2)},
+        start=round(1000 * (ended - record.seconds)),
+        time=round(1000 * ended),
+        status="FINISHED" if record.ok or status.startswith("outside: ") else "FAILED",
+        place=c.place,
+        wiring=c.wiring,
+        excess=record.score.excess,
+        failure=record.score.failure,
+    )
+
+
+def known_scores(folder: Path) -> dict[Key, tuple[Score, float]]:
+    """The scores of earlier runs in ``folder``, with their seconds, by ``Candidate.key``.
+
+    Damaged rows are ignored, and so are failures of the machine or the code: these are tried again.
+    """
+    known: dict[Key, tuple[Score, float]] = {}
+    for row in read_rows(folder):
+        if "child" in row and (score := (candidate := CandidateRow.model_validate(row)).score()).repeatable:
+            known[*candidate.place, candidate.wiring] = score, candidate.metrics["seconds"]
+    return known
