@@ -8,6 +8,7 @@ from gee_core.evolution.front import ranks
 from pipelines.figures.search import front_of_candidates
 from pipelines.inputs.genotype_file import FrontFile, FrontMember
 from pipelines.reporting.tables import front_table
+from pipelines.runtime.run_files import UPLOAD
 from tests.pipelines.conftest import write_params
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import Page, changed, make
@@ -25,11 +26,9 @@ def files(folder):
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(
-    in_project, make_params, monkeypatch, here_and_now
-):
+def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_project, make_params, here_and_now):
     folder = in_project(evolve=OF_TWO)
-    tracked = run_main(monkeypatch)
+    tracked = run_main(folder)
     front = FrontFile.model_validate_json((folder / "models/evolve/front.json").read_text())
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False, na_values=[""])
     search = rows[rows.rescored.isna()]
@@ -48,20 +47,20 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(
     assert volumes == list(enumerate(front.hypervolume))
     own = json.loads((folder / "models/evolve/genotype.json").read_text())
     assert own == json.loads(front.members[front.chosen - 1].genotype.model_dump_json())
-    tracked_files = {name: content.decode() for folder, name, content in tracked.files if not folder}
+    tracked_files = {path.name: path.read_text() for path in (tracked.path / UPLOAD).iterdir() if path.is_file()}
     assert tracked_files.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
     assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(tracked_files["gene_effects.svg"]))
     assert f"{len(front.members)} members of the front" in texts(tracked_files["front.svg"])
     before, here_and_now.scored = files(folder), []
     other = len(front.members) if front.chosen == 1 else 1
     write_params(folder / "params.yaml", make_params(evolve=OF_TWO | {"choose": other}))
-    run_main(monkeypatch)
+    run_main(folder)
     assert here_and_now.scored == []  # another member, with the scores of the same search
     assert json.loads((folder / "models/evolve/genotype.json").read_text()) == json.loads(
         front.members[other - 1].genotype.model_dump_json()
     )
     write_params(folder / "params.yaml", make_params(evolve=OF_TWO))
-    run_main(monkeypatch)
+    run_main(folder)
     assert files(folder) == before
 
 
