@@ -187,6 +187,12 @@ def test_a_file_of_tests_has_the_path_of_its_module():
     assert homeless <= CROSS_CUTTING, homeless - CROSS_CUTTING
 
 
+def test_the_name_of_a_test_has_at_most_80_characters():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
+    names = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert [name for name in names if name.startswith("test_") and len(name) > 80] == []
+
+
 def test_one_place_owns_each_outside_system():
     for package, owners in OWNER.items():
         importers = {relative(path) for path in ALL if any(m.split(".")[0] == package for m in imported_modules(path))}

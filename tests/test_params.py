@@ -45,7 +45,7 @@ def test_evolve_depends_on_what_its_proxy_has_of_train():
 WITHOUT_SECTION = {"check", "plain"}
 
 
-def test_every_stage_depends_on_its_own_section_if_it_has_one_and_every_other_section_is_shared():
+def test_every_stage_depends_on_its_own_section_and_others_are_shared():
     stages = {name: stage["params"] for name, stage in read("dvc.yaml")["stages"].items()}
     assert (set(stages) - WITHOUT_SECTION) | OF_SEVERAL_STAGES == set(Params.model_fields)
     for stage, sections in stages.items():
@@ -268,7 +268,7 @@ def test_a_bad_variable_is_one_line_with_its_name_its_value_and_the_default(vari
     assert message.startswith(f"{variable} = {says}") and "\n" not in message and len(message) < 200
 
 
-def test_a_variable_is_read_without_the_spaces_around_it_and_a_blank_one_is_the_default(monkeypatch):
+def test_a_variable_is_read_without_spaces_and_a_blank_value_is_the_default(monkeypatch):
     default = Settings.read().loader_workers
     for value, read_as in (("3", 3), (" 2 ", 2), ("0", 0), ("4096", 4096), ("", default), (" ", default)):
         monkeypatch.setenv("GEE_LOADER_WORKERS", value)

@@ -6,6 +6,7 @@ calls on (B, …).
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -183,7 +184,7 @@ class Counter:
             if is_neuron(module) or isinstance(module, _BatchNorm):
                 inside.update(module.modules())
             elif name in layers and parametrize.is_parametrized(module):
-                inside.update(cast(Any, module).parametrizations.modules())
+                inside.update(module.get_submodule("parametrizations").modules())
             counted = name in layers or module in inside
             if not counted and next(module.parameters(recurse=False), None) is not None:
                 names[name] = type(module).__name__ + (", never called" if isinstance(module, Layer) else "")
@@ -198,7 +199,9 @@ def fan_out(module: Layer, shape: tuple[int, ...], weight: Tensor) -> Tensor:
         if isinstance(module, nn.Linear):
             y = F.linear(x, weight)
         elif isinstance(module, Transposed):
-            transposed: Any = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[weight.ndim]
+            transposed: Callable[..., Tensor] = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[
+                weight.ndim
+            ]
             sizes = module.stride, module.padding, module.output_padding
             y = transposed(x, weight, None, *sizes, module.groups, module.dilation)
         else:

@@ -8,8 +8,8 @@ Shapes: C channels, H W space; a graph has neither batch nor steps.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import nir
 import numpy as np
@@ -44,7 +44,9 @@ class Signal:
     ndim = property(lambda self: len(self.shape))
 
     @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any, kwargs: Any = None) -> "Signal":
+    def __torch_function__(
+        cls, function: Callable[..., object], types: object, args: Iterable[object], kwargs: dict[str, object] | None = None
+    ) -> "Signal":
         return getattr(cls, function.__name__)(*args, **(kwargs or {}))
 
     def __add__(self, other: "Signal") -> "Signal":

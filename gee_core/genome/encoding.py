@@ -137,7 +137,7 @@ def encoding(conv: nn.Conv2d) -> nn.Parameter:
     if not parametrize.is_parametrized(conv, "weight"):
         problem = "a convolution of the chain has no genes any more, which the next weight needs"
         raise InputError(problem, "use gee_core.decode, on the network as it was, in place of torch's remove_parametrizations")
-    return cast(Any, conv).parametrizations.weight.original
+    return cast(nn.Parameter, _parametrizations(conv).original)  # a tensor of another kind inside functional_call
 
 
 def genome_of(net: nn.Module) -> Genome | None:
@@ -243,7 +243,7 @@ def attach_genome(net: nn.Module, convs: Sequence[nn.Conv2d], n_genes: int) -> G
 def check_parametrizations(net: nn.Module) -> None:
     """Raise ValueError where a weight passes through another parametrization after its genes, which no file holds."""
     for name, module in net.named_modules():
-        if _is_encoded(module) and len(cast(Any, module).parametrizations.weight) > 1:
+        if _is_encoded(module) and len(_parametrizations(module)) > 1:
             problem = f"the weight of {name} has a parametrization after its genes, which a file of genes does not hold"
             raise ValueError(f"{problem}: decode the network and save its state_dict() with safetensors or torch")
 
@@ -290,6 +290,10 @@ def decode(net: nn.Module) -> nn.Module:
     return plain
 
 
-def _is_encoded(module: Any) -> bool:
+def _is_encoded(module: nn.Module) -> bool:
     """Whether the weight of ``module`` is decoded from genes."""
-    return parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], GeneticWeight)
+    return parametrize.is_parametrized(module, "weight") and isinstance(_parametrizations(module)[0], GeneticWeight)
+
+
+def _parametrizations(module: nn.Module) -> parametrize.ParametrizationList:
+    return cast(parametrize.ParametrizationList, module.get_submodule("parametrizations.weight"))

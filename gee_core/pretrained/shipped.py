@@ -104,7 +104,7 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
     """
     normalise = Normalise(card.mean, card.std)
 
-    def pixels(image: Any) -> np.ndarray:
+    def pixels(image: str | Path | Image.Image) -> np.ndarray:
         with nullcontext(image) if isinstance(image, Image.Image) else opened(Path(image)) as picture:
             return to_pixels(picture, card.in_channels, card.image_size)
 

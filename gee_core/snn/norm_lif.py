@@ -128,7 +128,7 @@ class NormLIFSteps(torch.autograd.Function):
         return (total if ctx.repeats else None), spikes, mean, var
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: object) -> tuple[Tensor | None, ...]:
         x, residual, *of_channels = ctx.saved_tensors
         T, rows, dynamics = ctx.loop
         norm = norm_kernels.OfChannels(*of_channels)

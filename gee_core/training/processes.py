@@ -1,7 +1,7 @@
 """Training in several processes that `torch.distributed` connects: their exchanges. One process alone exchanges nothing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gee_core.hardware import Compute
 from gee_core.rank import Rank
+
+Value = TypeVar("Value")
 
 
 def parallel(net: nn.Module, compute: Compute) -> nn.Module:
@@ -35,7 +37,7 @@ def summed(x: Tensor, rank: Rank) -> Tensor:
     return x
 
 
-def from_all(value: Any, rank: Rank) -> list[Any]:
+def from_all(value: Value, rank: Rank) -> list[Value]:
     """``value`` of every process, in all of them: tensors and what can be pickled."""
     values = [value]
     if rank.of > 1:

@@ -1,7 +1,6 @@
 """The figures of training, test and spikes, each drawn by a function that returns SVG text: equal tables, equal bytes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,9 +29,6 @@ DEFECTS = {
 """Title and unit of the strength, by domain."""
 COLUMNS, MOST_TICKS = 2, 4
 """Panels in a row of the figure of defects, and ticks of each."""
-
-Curve = tuple[str, pd.DataFrame, dict[str, Any]]
-"""Label, `mean, low, high` in percent by strength, and look."""
 
 
 @svg
@@ -160,43 +156,26 @@ def confusion_matrix(confusion: pd.DataFrame, class_names: Sequence[str]) -> tup
 
 
 @svg
-def accuracy_under_defects(defects: pd.DataFrame) -> tuple[Figure, str]:
-    """Mean accuracy over the strength, a panel per domain, the range over the draws as a band. Rows of `defect_table`."""
-    curves: dict[str, list[Curve]] = {}
-    for domain, rows in defects.groupby("domain", sort=False):
-        curve = 100 * rows.set_index("strength")[["mean", "low", "high"]]
-        curves[str(domain)] = [("", curve, {"color": GENETIC, "marker": "o"})]
-    return defect_panels(curves), f"Test accuracy under {len(curves)} defects of hardware."
+def accuracy_under_defects(hardware: pd.DataFrame) -> tuple[Figure, str]:
+    """Mean accuracy over the strength, a panel per domain in the order of DEFECTS, the range over the draws as a band.
 
-
-def defect_panels(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """A panel per domain with its curves and their bands. Strengths are evenly spaced, whatever their values."""
-    n_rows = -(-len(curves) // COLUMNS)
-    several = any(len(of_domain) > 1 for of_domain in curves.values())
-    figure = Figure(figsize=(5.4, 2.1 * n_rows + 0.4 * several), layout="constrained")
-    axes = figure.subplots(n_rows, min(COLUMNS, len(curves)), sharey=True, squeeze=False).flatten()
-    for ax in axes[len(curves) :]:
+    Strengths are evenly spaced, whatever their values.
+    """
+    table = 100 * hardware.groupby(["domain", "strength"])["accuracy"].agg(["mean", "min", "max"])
+    domains = [domain for domain in DEFECTS if domain in table.index]
+    n_rows = -(-len(domains) // COLUMNS)
+    figure = Figure(figsize=(5.4, 2.1 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, min(COLUMNS, len(domains)), sharey=True, squeeze=False).flatten()
+    for ax in axes[len(domains) :]:
         ax.remove()
-    for ax, (domain, of_domain) in zip(axes, curves.items(), strict=False):
-        strengths = sorted({strength for _, curve, _ in of_domain for strength in curve.index})
-        for name, curve, look in of_domain:
-            x = [strengths.index(strength) for strength in curve.index]
-            ax.fill_between(x, curve["low"], curve["high"], color=look["color"], alpha=0.18, lw=0)
-            ax.plot(x, curve["mean"], **look, ms=4.5, label=name)
-        shown = range(0, len(strengths), -(-len(strengths) // MOST_TICKS))
-        ax.set_xticks(shown, [f"{strengths[i]:g}" for i in shown])
-        title, unit = DEFECTS[domain]
+    for ax, domain in zip(axes, domains, strict=False):
+        rows = table.loc[domain]
+        x, (title, unit) = np.arange(len(rows)), DEFECTS[domain]
+        ax.fill_between(x, rows["min"], rows["max"], color=GENETIC, alpha=0.18, lw=0)
+        ax.plot(x, rows["mean"], color=GENETIC, marker="o", ms=4.5)
+        shown = x[:: -(-len(rows) // MOST_TICKS)]
+        ax.set_xticks(shown, [f"{rows.index[i]:g}" for i in shown])
         ax.set(title=title, xlabel=unit, ylim=(0, 102))
     for ax in axes[::COLUMNS]:
         ax.set_ylabel("test accuracy (%)")
-    if several:
-        handles, labels = max(axes[: len(curves)], key=lambda ax: len(ax.lines)).get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=2)
-    return figure
-
-
-def defect_table(hardware: pd.DataFrame) -> pd.DataFrame:
-    """A row per domain, in the order of DEFECTS, and strength: ``domain, strength, mean, low, high``, as fractions."""
-    domains = pd.Categorical(hardware["domain"], list(DEFECTS), ordered=True)
-    groups = hardware.assign(domain=domains).groupby(["domain", "strength"], observed=True)["accuracy"]
-    return groups.agg(mean="mean", low="min", high="max").reset_index()
+    return figure, f"Test accuracy under {len(domains)} defects of hardware."

@@ -100,7 +100,7 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: Gen
         "confusion": measurements.confusion_matrix(tables.confusion, names),
     }
     if len(tables.hardware):
-        svgs["hardware"] = measurements.accuracy_under_defects(measurements.defect_table(tables.hardware))
+        svgs["hardware"] = measurements.accuracy_under_defects(tables.hardware)
     if len(search.searched_rows(tables.candidates)) > 1:
         found, name = measured.evolve, "loss" if tables.front else "fitness"
         title = f"The winner’s {name} {number(found.best_fitness)}, {found.scored_on}"

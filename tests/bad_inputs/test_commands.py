@@ -81,7 +81,7 @@ def test_it_is_refused_before_any_work(case: Case, refuses):
 
 
 @pytest.mark.slow  # a process of its own: MLflow keeps the stream that it first saw
-def test_a_tracking_server_that_cannot_be_used_stops_no_stage_and_no_secret_reaches_a_file(project):
+def test_an_unusable_tracking_server_stops_no_stage_and_leaks_no_secret(project):
     env = {"PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "GEE_TRACKING": "on"}
     env |= {"MLFLOW_TRACKING_URI": "http://user:sesame@127.0.0.1:1"}
     env |= dict.fromkeys(("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY"), "sesame")

@@ -27,7 +27,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_one_seed_has_one_curve_to_the_bit_in_deterministic_mode_and_another_seed_another(device, deterministic):
+def test_one_seed_has_one_curve_to_the_bit_in_deterministic_mode(device, deterministic):
     how = recipe(device, augment=WITHOUT_ROTATIONS)
     first, again = (train(how, dropout=True) for _ in range(2))
     assert first[1] == again[1]

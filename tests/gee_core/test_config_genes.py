@@ -33,7 +33,7 @@ def test_null_is_the_default_block(name, block, built):
     assert params({"name": name, "block": block}).network.block == built
 
 
-def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_say_where_its_wiring_started():
+def test_null_is_the_neutral_shape_and_a_checkpoint_does_not_hold_it():
     network, shaped = params().network, params({"init": {"omega_X": 1}}).network
     assert network.shape == Shape()
     assert shaped.shape == Shape(omega_X=1)

@@ -51,7 +51,7 @@ def again():
     return Compute.of("cpu", "auto").dtype
 
 
-def test_auto_precision_is_bf16_where_it_is_faster_and_two_runs_on_one_machine_choose_alike(timed, monkeypatch):
+def test_auto_precision_is_bf16_where_it_is_faster_and_runs_choose_alike(timed, monkeypatch):
     times, cache = timed
     assert again() is torch.bfloat16
     times[torch.bfloat16] = 3.0  # of the same machine at another moment

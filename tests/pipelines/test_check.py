@@ -102,7 +102,7 @@ def test_it_looks_at_every_section_and_prepare_waits_for_it():
     }
 
 
-def test_what_evolve_and_train_wait_for_changes_with_the_content_of_the_files_that_params_name(in_project, monkeypatch):
+def test_what_evolve_and_train_wait_for_changes_with_the_named_files(in_project, monkeypatch):
     monkeypatch.setattr(check, "check_search", lambda params: None)  # whatever the file holds
     in_project(evolve={"start": "inputs/old.json"}, train={"init_from": "inputs/net.safetensors"})
     for folder in ("data/raw", "inputs"):

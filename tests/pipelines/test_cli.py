@@ -72,7 +72,7 @@ def below(command, name: str = "gee"):
         yield from below(one, f"{name} {sub}")
 
 
-def test_every_command_has_an_example_and_every_option_a_help_text_without_a_bracket_that_would_vanish():
+def test_every_command_has_an_example_and_every_option_a_help_text():
     commands = dict(below(typer.main.get_command(cli.app)))
     leaves = {name: command for name, command in commands.items() if not hasattr(command, "commands")}
     assert len(leaves) > 15
@@ -134,9 +134,7 @@ def test_predict_prints_a_line_per_image_that_it_finds_next_to_the_user(main, ba
     assert main("predict", "of cats")[:2] == (0, "of cats/cat.png: pixel 6 (90.8 %)\n")
 
 
-def test_a_model_that_is_named_is_one_in_the_users_folder_also_under_the_name_of_the_projects(
-    main, bare_project, example, monkeypatch
-):
+def test_a_model_that_is_named_is_the_one_in_the_users_folder(main, bare_project, example, monkeypatch):
     (bare_project / "other").mkdir()
     shutil.copy(example, bare_project / "other/6.png")
     monkeypatch.chdir(bare_project / "other")

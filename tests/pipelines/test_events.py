@@ -33,7 +33,12 @@ EVENTS = {"frames": 4, "split_by": "time", "clip": 15, "sensor": [SIDE, SIDE]}
 SECTIONS = {
     "network": {"name": "cifarnet", "width": 1 / 32, "n_genes": 4, "T": 4},
     "prepare": {"dataset": "events", "name": "bars", "events": EVENTS, "holdout": 0.25},
-    "evolve": {"T_schedule": [2], "n_generations": 1, "population_size": 2, "budget": {"energy_uj": 1000}},
+    "evolve": {
+        "proxy": {"epochs": 1, "batch_size": 16, "T_schedule": [2]},
+        "n_generations": 1,
+        "population_size": 2,
+        "budget": {"energy_uj": 1000},
+    },
     "train": {"epochs": 3, "batch_size": 8, "warmup_epochs": 0, "crop_padding": 1, "T_schedule": [2, 4], "sizes": [8, 12]},
     "robustness": {"domain": "events", "strengths": [0.0, 0.5], "n_seeds": 2, "batch_size": 5, "hardware": None},
     "export": {"genes": "int8"},

@@ -126,7 +126,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
         (Failure.BUDGET, "raise evolve.budget, or search genes of structure", 6),
     ],
 )
-def test_the_remedy_is_that_of_the_reason_and_a_reason_that_hits_all_ends_the_search_at_once(
+def test_the_remedy_is_that_of_the_reason_and_a_reason_for_all_ends_the_search(
     failure, remedy, n_scored, digits, make_params, tmp_path, here_and_now, monkeypatch
 ):
     monkeypatch.setattr(here_and_now, "score", lambda task, candidate: failed("so it is", failure))

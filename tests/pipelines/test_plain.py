@@ -10,9 +10,7 @@ from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import PLAIN
 
 
-def test_a_run_that_was_stopped_goes_on_and_measures_the_network_that_train_makes_of_plain_weights(
-    in_project, make_params, tmp_path, monkeypatch
-):
+def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(in_project, make_params, tmp_path, monkeypatch):
     folder = in_project(evaluate={"plain": True})
     write_genotype(folder)
     with monkeypatch.context() as patch:

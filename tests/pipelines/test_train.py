@@ -72,7 +72,7 @@ def test_a_training_that_was_stopped_goes_on_and_ends_bit_for_bit_the_same(whole
     assert epochs == [3 + step / steps for step in range(1, steps)]
 
 
-def test_a_row_has_the_losses_of_its_epoch_those_of_a_holdout_that_is_not_trained_on_and_the_firing_rates(whole):
+def test_a_row_has_the_losses_of_its_epoch_and_of_the_holdout_and_firing_rates(whole):
     net, rows, metrics, _ = whole.trained
     held_out = not whole.params.train.include_holdout
     watched = ["val_accuracy", "val_loss"] if held_out else ["test_accuracy", "test_loss"]
@@ -109,7 +109,7 @@ def lifs(net):
 
 
 @pytest.mark.parametrize("genotype", [SHAPED, PLAIN], ids=["shaped", "plain"])
-def test_training_starts_at_the_very_wiring_that_was_scored_or_at_a_fresh_draw_whatever_its_seed(genotype, digits, make_params):
+def test_training_starts_at_the_wiring_that_was_scored_or_at_a_fresh_draw(genotype, digits, make_params):
     meta = load_prepared(digits).meta
 
     def start(wiring_seed, seed):

@@ -60,7 +60,7 @@ def test_the_stage_writes_its_results_and_keeps_its_state_until_dvc_knows_of_the
     assert [(folder / name).read_bytes() for name in names] == before
 
 
-def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says_then(in_project, monkeypatch):
+def test_a_run_goes_on_in_the_number_format_in_which_it_began(in_project, monkeypatch):
     folder = in_project(base={"precision": "auto"})
     write_genotype(folder)
     names = ["models/train/network.safetensors", "reports/train/history.csv"]
@@ -93,9 +93,7 @@ def test_a_run_goes_on_in_the_number_format_in_which_it_began_whatever_auto_says
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
-def test_every_setting_of_the_sections_of_train_and_every_file_is_in_the_key_of_its_folder(
-    in_project, make_params, monkeypatch
-):
+def test_every_setting_of_train_and_every_file_is_in_the_key_of_its_folder(in_project, make_params, monkeypatch):
     folder = in_project()
     genotype = write_genotype(folder)
     monkeypatch.setattr(train, "network_files", lambda name: [])

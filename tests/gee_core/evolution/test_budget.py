@@ -24,7 +24,7 @@ from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed
 PRICE = Price(1000, 900, 4, 2.5)
 
 
-def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_the_energy_of_what_multiplies(task, tmp_path):
+def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_energy(task, tmp_path):
     meta = load_prepared(task.prepared).meta
     price, net = configured_price(NETWORK, meta, 4.6), wired_network(NETWORK, meta, None, 0)
     save_genes(tmp_path / "genes.safetensors", net)
@@ -58,7 +58,7 @@ def test_what_exceeds_a_limit_counts_by_its_part_and_what_has_no_limit_does_not(
     assert apply_budget(measured(1.0), config(), PRICE) == measured(1.0, price=PRICE)
 
 
-def test_a_candidate_that_is_too_large_is_not_trained_and_one_that_fires_too_much_is_known_after(task, tmp_path):
+def test_a_candidate_that_is_too_large_is_not_trained(task, tmp_path):
     task = replace(task, checkpoints=tmp_path)
     fits = score(changed(task, budget=Budget(parameters=10**6, energy_uj=1e3)), candidate())
     assert (fits.status, fits.excess) == ("ok", 0.0)

@@ -25,7 +25,7 @@ def test_the_temporal_difference_equals_eq_13_written_as_loops(shape):
     assert temporal_difference(o_TBK[:1]).item() == 0  # a single step
 
 
-def test_the_entropy_equals_eq_14_and_15_written_as_loops_and_is_one_where_all_genes_interact_equally():
+def test_the_entropy_equals_eq_14_and_15_written_as_loops():
     O, g = normal(5, 5), 5
     weights = [abs(O[i, j].item()) for i in range(g) for j in range(g)]
     p = [w / sum(weights) for w in weights]

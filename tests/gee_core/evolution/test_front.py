@@ -65,7 +65,7 @@ def trade(c: Candidate):
 
 
 @pytest.mark.parametrize("variant", ["baseline", "random_search"])
-def test_a_search_of_two_objectives_covers_more_from_generation_to_generation_and_resumes_bit_for_bit(variant):
+def test_a_search_of_two_objectives_covers_more_and_resumes_bit_for_bit(variant):
     cfg = CFG.model_copy(update={"variant": variant, "a": 0.0, "b": 0.0, "sigma": 1.0, "rescore": None})
     before = np.random.get_state()[1].copy()
     records = evolve(cfg, SPACE, 1, Scorer(trade))
@@ -114,7 +114,7 @@ def test_the_member_is_the_knee_or_the_best_within_limits_or_of_a_number():
         assert str(caught.value) == said
 
 
-def test_the_error_of_a_member_is_that_of_its_difference_from_the_start_on_the_same_draws():
+def test_the_error_of_a_member_is_that_of_its_difference_from_the_start():
     draws = {"": [1.0, 0.9], "0-0": [1.0, 1.2, 1.1], "0-1": [0.8, 0.9, 1.3]}
     records = [
         Record(Candidate(0, i, 1, SPACE.start, name, i), measured(loss, price=Price(9, 9, 4, 5.0)), 1, loss, 0, 1)

@@ -78,7 +78,7 @@ def test_a_known_score_is_never_that_of_another_wiring(whole):
     assert [repr(r.score) for r in moved] == [repr(measure(r.candidate)) for r in moved]
 
 
-def test_records_are_by_generation_and_index_with_the_fitness_of_their_own_lambda_and_a_seed_by_generation(whole):
+def test_records_have_the_fitness_of_their_own_lambda_and_a_seed_by_generation(whole):
     assert len(whole) == n_candidates(config(), SPACE) and n_candidates(config(population_size=None), SPACE) == 4 * 8
     assert [r.candidate.place for r in whole] == [(g, i) for g in range(4) for i in range(5)]
     start = whole[0].candidate.genotype
@@ -167,7 +167,7 @@ def priced(c: Candidate) -> Score:
 
 
 @pytest.mark.parametrize("name", INNER)
-def test_a_users_search_that_asks_a_built_in_search_gives_its_records_and_resumes_as_it_does(name):
+def test_a_users_search_that_asks_a_built_in_search_gives_its_records(name):
     make, changes = INNER[name]
     cfg = config(**changes, **RESCORE)
     built_in = evolve(cfg, SPACE, 0, made_up.Scorer(priced))
@@ -178,7 +178,7 @@ def test_a_users_search_that_asks_a_built_in_search_gives_its_records_and_resume
         assert asked.scored == [r.candidate.place for r in built_in[n:]]
 
 
-def test_a_users_search_that_asks_for_others_than_before_the_interruption_is_refused_before_anything_is_scored(whole):
+def test_a_users_search_that_asks_for_others_than_before_is_refused(whole):
     known = {r.candidate.key: (r.score, r.seconds) for r in whole[:7]}
     asked = scorer()
     with pytest.raises(InputError, match="other candidates in generation 0 than before the interruption: give it a fixed seed"):
@@ -187,7 +187,7 @@ def test_a_users_search_that_asks_for_others_than_before_the_interruption_is_ref
     assert len(evolve(config(), SPACE, 0, scorer(), known)) == 20  # what a built-in search leaves unused is its own affair
 
 
-def test_a_users_search_is_told_its_own_vectors_with_f_and_excess_and_chooses_how_many_there_are():
+def test_a_users_search_gets_its_own_vectors_with_fitness_and_excess():
     start, far = SPACE.start_vector(), np.full(4, 99.0)
     search = Asks([start], [far, start, tuple(start)])
     records = evolve(config(n_generations=2, variant="analytic"), SPACE, 0, scorer(), search=search)

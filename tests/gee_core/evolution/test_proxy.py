@@ -32,7 +32,7 @@ def first(task) -> Score:
     return score(task, candidate(0))
 
 
-def test_wiring_weights_and_the_order_of_the_images_depend_on_the_seed_alone_and_the_score_on_the_genes(task, first):
+def test_wiring_and_image_order_depend_on_the_seed_and_the_score_on_the_genes(task, first):
     same = replace(candidate(0), index=1)
     assert score(task, same) == first
     assert score(task, replace(same, genotype=candidate(0, sigma=0.2).genotype)) != first
@@ -88,7 +88,7 @@ def test_errors_are_of_kinds(error, kind):
     assert kind_of(error) is kind
 
 
-def test_an_error_is_a_failed_score_on_one_line_unless_the_gpu_is_lost_or_the_networks_code_is_wrong(task, monkeypatch):
+def test_an_error_is_a_failed_score_unless_the_gpu_is_lost_or_the_code_is_wrong(task, monkeypatch):
     def failing(error):
         monkeypatch.setattr(proxy, "train_epoch", lambda *_: (_ for _ in ()).throw(error))
         return score(task, replace(candidate(0), generation=3, index=2))
@@ -145,7 +145,7 @@ def test_the_recipe_has_a_tenth_of_its_steps_as_warm_up_and_no_augmentation(task
     assert one.seed != other.seed
 
 
-def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took_also_where_it_diverged(task, first):
+def test_the_cost_is_the_images_seen_in_all_epochs_also_where_it_diverged(task, first):
     n = len(train_images(task))
     seen = min(n, 8 * ((n + 4) // 8))  # a last batch that is less than half full waits
     assert first.image_passes == 2 * seen
@@ -159,7 +159,7 @@ def test_the_cost_is_the_images_that_were_seen_by_the_epochs_it_took_also_where_
 
 
 @pytest.mark.usefixtures("own")
-def test_a_candidate_of_an_own_network_is_trained_measured_and_saved_with_equal_results(task, tmp_path):
+def test_a_candidate_of_an_own_network_is_saved_with_equal_results(task, tmp_path):
     name = "networks.my:WithDropout"
     task = changed(replace(task, network=NETWORK.model_copy(update={"name": name, "width": 1.0})), epochs=1)
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
@@ -188,7 +188,7 @@ def score_until(task, candidate, n_states, monkeypatch):
         score(task, candidate)
 
 
-def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score_and_network(task, tmp_path, monkeypatch):
+def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score(task, tmp_path, monkeypatch):
     task = changed(task, epochs=3, whiten=True)
     whole = score(replace(task, checkpoints=tmp_path / "whole"), candidate())
     stopped = replace(task, checkpoints=tmp_path / "stopped", save_seconds=0.0)

@@ -31,7 +31,7 @@ def sigmas(genotype: Genotype) -> list[float]:
     return [genotype.sigma_O, *genotype.sigma_X]
 
 
-def test_coordinates_are_logarithms_of_scales_and_parts_of_the_ranges_of_the_other_genes():
+def test_coordinates_are_logarithms_of_scales_and_parts_of_other_ranges():
     np.testing.assert_allclose(space(["wiring"]).start_vector(), np.log(sigmas(START)), rtol=1e-15)
     assert space(["sigma_O", "sigma_X"]).start_vector()[1] == np.log(START.sigma_X).mean()
     own = dict(

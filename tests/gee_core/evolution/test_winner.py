@@ -29,7 +29,7 @@ def test_the_winner_is_the_best_when_all_are_compared_at_the_last_lambda():
     assert winner([early, record(0, 1, 0.5)], config()) is early  # one generation: its own λ
 
 
-def test_the_winner_is_never_one_that_failed_and_the_first_of_equals_and_there_is_none_where_all_failed():
+def test_the_winner_is_the_first_of_equals_and_never_a_failure():
     failures = [record(0, i, NAN, NAN, "failed: loss is nan") for i in range(2)]
     records = [failures[0], record(0, 1, 2.0), record(0, 2, 1.0), record(0, 3, 1.0)]
     assert winner(records, config()) is records[2]

@@ -21,7 +21,7 @@ def mode(path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_file_has_the_mode_of_the_umask_and_a_file_that_is_replaced_keeps_its_own(tmp_path):
+def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_file_keeps_its_own(tmp_path):
     before = os.umask(0o027)
     try:
         for name, kept in {"secret": 0o600, "shared": 0o664}.items():
@@ -88,7 +88,7 @@ def test_a_disk_that_is_full_in_mid_file_keeps_the_old_one(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-def test_what_a_killed_process_left_goes_with_the_next_write_and_what_others_are_writing_stays(tmp_path):
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     path = tmp_path / "[file]"
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()

@@ -124,7 +124,7 @@ def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tm
     ("name", "shape", "counted"),
     [("Folded", "1,3,3", (27, 1)), ("multi", "4", (8, 4))],  # the layer of Folded runs before the image is repeated
 )
-def test_a_class_that_takes_t_makes_its_steps_itself_and_an_instance_in_step_mode_m_gets_all_at_once(gee, name, shape, counted):
+def test_a_class_that_takes_t_makes_its_steps_itself_and_mode_m_gets_all_at_once(gee, name, shape, counted):
     out, err = gee(f"energy_ones:{name}", "--steps", 4, "--shape", shape, "--n", 5, "--json")
     (fc,) = json.loads(out)["layers"]
     assert (fc["macs"], fc["steps"]) == counted
@@ -196,9 +196,7 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained
 DIGITS = {"class_names": [*map(str, range(10))], "in_channels": 1, "image_size": 8, "mean": [0.1], "std": [0.5]}
 
 
-def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says_if_the_classes_fit_or_they_are_named(
-    gee, prepared, trained
-):
+def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, prepared, trained):
     net = load(trained)
     save_genes("other.safetensors", net, "fp32", DIGITS)
     found = json.loads(gee("other.safetensors", "--n", 10, "--json")[0])

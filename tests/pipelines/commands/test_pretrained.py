@@ -19,7 +19,7 @@ def shipped(make_params, **network):
     return make_params(network=section, train={"init_from": NAME, "epochs": 1, "warmup_epochs": 0})
 
 
-def test_training_starts_at_a_shipped_network_with_a_new_classifier_for_other_classes(make_params, digits):
+def test_training_starts_at_a_shipped_network_with_a_new_classifier(make_params, digits):
     data, known = load_prepared(digits), load_pretrained(NAME).state_dict()
     same, _ = encoded_network(shipped(make_params), data.meta)
     assert all(torch.equal(tensor, known[name]) for name, tensor in same.state_dict().items())

@@ -66,7 +66,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(base, digi
         open_pool(2, 1, [digits], [base])
 
 
-def test_a_cpu_takes_a_job_per_core_each_gpu_one_at_a_time_and_a_scheduler_one_per_worker(base, monkeypatch):
+def test_a_cpu_takes_a_job_per_core_a_gpu_one_and_a_scheduler_one_per_worker(base, monkeypatch):
     assert default_count([base]) == 5
     with monkeypatch.context() as patch:
         patch.setattr(Compute, "of", lambda *names: Compute(torch.device("cuda"), torch.float32))

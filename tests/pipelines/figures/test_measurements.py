@@ -9,9 +9,8 @@ import pytest
 from gee_core.config.params import DOMAINS
 from pipelines.figures import measurements as figures
 from pipelines.figures import search
-from pipelines.figures.measurements import DEFECTS, accuracy_under_defects, defect_table
+from pipelines.figures.measurements import DEFECTS, accuracy_under_defects
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
-from tests.pipelines.report_inputs import HARDWARE_ROWS
 
 
 def layers(decode=3e-4):
@@ -44,7 +43,7 @@ def drawn() -> dict[str, str]:
         "energy": figures.energy_per_layer(layers()),
         "noise": figures.accuracy_over_noise(NOISE, 0.9),
         "confusion": figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
-        "hardware": accuracy_under_defects(defect_table(ALL)),
+        "hardware": accuracy_under_defects(ALL),
         "raster": figures.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
         "genes": search.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
     }
@@ -94,14 +93,7 @@ def test_titles_give_the_results(drawn):
 
 
 def test_the_figure_of_defects_has_a_panel_per_domain_that_was_measured():
-    shown = texts(accuracy_under_defects(defect_table(ALL[ALL["domain"].isin(("weights", "stuck"))])))
+    shown = texts(accuracy_under_defects(ALL[ALL["domain"].isin(("weights", "stuck"))]))
     assert {DEFECTS[domain][0] for domain in ("weights", "stuck")} == {title for title, _ in DEFECTS.values()} & set(shown)
     assert shown.count("0.25") == 2
     assert tuple(DEFECTS) == DOMAINS
-
-
-def test_the_table_of_defects_has_mean_and_range_of_the_draws_by_domain():
-    table = defect_table(defects(HARDWARE_ROWS[::-1]))
-    assert table["domain"].tolist() == ["weights"] * 3 + ["lost_step"] * 2
-    assert table.iloc[0, 1:].tolist() == [0.0, pytest.approx(0.88), pytest.approx(0.86), pytest.approx(0.9)]
-    assert len(defect_table(defects([]))) == 0

@@ -33,7 +33,7 @@ def test_the_configured_network_is_read_in_evaluation_mode(path, meta, make_para
     assert all(torch.equal(value, expected[name]) for name, value in net.state_dict().items())
 
 
-def test_a_checkpoint_of_another_network_or_for_other_images_is_refused_and_the_difference_named(path, meta, make_params):
+def test_a_checkpoint_of_another_network_or_for_other_images_is_refused(path, meta, make_params):
     params = make_params(network=NETWORK)
     for changes, named in (
         ({"name": "resnet19"}, "name is 'resnet18', not 'resnet19'"),

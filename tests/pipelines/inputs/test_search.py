@@ -41,9 +41,7 @@ def started(make_params, path, **evolve):
     return make_params(evolve={"start": str(path)} | evolve)
 
 
-def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bound_around_it(
-    start, digits, make_params, tmp_path, here_and_now
-):
+def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_around_it(start, digits, make_params, tmp_path, here_and_now):
     (tmp_path / "scratch").mkdir()
     params = started(make_params, start, n_generations=1, bound=1.2, sigma=2.0)
     records = evolve.run(params, digits, tmp_path / "scratch").records
@@ -54,7 +52,7 @@ def test_the_first_candidate_is_the_earlier_genotype_and_all_stay_within_the_bou
     assert not np.allclose(ratios[1:], 1)
 
 
-def test_a_search_of_shape_starts_at_the_shape_of_a_file_and_else_at_that_of_the_network(start, make_params):
+def test_a_search_of_shape_starts_at_the_shape_of_a_file_or_of_the_network(start, make_params):
     init = {"network": {"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": 2}}
     start.write_text(with_genes(omega_X=0.5, tau=1.5))
     params = started(make_params, start, genes=["shape"])
@@ -155,7 +153,7 @@ def test_a_size_that_fits_no_image_or_network_is_refused_where_it_is_known(secti
     make_params(train={"sizes": [8]}).check_sizes(8)
 
 
-def test_a_limit_that_no_network_of_the_search_keeps_is_refused_with_the_least_that_it_allows(make_params, digits):
+def test_a_limit_that_no_network_keeps_is_refused_with_the_least_possible(make_params, digits):
     images, limit = load_meta(digits), {"budget": {"parameters": 100}}
     front = {"objectives": ["loss", "energy"], "variant": "baseline", "choose": {"parameters": 10}}
     for evolve_section, says in (

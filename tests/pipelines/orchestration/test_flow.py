@@ -82,7 +82,7 @@ def query(project: Path, command: str) -> list[tuple]:
 
 
 @pytest.mark.slow
-def test_a_failed_stage_is_one_message_and_the_rest_is_done_once_tracked_below_the_run_of_the_flow(short_stages):
+def test_a_failed_stage_is_one_message_and_the_rest_is_tracked_below_the_flow(short_stages):
     from mlflow import MlflowClient  # seconds
 
     (short_stages / "dvc.yaml").write_text(STAGES)

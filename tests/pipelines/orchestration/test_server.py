@@ -19,7 +19,7 @@ def _in_project(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_a_server_that_never_answers_is_named_without_its_password_and_not_asked_again(server, monkeypatch):
+def test_a_server_that_never_answers_is_named_without_its_password(server, monkeypatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setattr(server, "SECONDS", 1)

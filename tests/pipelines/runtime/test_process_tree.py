@@ -149,7 +149,7 @@ sys.exit(3)
 """
 
 
-def test_a_followed_process_gives_the_lines_of_both_streams_as_they_come_and_its_exit_code(tmp_path, monkeypatch):
+def test_a_followed_process_gives_the_lines_of_both_streams_and_its_exit_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with followed([sys.executable, "-c", PRINTS], env={"X": "b"}) as process:
         assert process.stdout.readline() == "a\n"
@@ -168,7 +168,7 @@ def test_a_process_is_gone_once_it_has_ended_and_one_of_another_machine_never_is
     assert not is_gone("elsewhere/" + key.split("/", 1)[1])
 
 
-def test_a_clock_that_jumps_makes_no_process_another_but_a_pid_that_is_used_again_does(monkeypatch):
+def test_a_reused_pid_makes_a_process_another_but_a_clock_that_jumps_does_not(monkeypatch):
     key = process_key(psutil.Process())
     earlier = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: earlier(process) + 86_400)

@@ -43,7 +43,7 @@ def test_the_key_has_every_setting_on_which_a_result_depends_and_no_other(cell, 
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
-def test_what_differs_in_a_network_its_stages_its_candidate_or_its_first_training_has_a_key_of_its_own(cell, meta):
+def test_what_differs_in_network_stages_or_candidate_has_a_key_of_its_own(cell, meta):
     own, first = cell(), cell(network={"n_genes": None}, evolve={"variant": "analytic"}).params
     cells = [cell(network={"name": name}) for name in ("vgg16", "cifarnet")]
     cells += [cell(stages) for stages in ((), ("evaluate",), ("evaluate", "robustness"))]

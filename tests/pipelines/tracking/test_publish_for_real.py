@@ -217,7 +217,7 @@ def make(tmp_path):
     return lambda name: make_folder(tmp_path / name)
 
 
-def test_whatever_is_killed_at_random_moments_the_store_equals_that_of_an_undisturbed_run(make, monkeypatch):
+def test_whatever_is_killed_the_store_equals_that_of_an_undisturbed_run(make, monkeypatch):
     """The stage is killed and started again, the publisher is killed, and both at once."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     quiet, folder, draw = make("quiet"), make("killed"), random.Random(0)

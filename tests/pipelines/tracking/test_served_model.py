@@ -157,7 +157,7 @@ def test_what_is_no_image_is_refused_with_one_clear_message(post, name):
     assert "\n" not in message
 
 
-def test_a_list_of_files_is_several_images_alone_and_refused_in_a_table_of_several_rows(model, post):
+def test_a_list_of_files_is_several_images_and_refused_in_a_table_of_rows(model, post):
     files = [in_base64(picture("L", 8, 8)) for _ in range(3)]
     expected = model.predict(pd.DataFrame({"image": files}))
     for body in ({"inputs": files}, {"inputs": {"image": files}}, {"dataframe_records": [{"image": files}]}):
@@ -167,7 +167,7 @@ def test_a_list_of_files_is_several_images_alone_and_refused_in_a_table_of_sever
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_an_image_that_stands_alone_is_refused_with_a_remedy_and_not_answered_row_by_row(model, post, mode):
+def test_an_image_that_stands_alone_is_refused_with_a_remedy(model, post, mode):
     image = np.asarray(picture(mode, 8, 8)).tolist()
     for body in ({"inputs": image}, {"instances": image}, {"inputs": {"image": image}}):
         status, answer = post(body)

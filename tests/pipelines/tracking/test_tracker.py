@@ -128,7 +128,7 @@ def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write
     assert "set_experiment_tag" not in store.calls
 
 
-def test_a_run_tells_its_user_its_command_and_whether_its_files_differ_from_the_commit(tmp_path, monkeypatch):
+def test_a_run_has_its_user_its_command_and_whether_its_files_differ(tmp_path, monkeypatch):
     git = {"ls-files": "dvc.yaml", "rev-parse": "0123456789", "status": " M train.py"}
     monkeypatch.setattr("pipelines.project.git.git", lambda folder, *words: git[words[0]][: 4 if "--short" in words else None])
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
