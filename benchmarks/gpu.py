@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.training_step import make_step, medians, synchronised
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
@@ -39,9 +40,8 @@ from gee_core.errors import in_short
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import configured_genotype
-from gee_core.hardware import Compute
-from gee_core.memory import keep_freed_memory
 from gee_core.model.wired import largest_activation, wired_network
+from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
 from pipelines.project.params import check_params, overridden

@@ -22,10 +22,10 @@ import onnx
 from onnx import TensorProto, external_data_helper
 
 from gee_core.checkpoint import load
+from gee_core.compute import Compute
 from gee_core.data.prepared import load_prepared
 from gee_core.export.model_card import CARD_ENTRY
 from gee_core.gene_file import save_genes
-from gee_core.hardware import Compute
 from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import FOLDER, PretrainedCard, pretrained_card
 from gee_core.storage.atomic_files import sha256

@@ -46,15 +46,15 @@ from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.project_copy import ROOT, copy_files
+from gee_core.compute import Compute, cpu_name
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.evolution.candidate import Candidate
 from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import configured_genotype
-from gee_core.hardware import Compute, cpu_name
-from gee_core.memory import keep_freed_memory
 from gee_core.model.network import build_network, count_parameters
 from gee_core.rank import Rank
+from gee_core.settings import keep_freed_memory
 from gee_core.training.loop import EpochRecord, train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.processes import parallel

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training_step import use_spikingjelly
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
-from gee_core.memory import keep_freed_memory
 from gee_core.model.wired import largest_activation, wired_network
 from gee_core.seeding import derive_seed
+from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import accuracy_and_loss, for_inference, train_epoch
 from pipelines import prepare

@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gee_core.hardware import Compute, cpu_name
-from gee_core.memory import keep_freed_memory
+from gee_core.compute import Compute, cpu_name
 from gee_core.model.network import build_network
+from gee_core.settings import keep_freed_memory
 from gee_core.snn.lif import ILIF, LIF
 
 CASES: dict[str, dict] = {

@@ -1,7 +1,9 @@
-"""Errors that a user can fix."""
+"""Errors that a user can fix, and those of a machine."""
 
 import difflib
 import operator
+import re
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -103,3 +105,21 @@ class DivergedError(InputError):
 
 class ExportError(InputError):
     """A network cannot be expressed in the format of another runtime; the message says why."""
+
+
+def full_gpu(message: str) -> bool:
+    """Whether the message of an error of torch, the driver, Triton, cuBLAS or cuDNN says that a GPU's memory is full."""
+    return re.search(r"CUDA.*out of memory|_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)", message) is not None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` means that memory ran out, on a GPU or the host. torch's own errors count if torch is loaded."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or full_gpu(str(error)))
+
+
+def lost_gpu(error: BaseException) -> bool:
+    """Whether this process cannot use its GPU any more: after most of CUDA's errors every call returns the same error."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not out_of_memory(error)

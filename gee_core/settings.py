@@ -1,6 +1,8 @@
-"""Environment variables that say how the core uses this machine. Results do not depend on them, but for rounding."""
+"""How the core uses this machine: environment variables and memory. Results do not depend on it, but for rounding."""
 
+import ctypes
 import os
+import sys
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -58,3 +60,13 @@ class CoreSettings(BaseSettings):
         default = cls.model_fields[name].default
         known = "" if default is None else f", {default}"
         return f"{PREFIX}{name.upper()} = {value}: {message[0].lower()}{message[1:]}; unset it for the default{known}"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks: every training step allocates the same tensors, and would pay for page faults."""
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, 2**30)
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -32,7 +32,7 @@ def check_inputs(params: Params) -> None:
         InputError: one is missing or unusable, or `base.device` names a GPU that is not there.
     """
     if params.base.device.startswith("cuda"):
-        from gee_core.hardware import Compute  # loads torch
+        from gee_core.compute import Compute  # loads torch
 
         with in_section("base"):
             Compute.of(params.base.device, "fp32")

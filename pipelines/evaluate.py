@@ -6,13 +6,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import decode
-from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json

@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 
 from gee_core.checkpoint import load, save
+from gee_core.compute import Compute, set_up_gpu
 from gee_core.config import Params
 from gee_core.config.evaluation import Evaluation
 from gee_core.config.known_networks import is_own
@@ -20,7 +21,6 @@ from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
-from gee_core.hardware import Compute
 from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
@@ -184,6 +184,7 @@ def registered_name(params: Params, meta: Meta) -> str:
 def main() -> None:
     with stage("export") as s:
         s = s.evolved()
+        set_up_gpu(Compute.of(s.params.base.device, "fp32").device)
         data, cfg, network = prepared_images(), s.params.export, s.params.network
         measured, searched = read_metrics("evaluate", Evaluation), read_metrics("evolve", Searched)
         net = load_trained(s.params, data.meta)

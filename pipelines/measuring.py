@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gee_core.compute import Compute, limit_threads
 from gee_core.data.prepared import Prepared
-from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
 from pipelines.engines.ranks import check_same, joined
@@ -26,7 +26,7 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
         s = s.evolved()
         params, section, data = s.params, getattr(s.params, name), prepared_images()
         largest = largest_activation(params.network, data.meta, section.batch_size // compute.rank.of)
-        set_threads(largest, 2**22)  # passes are shorter where nothing is trained
+        limit_threads(largest, 2**22)  # passes are shorter where nothing is trained
         net = load_trained(params, data.meta).to(compute.device)
         if compute.rank.of > 1:
             files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]

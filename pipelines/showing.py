@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from gee_core.compute import Compute, cpu_name
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.energy import record
 from gee_core.genome.encoding import encoding, genome_of
-from gee_core.hardware import Compute, cpu_name
 from gee_core.model.base import SpikingNetwork
 from gee_core.training.loop import for_inference
 from pipelines.inputs.loading import evenly, png

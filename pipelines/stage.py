@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from gee_core.config import Params
-from gee_core.memory import keep_freed_memory
+from gee_core.settings import keep_freed_memory
 from pipelines.engines.ranks import this_rank
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.own_network import build_own_network

@@ -9,13 +9,13 @@ from statistics import fmean
 from typing import NamedTuple
 
 from gee_core.checkpoint import save
+from gee_core.compute import Compute, limit_threads
 from gee_core.config import Params, TrainConfig
 from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError, in_section
 from gee_core.evaluation.energy import firing_rates
-from gee_core.hardware import Compute, set_threads
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
@@ -166,7 +166,7 @@ def training_together(s: Stage, params: Params, data: Prepared, folder: Path, co
         check_reach(rank.of, cfg.batch_size, f"{rank.of} processes")
         params.check_sizes(data.meta.image_size)
         check_images(len(training_images(cfg, data)), cfg.batch_size, rank)
-    set_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
+    limit_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
     with at_work_together(rank, s.run.at_work_in(folder)):
         compute = replace(compute, dtype=from_all(begun(compute, folder / WORK).dtype, rank)[0])
         s.run.params(cfg.model_dump())

@@ -32,7 +32,7 @@ FORBIDDEN_IN_CORE = {
 ORDER = (
     ("errors",),
     ("settings", "rank"),
-    ("seeding", "storage", "hardware", "memory", "zoo"),  # the table of networks is data, without torch
+    ("seeding", "storage", "compute", "zoo"),  # the table of networks is data, without torch
     ("config",),  # a leaf: reads the names of the networks, imports no torch
     ("snn", "genome", "data"),
     ("model",),

@@ -12,12 +12,12 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from gee_core.compute import Compute
 from gee_core.errors import InputError
 from gee_core.evaluation.activity import Activity
 from gee_core.evaluation.counting import Counter, Layer
 from gee_core.genome.copying import as_written, check_module, check_values, running_on
 from gee_core.genome.encoding import genomes
-from gee_core.hardware import Compute
 from gee_core.model.base import SpikingNetwork, is_neuron, takes_all_steps
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import private_torch_rng

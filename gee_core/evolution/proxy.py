@@ -16,19 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gee_core.checkpoint import save
+from gee_core.compute import Compute
 from gee_core.config import Proxy, TrainConfig
 from gee_core.config.genes import with_genes
 from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import in_section
+from gee_core.errors import full_gpu, in_section, lost_gpu, out_of_memory
 from gee_core.evolution.candidate import Candidate, Failure, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.price import apply_budget, count_price, measured_energy
 from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
 from gee_core.genome.encoding import genome_of
-from gee_core.hardware import Compute
-from gee_core.memory import full_gpu, lost_gpu, out_of_memory
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed

@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from gee_core.errors import InputError, in_short
-from gee_core.memory import out_of_memory
+from gee_core.errors import InputError, in_short, out_of_memory
 
 
 def check_module(net: object) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gee_core.hardware import kind_of_cpu
-from gee_core.memory import out_of_memory
+from gee_core.compute import cpu_kind
+from gee_core.errors import out_of_memory
 from gee_core.settings import CoreSettings
 from gee_core.snn.dynamics import Dynamics, lif_spikes, wide
 
@@ -206,7 +206,7 @@ from computing the earlier steps anew."""
 @functools.cache
 def _compiled(loop: Loop, on_gpu: bool) -> Loop:
     # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
-    name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{kind_of_cpu()}"
+    name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{cpu_kind()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
     options: dict[str, Any] = {}
     if not on_gpu or multiprocessing.parent_process() is not None:  # next to others, a worker starts no processes of its own

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gee_core.compute import Compute
 from gee_core.data.augment import Normalise, to_input
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.genome.encoding import decode
 from gee_core.genome.quantise import quantised_call
-from gee_core.hardware import Compute
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.finish import carry_scales, with_integers

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gee_core.hardware import Compute
+from gee_core.compute import Compute
 from gee_core.rank import Rank
 
 Value = TypeVar("Value")

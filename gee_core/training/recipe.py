@@ -8,12 +8,12 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from gee_core.compute import Compute
 from gee_core.config import TrainConfig
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages, StreamedImages
 from gee_core.errors import InputError
 from gee_core.genome.quantise import BITS
-from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.training.losses import cross_entropy, tet

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.checkpoint import load_tensors, save_tensors
+from gee_core.compute import Compute
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
 from gee_core.rank import ALONE, Rank
 from gee_core.settings import SAVE_SECONDS
 from gee_core.storage.atomic_files import remove_state, write_atomically

@@ -21,23 +21,17 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the ser
     gee ui
     """
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.runtime.redact import URI, bare
+    from pipelines.runtime.redact import bare
     from pipelines.tracking.experiment_page import EXPERIMENT_ID, RESULTS
-    from pipelines.tracking.mlflow_client import connect, find_experiment, is_local, reason, tracking_uri
+    from pipelines.tracking.mlflow_client import is_local, open_store, tracking_uri
 
-    uri = tracking_uri()
-    server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
-    if is_local(uri):
+    if is_local(tracking_uri()):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError as error:
             raise InputError(f"--port {port}: {os.strerror(error.errno or 0).lower()}", "name another --port") from None
-    try:
-        experiment = find_experiment(connect(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee", uri)
-    except InputError:
-        raise
-    except Exception as error:  # MLflow's, SQLAlchemy's, those of a driver that is missing
-        raise InputError(f"{URI} = {bare(uri)}: {reason(error)}", "name a store that answers") from None
+    uri, _, experiment = open_store(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee")
+    server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
     address = f"{server}/#/{RESULTS.replace(EXPERIMENT_ID, experiment)}"
     if not is_local(uri):
         print(f"Results  {address}")

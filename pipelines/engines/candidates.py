@@ -76,9 +76,9 @@ def _score_job(task: ProxyTask, digest: str, candidate: Candidate) -> tuple[Scor
 
 
 def _timed_score(task: ProxyTask, candidate: Candidate) -> tuple[Score, float]:
+    from gee_core.compute import Compute, set_up_gpu
     from gee_core.evolution.proxy import score  # loads torch: here in the process that scores
-    from gee_core.hardware import Compute, settle
 
-    settle(Compute.of(task.base.device, "fp32").device)
+    set_up_gpu(Compute.of(task.base.device, "fp32").device)
     start = time.perf_counter()
     return score(task, candidate), time.perf_counter() - start

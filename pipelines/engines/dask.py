@@ -22,12 +22,11 @@ from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import resolve_address
 
 import gee_core
+from gee_core.compute import Compute
 from gee_core.config import BaseConfig
 from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
-from gee_core.hardware import Compute
-from gee_core.memory import keep_freed_memory
-from gee_core.settings import CoreSettings
+from gee_core.settings import CoreSettings, keep_freed_memory
 from gee_core.storage.atomic_files import sha256
 from pipelines.engines.pools import Pool, Result
 from pipelines.project.paths import original_project

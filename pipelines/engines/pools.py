@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
-from gee_core.errors import in_short
-from gee_core.memory import keep_freed_memory, lost_gpu
+from gee_core.errors import in_short, lost_gpu
+from gee_core.settings import keep_freed_memory
 from pipelines.runtime.process_tree import die_with_parent
 
 Job = TypeVar("Job")

@@ -23,7 +23,7 @@ from pipelines.runtime.process_tree import is_rank
 if TYPE_CHECKING:  # loads torch
     from torch.distributed.distributed_c10d import Store
 
-    from gee_core.hardware import Compute
+    from gee_core.compute import Compute
 
 
 def this_rank() -> Rank:
@@ -31,52 +31,20 @@ def this_rank() -> Rank:
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_rank() else ALONE
 
 
-def _gpus(device: str) -> tuple[int, str]:
-    """How many GPUs the processes of this machine have where `base.device` is ``device``, 0 on a CPU; why not more."""
-    import torch
-
-    from gee_core.hardware import Compute
-
-    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
-    if found.type != "cuda":
-        return 0, ""
-    if found.index is not None:
-        return 1, f"base.device = {device} is one GPU"
-    n_gpus = torch.cuda.device_count()
-    return n_gpus, f"torch sees {n_gpus}"
-
-
-def _own_device(device: str) -> str:
-    """The device of this one of several processes where `base.device` is ``device``; a GPU becomes torch's current one."""
-    import torch
-
-    n_gpus, seen = _gpus(device)
-    if not n_gpus:
-        return device
-    own = Rank(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
-    with said_once(own):
-        if own.of > n_gpus:
-            problem = f"{own.of} processes on {platform.node()}: each needs a GPU of its own, and {seen}"
-            raise InputError(problem, f"start {n_gpus} there (--nproc-per-node)")
-    found = device if device.startswith("cuda:") else f"cuda:{own.number}"
-    torch.cuda.set_device(found)
-    return found
-
-
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part."""
     import torch.distributed as dist
 
-    from gee_core.hardware import Compute, settle
+    from gee_core.compute import Compute, set_up_gpu
 
     rank = this_rank()
+    device = base.device if rank.of == 1 else _own_device(base.device)
+    compute = replace(Compute.of(device, base.precision), rank=rank)
+    set_up_gpu(compute.device)
     if rank.of == 1:
-        compute = Compute.of(base.device, base.precision)
-        settle(compute.device)
         yield compute
         return
-    compute = replace(Compute.of(_own_device(base.device), base.precision), rank=rank)
     remedy = "use machines of one kind with one torch, set base.precision to fp32 or bf16, and the same variables"
     check_alike(rank, rounding(compute), remedy)  # of unlike devices the connection would never be made
     backend = "nccl" if compute.device.type == "cuda" else "gloo"
@@ -85,15 +53,33 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
     dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good
 
 
+def _own_device(device: str) -> str:
+    """The device of this one of several processes where `base.device` is ``device``: each has a GPU of its own."""
+    import torch
+
+    from gee_core.compute import Compute
+
+    found = Compute.of(device, "fp32").device  # to find out the number format takes memory of a GPU
+    if found.type != "cuda":
+        return device
+    own, n_gpus = Rank(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])), torch.cuda.device_count()
+    n_gpus, seen = (n_gpus, f"torch sees {n_gpus}") if found.index is None else (1, f"base.device = {device} is one GPU")
+    with said_once(own):
+        if own.of > n_gpus:
+            problem = f"{own.of} processes on {platform.node()}: each needs a GPU of its own, and {seen}"
+            raise InputError(problem, f"start {n_gpus} there (--nproc-per-node)")
+    return device if found.index is not None else f"cuda:{own.number}"
+
+
 def rounding(compute: "Compute") -> dict[str, str]:
     """What the rounding of this process depends on, by name, where the process computes on ``compute``."""
     import torch
 
-    from gee_core.hardware import kind_of_cpu
+    from gee_core.compute import cpu_kind
 
     on_gpu = compute.device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {kind_of_cpu()}",
+        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {cpu_kind()}",
         "number format": compute.number_format,
         "torch": torch.__version__,
         **CoreSettings.read().rounding(),

@@ -49,7 +49,7 @@ def _is_gpu(device: str) -> bool:
     """Whether `base.device` means a GPU here. Torch takes a second to load, and is asked only where it may see a GPU."""
     if device == "cpu" or (device == "auto" and metadata.version("torch").endswith("+cpu")):
         return False
-    from gee_core.hardware import Compute
+    from gee_core.compute import Compute
 
     return Compute.of(device, "fp32").device.type == "cuda"
 

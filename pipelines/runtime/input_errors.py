@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gee_core.errors import InputError, in_short, printable
-from gee_core.memory import out_of_memory
+from gee_core.errors import InputError, in_short, out_of_memory, printable
 from gee_core.storage.atomic_files import REMEDIES as WRITING
 from pipelines.interruption import print_interruption
 from pipelines.runtime.redact import redact

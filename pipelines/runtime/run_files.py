@@ -212,9 +212,12 @@ def is_waiting(folder: Path, record: Record) -> bool:
 
 
 def all_records(root: Path) -> dict[Path, Record]:
-    """Every folder below ``root`` with its run.json: executions and studies first, the oldest first."""
-    found = {path.parent: read_record(path.parent) for path in root.glob(f"[!.]*/{RUN}")}
-    known = {folder: record for folder, record in found.items() if record}
+    """Every folder below ``root`` of a run for MLflow, with its run.json: executions and studies first, the oldest first.
+
+    Cells and steps of studies, of which there may be thousands, have no run of their own there.
+    """
+    folders = [path.parent for path in root.glob(f"[!.]*/{RUN}") if not path.parent.name.startswith(("cell-", "step-"))]
+    known = {folder: record for folder in folders if (record := read_record(folder))}
     return dict(sorted(known.items(), key=lambda pair: (bool(pair[1].above), pair[1].start)))
 
 

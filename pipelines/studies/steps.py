@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from gee_core.checkpoint import save
+from gee_core.compute import Compute, set_up_gpu
 from gee_core.config import PrepareConfig
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError
-from gee_core.hardware import Compute
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import json_digest
@@ -67,13 +67,15 @@ def run_cell(cell: Cell) -> CellResult:
 
     A training run that diverges is a result; every other failure is an exception.
     """
+    device = Compute.of(cell.params.base.device, "fp32").device
+    set_up_gpu(device)
     data, rows = prepared_images(cell.prepared), {}
     try:
         folder, genotype, numbers = train_cell(cell, data)
     except DivergedError as error:
         return CellResult(f"failed: {error}", {})
     params = cell.params.with_genes(genotype.genes)
-    net = load_trained(params, data.meta, folder / NETWORK).to(Compute.of(params.base.device, "fp32").device)
+    net = load_trained(params, data.meta, folder / NETWORK).to(device)
     if "evaluate" in cell.stages:
         measured, rows["layers"], _ = evaluate.run(params, net, data)
         numbers |= measured.model_dump()

@@ -12,7 +12,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before other test
 import pytest
 import torch
 
-from gee_core.hardware import Compute
+from gee_core.compute import set_up_gpu
 from gee_core.snn import kernels
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def _exact_and_fused(monkeypatch):
 def deterministic(monkeypatch):
     """Deterministic mode, as the variable turns it on: an operation that is not raises."""
     monkeypatch.setenv("GEE_DETERMINISTIC", "1")
-    Compute.of(DEVICE.type, "fp32")
+    set_up_gpu(DEVICE)
     assert torch.are_deterministic_algorithms_enabled() is (DEVICE.type == "cuda")
     yield
     torch.use_deterministic_algorithms(False)

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from gee_core.hardware import Compute
+from gee_core.compute import Compute
 from gee_core.rank import Rank
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from gee_core.compute import Compute
 from gee_core.config import TrainConfig
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
-from gee_core.hardware import Compute
 from gee_core.training.loop import MidEpochState, train_epoch
 from gee_core.training.recipe import Recipe
 from gee_core.training.resume import Resumable

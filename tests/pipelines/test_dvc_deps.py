@@ -14,7 +14,6 @@ from tests.project_copy import ROOT, run
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 AROUND = (
-    "gee_core/memory.py",
     "gee_core/errors.py",
     "gee_core/settings.py",
     "pipelines/stage.py",

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core.compute import Compute
 from gee_core.config import PrepareConfig
 from gee_core.data.augment import Augment, to_input
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.gene_file import read_card
-from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
 from gee_core.training.loop import for_inference
 from gee_core.training.resume import Resumable

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.data.prepared import load_prepared
-from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evaluate, measuring, robustness

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gee_core.compute import Compute
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import firing_rates
 from gee_core.genome.encoding import genome_of
-from gee_core.hardware import Compute
 from pipelines import evaluate
 from pipelines.showing import IMAGES, MISTAKES, NEURONS, show
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared, load_prepared
 from gee_core.errors import DivergedError
-from gee_core.hardware import Compute
 from gee_core.model.wired import wired_network
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import accuracy_and_loss, for_inference

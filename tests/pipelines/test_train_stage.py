@@ -65,7 +65,7 @@ def test_a_run_goes_on_in_the_number_format_in_which_it_began(in_project, monkey
     write_genotype(folder)
     names = ["models/train/network.safetensors", "reports/train/history.csv"]
     in_bf16, kept, formats = [False], Resumable.keep, []
-    monkeypatch.setattr("gee_core.hardware.bf16_is_faster", lambda: in_bf16[0])
+    monkeypatch.setattr("gee_core.compute.bf16_is_faster", lambda: in_bf16[0])
 
     def run_main():
         try:

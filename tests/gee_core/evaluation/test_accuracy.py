@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from gee_core.compute import Compute
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.hardware import Compute
 from gee_core.training.loop import accuracy_and_loss
 
 NORMALISE, COMPUTE = Normalise((0.0,), (1 / 255,)), Compute(torch.device("cpu"), torch.float32)

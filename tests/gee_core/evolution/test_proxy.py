@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from gee_core.checkpoint import load
+from gee_core.compute import Compute
 from gee_core.config.known_networks import encoded_channels
 from gee_core.data.augment import Augment, resize_square
 from gee_core.data.prepared import load_prepared
@@ -21,7 +22,6 @@ from gee_core.evolution.proxy import kind_of, proxy_recipe, score
 from gee_core.evolution.proxy_task import checkpoint_name, forget_generation
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
-from gee_core.hardware import Compute
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution.proxy_task import NETWORK, candidate, changed, train_images
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from gee_core.compute import Compute
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.rank import ALONE, Rank
 from gee_core.training.loop import train_epoch

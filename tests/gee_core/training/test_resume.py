@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from gee_core.compute import Compute
 from gee_core.config.train import Finish
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
-from gee_core.hardware import Compute
 from gee_core.model.network import build_network
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.resume import Resumable, begun, training_tensors

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from gee_core.compute import Compute
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
 from gee_core.rank import Rank
 from pipelines.engines import ranks
-from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, joined, rounding
+from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, rounding
 from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.run_files import HELD, Record
 from pipelines.runtime.run_folder import RunFolder
@@ -84,30 +84,20 @@ def test_processes_are_refused_where_a_batch_does_not_reach_for_all(of, batch, f
 
 
 @pytest.fixture
-def on_gpus(make_params, monkeypatch):
-    """The device of process ``local`` of ``of`` on a machine with GPUs, which is torch's current one, or how it ends."""
-    current = []
+def on_gpus(monkeypatch):
+    """The device of process ``local`` of ``of`` on a machine with GPUs, or how it ends."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: pytest.fail("this takes memory of a GPU"))
-    monkeypatch.setattr("torch.cuda.set_device", current.append)
     monkeypatch.setattr("platform.node", lambda: "a")
 
-    def device_of(device: str, n_gpus: int, local: int, of: int) -> str | int | None:
+    def find_device(device: str, n_gpus: int, local: int, of: int) -> str | int | None:
         monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)
         monkeypatch.setenv("LOCAL_RANK", str(local))
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(of))
-        if of == 1:
-            with joined(make_params(base={"device": device, "precision": "fp32"}).base) as compute:
-                found = str(compute.device)
-        else:
-            ended = end_of(lambda number: current.append(ranks._own_device(device)), 0)
-            if ended is not None:
-                return ended
-            found = current.pop()
-        assert [str(gpu) for gpu in current] == ([found] if ":" in found else [])
-        return found
+        found = []
+        return end_of(lambda number: found.append(ranks._own_device(device)), 0) or found.pop()
 
-    return device_of
+    return find_device
 
 
 @pytest.mark.parametrize(
@@ -117,7 +107,7 @@ def on_gpus(make_params, monkeypatch):
         ("auto", 4, 1, 2, "cuda:1"),
         ("cuda", 4, 3, 4, "cuda:3"),
         ("cuda:1", 4, 0, 1, "cuda:1"),
-        ("cuda", 4, 0, 1, "cuda"),
+        ("cuda", 4, 0, 1, "cuda:0"),
         ("auto", 2, 0, 3, "3 processes on a: each needs a GPU of its own, and torch sees 2: start 2 there (--nproc-per-node)"),
         ("auto", 2, 2, 3, 2),
         (

@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
+from gee_core.compute import Compute
 from gee_core.errors import InputError
-from gee_core.hardware import Compute
 from pipelines.engines import select as choice
 from pipelines.engines.pools import Processes, Serial
 from pipelines.engines.select import default_count, engine_name, gpus, open_pool

@@ -6,10 +6,9 @@ import os
 import pytest
 import torch
 
-from gee_core.errors import InputError
+from gee_core.errors import InputError, lost_gpu, out_of_memory
 from gee_core.evolution.candidate import Failure
 from gee_core.evolution.proxy import kind_of
-from gee_core.memory import lost_gpu, out_of_memory
 from pipelines.runtime.input_errors import MEMORY, REMEDIES, known_message, report_input_errors
 
 

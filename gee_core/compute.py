@@ -35,16 +35,12 @@ class Compute:
         """Resolve the names of `base` in params.yaml. InputError where the CUDA device does not exist.
 
         `auto` is CUDA if there is a GPU, and bf16 on a GPU that multiplies it and on a CPU where it is faster.
-        On a GPU, `GEE_DETERMINISTIC=1` puts this process into torch's deterministic mode.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         chosen, n_cuda = torch.device(device), torch.cuda.device_count()
         if chosen.type == "cuda" and (chosen.index or 0) >= n_cuda:
             raise InputError(f"= {device}: torch sees {n_cuda} CUDA devices", "set it to auto or cpu", ("device",))
-        if chosen.type == "cuda" and CoreSettings.read().deterministic == "1":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first matrix product
-            torch.use_deterministic_algorithms(True)
         bf16 = precision == "bf16"
         if precision == "auto" and chosen.type == "cuda":
             bf16 = torch.cuda.get_device_capability(chosen)[0] >= 8  # is_bf16_supported looks at the current device alone
@@ -79,7 +75,7 @@ def bf16_is_faster() -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gee"
-    file = cache / f"convolution-{kind_of_cpu()}-torch-{torch.__version__}.json"
+    file = cache / f"convolution-{cpu_kind()}-torch-{torch.__version__}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(file.read_text(encoding="utf-8"))
         return bool(known["bfloat16"] < known["float32"])
@@ -105,10 +101,19 @@ def _milliseconds(dtype: torch.dtype) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def settle(device: torch.device) -> None:
-    """Make a GPU that has a number torch's current one: pinned memory and the like would open the first one too."""
-    if device.type == "cuda" and device.index is not None:
+def set_up_gpu(device: torch.device) -> None:
+    """Set up this process to compute on ``device``, if it is a GPU.
+
+    A GPU that has a number becomes torch's current one: pinned memory and the like would open the first one too.
+    `GEE_DETERMINISTIC=1` switches torch's deterministic mode on.
+    """
+    if device.type != "cuda":
+        return
+    if device.index is not None:
         torch.cuda.set_device(device)
+    if CoreSettings.read().deterministic == "1":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at the first matrix product
+        torch.use_deterministic_algorithms(True)
 
 
 def cpu_name() -> str:
@@ -119,14 +124,14 @@ def cpu_name() -> str:
     return ", ".join([said.get("model name", platform.machine()), *numbers])
 
 
-def kind_of_cpu() -> str:
+def cpu_kind() -> str:
     """A name for CPUs with the instructions of this one, of letters and digits."""
     said = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else platform.processor()
     flags = next((line for line in said.splitlines() if line.startswith(("flags", "Features"))), said)
     return hashlib.sha256(f"{torch.backends.cpu.get_cpu_capability()} {flags}".encode()).hexdigest()[:8]
 
 
-def set_threads(largest_activation: int, worth: int = 2**20) -> None:
+def limit_threads(largest_activation: int, worth: int = 2**20) -> None:
     """Use one CPU thread if no layer has ``worth`` values (batch and steps included): sharing so little work does not pay."""
     if largest_activation < worth:
         torch.set_num_threads(1)
