@@ -185,26 +185,15 @@ def split(
     return Parts(torch.cat([kept, len(train) + scored]), tested, torch.arange(len(kept), len(kept) + len(scored)))
 
 
-class SplitFiles(NamedTuple):
-    """Files of images, relative to their root, and their labels (N,)."""
-
-    train: list[str]
-    train_labels: Tensor
-    test: list[str]
-    test_labels: Tensor
-    holdout: Tensor
-    """Indices of ``train``."""
-
-
-def split_files(listing: Listing, cfg: PrepareConfig) -> SplitFiles:
-    """The files of ``listing`` as ``cfg`` asks for them."""
+def split_files(listing: Listing, cfg: PrepareConfig) -> tuple[list[str], Tensor, list[str], Tensor, Tensor]:
+    """The training files of ``listing`` and their labels, the test files and theirs, and the indices of the hold-out."""
     labels = {name: torch.tensor(found) for name in ("train", "val", "test") if (found := listing.labels(name)) is not None}
     parts = split(cfg, listing.class_names, **labels)
     train = listing.files("train") + listing.files("val")
     train_labels = torch.cat([labels[name] for name in ("train", "val") if name in labels])
     test, test_labels = (listing.files("test"), labels["test"]) if "test" in labels else (train, train_labels)
     of_train, of_test = [train[i] for i in parts.train], [test[i] for i in parts.test]
-    return SplitFiles(of_train, train_labels[parts.train], of_test, test_labels[parts.test], parts.holdout)
+    return of_train, train_labels[parts.train], of_test, test_labels[parts.test], parts.holdout
 
 
 def _split_off(labels: Tensor, share: float, class_names: Sequence[str], setting: str, *names: str) -> Tensor:

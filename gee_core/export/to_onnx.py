@@ -36,19 +36,21 @@ DOC = (
 )
 
 
-@torch.library.custom_op("gee::lif", mutates_args=())
-def lif(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
-    """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
-    raise NotImplementedError("gee::lif is for export only")
+@torch.library.custom_op("gee::neurons", mutates_args=())
+def neurons(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, levels: int) -> Tensor:
+    """Spikes (T*B, ...) of currents ``x`` (T*B, ...), or with ``levels`` the integers of I-LIF neurons."""
+    raise NotImplementedError("gee::neurons is for export only")
 
 
-@lif.register_fake
-def _like_the_currents(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float) -> Tensor:
+@neurons.register_fake
+def _like_the_currents(x: Tensor, T: int, tau: float, decay_input: bool, v_threshold: float, levels: int) -> Tensor:
     return torch.empty_like(x)
 
 
-def lif_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: float) -> Any:
-    """The operators of ``lif``, in the arithmetic of ``gee_core.snn.dynamics``."""
+def neurons_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: float, levels: int) -> Any:
+    """The operators of ``neurons``, in the arithmetic of ``gee_core.snn.dynamics``."""
+    if levels:
+        return ilif_in_onnx(x, T, tau, v_threshold, levels)
     tau_1, threshold_1, zero_1 = (op.Constant(value_float=value) for value in (tau, v_threshold, 0.0))
     spikes, v = [], None
     for x_t in op.Split(x, axis=0, num_outputs=T) if T > 1 else [x]:
@@ -64,19 +66,8 @@ def lif_in_onnx(x: Any, T: int, tau: float, decay_input: bool, v_threshold: floa
     return op.Concat(*spikes, axis=0)  # type: ignore[type-var]
 
 
-@torch.library.custom_op("gee::ilif", mutates_args=())
-def ilif(x: Tensor, T: int, tau: float, v_threshold: float, levels: int) -> Tensor:
-    """Integers (T*B, ...) of currents ``x`` (T*B, ...)."""
-    raise NotImplementedError("gee::ilif is for export only")
-
-
-@ilif.register_fake
-def _integers_like_the_currents(x: Tensor, T: int, tau: float, v_threshold: float, levels: int) -> Tensor:
-    return torch.empty_like(x)
-
-
 def ilif_in_onnx(x: Any, T: int, tau: float, v_threshold: float, levels: int) -> Any:
-    """The operators of ``ilif``, in the arithmetic of ``gee_core.snn.dynamics``."""
+    """The operators of I-LIF ``neurons``."""
     decay, threshold_1, per_current, zero, largest = (
         op.Constant(value_float=value) for value in (1.0 - 1.0 / tau, v_threshold, 1.0 / v_threshold, 0.0, float(levels))
     )
@@ -95,13 +86,11 @@ class OneNode(nn.Module):
         super().__init__()
         self.T = neurons.T
         self._tau, self._v_threshold = neurons.tau, neurons.v_threshold
-        self._decay_input, self._levels = neurons.decay_input, getattr(neurons, "levels", None)
+        self._decay_input, self._levels = neurons.decay_input, getattr(neurons, "levels", 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T*B, ...) of currents ``x`` (T*B, ...)."""
-        if self._levels is not None:
-            return torch.ops.gee.ilif(x, self.T, self._tau, self._v_threshold, self._levels)
-        return torch.ops.gee.lif(x, self.T, self._tau, self._decay_input, self._v_threshold)
+        return torch.ops.gee.neurons(x, self.T, self._tau, self._decay_input, self._v_threshold, self._levels)
 
 
 class Logits(nn.Module):
@@ -186,7 +175,7 @@ def to_onnx(
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 opset_version=opset,
                 dynamo=True,
-                custom_translation_table={torch.ops.gee.lif.default: lif_in_onnx, torch.ops.gee.ilif.default: ilif_in_onnx},
+                custom_translation_table={torch.ops.gee.neurons.default: neurons_in_onnx},
                 verbose=False,
             )
     except Exception as error:

@@ -68,9 +68,6 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
     [
         ("train", "raw/train: no such folder: put the training images there"),
         ("*", "raw: holds no class folders"),
-        ("train/cat", "raw/test/cat: class 'cat' has no folder in .*raw/train: add its images there"),
-        ("test/dog", "raw/train/dog: class 'dog' has no folder in .*raw/test: add its images there"),
-        ("train/cat/*", r"raw/train/cat: holds no images \(\.png, "),
     ],
 )
 def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, message):

@@ -149,11 +149,3 @@ def test_the_holdout_and_the_rest_both_show_every_class():
     rest = torch.ones(50, dtype=torch.bool).index_fill(0, holdout, False)
     assert len(holdout) == 10
     assert labels[holdout].unique().tolist() == labels[rest].unique().tolist() == [0, 1, 2]
-
-
-def test_a_holdout_that_takes_a_class_whole_is_an_input_error_that_names_it():
-    labels = torch.tensor([0, 0, 0, 0, 1, 1])
-    with pytest.raises(InputError, match=r"holdout = 0\.9: leaves class 'dog' no image to train on: add images"):
-        split(config(holdout=0.9), ["cat", "dog"], labels, test=labels)
-    with pytest.raises(InputError, match=r"^prepare.holdout: 1 of 6 images cannot show all 2 classes: ask for more"):
-        split(config(), ["cat", "dog"], labels, test=labels)

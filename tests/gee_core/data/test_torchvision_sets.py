@@ -55,24 +55,6 @@ def test_images_of_torchvision_are_read_channels_first_with_their_classes(datase
     assert names[3] == "class3"
 
 
-@pytest.mark.parametrize(
-    ("dataset", "where", "remedy"),
-    [
-        ("fashion_mnist", "FashionMNIST/raw", "t10k-labels-idx1-ubyte.gz into {}/FashionMNIST/raw, or go online"),
-        ("cifar10", "cifar-10-batches-py", "put torchvision's cifar-10-python.tar.gz into {}, or go online"),
-    ],
-)
-def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, dataset, where, remedy, capfd):
-    (tmp_path / where).mkdir(parents=True)
-    (tmp_path / where / DATASETS[dataset].files[0]).write_bytes(b"half of it")  # as a kill while unpacking leaves it
-    with pytest.raises(InputError) as caught:
-        open_torchvision(dataset, tmp_path, train=True)
-    start = f"prepare.dataset = {dataset}: absent or damaged in {tmp_path / where}, and cannot be downloaded ("
-    assert str(caught.value).startswith(start)
-    assert caught.value.remedy.endswith(remedy.format(tmp_path))
-    assert capfd.readouterr().out == ""
-
-
 @pytest.mark.parametrize("is_published", [True, False])
 def test_an_archive_is_unpacked_if_its_md5_is_the_published_one(is_published, tmp_path, monkeypatch):
     archive = tmp_path / "cifar-10-python.tar.gz"

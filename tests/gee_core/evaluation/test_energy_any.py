@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
 
 import gee_core
@@ -178,3 +178,18 @@ def test_a_plain_linear_layer_that_sees_its_steps_apart_runs_once_a_step(batch):
     gee_core.register_network("a:apart", Apart)
     head = measure_energy(gee_core.build_network("a:apart", 5, 1, 8, T=4), torch.rand(batch, 1, 8, 8)).layers[-1]
     assert (head.layer, head.steps, head.macs) == ("net.head", 4, 35)
+
+
+TRIANGLE = {"v_threshold": 0.5, "detach_reset": True, "surrogate_function": surrogate.PiecewiseQuadratic(alpha=2.0)}
+
+
+@pytest.mark.parametrize("ours, theirs", [(gee_core.LIF(4), neuron.LIFNode(**TRIANGLE)), (gee_core.ILIF(4), neuron.ILIFNode())])
+def test_spikes_and_membranes_of_every_step_mode_are_those_of_spikingjelly(ours, theirs):
+    x = 3 * torch.rand(4, 2, 4)
+    found = [gee_core.record(nn.Sequential(ours), x.flatten(0, 1))["0"]]
+    for mode in ("s", "m"):
+        functional.set_step_mode(theirs, mode)
+        found.append(gee_core.record(nn.Sequential(theirs), x, time_first=True)["0"])
+    theirs.store_v_seq = True
+    spikes = theirs(x)
+    assert all(torch.equal(each.spikes, spikes) and torch.allclose(each.membranes, theirs.v_seq) for each in found)

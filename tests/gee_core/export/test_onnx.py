@@ -20,7 +20,7 @@ import gee_core
 from gee_core.checkpoint import load
 from gee_core.errors import ExportError, InputError
 from gee_core.export.onnx_genes import with_genes
-from gee_core.export.to_onnx import ilif_in_onnx, lif_in_onnx, to_onnx
+from gee_core.export.to_onnx import neurons_in_onnx, to_onnx
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import SpikingNetwork, build_network
@@ -75,14 +75,14 @@ def test_neurons_in_onnx_fire_as_those_of_torch_also_at_the_threshold(T, decay_i
     x[:4] = torch.tensor([0.5, 1.0, np.nextafter(np.float32(0.5), np.float32(0)), np.nextafter(np.float32(1), np.float32(0))])
     expected = LIF(T=T, decay_input=decay_input)(x)
     assert expected[:4].tolist() == ([0, 1, 0, 0] if decay_input else [1, 1, 0, 1])
-    assert np.asarray(lif_in_onnx(x.numpy(), T, 2.0, decay_input, 0.5).value).tolist() == expected.tolist()
+    assert np.asarray(neurons_in_onnx(x.numpy(), T, 2.0, decay_input, 0.5, 0).value).tolist() == expected.tolist()
 
 
 def test_integer_neurons_in_onnx_subtract_what_they_fired_as_those_of_torch():
     x = torch.randn(3 * 20, generator=torch.Generator().manual_seed(0)) * 2
     expected = ILIF(T=3, levels=4, v_threshold=0.6)(x)
     assert set(expected[40:].tolist()) == {0, 1, 2, 3, 4}
-    assert np.asarray(ilif_in_onnx(x.numpy(), 3, 4 / 3, 0.6, 4).value).tolist() == expected.tolist()
+    assert np.asarray(neurons_in_onnx(x.numpy(), 3, 4 / 3, False, 0.6, 4).value).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
