@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
@@ -125,15 +124,7 @@ def each_file(look: Callable[[Path], Result], root: Path, files: Sequence[str]) 
     return zip(files, itertools.chain.from_iterable(looks), strict=True)
 
 
-def decoded(form: Form, files: np.ndarray, root: Path, batches: Sequence[Tensor], pin_memory: bool = False) -> Iterator[Tensor]:
-    """The images of each batch, uint8 (B, …). An InputError names the first that is damaged."""
-    for images in in_order(partial(decode_image, form=form), partial(_stacked, form), files, root, batches, pin_memory):
-        if isinstance(images, InputError):
-            raise images
-        yield images
-
-
-def _stacked(form: Form, images: Sequence[np.ndarray | InputError]) -> Tensor | InputError:
+def stack_images(form: Form, images: Sequence[np.ndarray | InputError]) -> Tensor | InputError:
     """One tensor, which reaches the main process through shared memory, or the first error."""
     for image in images:
         if isinstance(image, InputError):

@@ -8,6 +8,7 @@ Shapes: N images in all, B in a batch, C channels, H W rows and columns.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gee_core.config import Events
-from gee_core.data.image_files import Form, decoded
+from gee_core.data.image_files import Form, decode_image, in_order, stack_images
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from gee_core.seeding import torch_generator
@@ -100,8 +101,11 @@ class StreamedImages:
         """As of ``PackedImages``. An InputError if a file is missing or damaged."""
         batches = index_batches(len(self), batch_size, generator, rank=rank)[first:]
         form = Form(self.image_size, self.in_channels, self.events)
-        pictures = decoded(form, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
+        decode, stack = partial(decode_image, form=form), partial(stack_images, form)
+        pictures = in_order(decode, stack, self.names, self.root, batches, pin_memory=self.device.type == "cuda")
         for indices, images in zip(batches, pictures, strict=True):
+            if isinstance(images, InputError):
+                raise images
             yield images.to(self.device, non_blocking=True), self.labels[indices].to(self.device, non_blocking=True)
 
 

@@ -31,7 +31,6 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from gee_core.config.params import DOMAINS
 from gee_core.genome.copying import copy_module
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.quantise import dequantise, quantise
@@ -67,17 +66,9 @@ def unfit(net: nn.Module, domain: str) -> str | None:
 def disturb(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: int = 0) -> nn.Module:
     """A copy of ``net`` for inference, its weights decoded, with the defect ``domain`` at ``strength``, σ, p or n as above.
 
-    Each tensor or neuron module has draws of its own, by ``seed``, the number ``draw`` and its name. ValueError where the
-    domain is unknown or does not fit the network, or the strength is out of range.
+    Each tensor or neuron module has draws of its own, by ``seed``, the number ``draw`` and its name. ``unfit`` says which
+    domains do not fit a network.
     """
-    if domain not in DOMAINS:
-        raise ValueError(f"unknown domain {domain!r}: choose one of {', '.join(DOMAINS)}")
-    if reason := unfit(net, domain):
-        raise ValueError(f"{domain}: {reason}")
-    most = net.T if domain == "lost_step" else 1e6 if domain in ("weights", "genes", "threshold") else 1
-    if not 0 <= strength <= most or (domain == "lost_step" and strength % 1):
-        kind = "a whole number" if domain == "lost_step" else "a number"
-        raise ValueError(f"{domain}: strength must be {kind} from 0 to {most:g}, got {strength}")
 
     def generator(name: str) -> torch.Generator:
         return torch_generator(seed, "hardware", domain, draw, name)

@@ -19,7 +19,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from gee_core.gene_file import FLOATS, GENE_FORMATS
+from gee_core.gene_file import FLOATS
 from gee_core.genome.encoding import decode, genome_of
 from gee_core.genome.quantise import BITS, along, quantise, scaled_dim
 
@@ -33,10 +33,8 @@ def with_genes(model: bytes, net: nn.Module, format: str) -> bytes:
     """The ONNX ``model`` that ``to_onnx`` made of ``net``, with genes in place of the weights, all matrices in ``format``.
 
     Its weights are the weights of ``net``, rounded as by ``save_genes``. int4 takes a byte per number, because ONNX knows int4
-    from operator set 21 on only. ValueError for an unknown format.
+    from operator set 21 on only.
     """
-    if format not in GENE_FORMATS:
-        raise ValueError(f"format must be one of {', '.join(GENE_FORMATS)}, got {format!r}")
     proto = onnx.load_from_string(model)
     graph = _Genes(net.state_dict(), format)
     weights = {name: W for name, W in decode(net).state_dict().items() if scaled_dim(name, W) is not None}

@@ -7,6 +7,7 @@ from gee_core.data.sources import load_source
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
 from tests.gee_core.data.conftest import config
+from tests.gee_core.lively import generator
 
 
 @pytest.fixture
@@ -16,10 +17,6 @@ def both(make_folder):
     packed, streamed = (load_source(config(root, image_size=8, stream=stream)).train for stream in (False, True))
     assert isinstance(packed, PackedImages) and isinstance(streamed, StreamedImages)
     return packed, streamed
-
-
-def generator():
-    return torch.Generator().manual_seed(5)
 
 
 def equal(left, right):
@@ -42,10 +39,10 @@ def test_streamed_batches_equal_packed_ones_and_all_follow_the_generator(
     both, monkeypatch, workers, shuffled, first, rank, sizes
 ):
     monkeypatch.setenv("GEE_LOADER_WORKERS", workers)
-    left, right = (list(images.batches(4, generator() if shuffled else None, first, rank)) for images in both)
+    left, right = (list(images.batches(4, generator(5) if shuffled else None, first, rank)) for images in both)
     assert [len(labels) for _, labels in left] == sizes
     assert equal(left, right)
-    order = torch.randperm(13, generator=generator()) if shuffled else torch.arange(13)
+    order = torch.randperm(13, generator=generator(5)) if shuffled else torch.arange(13)
     wanted = [batch[rank.share(len(batch))] for batch in order.split(4)][first:]
     assert equal(left, [(both[0].images[indices], both[0].labels[indices]) for indices in wanted])
 
