@@ -29,8 +29,8 @@ from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import track_result
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.runtime.run_files import End
-from pipelines.studies.cell import Request as StudyRequest
 from pipelines.studies.definition import load_study
+from pipelines.studies.plan import Request as StudyRequest
 from pipelines.studies.plan import draft_cells
 from pipelines.studies.reports import OUT
 from pipelines.studies.study import TRACKED

@@ -165,7 +165,7 @@ PAGE = "http://127.0.0.1:5000/#/experiments/1/runs/2?workflowType=machine_learni
 
 
 def test_a_study_has_its_tables_and_its_page_in_mlflow_or_a_reason(flow, monkeypatch, tmp_path, published):
-    from pipelines.studies.cell import Request
+    from pipelines.studies.plan import Request
 
     def run(output: str, code: int = 0):
         monkeypatch.setattr(flow, "followed", lambda *_: nullcontext(SimpleNamespace(returncode=code)))
