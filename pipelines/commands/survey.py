@@ -19,7 +19,7 @@ from gee_core.data.image_files import Form, Header, decode_image, each_file, hea
 from gee_core.data.images import one_colour
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.recordings import EventList, read_recording
-from gee_core.data.splits import split_files
+from gee_core.data.sources import split_files
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
 from pipelines.project.watched_files import check_links
