@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.runtime.redact import bare, redact, redacted
+from pipelines.runtime.redact import bare, redact, redact_values
 
 PASSWORD = "pä5s/w%rd"
 
@@ -45,7 +45,7 @@ def test_the_secrets_of_prefect_and_dask_are_hidden(monkeypatch):
     assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:hunter22@host")
     nested = {"a": ["hunter22", {"hunter22": 1.5}], "b": None, "c": True}
-    assert redacted(nested) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
+    assert redact_values(nested) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
 
 
 @pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "open%40sesame", "op:en@sesame"])
