@@ -10,7 +10,7 @@ from gee_core.evolution.front import ranks
 from pipelines.figures.search import front_of_candidates
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, choose_member
 from pipelines.project.params import load_params
-from pipelines.reporting.tables import front_table
+from pipelines.reporting.page import front_table
 from tests.pipelines.conftest import write_params
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import Page, changed, make
