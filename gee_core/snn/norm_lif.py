@@ -47,11 +47,9 @@ class NormLIF(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None = None, stream: Tensor | None = None) -> bool:
         norm, lif = self.norm, self.lif
-        if not (x.is_cpu or x.is_cuda):
+        if not (x.is_cpu or x.is_cuda) or x.dtype is torch.float64:
             return False  # Apple's GPUs have no float64
-        if type(lif) not in (LIF, ILIF) or not lif.is_standard:
-            return False
-        if not (kernels.compiles(x) and is_channels_last(x) and x.dtype is not torch.float64):
+        if type(lif) not in (LIF, ILIF) or not (lif.is_standard and kernels.compiles(x) and is_channels_last(x)):
             return False
         if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
             return False
@@ -67,7 +65,8 @@ class NormLIF(nn.Module):
         """(``x``, with ``stream`` added if there is one; spikes)."""
         norm, lif = self.norm, self.lif
         running_mean, running_var = norm.running_mean, norm.running_var
-        assert running_mean is not None and running_var is not None and norm.momentum is not None  # _fuses checks it
+        assert running_mean is not None and running_var is not None  # _fuses checks it
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
         loop = lif.T, rows, lif.dynamics()
         if not norm.training:
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
@@ -75,7 +74,11 @@ class NormLIF(nn.Module):
             return _run(norm_kernels.norm_spikes, x, stream, lif.T, scale, shift, residual, *loop)
         inputs = x, stream, residual, norm.weight, norm.bias, running_mean
         total, spikes, mean, var = NormLIFSteps.apply(*inputs, (norm.eps, *loop))
-        _update_running(norm, mean, var, x[:, 0].numel())
+        n = x[:, 0].numel()
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            running_mean.lerp_(mean, norm.momentum)
+            running_var.lerp_(var * (n / max(1, n - 1)), norm.momentum)
         return total, spikes
 
 
@@ -83,16 +86,6 @@ def add_stream(branch: Tensor, stream: Tensor) -> Tensor:
     """``branch + stream`` (T*B, C, H, W). A stream (B, C, H, W) is the same at every step."""
     repeats = branch.shape[0] // stream.shape[0]  # len(stream) would fix the size of an exported batch
     return branch + (stream if repeats == 1 else torch.cat([stream] * repeats))  # repeat would leave channels-last
-
-
-@torch.no_grad()
-def _update_running(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, n: int) -> None:
-    """Let running statistics follow a batch of ``n`` values per channel, whose biased variance is ``var_C``."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    assert norm.momentum is not None  # _fuses checks it
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean_C, norm.momentum)
-    norm.running_var.lerp_(var_C * (n / max(1, n - 1)), norm.momentum)
 
 
 def _run(loop: kernels.Loop, x: Tensor, stream: Tensor | None, T: int, *args: object) -> tuple[Tensor, Any]:
