@@ -7,7 +7,7 @@ from gee_core.config import SHARED, Params
 from gee_core.config.known_networks import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
-from pipelines.project.params import load_params, overridden
+from pipelines.project.params import load_params, override_values
 from pipelines.project.presets import (
     changes_from_preset,
     describe_presets,
@@ -156,7 +156,7 @@ def test_what_is_queued_turns_any_preset_into_another(params):
     ],
 )
 def test_values_of_every_kind_are_queued_as_they_are(key, old, new, params):
-    before, after = (overridden(load_preset("digits").values, {key: value}, "test") for value in (old, new))
+    before, after = (override_values(load_preset("digits").values, {key: value}, "test") for value in (old, new))
     with params.open("w") as file:
         presets.YAML().dump(before, file)
     assert applied(set_param_arguments(before, after), params) == after

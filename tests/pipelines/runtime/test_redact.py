@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.runtime.redact import bare, redact, redacted
+from pipelines.runtime.redact import bare, redact, redact_values
 
 PASSWORD = "pä5s/w%rd"
 
@@ -66,7 +66,7 @@ def test_a_malformed_address_raises_nothing_and_shows_no_password(monkeypatch, u
 
 def test_every_string_in_nested_values_is_redacted(secrets):
     values = {"a": ["hunter22", {"hunter22": 1.5}], "b": None, "c": True}
-    assert redacted(values) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
+    assert redact_values(values) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
 
 
 @pytest.mark.parametrize(
