@@ -242,7 +242,7 @@ PIPELINE_ORDER = (
     ("tracking", "engines"),
     ("reporting",),
     ("stage",),
-    ("measuring", "showing"),
+    ("measuring",),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
     ("plain",),
     ("studies",),
