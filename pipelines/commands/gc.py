@@ -107,7 +107,7 @@ def delete(folders: list[Path], removing: Path) -> None:
 
 def _is_free(folder: Path, before: float) -> bool:
     """Whether nothing at and below ``folder`` was written since ``before``, and no process holds it."""
-    from pipelines.runtime.file_lock import file_lock
+    from pipelines.runtime.process_tree import file_lock
     from pipelines.runtime.run_files import HELD
 
     if max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")]) >= before:

@@ -12,7 +12,7 @@ from gee_core.errors import InputError
 from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.paths import SCRATCH
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 
 LOCK = SCRATCH / "flow.lock"
 HOLDER = SCRATCH / "flow.holder"

@@ -11,7 +11,7 @@ from gee_core.errors import InputError
 from gee_core.rank import Rank
 from pipelines.engines import ranks
 from pipelines.engines.ranks import at_work_together, check_alike, check_reach, check_same, rounding
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_files import HELD, Record
 from pipelines.runtime.run_folder import RunFolder
 

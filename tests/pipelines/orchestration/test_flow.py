@@ -19,7 +19,7 @@ from pipelines.orchestration.flow_lock import LOCK
 from pipelines.orchestration.request import Request
 from pipelines.project.params import load_params
 from pipelines.reporting.summary import read_summary, verdict
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_files import waiting_folders
 from tests.project_copy import ROOT, commit, environment, make_repository, run
 from tests.running import listening

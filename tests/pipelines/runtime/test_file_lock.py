@@ -4,13 +4,13 @@ import sys
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 from tests.project_copy import ROOT
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 with file_lock(Path(sys.argv[1])):
     print("held", flush=True)
     input()
