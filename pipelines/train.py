@@ -22,8 +22,7 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.training.finish import with_integers
-from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
+from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch, with_integers
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
 from gee_core.training.resume import Resumable, Rows, adopt_format
