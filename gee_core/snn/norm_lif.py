@@ -50,11 +50,9 @@ class NormLIF(nn.Module):
 
     def _fuses(self, x: Tensor, residual: Tensor | None = None, stream: Tensor | None = None) -> bool:
         norm, lif = self.norm, self.lif
-        if not (x.is_cpu or x.is_cuda):
+        if not (x.is_cpu or x.is_cuda) or x.dtype is torch.float64:
             return False  # Apple's GPUs have no float64
-        if type(lif) not in (LIF, ILIF) or not lif.is_standard:
-            return False
-        if not (compiles(x) and is_channels_last(x) and x.dtype is not torch.float64):
+        if type(lif) not in (LIF, ILIF) or not (lif.is_standard and compiles(x) and is_channels_last(x)):
             return False
         if residual is not None and not (is_channels_last(residual) and residual.shape == x.shape):
             return False
@@ -70,8 +68,8 @@ class NormLIF(nn.Module):
         """(``x``, with ``stream`` added if there is one; spikes)."""
         norm, lif = self.norm, self.lif
         running_mean, running_var = norm.running_mean, norm.running_var
-        assert running_mean is not None and running_var is not None and norm.momentum is not None  # _fuses checks it
-        assert norm.num_batches_tracked is not None
+        assert running_mean is not None and running_var is not None  # _fuses checks it
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
         loop = lif.T, rows, lif.dynamics()
         if not norm.training:
             scale = norm.weight / torch.sqrt(running_var + norm.eps)
@@ -127,9 +125,9 @@ class NormLIFSteps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None, grad_s: Tensor, *_: object) -> tuple[Tensor | None, ...]:
-        x, residual, *of_channels = ctx.saved_tensors
+        x, residual, *constants = ctx.saved_tensors
         T, rows, dynamics = ctx.loop
-        norm = OfChannels(*of_channels)
+        norm = OfChannels(*constants)
         grads = [g if g is None else g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in (grad_s, grad_total)]
         g, sums = run_loop(normed_gradient, x, norm, residual, grads[0], T, rows, dynamics)
         grad_residual, (grad_weight, grad_bias) = None if residual is None else g, sums.to(norm.mean.dtype)

@@ -4,9 +4,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-
-from gee_core.storage.atomic_files import write_atomically, writing
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns_of_none: Iterable[str] = ()) -> str:
@@ -22,16 +19,6 @@ def csv_text(rows: Sequence[Mapping[str, object]], columns_of_none: Iterable[str
         cells = [escaped(cell) if isinstance(cell, str) else cell for cell in map(row.get, columns)]
         writer.writerow([cell if cell == cell else None for cell in cells])  # NaN is not equal to itself
     return text.getvalue()
-
-
-def append_row(path: Path, row: Mapping[str, object], first: bool) -> None:
-    """Append ``row`` to the table in ``path``, whose rows all have the same keys. The ``first`` row begins it anew."""
-    text = csv_text([row])
-    if first:
-        write_atomically(path, text)
-        return
-    with writing(path), path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text.partition("\n")[2])
 
 
 def escaped(text: str) -> str:

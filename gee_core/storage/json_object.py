@@ -1,21 +1,16 @@
-"""JSON objects in files: of untrusted origin, or sealed with a checksum, so that a flipped bit in a number is detected."""
+"""JSON objects in files of untrusted origin."""
 
 import hashlib
 import json
-import logging
 import math
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gee_core.storage.atomic_files import regular, write_json
+from gee_core.storage.atomic_files import regular
 
-log = logging.getLogger(__name__)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
-
-CHECK = "check"
-"""The key of the checksum."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -73,38 +68,3 @@ def _finite(text: str) -> float:
 def json_digest(values: dict[str, Any]) -> str:
     """16 hexadecimal digits of ``values``, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def seal(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with their checksum as the last entry."""
-    return values | {CHECK: json_digest(values)}
-
-
-def unseal(values: object) -> dict[str, Any]:
-    """The argument of ``seal``, from its result after a round trip through JSON. Raises ValueError for a wrong checksum."""
-    if not isinstance(values, dict) or CHECK not in values:
-        raise ValueError("it has no checksum")
-    content = {key: value for key, value in values.items() if key != CHECK}
-    if values[CHECK] != json_digest(content):
-        raise ValueError("its checksum is another")
-    return content
-
-
-def write_sealed(path: Path, values: dict[str, Any]) -> None:
-    """``write_json`` of ``values`` with their checksum."""
-    write_json(path, seal(values))
-
-
-def read_sealed(path: Path, *keys: str) -> dict[str, Any] | None:
-    """What ``write_sealed`` wrote, with at least ``keys``. None if there is no such file. A damaged one is deleted."""
-    try:
-        values = unseal(json.loads(path.read_text(encoding="utf-8")))
-        if missing := [key for key in keys if key not in values]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        return values
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        log.warning("%s: damaged (%s); it is recomputed", path, error)
-        path.unlink(missing_ok=True)
-        return None

@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,16 +59,18 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     """``values`` as parameters. ``source`` names them in messages.
 
     Raises:
-        InputError: as `validated`. Or the values are those of an earlier version. Or a text holds "${", for which an
-            experiment of DVC would put something else. Or `prepare.path` holds outputs of the pipeline, so that DVC would
-            find a circle.
+        InputError: as `validate_values`. Or the values are those of an earlier version. Or a text holds "${", for which an
+            experiment of DVC would put something else, or control characters. Or `prepare.path` holds outputs of the
+            pipeline, so that DVC would find a circle.
     """
     _check_moved(values, source)
-    params = validated(Params, values, source)
+    params = validate_values(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
-            if "${" in str(value):
-                problem = '"${" stands for another value in DVC\'s experiments'
+            problem = '"${" stands for another value in DVC\'s experiments' if "${" in str(value) else ""
+            if isinstance(value, str) and any(unicodedata.category(character) == "Cc" for character in value):
+                problem = "a text with control characters or line breaks"
+            if problem:
                 raise InputError(f"{source}: {section}.{key} = {in_short(repr(value), 160)}: {problem}", "write it without")
     path = params.prepare.path
     if params.prepare.reads_path and PREPARED.absolute().is_relative_to(os.path.abspath(path)):
@@ -87,7 +90,7 @@ def _check_moved(values: dict[str, Any], source: str) -> None:
         raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
 
 
-def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+def override_values(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
     """A copy of ``values`` with the values of ``overrides``, whose unknown keys `check_params` refuses.
 
     Keys are `section.key`, or `section.key.part` of a setting that has parts, such as evolve.proxy.lr.
@@ -109,7 +112,7 @@ def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -
     return changed
 
 
-def validated(model: type[Model], values: dict[str, Any], source: object) -> Model:
+def validate_values(model: type[Model], values: dict[str, Any], source: object) -> Model:
     """``values`` as a ``model``. ``source`` names them in messages.
 
     Raises:

@@ -14,7 +14,7 @@ from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
 from pipelines.inputs.search import check_search, load_start
-from pipelines.project.params import check_params, overridden
+from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.studies.cell import Cell, Request, cell_key, spell_out
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
@@ -45,8 +45,8 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     study.check_size(n_seeds)
     if clash := study.varied() & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
-    common = overridden(common, request.overrides, "--set")
+    common = override_values(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
+    common = override_values(common, request.overrides, "--set")
     source = " ".join([file, *(f"--set {key}={value}" for key, value in request.overrides.items())])
     cells = [
         replace(_draft_cell(common, changes, seed, f"{source}, {spell_out(labels)}"), columns=labels, stages=study.stages())
@@ -83,12 +83,12 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
             if merged.setdefault(key, value) != value:
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded, candidate = (others.get(key) for key in ("control", "encoded", "candidate"))
-    params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
+    params = check_params(override_values(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
     epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
     derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
     if "paper_genes" in others:
         derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
-    params = check_params(overridden(params.model_dump(), derived, source), source)
+    params = check_params(override_values(params.model_dump(), derived, source), source)
     if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
         raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
     if candidate is not None:
@@ -100,7 +100,7 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
     if encoded is not None:
         if control or params.train.init_from:
             raise InputError(f"{source}: encoded, and control or train.init_from", "leave out one of the two")
-        first = check_params(overridden(params.model_dump(), encoded | PLAIN, source), source)
+        first = check_params(override_values(params.model_dump(), encoded | PLAIN, source), source)
     return Cell({}, params, (), candidate, others.get("training"), control, first)
 
 
@@ -138,4 +138,4 @@ def resolve_cell(cell: Cell, prepared: Path) -> Cell:
 
 
 def _without_genes(cell: Cell, changes: Overrides) -> Params:
-    return check_params(overridden(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)
+    return check_params(override_values(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)

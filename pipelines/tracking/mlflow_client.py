@@ -129,10 +129,27 @@ def is_refusal(error: Exception) -> bool:
 def reason(error: Exception) -> str:
     """``error`` on one line, without secrets; of what the user can mend, and of a database, its words alone."""
     error = getattr(error.__cause__, "orig", None) or error  # SQLAlchemy wraps these in the statement and its parameters
-    text = redact(" ".join(str(error).split()))
+    text = redact(" ".join(str(error).split())).partition(" [SQL: ")[0]
     if isinstance(error, InputError):
         return text
     return f"{type(error).__name__}: {text if len(text) <= 160 else text[:159] + '…'}"
+
+
+def open_store(name: str) -> tuple[str, Client, str]:
+    """The address of MLflow, a client of it, and the id of the experiment ``name``, for a person who waits for it.
+
+    Raises:
+        InputError: MLflow cannot be reached or used; on one line, without secrets.
+    """
+    uri = tracking_uri()
+    try:
+        client = connect(uri)
+        return uri, client, find_experiment(client, name, uri)
+    except InputError:
+        raise
+    except Exception as error:  # of MLflow, its HTTP client, a database, or its driver
+        remedy = f"start the server, or correct {URI}"
+        raise InputError(f"{URI} = {bare(uri)}: cannot be used ({reason(error)})", remedy) from None
 
 
 def find_experiment(client: Client, name: str, uri: str) -> str:

@@ -26,7 +26,6 @@ STAGES = [
         "at most that many",
         params(evolve={"proxy": {"epochs": 1, "images": 1000}}),
     ),
-    row("prepare", "GEE_WORKERS = all: ", "valid integer", env={"GEE_WORKERS": "all"}),
     row("train", "data/prepared/meta.json: not found", "`dvc repro prepare` makes it", remove("data/prepared")),
     row("train", "models/evolve/genotype.json: not found", "dvc repro evolve", remove("models/evolve/genotype.json")),
     row("export", "metrics.json: not found", "dvc repro -f evaluate", remove("reports/evaluate/metrics.json")),
@@ -45,23 +44,18 @@ RUN = [
 ]
 COMMANDS = [
     row("gee evlove", "No such command 'evlove'", "--help"),
-    row("gee count --network resnet50", "name = 'resnet50': unknown network", "choose one of cifarnet"),
     row("gee count --network vgg16 --width -1", "width = -1.0", "Input should be greater than 0"),
     row("gee preset use digits --data x", "reads scikit-learn's digits", "leave --data out"),
     row("gee preset use other", "presets/digits.yaml: not found", "take", remove("presets/digits.yaml")),
     row("gee summary", "reports/summary.json: not found", "run `gee run`"),
     row("gee summary", "reports/summary.json: damaged", "delete it and run `gee run`", write("reports/summary.json", "{")),
-    row("gee flow serve --cron soon", '--cron "soon", --timezone UTC: no such schedule', '"0 2 * * *"'),
-    row("gee flow run --set train.epoch=3", "train.epoch is not a known key", "mean epochs?"),
     row("gee study run tiny --set train.epochs", "--set train.epochs", "write section.key=value"),
     row("gee study run tiny", "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),
     row("gee study run tiny", f"{STUDY}: no such device", "remove it", remove(STUDY), lambda p: os.mkfifo(p / STUDY)),
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),
-    row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
     row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "remove it", cut(IMAGE)),
     row("gee predict nothing none", "nothing: not found", "none: not found", messages=2),
     row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
-    row(f"gee predict {IMAGE} --model images", "images/network.onnx: not found", "an ONNX file of an export"),
     row(f"gee predict {IMAGE} --model models:/a@b", "models:/a@b: there is no sqlite", "`gee run` makes it"),
     row(f"gee predict {IMAGE} --model models:/a", "models:/a: names no version", "write models:/a@champion or"),
     row(f"gee predict {IMAGE} --model {CHECKPOINT}", "network.safetensors: a checkpoint, not", "name models/export, an"),
@@ -73,7 +67,6 @@ COMMANDS = [
     row(f"gee energy {CHECKPOINT} --steps 4", "makes its 2 steps itself", "leave out --steps"),
     row(f"gee energy {CHECKPOINT} --shape 3,8,8", "of images of 1 × 8 × 8 or another size", "of other images"),
     row(f"gee energy {CHECKPOINT} --shape 3,0", "--shape '3,0': not whole numbers above 0", "--shape 3,32,32"),
-    row(f"gee energy {CHECKPOINT} --mean 0", "--mean, --std: normalise --images", "give all three"),
 ]
 
 

@@ -72,7 +72,6 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "3 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
         "ignored 1 .\\x1b[31m, 1 .gif",
-        "uneven dog has 80 training images, cat has 20",
         "not read 2 images in eval/, 1 .gif",
         "2 test images are also training images: test/dog/07.png = train/dog/03.png, test/dog/08.png = val/dog/05.png",
         "1 images would be enlarged more than twofold: train/cat/00.png",
@@ -138,3 +137,11 @@ def test_a_problem_is_named_and_the_rest_is_shown(check, tmp_path, change, decod
     code, out, errors = check(*["--decode"] * decode)
     assert "all 2" in out and (code, len(errors)) == ((2, 1) if says else (0, 0))
     assert says is None or says in errors[0]
+
+
+def test_a_link_that_leads_back_to_itself_is_one_message(check, tmp_path, main):
+    link = draw(tmp_path / "pets", TWO) / "cat/loop"
+    link.symlink_to("loop")
+    says = "too many levels of symbolic links: a link leads back to itself: remove it"
+    assert check()[::2] == (2, [f"gee: error: pets/cat/loop: {says}"])
+    assert main("predict", "pets", "--pretrained", "cifarnet.cifar10") == (2, "", f"gee: error: {link}: {says}\n")

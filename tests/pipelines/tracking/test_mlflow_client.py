@@ -9,7 +9,7 @@ from gee_core.errors import InputError
 from pipelines.project.paths import COPIES
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS
-from pipelines.tracking.mlflow_client import connect, find_experiment, tracking_uri
+from pipelines.tracking.mlflow_client import connect, find_experiment, open_store, tracking_uri
 from tests.pipelines.tracking.conftest import make_folder
 
 
@@ -59,6 +59,31 @@ def test_a_project_that_was_moved_or_copied_is_told_so_with_what_helps(tmp_path,
             find_experiment(client, "gee", tracking_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
     assert find_experiment(client, "gee", tracking_uri()) == "0"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://ada:hunter22@127.0.0.1:9",
+        "http://127.0.0.1:9/?password=hunter22",
+        "ftp://ada:hunter22@host/x",
+        "mysql+nodriver://ada:hunter22@127.0.0.1:9/db",
+        "sqlite:////proc/none/mlflow.db",
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line_without_secrets(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_folder(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError) as caught:
+        open_store("gee")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("MLFLOW_TRACKING_URI = ") and ": start the server, or correct MLFLOW_TRACKING_URI" in line
+    assert "cannot be used (" in line and "hunter22" not in line and "ada" not in line
+
+
+def test_the_reason_of_a_locked_database_has_no_statement():
+    error = RuntimeError("(sqlite3.OperationalError) database is locked\n[SQL: UPDATE runs SET status=?]\n[parameters: (1,)]")
+    assert mlflow_client.reason(error) == "RuntimeError: (sqlite3.OperationalError) database is locked"
 
 
 @pytest.mark.slow

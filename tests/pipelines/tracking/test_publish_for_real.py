@@ -16,14 +16,13 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.commands.prediction import open_model, predict
-from pipelines.project.params import load_params
 from pipelines.runtime.run_files import now_ms
 from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.mlflow_models import FILES
 from pipelines.tracking.tracker import open_stage
 from tests.free_port import free_port
-from tests.pipelines.tracking.conftest import GONE, candidate, make_folder, publish_all
+from tests.pipelines.tracking.conftest import GONE, make_folder, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.project_copy import ROOT
 from tests.running import listens, running
@@ -37,7 +36,7 @@ NAME = "gee-digits-vgg16-g6"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, make_params):
-    """A project in which evolve ran, and two exports in a temporary copy of DVC's, where MLflow would make another db."""
+    """A project with two exports in a temporary copy of DVC's, where MLflow would make another db."""
     folder = make_folder(tmp_path_factory.mktemp("project"))
     copy = make_folder(folder / ".dvc/tmp/exps/tmp1")
     write_exported(copy / "models/export")
@@ -47,15 +46,6 @@ def project(tmp_path_factory, make_params):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(publish, "start", lambda owner: None)
         patch.setattr(publish, "wait", lambda run: (None, []))  # for a minute, for what nobody publishes yet
-        evolve = open_stage("evolve", load_params(folder / "params.yaml"))
-        with evolve.run.at_work_in(runs_root() / "evolve-key"):
-            evolve.run.params({f"p{i}": i for i in range(250)})
-            for step in range(3):
-                evolve.run.point(step, {"fitness@best": 1.0 - step})
-            evolve.run.child(candidate("gen0-cand0"))
-            evolve.run.child(candidate("gen0-cand1", None))
-        evolve.close("FINISHED")
-        publish_all()
         patch.chdir(copy)
         for accuracy in (0.75, 0.5):
             patch.setattr("pipelines.tracking.pipeline_run.execution_key", lambda accuracy=accuracy: f"{GONE}{accuracy}")
@@ -73,17 +63,6 @@ def project(tmp_path_factory, make_params):
 @pytest.fixture
 def store(project):
     return mlflow_client.connect(f"sqlite:///{project}/mlflow.db")
-
-
-def test_a_real_store_has_every_run_below_its_own_with_all_that_was_noted(store, project):
-    runs = store.search_runs([store.get_experiment_by_name("gee").experiment_id], "tags.`gee.level` != 'none'")
-    (evolve,) = [run for run in runs if run.data.tags.get("gee.stage") == "evolve"]
-    params = load_params(project / "params.yaml")
-    assert {f"p{i}" for i in range(250)} <= set(evolve.data.params)
-    assert evolve.data.params["network.T"] == str(params.network.T)
-    history = store.get_metric_history(evolve.info.run_id, "fitness-best")  # MLflow refuses the @
-    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.0), (2, -1.0)]
-    assert store.get_experiment_by_name("gee").artifact_location == (project / "mlartifacts").as_uri()
 
 
 def test_a_real_store_has_each_model_once_with_its_alias_and_gives_it_out(store, project, monkeypatch):
