@@ -25,11 +25,7 @@ def main() -> None:
         wanted = load_params().trains_plain
     if not wanted:
         write_json(METRICS, {})
-    else:
-        _train_and_measure()
-
-
-def _train_and_measure() -> None:
+        return
     from pipelines import evaluate, train  # here, since they load torch
     from pipelines.inputs.loading import prepared_images
 

@@ -13,7 +13,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import firing_rates
 from gee_core.genome.encoding import genome_of
 from pipelines import evaluate
-from pipelines.showing import IMAGES, MISTAKES, NEURONS, show
+from pipelines.evaluate import IMAGES, MISTAKES, NEURONS, show
 
 COMPUTE = Compute(torch.device("cpu"), torch.float32)
 
@@ -43,7 +43,7 @@ def test_the_answers_are_those_of_the_network_mistakes_first(found, net):
 def test_the_spikes_are_those_of_evenly_spaced_neurons_of_every_layer(found, net, monkeypatch):
     data, answers, shown = found
     assert all(len(rows) <= NEURONS and {len(row) for row in rows} == {net.T} for rows in shown.spikes.values())
-    monkeypatch.setattr("pipelines.showing.NEURONS", 10**9)
+    monkeypatch.setattr("pipelines.evaluate.NEURONS", 10**9)
     everything = show(net, data, answers, COMPUTE)
     right = [i for i, row in enumerate(answers) if row["actual"] == row["predicted"]]
     rates = firing_rates(net, data.meta.normalise(data.test.images[right[-1:]]))
