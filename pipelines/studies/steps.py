@@ -31,7 +31,7 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import build_own_network
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_files import HELD, WORK, delete_folder
 from pipelines.runtime.run_folder import once, run_key, runs_root
 from pipelines.studies.plan import Cell, CellResult
