@@ -81,7 +81,6 @@ CROSS_CUTTING = {
     "pipelines/commands/test_pretrained.py",
     "pipelines/commands/test_queue_preset.py",
     "pipelines/inputs/test_encoded_network.py",
-    "pipelines/studies/test_run_cells.py",
     "pipelines/test_dvc_deps.py",
     "pipelines/test_events.py",
     "pipelines/test_imports.py",

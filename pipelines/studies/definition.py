@@ -21,7 +21,6 @@ RESERVED = {*METRICS, "seed", "status", "key", "commit", "n", "failed", "source"
 Overrides = dict[str, Any]
 """Values by setting of params.yaml, written `section.key`."""
 
-
 STAGES = ("evaluate", "robustness", "export")
 ROWS = {"layers": "evaluate", "noise": "robustness", "hardware": "robustness"}
 """What has several numbers per cell, each with the stage that measures them."""

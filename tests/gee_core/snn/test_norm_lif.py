@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from gee_core.snn import kernels, norm_kernels
+from gee_core.snn import kernels, norm_lif
 from gee_core.snn.dynamics import Dynamics, lif_gradients, lif_spikes
 from gee_core.snn.lif import ILIF, LIF
 from gee_core.snn.norm_lif import NormLIF, add_stream
@@ -151,9 +151,9 @@ def test_the_gradient_is_the_finite_difference_of_the_primitive_in_float64(lif):
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    norm, n = norm_kernels.of_channels(mean, var, weight, bias, 1e-5), torch.tensor(x[:, 0].numel()).double()
-    g, sums = norm_kernels.normed_gradient(x, norm, residual, grad_s, steps, steps, Dynamics(lif_spikes, lif_gradients, lif))
-    grad_x = norm_kernels.gradient_through_norm(x, g, norm, sums / n, None, steps)
+    norm, n = norm_lif.of_channels(mean, var, weight, bias, 1e-5), torch.tensor(x[:, 0].numel()).double()
+    g, sums = norm_lif.normed_gradient(x, norm, residual, grad_s, steps, steps, Dynamics(lif_spikes, lif_gradients, lif))
+    grad_x = norm_lif.gradient_through_norm(x, g, norm, sums / n, None, steps)
     for position, gradient in enumerate([grad_x, *sums, g]):  # g reaches a residual as it is
         for seed in range(4):
             direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()

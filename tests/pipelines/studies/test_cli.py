@@ -30,11 +30,11 @@ def test_run_prints_every_cell_and_the_table_which_show_gives_again(write_study,
     cell = "1/1  encoding = unencoded, seed 0: test accuracy (%) 50.00"
     assert said == ["1 cells, 0 of them done; 1 to run", cell, "cells 1/1 100 %"]
     assert "A tiny study" in ran.stdout and "`gee study run tiny --set train.epochs=3`" in ran.stdout
-    page = Path(ran.stdout.split("Tables and plots")[1].strip())
-    assert page.parent.parent == (OUT / "tiny/trials").resolve() and "--set train.epochs=3" in page.read_text()
+    trial = Path(ran.stdout.split("Tables and plots")[1].strip())
+    assert trial.parent == (OUT / "tiny/trials").resolve()
     gee("study", "run", "tiny", "--jobs", "1")
     assert "| unencoded |" in (shown := gee("study", "show", "tiny").stdout) and "`gee study run tiny`" in shown
-    assert shown.endswith(f"\nAlso  {page.parent.relative_to(Path.cwd())}/table.md\n")
+    assert shown.endswith(f"\nAlso  {trial.relative_to(Path.cwd())}/table.md\n")
 
 
 def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study, quick):
