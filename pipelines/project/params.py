@@ -63,7 +63,13 @@ def check_params(values: dict[str, Any], source: str) -> Params:
             experiment of DVC would put something else, or control characters. Or `prepare.path` holds outputs of the
             pipeline, so that DVC would find a circle.
     """
-    _check_moved(values, source)
+    found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
+    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
+    gone = [f"{key} is gone" for key in found if key in GONE]
+    if moved or gone:
+        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
+        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
+        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
     params = validate_values(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
@@ -77,17 +83,6 @@ def check_params(values: dict[str, Any], source: str) -> Params:
         problem = f"{source}: prepare.path = {path}: holds {PREPARED}, which the pipeline writes"
         raise InputError(problem, "move the images to a folder of their own, such as data/raw, and set prepare.path to it")
     return params
-
-
-def _check_moved(values: dict[str, Any], source: str) -> None:
-    """Raise an InputError that names all keys of an earlier version, and what they are called now."""
-    found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
-    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
-    gone = [f"{key} is gone" for key in found if key in GONE]
-    if moved or gone:
-        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
-        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
-        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
 
 
 def override_values(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Writes a study's table (rows of cells, then means over the seeds) and figures to reports/studies/NAME/."""
 
 import html
+import itertools
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -35,8 +36,13 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     if missing := [name for name in shown if name not in frame]:
         log.warning("left out, no cell has it: %s", ", ".join(missing))
     table = add_published(aggregate(frame, columns, study.metrics), study)
-    rows = {kind: _collect_rows(kind, columns, cells) for kind in ROWS}
-    files = {"cells": frame, "table": table} | {kind: measured for kind, measured in rows.items() if len(measured)}
+    measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROWS}
+    for kind, cell in itertools.product(ROWS, cells):
+        labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
+        path = cell.folder / ROWS_OF.format(kind)
+        measured[kind] += [labels | row for row in pd.read_csv(path).to_dict("records")] if path.is_file() else []
+    rows = {kind: pd.DataFrame(of_kind) for kind, of_kind in measured.items()}
+    files = {"cells": frame, "table": table} | {kind: of_kind for kind, of_kind in rows.items() if len(of_kind)}
     for name, content in files.items():
         write_atomically(out / f"{name}.csv", content.to_csv(index=False))
     write_atomically(
@@ -106,16 +112,6 @@ def format_table(table: pd.DataFrame, columns: list[str], metrics: list[str]) ->
             labels[0] = f"{labels[0]} (published)".lstrip()
         rows.append([*labels, *numbers, *("" if pd.isna(row[mark]) else str(row[mark]) for mark in marks)])
     return pd.DataFrame(rows, columns=[*names, *(METRICS[metric].header for metric in kept), *marks])
-
-
-def _collect_rows(kind: str, columns: list[str], cells: list[Cell]) -> pd.DataFrame:
-    """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
-    rows: list[dict[str, Any]] = []
-    for cell in cells:
-        labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
-        path = cell.folder / ROWS_OF.format(kind)
-        rows += [labels | row for row in pd.read_csv(path).to_dict("records")] if path.is_file() else []
-    return pd.DataFrame(rows)
 
 
 def _draw(plot: Plot, columns: list[str], frame: pd.DataFrame) -> str | None:

@@ -74,7 +74,6 @@ def test_a_change_of_a_cell_is_of_its_parameters_its_training_or_its_candidate(d
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"preset": "nosuch"}, "unknown preset 'nosuch': choose one of digits, other"),
         ({"presets": {"nosuch": {}}}, "studies/tiny.yaml: unknown preset 'nosuch'"),
         ({"seeds": 9999}, "19,998 cells are more than 10,000: leave out options or seeds"),
         ({"overrides": {"train.epochs": -4}}, "encoding = genetic: train.epochs = -4: input should be greater than or equal"),
