@@ -110,31 +110,23 @@ def measure_search() -> dict[str, Any]:
             params = load_params()
             prepare.run(params.prepare, PREPARED)
             task = ProxyTask(PREPARED.absolute(), params.base, params.network, params.evolve)
-            searched = {n: search(task, n) for n in (1, 2)}
-            return {
-                "dispatch": {n: dispatch(task, n) for n in THREADS},
-                "search": {n: rate for n, (rate, _) in searched.items()},
-                "candidate": {n: seconds for n, (_, seconds) in searched.items()},
-            }
+            return {"search": {n: search(task, n) for n in (1, 2)}, "dispatch": {n: dispatch(task, n) for n in THREADS}}
 
 
 def measure_medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of calls that both processes make, of interleaved rounds after a warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            dist.barrier()
-            start = time.perf_counter()
-            call()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    for name, call in (rounds + 1) * list(calls.items()):
+        dist.barrier()
+        start = time.perf_counter()
+        call()
+        taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in taken.items()}
 
 
 def train(net: nn.Module, images: PackedImages, batch: int, compute: Compute) -> EpochRecord:
     """Train for an epoch."""
-    changes = {"batch_size": batch, "epochs": 1, "quantise": None, "norm_images": None, "sizes": None, "T_schedule": None}
-    cfg = load_preset("digits").params.train.model_copy(update=changes)
+    cfg = load_preset("digits").params.train.model_copy(update={"batch_size": batch, "epochs": 1})
     recipe = Recipe(cfg=cfg, warmup_steps=0, seed=0, compute=compute, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
     return train_epoch(net, make_optimizer("adamw", net, 0.01), images, recipe, 0)
 
@@ -162,22 +154,15 @@ def train_process(number: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def measure_training() -> dict[str, Any]:
-    """What was measured of a training."""
-    with tempfile.TemporaryDirectory() as folder:
-        start_processes(train_process, (folder,), nprocs=2, start_method="spawn")
-        found: dict[str, Any] = json.loads(Path(folder, "found.json").read_text())
-        return found
-
-
 def compute_search(found: dict[str, Any], n: int) -> dict[str, Any]:
     """The candidates per second of ``n`` workers."""
     few, many = THREADS[1:]
     slope = (found["dispatch"][many] - found["dispatch"][few]) / (many - few)
     each = found["dispatch"][few] + slope * max(0, n - few)
-    rate = min(n / (found["candidate"].get(n, found["candidate"][1]) + found["dispatch"][1]), 1 / each)
+    measured, candidate = found["search"].get(n, (None, found["search"][1][1]))
+    rate = min(n / (candidate + found["dispatch"][1]), 1 / each)
     on, shortest = f"{n} worker{'s' * (n > 1)}", {"dispatch": n * each, "MLflow": n / MLFLOW}
-    return {"work": "candidates/s", "on": on, "measured": found["search"].get(n), "computed": rate, "shortest": shortest}
+    return {"work": "candidates/s", "on": on, "measured": measured, "computed": rate, "shortest": shortest}
 
 
 def compute_training(found: dict[str, Any], n: int, link: tuple[float, float] | None) -> dict[str, Any]:
@@ -209,7 +194,10 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    trained, searched = measure_training(), measure_search()
+    with tempfile.TemporaryDirectory() as folder:
+        start_processes(train_process, (folder,), nprocs=2, start_method="spawn")
+        trained = json.loads(Path(folder, "found.json").read_text())
+    searched = measure_search()
     rows = [compute_search(searched, n) for n in WORKERS]
     rows += [compute_training(trained, n, each) for n, each in [(1, None), (2, None), *((n, LINK) for n in NODES)]]
     write_rows(rows)

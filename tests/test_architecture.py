@@ -86,7 +86,6 @@ CROSS_CUTTING = {
     "pipelines/test_imports.py",
     "pipelines/test_measured_in_processes.py",
     "pipelines/test_pipeline.py",
-    "pipelines/test_use_the_model.py",
     "pipelines/tracking/test_searches.py",
 }
 
