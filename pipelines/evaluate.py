@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from gee_core.compute import Compute
 from gee_core.config import Params
-from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy
@@ -19,6 +18,7 @@ from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
+from pipelines.inputs.measured import Evaluation
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 from pipelines.showing import show

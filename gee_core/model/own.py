@@ -25,7 +25,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from gee_core.config import NetworkStructure
-from gee_core.config.known_networks import OWN, Own, is_own, registered
+from gee_core.config.network import OWN, Own, is_own, registered
 from gee_core.errors import InputError, raises
 from gee_core.genome.chain import check_chain, explore_chain
 from gee_core.genome.copying import copy_module

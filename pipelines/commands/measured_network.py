@@ -39,8 +39,8 @@ from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.images import find_images, read_image
 from pipelines.inputs.loading import evenly, load_checkpoint, prepared_images, spaced
-from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import PREPARED
+from pipelines.runtime.input_errors import PREPARE, remedy
 
 Shape = tuple[int, ...]
 """Of one image."""

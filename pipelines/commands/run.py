@@ -29,7 +29,6 @@ def run(
     data: Annotated[str | None, typer.Option(help="Folder with the images of the --preset; sets prepare.path.")] = None,
     stages: Stages = None,
     force: Force = False,
-    member: Annotated[int | None, typer.Option(min=1, help="Train this member of the front (writes evolve.choose).")] = None,
 ) -> None:
     """Run the stages that changed (`dvc repro` on params.yaml), and print the results.
 
@@ -43,7 +42,6 @@ def run(
     """
     from gee_core.errors import InputError
     from pipelines.commands.preset import load
-    from pipelines.inputs.genotype_file import choose_member
     from pipelines.orchestration.ending import print_experiment
     from pipelines.orchestration.flow_lock import flow_lock, say
     from pipelines.orchestration.request import Request, checked, last_summary
@@ -53,8 +51,6 @@ def run(
     from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
     from pipelines.tracking.tracker import tracked_execution
 
-    if member is not None:
-        choose_member(member)
     overrides = parse_changes(changes or [])
     if data is not None:
         if preset is None:
@@ -109,8 +105,8 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
     gee summary --json
     """
-    from pipelines.inputs.measured import reading
     from pipelines.reporting.summary import format_summary, read_summary
+    from pipelines.runtime.input_errors import reading
 
     with reading(SUMMARY, "run `gee run`, or `dvc pull`"):
         last = read_summary(SUMMARY)

@@ -1,6 +1,5 @@
 """models/evolve/genotype.json, its one reader and its one writer: the initialisation that evolve chose."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +9,9 @@ from gee_core.config import NetworkConfig, Params, StrictModel
 from gee_core.config.genes import PLAIN
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
-from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.measured import reading
-from pipelines.project.paths import FRONT, GENOTYPE, PARAMS
+from pipelines.project.paths import GENOTYPE
+from pipelines.runtime.input_errors import reading
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 
@@ -99,15 +97,3 @@ def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
     if misfit := genotype.misfit(params.network):
         raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
     return genotype
-
-
-def choose_member(number: int) -> None:
-    """Write `evolve.choose` = ``number`` into params.yaml. An InputError if the last search left no such member."""
-    with reading(FRONT, "run `gee run` with several evolve.objectives first"):
-        n = len(read_json_model(FRONT, FrontFile).members)
-    if number > n:
-        raise InputError(f"--member {number}: the front in {FRONT} has {n} members", f"choose 1 to {n}")
-    line, text = r"(?m)^(  choose: +)[^#\s][^#\n]*?(\s*(#.*)?)$", PARAMS.read_text(encoding="utf-8")
-    if not re.search(line, text):
-        raise InputError(f"--member {number}: {PARAMS} has no line `  choose: …`", f"set evolve.choose to {number} in it")
-    write_atomically(PARAMS, re.sub(line, rf"\g<1>{number}\2", text))

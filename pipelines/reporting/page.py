@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from gee_core.config import Params
 from gee_core.config.evolve import SWITCHES
-from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.config.network import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit

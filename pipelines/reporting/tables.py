@@ -19,8 +19,8 @@ from gee_core.storage.json_object import read_json_model
 from pipelines.figures.measurements import confusion_counts
 from pipelines.figures.search import gene_correlations, searched_rows
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
-from pipelines.inputs.measured import reading
 from pipelines.project.paths import FRONT
+from pipelines.runtime.input_errors import reading
 
 Row = dict[str, Any]
 """Of a table, for the page."""

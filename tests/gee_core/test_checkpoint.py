@@ -11,7 +11,7 @@ import torch
 import gee_core
 from gee_core.checkpoint import load, load_tensors, save, save_tensors
 from gee_core.config import NetworkConfig
-from gee_core.config import known_networks as names
+from gee_core.config import network as names
 from gee_core.errors import InputError
 from gee_core.model.wired import architecture_of, wired_network
 from gee_core.storage.atomic_files import sha256

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gee_core.config.evaluation import MEASURES
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.base import with_steps
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
+from pipelines.inputs.measured import MEASURES
 from tests.pipelines.conftest import put_trained
 
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"

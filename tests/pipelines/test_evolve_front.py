@@ -3,14 +3,12 @@
 import json
 
 import pandas as pd
-import pytest
 
-from gee_core.errors import InputError
 from gee_core.evolution.front import ranks
 from pipelines.figures.search import front_of_candidates
-from pipelines.inputs.genotype_file import FrontFile, FrontMember, choose_member
-from pipelines.project.params import load_params
+from pipelines.inputs.genotype_file import FrontFile, FrontMember
 from pipelines.reporting.tables import front_table
+from pipelines.runtime.run_files import UPLOAD
 from tests.pipelines.conftest import write_params
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import Page, changed, make
@@ -28,11 +26,9 @@ def files(folder):
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(
-    in_project, make_params, monkeypatch, here_and_now
-):
+def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_project, make_params, here_and_now):
     folder = in_project(evolve=OF_TWO)
-    tracked = run_main(monkeypatch)
+    tracked = run_main(folder)
     front = FrontFile.model_validate_json((folder / "models/evolve/front.json").read_text())
     rows = pd.read_csv(folder / "reports/evolve/candidates.csv", keep_default_na=False, na_values=[""])
     search = rows[rows.rescored.isna()]
@@ -51,30 +47,21 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(
     assert volumes == list(enumerate(front.hypervolume))
     own = json.loads((folder / "models/evolve/genotype.json").read_text())
     assert own == json.loads(front.members[front.chosen - 1].genotype.model_dump_json())
-    tracked_files = {name: content.decode() for folder, name, content in tracked.files if not folder}
-    assert tracked_files.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
-    assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(tracked_files["gene_effects.svg"]))
-    assert f"{len(front.members)} members of the front" in texts(tracked_files["front.svg"])
+    sent = {path.name: path for path in (tracked.path / UPLOAD).iterdir() if path.is_file()}
+    assert sent.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
+    assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(sent["gene_effects.svg"].read_text()))
+    assert f"{len(front.members)} members of the front" in texts(sent["front.svg"].read_text())
     before, here_and_now.scored = files(folder), []
     other = len(front.members) if front.chosen == 1 else 1
-    choose_member(other)
-    assert load_params().evolve.choose == other
-    run_main(monkeypatch)
+    write_params(folder / "params.yaml", make_params(evolve=OF_TWO | {"choose": other}))
+    run_main(folder)
     assert here_and_now.scored == []  # another member, with the scores of the same search
     assert json.loads((folder / "models/evolve/genotype.json").read_text()) == json.loads(
         front.members[other - 1].genotype.model_dump_json()
     )
     write_params(folder / "params.yaml", make_params(evolve=OF_TWO))
-    run_main(monkeypatch)
+    run_main(folder)
     assert files(folder) == before
-    with pytest.raises(InputError, match=r"--member 99: the front in .* has \d members: choose 1 to \d"):
-        choose_member(99)
-    (folder / "params.yaml").write_text("evolve:\n  choose:\n    energy_uj: 10\n")
-    with pytest.raises(InputError, match=r"params.yaml has no line `  choose: …`: set evolve.choose to 1"):
-        choose_member(1)
-    (folder / "models/evolve/front.json").write_text("{")
-    with pytest.raises(InputError, match=r"front.json: damaged .*: delete it and run `gee run` with several evolve.objectives"):
-        choose_member(1)
 
 
 def member(loss: float, energy: float) -> FrontMember:
@@ -89,7 +76,7 @@ def test_the_page_has_the_front_and_the_start_as_table(tmp_path, no_figures):
     (tmp_path / "models/evolve").mkdir(parents=True)
     (tmp_path / "models/evolve/front.json").write_text(MADE_UP.model_dump_json())
     page = Page(make(tmp_path, params)[1])
-    assert "gee run --member NUMBER" in page.text and "nan" not in page.text.split()
+    assert "evolve.choose: NUMBER" in page.text and "nan" not in page.text.split()
     rows = front_table(MADE_UP, pd.read_csv(tmp_path / "reports/evolve/candidates.csv"))
     assert len(rows) == len(MADE_UP.members) + 1 and rows["loss"].tolist()[:2] == [0.5, 0.8]
 

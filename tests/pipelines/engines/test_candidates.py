@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gee_core.config.evolve import Rescore
-from gee_core.evolution.candidate import Candidate, Failure, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, ProxyTask, Score, failed
 from gee_core.evolution.proxy import score
-from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
