@@ -172,5 +172,4 @@ def markdown(title: str, table: pd.DataFrame) -> str:
 
 def escape_markdown(text: str) -> str:
     """``text`` escaped for a heading or a cell, on one line."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(html.escape(shown, quote=False).replace("|", "\\|").split())
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())

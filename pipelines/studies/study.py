@@ -19,7 +19,7 @@ from pipelines.project.paths import MODELS, NETWORKS
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.process_tree import followed
 from pipelines.runtime.progress import console, progress
-from pipelines.runtime.run_files import Child, as_texts, delete_folder, now_ms
+from pipelines.runtime.run_files import RUN, Child, as_texts, now_ms
 from pipelines.runtime.run_folder import CHECKOUT, RunFolder, once
 from pipelines.stage import closing
 from pipelines.studies.cell import Cell, CellResult, Request
@@ -68,31 +68,33 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
     """
     study, out = load_study(request.name), OUT / request.folder
     cells, results, missing = plan_study(study, request, force)
-    errors, commit = list[str](), git_commit(Path.cwd())
+    failed, commit = dict[str, str](), git_commit(Path.cwd())
     key = json_digest({"study": request.name, "cells": sorted(cell.key for cell in cells)})
     about = {"study": request.name, "preset": request.preset or study.preset}
     tracked = open_study(key, f"study {request.name}", about)
     with closing(tracked), progress("cells", len(missing)) as steps:
         say(describe_plan(cells, missing))
         for cell in missing:
-            delete_folder(cell.folder)
+            (cell.folder / RUN).unlink(missing_ok=True)
         track_cells(tracked.run, [cell for cell in cells if cell.key in results], results)
         for cell, outcome in run_cells(missing, jobs, commit):
             steps()
             if isinstance(outcome, str):
-                errors.append(f"the cell {cell.name}{{}}: {outcome}")
+                failed[cell.name] = outcome
                 results[cell.key] = CellResult(" ".join(f"failed: {outcome}".split()), {}, commit)
             else:
                 results[cell.key] = outcome
                 track_cells(tracked.run, [same for same in cells if same.key == cell.key], results)
             say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {_summarise(results[cell.key], study.metrics)}")
-        if len(errors) < len(results):
+        if len(failed) < len(results):
             table = write_reports(request, study, cells, results)
             for path in sorted(out.glob("*.*")):
                 tracked.run.artifact(path)
             tracked.run.tags({NOTE: table})
-        if errors:
-            raise InputError(errors[0].format(f" and {len(errors) - 1} more" if errors[1:] else ""))
+        if failed:
+            name, why = next(iter(failed.items()))
+            others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            raise InputError(f"the cell {name}{others}: {why}")
     if tracked.address:
         say(f"{TRACKED}{tracked.address}")
     if keep:

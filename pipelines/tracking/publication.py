@@ -155,6 +155,13 @@ class Publication:
                     self._client.log_artifact(self._own, str(path), None if place == Path() else place.as_posix())
                 self._uploaded[path] = changed
 
+    def delete_uploaded(self) -> None:
+        """Delete the copies of files that MLflow has, but those that a process has replaced since."""
+        for path, changed in self._uploaded.items():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime_ns == changed:
+                    path.unlink()
+
     def _find(self, pattern: str) -> None:
         """Note the runs with such keys, and delete doubled ones, which a server made too late to answer the request."""
         runs = mlflow_client.search_runs(self._client, self.experiment_id, f"tags.`{ENTRY}` LIKE '{pattern}'")

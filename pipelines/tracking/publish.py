@@ -23,11 +23,9 @@ from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import URI, bare
 from pipelines.runtime.run_files import (
     SENT,
-    UPLOAD,
     Record,
     Sent,
     all_records,
-    delete_folder,
     read_record,
     read_sent,
     record_digest,
@@ -124,7 +122,7 @@ class Publisher:
             self._note(folder, Sent(digest=digest, page=publication.page, models=publication.models))
             del self._publications[folder]
             if record.status == "FINISHED":
-                delete_folder(folder / UPLOAD)
+                publication.delete_uploaded()
 
 
 @contextlib.contextmanager

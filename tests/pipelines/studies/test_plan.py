@@ -69,7 +69,7 @@ def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplie
     assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.epochs) == (1 / 8, 12, 10)
 
 
-def test_a_column_of_candidates_trains_each_of_them_as_often_as_told(draft):
+def test_a_grid_of_candidates_and_trainings_has_a_cell_per_training(draft):
     cells = draft(seeds=1, grid={"training": [1, 2], "candidate": [0, 2]}, set={"evolve.variant": "random_search"}, **BARE)
     assert [(cell.training, cell.candidate) for cell in cells] == [(1, 0), (1, 2), (2, 0), (2, 2)]
 

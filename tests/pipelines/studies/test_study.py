@@ -96,16 +96,16 @@ def test_cells_that_diverge_have_a_result_and_cells_that_raise_run_again(run, qu
         if cell.name == UNENCODED:
             return CellResult("failed: train: the loss is nan", {})
         if cell.name == GENETIC:
-            raise ValueError("a bug")
+            raise ValueError("a bug {}")
         return measure(cell)
 
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_cell", fail)
-        with pytest.raises(InputError, match=r"^the cell encoding = genetic, seed 0: .* raises ValueError: a bug: mend it"):
+        with pytest.raises(InputError, match=r"^the cell encoding = genetic, seed 0: .* raises ValueError: a bug {}: mend it"):
             run()
     assert "encoding = genetic, seed 0: failed: studies/" in capsys.readouterr().err
     status = pd.read_csv(TINY / "cells.csv")["status"]
-    assert status[0].endswith("raises ValueError: a bug: mend it and run the study again")
+    assert status[0].endswith("raises ValueError: a bug {}: mend it and run the study again")
     assert status[1:].tolist() == ["ok", "failed: train: the loss is nan", "ok"]
     assert pd.read_csv(TINY / "table.csv")["failed"][:2].tolist() == [1, 1]
     run()
