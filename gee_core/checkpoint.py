@@ -83,8 +83,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, object]
     write_json(path.with_suffix(".json"), meta | {"sha256": _with_meta(hashlib.sha256(content), meta)})
 
 
-def verify_tensors(path: Path) -> dict[str, Any]:
-    """The meta of ``path``. Raises InputError unless both files are what ``save_tensors`` wrote."""
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the meta that ``save_tensors`` wrote. InputError unless both files are what it wrote."""
     meta_path = path.with_suffix(".json")
     for file in (path, meta_path):
         if not file.is_file():
@@ -99,12 +99,6 @@ def verify_tensors(path: Path) -> dict[str, Any]:
     # Until version 0.2 the checksum was that of the tensors alone.
     if checksum not in (digest.hexdigest(), _with_meta(digest, meta)):
         raise InputError(f"{path}: damaged, its checksum is not the one in {meta_path.name}")
-    return meta
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the meta that ``save_tensors`` wrote, verified by ``verify_tensors``."""
-    meta = verify_tensors(path)
     try:
         return load_file(path), meta
     except DAMAGE as error:

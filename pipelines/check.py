@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gee_core.config import Params, PrepareConfig
 from gee_core.data.folders import is_in_files
-from gee_core.errors import in_section
+from gee_core.errors import InputError, in_section
 from gee_core.storage.atomic_files import sha256, write_atomically
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import check_module_file
@@ -53,14 +53,12 @@ def check_downloaded(cfg: PrepareConfig) -> None:
     if cfg.known is None or cfg.known.folder is None or is_in_files(cfg):
         return
     if cfg.stream:
-        from gee_core.data.sources import check_streamable  # loads torch
-
-        check_streamable(cfg)
+        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
     if not all(os.path.isfile(Path(cfg.path, cfg.known.folder, name)) for name in cfg.known.files):
-        from gee_core.data.sources import provide  # loads torch
+        from gee_core.data.sources import open_torchvision  # loads torch
 
         with file_lock(runs_root().parent / "download"):  # the second of two runs finds what the first one has downloaded
-            provide(cfg.dataset, Path(cfg.path))
+            open_torchvision(cfg.dataset, Path(cfg.path), train=False)
 
 
 def main() -> None:

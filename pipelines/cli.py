@@ -11,19 +11,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.commands import json_alone
+from pipelines.commands import run_networks
 from pipelines.commands.data import data
 from pipelines.commands.energy import energy
-from pipelines.commands.gc import gc
 from pipelines.commands.predict import predict, pretrained
 from pipelines.commands.preset import preset
 from pipelines.commands.run import run, summary
-from pipelines.commands.status import status
+from pipelines.commands.status import gc, status
+from pipelines.commands.ui import ui
 from pipelines.interruption import print_interruption
 from pipelines.orchestration.cli import flow
 from pipelines.project.paths import find_project, python_first
 from pipelines.studies.cli import study
-from pipelines.tracking.cli import track, ui
+from pipelines.tracking.cli import track
 
 RUN, INSPECT, LIBRARY = "Run", "Inspect", "Library"
 """The groups of commands."""
@@ -101,7 +101,7 @@ def count(
     from pipelines.inputs.own_network import register_own_network
 
     size = size or (224 if network == "resnet34" else 32)
-    with json_alone(as_json):
+    with run_networks(as_json):
         register_own_network(network)
         try:
             with contextlib.nullcontext() if is_own(network) else torch.device("meta"):  # which takes no time

@@ -16,8 +16,9 @@ def print_interruption(name: str) -> None:
         return
     words = sys.argv[1:] if name == "gee" else []
     resumes = name != "gee" or "run" in words[:4]  # after -C DIR and study
-    same = f"the same command{' without --force' if {'--force', '-f'} & set(words) else ''}"
-    continues = f"; {same} continues where it stopped" if resumes else ""
+    continues = "; the same command continues where it stopped" if resumes else ""
+    if resumes and {"--force", "-f"} & set(words):
+        continues = "; the same command begins anew, without --force it runs what is not up to date"
     print(f"{shlex.join([name, *words])}: interrupted{continues}", file=sys.stderr)
 
 

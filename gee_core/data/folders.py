@@ -95,8 +95,16 @@ def list_images(root: Path, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
 
 def list_all(root: Path, endings: tuple[str, ...]) -> Listing:
     """As ``list_images``, also where there are ``problems`` with the classes."""
-    splits = find_splits(root)
-    return Listing(root, splits, {name: _files_by_class(path, root, endings) for name, path in splits.items()})
+    splits, by_class = find_splits(root), {}
+    for split, path in splits.items():
+        names = folders_in(path)
+        if not names:
+            raise InputError(f"{path}: holds no class folders", "make one folder per class and put its images there")
+        for name in names:
+            if not name.isprintable():  # control characters, and bytes that are not UTF-8
+                raise InputError(f"{path}: the class folder {name!a} has unprintable characters in its name", "rename it")
+        by_class[split] = {name: files_below(path / name, root, endings) for name in names}
+    return Listing(root, splits, by_class)
 
 
 def find_splits(root: Path) -> dict[str, Path]:
@@ -183,17 +191,6 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         folders = [entry for entry in entries if entry.is_dir()]
         yield parent, [entry.name for entry in folders], [entry.name for entry in entries if not entry.is_dir()]
         waiting += (Path(entry) for entry in folders if not entry.is_symlink())
-
-
-def _files_by_class(split: Path, root: Path, endings: tuple[str, ...]) -> ByClass:
-    """The image files in the class folders of ``split``, sorted. InputError where there are none, or a name is no text."""
-    names = folders_in(split)
-    if not names:
-        raise InputError(f"{split}: holds no class folders", "make one folder per class and put its images there")
-    for name in names:
-        if not name.isprintable():  # control characters, and bytes that are not UTF-8
-            raise InputError(f"{split}: the class folder {name!a} has unprintable characters in its name", "rename it")
-    return {name: files_below(split / name, root, endings) for name in names}
 
 
 def files_below(folder: Path, root: Path, endings: tuple[str, ...]) -> list[str]:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gee_core.config import Events
 from gee_core.data.image_files import Form, decoded
-from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.rank import ALONE, Rank
+from gee_core.seeding import torch_generator
 
 CPU = torch.device("cpu")
 STATISTICS_SAMPLE = 2_000
@@ -115,6 +115,40 @@ def index_batches(
     """The share of ``rank`` in each batch of 0 … n-1, shuffled by ``generator`` if there is one. All processes draw alike."""
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return [batch[rank.share(len(batch))] for batch in order.to(device).split(batch_size)] if n else ()
+
+
+def stratified_indices(labels: Tensor, n: int, setting: str, *names: str) -> Tensor:
+    """Ascending indices of ``n`` images: shares of ``labels`` (N,), one of each class or an InputError about the ``setting``.
+
+    The draw is that of ``names``, by default of the ``setting``, in every run: ``base.seed`` changes no split.
+    """
+    labels = labels.cpu()
+    counts = torch.bincount(labels)
+    n_classes = int((counts > 0).sum())
+    if n > len(labels):
+        raise InputError(f"{setting}: {n} images are wanted, but there are only {len(labels)}", "ask for at most that many")
+    if n < n_classes:
+        raise InputError(f"{setting}: {n} of {len(labels)} images cannot show all {n_classes} classes", "ask for more")
+    quotas = class_quotas(counts, n)
+    order = torch.randperm(len(labels), generator=torch_generator(0, *names or (setting,)))
+    by_class = order[labels[order].argsort(stable=True)]
+    first_of_class = counts.cumsum(0) - counts
+    rank = torch.arange(len(labels)) - first_of_class[labels[by_class]]
+    return by_class[rank < quotas[labels[by_class]]].sort().values
+
+
+def class_quotas(counts: Tensor, n: int) -> Tensor:
+    """How many of ``n`` images each class gets if there are ``counts`` (K,): largest remainder, at least one each."""
+    total = int(counts.sum())
+    exact = n * counts  # in units of 1/total image, so that no rounding decides
+    quotas = exact // max(total, 1)
+    largest_first = (exact % max(total, 1)).argsort(descending=True, stable=True)
+    quotas[largest_first[: n - int(quotas.sum())]] += 1
+    for starved in ((quotas == 0) & (counts > 0)).nonzero().flatten():
+        surplus = torch.where(quotas > 1, quotas * total - exact, torch.iinfo(torch.int64).min)
+        quotas[surplus.argmax()] -= 1
+        quotas[starved] = 1
+    return quotas
 
 
 def mean_and_std(images: PackedImages | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:

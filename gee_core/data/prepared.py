@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from gee_core.config import Events
-from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.data.images import PackedImages, StreamedImages, stratified_indices
 from gee_core.data.meta import Meta, existing, load_meta
-from gee_core.data.splits import stratified_indices
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import flush, flush_folder, sha256, write_atomically, write_json, writing
 

@@ -61,7 +61,12 @@ def read_recording(path: Path) -> EventList | np.ndarray:
     with reading(path, "recording") as file:
         check_unpacked_size(file)
         if path.suffix.lower() == ".bin":
-            return _checked(path, _from_bin(path, file))
+            values = np.frombuffer(file.read(), np.uint8)
+            if len(values) % 5:
+                problem = f"{path}: is cut off, {len(values):,} bytes are no whole number of events of 5 bytes"
+                raise InputError(problem, REPLACE)
+            x, y, high, middle, low = values.reshape(-1, 5).T.astype(np.int64)
+            return _convert_events(path, EventList((high & 127) << 16 | middle << 8 | low, x, y, high >> 7))
         try:
             return _from_numpy(path, file)
         except MemoryError as error:  # of a header that claims more values than the file has
@@ -80,18 +85,11 @@ def _from_numpy(path: Path, file: IO[bytes]) -> EventList | np.ndarray:
     if missing := sorted(set("txyp") - set(names)):
         problem = f"{path}: lacks {', '.join(missing)}, its arrays are {', '.join(names) or 'without names'}"
         raise InputError(problem, "save t, x, y and p of the events, or `frames` (T, P, H, W)")
-    return _checked(path, EventList(*(arrays[name] for name in EventList._fields)))
+    return _convert_events(path, EventList(*(arrays[name] for name in EventList._fields)))
 
 
-def _from_bin(path: Path, file: IO[bytes]) -> EventList:
-    values = np.frombuffer(file.read(), np.uint8)
-    if len(values) % 5:
-        raise InputError(f"{path}: is cut off, {len(values):,} bytes are no whole number of events of 5 bytes", REPLACE)
-    x, y, high, middle, low = values.reshape(-1, 5).T.astype(np.int64)
-    return EventList((high & 127) << 16 | middle << 8 | low, x, y, high >> 7)
-
-
-def _checked(path: Path, events: EventList) -> EventList:
+def _convert_events(path: Path, events: EventList) -> EventList:
+    """``events`` as whole numbers, but for times. InputError where a value is none of an event."""
     t, x, y, p = events
     if not t.shape == x.shape == y.shape == p.shape == (t.size,):
         raise InputError(f"{path}: t, x, y and p are not equally long", REPLACE)

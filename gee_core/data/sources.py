@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, torchvision's sets, folders of image files or recordings."""
+"""Where images come from, which are scikit-learn's, torchvision's, or files in folders, and what each of them is used for."""
 
 import contextlib
 import hashlib
@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gee_core.config import PrepareConfig
 from gee_core.config.prepare import DATASETS
-from gee_core.data.folders import endings_of, is_in_files, list_images
+from gee_core.data.folders import Listing, endings_of, is_in_files, list_images
 from gee_core.data.image_files import Form, Result, as_array, common_form, decode_image, each_file
-from gee_core.data.images import PackedImages, StreamedImages
+from gee_core.data.images import PackedImages, StreamedImages, stratified_indices
 from gee_core.data.prepared import Source
-from gee_core.data.splits import split, split_files
 from gee_core.errors import InputError, in_short
 from gee_core.storage.atomic_files import sha256
 
@@ -36,19 +37,17 @@ IN_FOLDERS, OF_EVENTS = "a folder of images", "a folder of recordings"
 
 def load_source(cfg: PrepareConfig, on_progress: Progress = lambda done, total: None) -> Source:
     """The images that ``cfg`` names. InputError where they are missing, damaged, or do not fit ``cfg``."""
-    check_streamable(cfg)
     if is_in_files(cfg):
         return _from_files(cfg, on_progress)
-    source, class_names, train, test = _digits() if cfg.dataset == "digits" else torchvision_images(cfg.dataset, Path(cfg.path))
+    test: PackedImages | None = None
+    if cfg.dataset == "digits":
+        source, class_names, train = "scikit-learn digits", tuple("0123456789"), _digits()
+    else:
+        source = f"torchvision {TORCHVISION[cfg.dataset]}"
+        (class_names, train), (_, test) = (open_torchvision(cfg.dataset, Path(cfg.path), part) for part in (True, False))
     parts = split(cfg, class_names, train.labels, test=None if test is None else test.labels)
     train, test = train.subset(parts.train), (train if test is None else test).subset(parts.test)
     return Source(source, class_names, _resized(train, cfg.image_size), _resized(test, cfg.image_size), parts.holdout)
-
-
-def check_streamable(cfg: PrepareConfig) -> None:
-    """Raise an InputError if ``cfg`` asks for a stream, and there are no files of images."""
-    if cfg.stream and not is_in_files(cfg):
-        raise InputError(f"prepare.stream = true: {cfg.path} has no class folders in train/", "set it to false")
 
 
 def raw_files(cfg: PrepareConfig) -> list[Path]:
@@ -59,29 +58,17 @@ def raw_files(cfg: PrepareConfig) -> list[Path]:
     return sorted(Path(root, cfg.known.folder).glob("*")) if cfg.known and cfg.known.folder else []
 
 
-def _digits() -> tuple[str, tuple[str, ...], PackedImages, None]:
-    """The digits, none of which are test images yet."""
+def _digits() -> PackedImages:
     try:
         from sklearn.datasets import load_digits  # takes a second
     except ImportError:
         raise InputError("prepare.dataset = digits: needs scikit-learn", "install it with `pip install scikit-learn`") from None
     values, labels = (torch.from_numpy(values) for values in load_digits(return_X_y=True))  # values 0 … 16
     pixels = (values.reshape(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8)
-    return "scikit-learn digits", tuple("0123456789"), PackedImages(pixels, labels.long()), None
+    return PackedImages(pixels, labels.long())
 
 
-def torchvision_images(dataset: str, path: Path) -> tuple[str, tuple[str, ...], PackedImages, PackedImages]:
-    """What the images of ``dataset`` in ``path`` come from, the names of their classes, the training and the test images."""
-    (classes, train), (_, test) = (_open(dataset, path, train) for train in (True, False))
-    return f"torchvision {TORCHVISION[dataset]}", classes, train, test
-
-
-def provide(dataset: str, path: Path) -> None:
-    """Download the files of ``dataset`` to ``path``, or unpack the archives there, unless they are there."""
-    _open(dataset, path, train=False)
-
-
-def _open(dataset: str, path: Path, train: bool) -> tuple[tuple[str, ...], PackedImages]:
+def open_torchvision(dataset: str, path: Path, train: bool) -> tuple[tuple[str, ...], PackedImages]:
     """Classes and images of torchvision, downloaded if absent. InputError if damaged or impossible to download."""
     kind = getattr(importlib.import_module("torchvision.datasets"), TORCHVISION[dataset])
     try:
@@ -130,7 +117,13 @@ def _from_files(cfg: PrepareConfig, on_progress: Progress) -> Source:
         streamed = StreamedImages(as_array(train), train_labels, root, form.image_size, form.in_channels, form.events)
         streamed_test = replace(streamed, names=as_array(test), labels=test_labels)
         return Source(cfg.path, listing.class_names, streamed, streamed_test, *rest, contents)
-    _check_fits(len(files), form)
+    needed, memory = len(files) * math.prod(form.shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.8 * memory:
+        raise InputError(
+            f"{len(files)} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, "
+            f"this machine has {memory / 1e9:.0f}",
+            "set prepare.stream to true, or a smaller image_size",
+        )
     images = np.empty((len(files), *form.shape), np.uint8)
     for index, image in enumerate(_each(partial(decode_image, form=form), root, files, on_progress)):
         images[index] = image
@@ -156,11 +149,77 @@ def _each(look: Callable[[Path], Result], root: Path, files: Sequence[str], on_p
         on_progress(done, len(files))
 
 
-def _check_fits(n: int, form: Form) -> None:
-    needed = n * math.prod(form.shape)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.8 * memory:
-        raise InputError(
-            f"{n} images of {form.image_size} pixels take {needed / 1e9:.0f} GB packed, this machine has {memory / 1e9:.0f}",
-            "set prepare.stream to true, or a smaller image_size",
-        )
+class Parts(NamedTuple):
+    """Which images are which, as ascending indices."""
+
+    train: Tensor
+    """Of the images in train/ and then in val/: the training images, those on which candidates are scored among them."""
+    test: Tensor
+    """Of the test images, or of those in train/ where there are no test images."""
+    holdout: Tensor
+    """Of ``train``: the images on which candidates are scored."""
+
+
+def split(
+    cfg: PrepareConfig, class_names: Sequence[str], train: Tensor, val: Tensor | None = None, test: Tensor | None = None
+) -> Parts:
+    """Which images of the labels ``train``, ``val`` and ``test``, each (N,), are used for what, as ``cfg`` asks for it.
+
+    Test images are split off ``train`` if there are none. The hold-out is ``val``, or is split off what is left of ``train``.
+    """
+    kept = torch.arange(len(train))
+    if test is None:
+        names = ("digits", "test") if cfg.dataset == "digits" else ()
+        tested = _split_off(train, cfg.test_share, class_names, "prepare.test_share", *names)
+        kept, test = torch.ones(len(train), dtype=torch.bool).index_fill(0, tested, False).nonzero().flatten(), train[tested]
+    else:
+        tested = torch.arange(len(test))
+    tested = tested[_part(test, cfg.max_test_images, "prepare.max_test_images")]
+    most = cfg.max_train_images
+    if val is None:
+        kept = kept[_part(train[kept], most, "prepare.max_train_images")]
+        return Parts(kept, tested, _split_off(train[kept], cfg.holdout, class_names, "prepare.holdout"))
+    of_val = None if most is None else round(most * len(val) / (len(kept) + len(val)))  # of both folders the same share
+    kept = kept[_part(train[kept], most and most - (of_val or 0), "prepare.max_train_images")]
+    scored = _part(val, of_val, "prepare.max_train_images", "prepare.max_train_images", "val")
+    return Parts(torch.cat([kept, len(train) + scored]), tested, torch.arange(len(kept), len(kept) + len(scored)))
+
+
+class SplitFiles(NamedTuple):
+    """Files of images, relative to their root, and their labels (N,)."""
+
+    train: list[str]
+    train_labels: Tensor
+    test: list[str]
+    test_labels: Tensor
+    holdout: Tensor
+    """Indices of ``train``."""
+
+
+def split_files(listing: Listing, cfg: PrepareConfig) -> SplitFiles:
+    """The files of ``listing`` as ``cfg`` asks for them."""
+    labels = {name: torch.tensor(found) for name in ("train", "val", "test") if (found := listing.labels(name)) is not None}
+    parts = split(cfg, listing.class_names, **labels)
+    train = listing.files("train") + listing.files("val")
+    train_labels = torch.cat([labels[name] for name in ("train", "val") if name in labels])
+    test, test_labels = (listing.files("test"), labels["test"]) if "test" in labels else (train, train_labels)
+    of_train, of_test = [train[i] for i in parts.train], [test[i] for i in parts.test]
+    return SplitFiles(of_train, train_labels[parts.train], of_test, test_labels[parts.test], parts.holdout)
+
+
+def _split_off(labels: Tensor, share: float, class_names: Sequence[str], setting: str, *names: str) -> Tensor:
+    """A stratified ``share`` drawn for ``names`` or ``setting``. InputError where a class has no image left to train on."""
+    part = stratified_indices(labels, round(share * len(labels)), setting, *names)
+    counts, taken = (torch.bincount(some.cpu(), minlength=len(class_names)) for some in (labels, labels[part]))
+    if (counts == taken).any():
+        bare = class_names[int((counts == taken).nonzero()[0])]
+        problem = f"{setting} = {share}: leaves class {bare!r} no image to train on"
+        raise InputError(problem, "add images of this class, or lower it")
+    return part
+
+
+def _part(labels: Tensor, at_most: int | None, setting: str, *names: str) -> Tensor:
+    """A stratified part of at most that many, as the ``setting`` asks for it."""
+    if at_most is None or at_most >= len(labels):
+        return torch.arange(len(labels))
+    return stratified_indices(labels, at_most, setting, *names)

@@ -90,13 +90,6 @@ class LayerCount:
             "output_rate": self.output_rate,
         }
 
-    def cells(self, e_mac: float, e_ac: float) -> tuple[str, ...]:
-        """The row of this layer in ``Activity.table``."""
-        fires = "–" if self.output_rate is None else f"{100 * self.output_rate:.1f}\N{NO-BREAK SPACE}%"
-        kind = "binary" if self.binary else "counts" if self.counts else "real"
-        counts = f"{self.macs:,.0f}", f"{self.steps:g}", kind, f"{self.input_rate:.4g}"
-        return self.layer or "(the network)", self.kind, *counts, energy_text(self.energy_mj(e_mac, e_ac)), fires
-
 
 @dataclass
 class Activity:
@@ -163,7 +156,12 @@ class Activity:
     def table(self, e_mac: float = E_MAC, e_ac: float = E_AC) -> str:
         """The layers as text, a line each in order of execution, below a line of titles. Energies are per image."""
         titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy", "fires"
-        rows = [titles, *(layer.cells(e_mac, e_ac) for layer in self.layers)]
+        rows = [titles]
+        for layer in self.layers:
+            fires = "–" if layer.output_rate is None else f"{100 * layer.output_rate:.1f}\N{NO-BREAK SPACE}%"
+            kind = "binary" if layer.binary else "counts" if layer.counts else "real"
+            counts = f"{layer.macs:,.0f}", f"{layer.steps:g}", kind, f"{layer.input_rate:.4g}"
+            rows.append((layer.layer or "(the network)", layer.kind, *counts, energy_text(layer.energy_mj(e_mac, e_ac)), fires))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         left = [title in ("layer", "kind", "input") for title in titles]
         lines = ([f"{c:<{w}}" if l else f"{c:>{w}}" for c, w, l in zip(row, widths, left, strict=True)] for row in rows)

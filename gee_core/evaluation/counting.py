@@ -51,7 +51,7 @@ class Counter:
             elif is_neuron(module):
                 module.register_forward_hook(partial(self._count_spikes, name))
             elif isinstance(module, BasicBlock | PreActivationBlock):
-                module.conv2.register_forward_hook(self._count_sum)
+                module.conv2.register_forward_hook(lambda _, __, branch: self._add("", sums=branch.numel()))
 
     def begin(self, x: Tensor, steps: int | None = None, time_first: bool = False) -> None:
         """The network runs next on the batch ``x``, given to it as ``measure_energy`` gives it."""
@@ -124,9 +124,6 @@ class Counter:
         for layer in self.since_neurons:
             self.counts[name, ("after", layer)] += 1
         self.since_neurons.clear()
-
-    def _count_sum(self, module: nn.Module, args: tuple[Tensor], branch: Tensor) -> None:
-        self._add("", sums=branch.numel())
 
     def result(self) -> Activity:
         """The counts of everything that ran so far. InputError where nothing ran, or an input was not finite."""

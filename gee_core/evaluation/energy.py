@@ -3,7 +3,6 @@
 Shapes: T steps, B batch.
 """
 
-import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -76,7 +75,11 @@ def measure_energy(
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputError(f"dtype = {dtype}", "must be torch.float32 or torch.bfloat16")
     plain = for_inference(net)
-    counter = Counter(plain, _decoding_costs(net))
+    names, costs = {module: name for name, module in net.named_modules()}, dict[str, int]()
+    for genome in genomes(net):
+        convs = zip(genome.encoded_convs(), genome.decode_macs(), strict=True)
+        costs |= {names[conv]: macs for conv, macs in convs if conv in names}  # without layers that were replaced
+    counter = Counter(plain, costs)
     with torch.no_grad(), as_written(plain):
         for index, batch in enumerate([images] if isinstance(images, Tensor) else images):
             x = _batch(batch)
@@ -191,10 +194,3 @@ def _run(net: nn.Module, x: Tensor, steps: int | None, time_first: bool) -> Tens
     if not all(part.isfinite().all() for part in parts if isinstance(part, Tensor)):
         raise InputError("the network puts out values that are not finite", "check its weights and the images")
     return output
-
-
-def _decoding_costs(net: nn.Module) -> dict[str, int]:
-    """Multiply-accumulates of building each encoded layer's weight, by its name, without layers that were replaced."""
-    names = {module: name for name, module in net.named_modules()}
-    costs = [zip(genome.encoded_convs(), genome.decode_macs(), strict=True) for genome in genomes(net)]
-    return {names[conv]: macs for conv, macs in itertools.chain(*costs) if conv in names}

@@ -88,8 +88,14 @@ def disturb(net: SpikingNetwork, domain: str, strength: float, seed: int, draw: 
         with torch.no_grad():
             for name, x in tensors.items():
                 x.copy_(apply_defect(x, domain, strength, scaled_dim, generator(name)))
+    elif strength and domain == "lost_step":
+        _lose_steps(changed, int(strength), generator("steps"))
     elif strength:
-        add_faults(changed, domain, strength, generator)
+        for name, node in _neurons(changed):
+            if domain == "threshold":
+                node.register_forward_pre_hook(partial(_scale_current, strength, generator(name), {}))
+            else:
+                node.register_forward_hook(partial(_set_some, strength, float(domain == "spurious"), generator(name)))
     return for_inference(changed) if domain in OF_GENES else changed
 
 
@@ -128,18 +134,6 @@ def draw_mask(shape: Sequence[int], p: float, generator: torch.Generator) -> Ten
     # 32 random bits are twice as fast as torch.rand
     bits = torch.empty((n + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator).view(torch.int32)
     return (bits[:n] <= max(round(p * 2**32) - 1, 0) - 2**31).reshape(*shape)
-
-
-def add_faults(net: nn.Module, domain: str, strength: float, generator: Generators) -> None:
-    """Hook a defect of neurons on every one of ``net``, in place."""
-    if domain == "lost_step":
-        _lose_steps(net, int(strength), generator("steps"))
-        return
-    for name, node in _neurons(net):
-        if domain == "threshold":
-            node.register_forward_pre_hook(partial(_scale_current, strength, generator(name), {}))
-        else:
-            node.register_forward_hook(partial(_set_some, strength, float(domain == "spurious"), generator(name)))
 
 
 def _scale_current(

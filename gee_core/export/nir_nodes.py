@@ -130,16 +130,6 @@ class GraphBuilder:
         weight = torch.diag(scale * x.factor)[:, :, None, None]
         return self.add(name, nir.Conv2d(x.size[1:], _array(weight), 1, 0, 1, 1, _array(shift)), x)
 
-    def _fold(self, name: str, scale: Tensor, shift: Tensor) -> None:
-        """Make the batch norm ``name`` a part of the convolution before it, if nothing else reads that."""
-        source, *others = (a for a, b in self.edges if b == name)
-        conv = self.nodes[source]
-        if isinstance(conv, nir.Conv2d) and not others and [a for a, _ in self.edges].count(source) == 1:
-            conv.weight = _array(torch.from_numpy(conv.weight) * scale[:, None, None, None])
-            conv.bias = _array(torch.from_numpy(conv.bias) * scale + shift)
-            del self.nodes[name]
-            self.edges = [(source if a == name else a, b) for a, b in self.edges if b != name]
-
     def lif(self, name: str, x: Signal, neurons: neuron.LIFNode) -> Signal:
         """LIF neurons. ExportError where they subtract the threshold when they fire."""
         if type(neurons) not in (LIF, neuron.LIFNode):  # a class that inherits may do anything
@@ -196,8 +186,14 @@ class GraphBuilder:
         if x.factor != 1:
             raise ExportError("the network ends with a mean, which this graph has as a sum", 'name pool="avg"')
         self.add("output", nir.Output({"output": np.array(x.size)}), x)
-        for name, affine in self._norms.items():
-            self._fold(name, *affine)
+        for name, (scale, shift) in self._norms.items():  # part of the convolution before it, if nothing else reads that
+            source, *others = (a for a, b in self.edges if b == name)
+            conv = self.nodes[source]
+            if isinstance(conv, nir.Conv2d) and not others and [a for a, _ in self.edges].count(source) == 1:
+                conv.weight = _array(torch.from_numpy(conv.weight) * scale[:, None, None, None])
+                conv.bias = _array(torch.from_numpy(conv.bias) * scale + shift)
+                del self.nodes[name]
+                self.edges = [(source if a == name else a, b) for a, b in self.edges if b != name]
         return nir.NIRGraph(self.nodes, self.edges, metadata)
 
 

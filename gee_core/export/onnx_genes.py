@@ -104,18 +104,18 @@ class _Genes:
     def stored(self, name: str) -> str:
         """The tensor ``name`` of the network as float32, from a constant in the format."""
         if name not in self._float:
-            self._float[name] = self._converted(name, self._state[name])
+            value = self._state[name]
+            if self._format in FLOATS:
+                constant = self.constant(f"{name}.{self._format}", value.to(FLOATS[self._format]))
+                is_float = self._format == "fp32"
+                self._float[name] = constant if is_float else self.add("Cast", [constant], name, to=TensorProto.FLOAT)
+            else:
+                dim = scaled_dim(name, value)
+                assert dim is not None  # only matrices are grown from
+                codes, scale = quantise(value, BITS[self._format], dim)
+                steps = self.add("Cast", [self.constant(f"{name}.codes", codes)], f"{name}.steps", to=TensorProto.FLOAT)
+                self._float[name] = self.add("Mul", [steps, self.constant(f"{name}.scale", along(scale, value, dim))], name)
         return self._float[name]
-
-    def _converted(self, name: str, value: Tensor) -> str:
-        if self._format in FLOATS:
-            constant = self.constant(f"{name}.{self._format}", value.to(FLOATS[self._format]))
-            return constant if self._format == "fp32" else self.add("Cast", [constant], name, to=TensorProto.FLOAT)
-        dim = scaled_dim(name, value)
-        assert dim is not None  # only matrices are grown from
-        codes, scale = quantise(value, BITS[self._format], dim)
-        steps = self.add("Cast", [self.constant(f"{name}.codes", codes)], f"{name}.steps", to=TensorProto.FLOAT)
-        return self.add("Mul", [steps, self.constant(f"{name}.scale", along(scale, value, dim))], name)
 
     def grow(self, X_in_KIG: str, X_out_KJG: str, shape: Sequence[int]) -> str:
         """W (J, I, k_h, k_w) of ``shape`` from the encodings of these names, as ``weight.decode_conv`` computes it."""

@@ -104,22 +104,20 @@ class OneNode(nn.Module):
         return torch.ops.gee.lif(x, self.T, self._tau, self._decay_input, self._v_threshold)
 
 
-def with_one_node(net: nn.Module) -> nn.Module:
-    """``net``, with all standard neurons replaced in place, but for subclasses and those with hooks: they are traced."""
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            hooks = child._forward_hooks or child._forward_pre_hooks
-            if isinstance(child, LIF | ILIF) and type(child) in (LIF, ILIF) and child.is_standard and not hooks:
-                setattr(module, name, OneNode(child))
-    return net
-
-
 class Logits(nn.Module):
-    """A network without genes whose output is the mean over the steps, if it puts out all of them."""
+    """A network without genes whose output is the mean over the steps, if it puts out all of them.
+
+    Its standard neurons are replaced, but for subclasses and those with hooks: they are traced.
+    """
 
     def __init__(self, plain: nn.Module):
         super().__init__()
-        self.net = with_one_node(plain)
+        self.net = plain
+        for module in list(plain.modules()):
+            for name, child in module.named_children():
+                hooks = child._forward_hooks or child._forward_pre_hooks
+                if isinstance(child, LIF | ILIF) and type(child) in (LIF, ILIF) and child.is_standard and not hooks:
+                    setattr(module, name, OneNode(child))
         functional.reset_net(self.net)  # else the exporter writes down what the neurons hold from their last run
 
     def forward(self, images: Tensor) -> Tensor:
@@ -157,7 +155,11 @@ def to_onnx(
         >>> type(gee_core.to_onnx(net.eval())).__name__
         'bytes'
     """
-    check_opset(opset)
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:  # the exporter would take an older one
+        raise InputError(f"opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
+    if opset < OLDEST:
+        raise InputError(f"opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
     example = torch.zeros(2, *([] if T is None else [whole_number("T", T)]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
@@ -192,18 +194,13 @@ def to_onnx(
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ExportError(f"torch cannot export {name} to ONNX ({type(cause).__name__}: {in_short(cause)})") from error
     assert program is not None  # `dynamo` always gives one
-    exported = _without_metadata(program.model_proto)
+    exported = program.model_proto  # a new one at every access
+    graph = exported.graph
+    # the exporter's notes: a third of a small model's bytes, and stack traces with the paths of this machine
+    for part in [exported, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        part.ClearField("metadata_props")
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString()
-
-
-def check_opset(opset: int) -> None:
-    """Raise an InputError if a model of this version cannot be written."""
-    newest = onnx.defs.onnx_opset_version()
-    if opset > newest:  # the exporter would take an older one
-        raise InputError(f"opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
-    if opset < OLDEST:
-        raise InputError(f"opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
 
 
 def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
@@ -218,14 +215,6 @@ def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
     form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or output.ndim not in (2, 3) or output.shape[-2] != 1:
         raise ExportError(f"{name} answers one image with {form}", "its output must be (T, B, K) or (B, K), here with B = 1")
-
-
-def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove the exporter's notes: a third of a small model's bytes, and stack traces with the paths of this machine."""
-    graph = model.graph
-    for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
-        part.ClearField("metadata_props")
-    return model
 
 
 def with_card(model: bytes, card: ModelCard) -> bytes:

@@ -117,19 +117,14 @@ def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) 
             if images.ndim != ndim or images.shape[-3] != card.in_channels:
                 raise InputError(f"expected {kind} with {card.in_channels} channels, got shape {tuple(images.shape)}")
             if card.events is not None:
-                return resize_square(normalise(_counts(images)), card.image_size)
+                if not (images == images.to(torch.uint8)).all():
+                    problem = f"recordings of {images.dtype} with {images.min():.3g} to {images.max():.3g}"
+                    raise InputError(problem, "give counts of events: whole numbers from 0 to 255")
+                return resize_square(normalise(images), card.image_size)
             images = map(Image.fromarray, _uint8(images, value_range).permute(0, 2, 3, 1).squeeze(-1).numpy(force=True))
         return normalise(torch.from_numpy(np.stack([*map(pixels, images)])))
 
     return transform
-
-
-def _counts(recordings: Tensor) -> Tensor:
-    """``recordings``. InputError where they are no counts of events."""
-    if not (recordings == recordings.to(torch.uint8)).all():
-        problem = f"recordings of {recordings.dtype} with {recordings.min():.3g} to {recordings.max():.3g}"
-        raise InputError(problem, "give counts of events: whole numbers from 0 to 255")
-    return recordings
 
 
 def _uint8(images: Tensor, value_range: tuple[float, float] | None) -> Tensor:

@@ -33,8 +33,6 @@ data = typer.Typer(help="Your own images: what a run would read.", no_args_is_he
 def check_command(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="The folder with the images or recordings.")],
-    name: Annotated[str | None, typer.Option(help="Name of the images (default: that of the folder).")] = None,
-    size: Annotated[int | None, typer.Option(help="The image_size to check for (default: one is proposed).")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -48,7 +46,7 @@ def check_command(
     """
     from gee_core.config import PrepareConfig
     from gee_core.errors import InputError
-    from pipelines.commands.images import in_lines
+    from pipelines.commands.prediction import in_lines
     from pipelines.commands.survey import survey
     from pipelines.project.params import load_params, validated
     from pipelines.runtime.progress import progress
@@ -56,11 +54,11 @@ def check_command(
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
     folder = Path(os.path.normpath(here / path))
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    own = {"dataset": "folder", "path": str(folder), "name": name, "image_size": size, "stream": False, "events": None}
+    own = {"dataset": "folder", "path": str(folder), "name": None, "image_size": None, "stream": False, "events": None}
     own |= {"max_train_images": None, "max_test_images": None}
     cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
-        result = survey(cfg, size, decode, steps)
+        result = survey(cfg, decode, steps)
     problems = list(map(str, result.problems))
     if as_json:
         print(json.dumps({"path": cfg.path} | vars(result) | {"problems": problems}))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import json_alone
+from pipelines.commands import run_networks
 from pipelines.project.paths import ONNX
 
 SURE = 0.5
@@ -50,8 +50,7 @@ def predict(
     from gee_core.data.folders import endings_of
     from gee_core.errors import InputError, printable
     from gee_core.pretrained.files import pretrained_file
-    from pipelines.commands.images import find_images, in_lines
-    from pipelines.commands.prediction import IN_MLFLOW, open_model
+    from pipelines.commands.prediction import IN_MLFLOW, find_images, in_lines, open_model
     from pipelines.commands.prediction import predict as predict_files
     from pipelines.runtime.input_errors import print_errors
 
@@ -65,7 +64,7 @@ def predict(
     elif model is not None:
         source = model if model.startswith(IN_MLFLOW) else here / model
     problems: list[InputError] = []
-    with json_alone(as_json):
+    with run_networks(as_json):
         opened = open_model(source, exit)
         files = find_images(here, images, endings_of(opened.card.events))
         predictions = predict_files(here, files, opened, top, problems)

@@ -1,4 +1,7 @@
-"""The model of `gee predict`, and the classes that it sees in files. Torch is imported for a file of genes alone."""
+"""Finds and reads images for `gee predict` and `gee energy`, and the model of `gee predict`.
+
+Torch is imported for a file of genes and for recordings alone: it takes seconds.
+"""
 
 import os
 import tempfile
@@ -8,15 +11,17 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-import onnxruntime
+from PIL import Image
 
-from gee_core.errors import InputError, in_short
+from gee_core.config import Events
+from gee_core.data.folders import KINDS, files_below
+from gee_core.data.opening import opened
+from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
+from gee_core.errors import InputError, in_short, printable
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.storage.json_object import as_model, parse_json_object
-from pipelines.commands.images import in_lines, read_image
 from pipelines.project.paths import GENES, ONNX
 from pipelines.runtime.progress import progress
-from pipelines.tracking.classifier import Classifier
 
 IN_MLFLOW = ("models:/", "runs:/")
 """How the addresses of MLflow's models begin."""
@@ -131,6 +136,11 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
 
 def _read(network: Path, place: str, remedy: str) -> Model:
     """A model in an ONNX file, with its card in the metadata."""
+    import onnxruntime
+
+    from pipelines.tracking.classifier import Classifier
+
+    onnxruntime.disable_telemetry_events()
     try:
         session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
         card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map.get(CARD_ENTRY, "{}")), ModelCard)
@@ -177,3 +187,48 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         return logits.softmax(1).numpy(), steps_B.tolist()
 
     return Model(str(path), remedy, card, classify)
+
+
+def find_images(here: Path, paths: Sequence[Path], endings: tuple[str, ...] = EXTENSIONS) -> list[Path]:
+    """The files among ``paths``, and the images at any depth of the folders among them, sorted. They are relative to ``here``.
+
+    Hidden files and folders and linked folders are left out. An InputError names a folder that holds no images. A file that is
+    not there is left to the reader.
+    """
+    files: list[Path] = []
+    for path in paths:
+        folder = here / path
+        images = sorted(path / file for file in files_below(folder, folder, endings)) if folder.is_dir() else [path]
+        if not images:
+            problem = f"{printable(str(path))}: holds no {KINDS[endings][0]} ({', '.join(endings)})"
+            raise InputError(problem, "name image files, or folders that hold some")
+        files += images
+    return files
+
+
+def read_image(
+    here: Path, path: Path, in_channels: int, size: int, events: Events | None = None
+) -> tuple[np.ndarray, str | None]:
+    """The image as uint8 (C, H, W), H and W being ``size``, or a recording as (T, P, H, W). InputError where it is damaged.
+
+    Next to it stands how an image differs from training images in colour, by far in size, or in shape, None if it does not.
+    """
+    if events is not None:
+        from gee_core.data.recordings import decode_recording  # loads torch
+
+        return decode_recording(here / path, in_channels, size, events), None
+    with opened(here / path, printable(str(path))) as image:
+        return to_pixels(image, in_channels, size), _difference(image, in_channels, size)
+
+
+def _difference(image: Image.Image, in_channels: int, size: int) -> str | None:
+    (short, long), in_colour = sorted(image.size), image.mode not in GREY_MODES
+    if in_colour == (in_channels == 3) and size <= short <= 8 * size and long <= 1.5 * short:
+        return None
+    return f"{'in colour' if in_colour else 'grey'}, {image.width} × {image.height} pixels"
+
+
+def in_lines(problems: Sequence[InputError | str]) -> str:
+    """A line for each of the ``problems``, of many for the first twenty."""
+    more = [f"… and {len(problems) - 20:,} more like these"] if len(problems) > 20 else []
+    return "\n".join([*map(str, problems[:20]), *more])

@@ -1,20 +1,15 @@
 """The commands `gee preset …`. Heavy imports wait until a command needs them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from pipelines.project.paths import PARAMS, in_project
 
-if TYPE_CHECKING:
-    from pipelines.project.presets import Preset
-
-preset = typer.Typer(help="Ready-made params.yaml files: list them, use one, queue some.", no_args_is_help=True)
+preset = typer.Typer(help="Ready-made params.yaml files: list them, or use one.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
 Data = Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")]
 
@@ -27,6 +22,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     """
     from rich.table import Column, Table
 
+    from gee_core.errors import printable
     from pipelines.project.presets import describe_presets
 
     if as_json:
@@ -36,7 +32,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     wide, narrow = Column("what for", ratio=3), Column("time", ratio=2)
     table = Table(Column("preset", no_wrap=True), wide, Column("data", ratio=2), narrow, expand=True)
     for name, columns in describe_presets().items():
-        table.add_row(name, *columns, end_section=True)
+        table.add_row(*map(printable, (name, *columns)), end_section=True)
     console.print(table)
     console.print("gee preset use NAME [--data FOLDER] writes it to params.yaml; then: gee run")
 
@@ -47,68 +43,26 @@ def use_command(
 ) -> None:
     """Replace params.yaml by a preset, and print what changes in it.
 
-    If you edited params.yaml, you are asked first on a terminal, and it is kept as params.yaml.bak.
+    If you edited params.yaml, it is kept as params.yaml.bak.
 
     gee preset use cifar10-small --data /path/to/cifar10
     """
-    from gee_core.errors import InputError
-    from pipelines.project.presets import is_edited, write_preset
+    from gee_core.errors import InputError, printable
+    from pipelines.project.presets import load_preset, write_preset
     from pipelines.project.watched_files import check_raw_folder
 
-    chosen = load(name, in_project(data, context.obj))
-    if sys.stdin.isatty() and is_edited():
-        typer.confirm(f"{PARAMS} was edited. Replace it (a copy is kept)?", abort=True)
-    for change in write_preset(chosen):
-        console.print(f"  {change}")
-    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
-    try:
-        if not chosen.params.prepare.is_downloadable:  # for these, a run makes the folder
-            check_raw_folder(chosen.params.prepare)
-    except InputError as error:
-        console.print(f"Before that: {error}")
-
-
-@preset.command("queue")
-def queue_command(
-    context: typer.Context, names: Annotated[list[str], typer.Argument(help="Names of presets.")], data: Data = None
-) -> None:
-    """Queue presets as DVC experiments; params.yaml stays as it is.
-
-    gee preset queue cifar10-tiny cifar10-small --data /path/to/cifar10
-    """
-    from gee_core.errors import InputError
-    from pipelines.orchestration.request import COMPARE, experiment_arguments, experiment_changes
-    from pipelines.project.params import load_params
-    from pipelines.project.watched_files import check_raw_folder
-
-    load_params()
-    changes: dict[str, list[str]] = {}
-    for name in names:  # all are checked before the first is queued
-        chosen = load(name, in_project(data, context.obj))
-        check_raw_folder(chosen.params.prepare)
-        _, changes[name] = experiment_changes(chosen.values, chosen.params, Path())
-    for name in names:
-        command = [sys.executable, "-m", "dvc", *experiment_arguments("--queue", name, changes[name])]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            problem = " ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR: ")) or done.stderr.strip()
-            remedy = "it takes a git commit, and no other experiment of this name (`dvc exp remove`, `dvc queue remove`)"
-            raise InputError(f"DVC cannot queue the experiment {name!r} ({problem.replace('ERROR: ', '')})", remedy)
-        for change in changes[name]:
-            console.print(f"  {change}")
-        console.print(f"queued as the experiment {name}; {PARAMS} is unchanged")
-    console.print(f"start it: `dvc queue start`   watch it: `dvc queue status`\ncompare it: `{COMPARE}`", soft_wrap=True)
-
-
-def load(name: str, data: str | None) -> "Preset":
-    """The preset ``name`` with its images in the folder ``data``. Warns if they will be downloaded to it."""
-    from gee_core.errors import InputError
-    from pipelines.project.presets import load_preset
-
+    data = in_project(data, context.obj)
     chosen = load_preset(name, data)
     prepare = chosen.params.prepare
     if data is not None and not prepare.reads_path:
         raise InputError(f"--data {data}: the preset {name} reads scikit-learn's digits, no folder", "leave --data out")
     if data is not None and prepare.is_downloadable and not Path(data).is_dir():
         console.print(f"Warning: {data} is not there: {prepare.dataset} will be downloaded to it", soft_wrap=True)
-    return chosen
+    for change in write_preset(chosen):
+        console.print(f"  {printable(change)}")
+    console.print(f"{PARAMS.resolve()} is now the preset {name}; `gee run` runs it", soft_wrap=True)
+    try:
+        if not prepare.is_downloadable:  # for these, a run makes the folder
+            check_raw_folder(prepare)
+    except InputError as error:
+        console.print(f"Before that: {error}")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,10 @@ import typer
 from rich.console import Console
 
 from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
-from pipelines.project.paths import PAGE, SUMMARY, in_project
+from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
-    from pipelines.reporting.summary import Summary
     from pipelines.tracking.tracker import Execution
 
 console = Console(markup=False)
@@ -26,9 +26,10 @@ def run(
     context: typer.Context,
     changes: Changes = None,
     preset: FromPreset = None,
-    data: Annotated[str | None, typer.Option(help="Folder with the images of the --preset; sets prepare.path.")] = None,
     stages: Stages = None,
     force: Force = False,
+    name: Annotated[str | None, typer.Option(help="Name of the experiment (default: run- and the time).")] = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure run what does not need it.")] = False,
 ) -> None:
     """Run the stages that changed (`dvc repro` on params.yaml), and print the results.
 
@@ -38,55 +39,59 @@ def run(
     gee run
     gee run --stage evolve
     gee run --set network.n_genes=16 --set train.epochs=10
-    gee run --preset nmnist --data /path/to/nmnist
+    gee run --preset nmnist --set prepare.path=/path/to/nmnist
     """
-    from gee_core.errors import InputError
-    from pipelines.commands.preset import load
-    from pipelines.orchestration.ending import print_experiment
-    from pipelines.orchestration.flow_lock import flow_lock, say
-    from pipelines.orchestration.request import Request, checked, last_summary
+    from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
+    from pipelines.orchestration.request import Request, check_request, last_summary
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
     from pipelines.tracking.tracker import tracked_execution
 
-    overrides = parse_changes(changes or [])
-    if data is not None:
-        if preset is None:
-            raise InputError(f"--data {data}: there is no --preset", f"write --set prepare.path={data}")
-        overrides["prepare.path"] = load(preset, in_project(data, context.obj)).params.prepare.path
-    request = Request(overrides, stages or [], force, preset)
-    params, set_params = checked(request, Path(), "--set")
-    name = f"run-{datetime.now():%Y%m%d-%H%M%S}"
+    request = Request(parse_changes(changes or []), stages or [], force, preset)
+    name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
+    params, set_params = check_request(request, Path())
     say_what_is_left_of_earlier_versions()
-    of_project = not request.is_experiment
-    with flow_lock(Path(), say), tracked_execution(params, not stages, with_versions=of_project) as tracked:
+    with flow_lock(Path()) as has_waited:
+        if has_waited:  # and params.yaml may have changed
+            params, set_params = check_request(request, Path())
         check_for_dvc(Path())
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
-        if code := run_in_foreground([*request.command(name, set_params), *verbose]):
-            raise typer.Exit(code)  # in here, so that the run in MLflow fails too
-        reported = not stages or "report" in stages  # else the summary is that of an earlier run
-        found = last_summary(name if request.is_experiment else None)
-        if found and reported and (found != before or tracked.goes_on):  # also where all stages came from the cache
-            track_result(found, tracked.open().run)
+        tracking = tracked_execution(params, not stages, with_versions=not request.is_experiment)
+        with tracking as tracked, whole_dvc_lock(Path()):
+            if code := run_in_foreground([*request.command(name, set_params, keep_going), *verbose]):
+                raise typer.Exit(code)  # in here, so that the run in MLflow fails too
+            found = last_summary(name if request.is_experiment else None)
+            reported = found if not stages or "report" in stages else None  # else it is that of an earlier run
+            if reported and (reported != before or tracked.goes_on):  # also where all stages came from the cache
+                track_result(reported, tracked.open().run)
+    if reported:
+        console.print(format_summary(reported))
     if request.is_experiment:
-        if reported and found:
-            console.print(format_summary(found))
-        print_experiment(name, reported)
+        _print_experiment(name, bool(reported))
     elif reported:
-        _print_results(before, found, tracked.execution)
+        if before and before.machine and before.machine != reported.machine:
+            print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {reported.machine}")
+        _print_next(tracked.execution)
 
 
-def _print_results(before: "Summary | None", now: "Summary | None", execution: "Execution | None") -> None:
-    from pipelines.orchestration.ending import print_runs
+def _print_experiment(name: str, reported: bool) -> None:
+    """Print the results of a DVC experiment that ``reported`` some next to those of the last run here, and what to do next."""
+    from pipelines.orchestration.request import COMPARE
+
+    if reported and PAGE.is_file():  # without a run here, the numbers are those that came with the clone
+        print(flush=True)
+        subprocess.run([sys.executable, "-m", "dvc", "metrics", "diff", "--no-path", "--precision", "6", "workspace", name])
+    print(f"\nResults  {COMPARE}\nNext     dvc exp apply {name}")
+
+
+def _print_next(execution: "Execution | None") -> None:
+    """Print where to look after a run, and what to do next."""
     from pipelines.tracking.mlflow_client import is_local, tracking_uri
 
-    summary()
-    if before and now and before.machine and before.machine != now.machine:
-        print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {now.machine}")
     if not shutil.which("gee", path=os.environ["PATH"].partition(os.pathsep)[2]):  # of the shell, after this Python's folder
         print(f"\nFirst    source {sys.prefix}/bin/activate")
     print(f"\nReport   {PAGE.resolve().as_uri()}")
@@ -96,7 +101,9 @@ def _print_results(before: "Summary | None", now: "Summary | None", execution: "
     if address and not is_local(tracking_uri()):
         print(f"Runs     {address}")
     else:
-        print_runs(address)
+        print("Runs     gee ui")
+        if address:
+            print(f"         then {address}")
     print("Next     gee run --set evolve.n_generations=5\n         gee preset use cifar10-small\n         gee --help")
 
 

@@ -17,10 +17,9 @@ from gee_core.data import folders
 from gee_core.data.folders import RECORDINGS, Listing
 from gee_core.data.image_files import Form, Header, decode_image, each_file, header, mixed_depths
 from gee_core.data.images import one_colour
-from gee_core.data.meta import UNEVEN
 from gee_core.data.pixels import EXTENSIONS
 from gee_core.data.recordings import EventList, read_recording
-from gee_core.data.splits import split_files
+from gee_core.data.sources import split_files
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
 from pipelines.project.watched_files import check_links
@@ -50,10 +49,10 @@ class Survey:
     """The section `prepare` of params.yaml for these images."""
 
 
-def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Steps) -> Survey:
+def survey(cfg: PrepareConfig, decode: bool, steps: Steps) -> Survey:
     """Look at the folder `prepare.path` as prepare would: list it, and read the header of every image, or ``decode`` it.
 
-    ``image_size`` is the size to check for. None proposes a size. Raises InputError where the folder has no classes.
+    Raises InputError where the folder has no classes.
     """
     root = Path(cfg.path)
     walked = folders.walk(root) if root.is_dir() else ()  # `list_all` refuses what is none
@@ -77,13 +76,12 @@ def survey(cfg: PrepareConfig, image_size: int | None, decode: bool, steps: Step
     if looks and is_events:
         _describe_recordings(result, cfg, looks)
     elif looks:
-        _describe_images(result, cfg, image_size, looks, train)
+        _describe_images(result, cfg, looks, train)
     for name, others in {
         "ignored": [
             f"{n:,} {end}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])) if not end.endswith(endings)
         ],
         "not read": listing.unread(),
-        "uneven": _unevenness(result.counts),
     }.items():
         if others:
             result.facts[name] = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
@@ -116,14 +114,6 @@ def _origins(listing: Listing, cfg: PrepareConfig) -> dict[str, str]:
 
 def _by_class(labels: torch.Tensor, class_names: Sequence[str]) -> dict[str, int]:
     return dict(zip(class_names, torch.bincount(labels, minlength=len(class_names)).tolist(), strict=True))
-
-
-def _unevenness(counts: dict[str, dict[str, int]]) -> list[str]:
-    """The classes with the most and the fewest training images, the hold-out's among them, if these differ by far."""
-    held_out = counts.get("hold-out", {})
-    *_, (most, largest) = sizes = sorted((n + held_out.get(name, 0), name) for name, n in counts["train"].items())
-    least, smallest = sizes[0]
-    return [f"{largest} has {most:,} training images", f"{smallest} has {least:,}"] if most > UNEVEN * least else []
 
 
 def _read_all(
@@ -162,7 +152,6 @@ def _look_at_recording(path: Path) -> tuple[int, float, int, int, int]:
 def _describe_images(
     result: Survey,
     cfg: PrepareConfig,
-    image_size: int | None,
     looks: dict[str, tuple[Header, bytes | None]],
     train: Sequence[str],
 ) -> None:
@@ -184,8 +173,7 @@ def _describe_images(
         "mode": f"{modes}; read as {['RGB', 'grey'][channels == 1]}",
     }
     is_uniform = n_sizes == 1 and first.width == first.height and 4 <= middle <= SIZES[-1]
-    if image_size is None and not is_uniform:
-        image_size = max((side for side in SIZES if side <= middle), default=max(middle, 4))
+    image_size = None if is_uniform else max((side for side in SIZES if side <= middle), default=max(middle, 4))
     side = image_size or middle
     result.images["tiny"] = [name for name, pixels in short.items() if 2 * pixels < side]
     result.images["one colour"] = list(colours)

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.project.safe_yaml import parse_changes
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 flow = typer.Typer(help="The pipeline and studies in Prefect: now, or on a schedule.", no_args_is_help=True)
 
@@ -30,30 +33,34 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
     gee flow run
     gee flow run --preset cifar10-small --set train.epochs=10
     """
-    overrides = parse_changes(changes or [])
-    from pipelines.orchestration.ending import print_ending
+    from pipelines.orchestration.request import Request, check_request
+
+    request = Request(parse_changes(changes or []), stages or [], force, preset)
+    check_request(request, Path())  # before Prefect starts
     from pipelines.orchestration.flow import pipeline_flow
-    from pipelines.orchestration.request import Request, checked
     from pipelines.orchestration.server import connect
     from pipelines.runtime.process_tree import exit_on_sigterm
 
     exit_on_sigterm()
-    request = Request(overrides, stages or [], force, preset)
-    checked(request, Path(), "--set")
     connect()
-    state: Any = pipeline_flow(**request._asdict(), return_state=True)
+    state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
     if state.is_cancelled():  # by Ctrl-C
         raise KeyboardInterrupt
     if not state.is_completed():
         print(f"gee: error: {state.result(raise_on_failure=False) or state.message}", file=sys.stderr)
         raise typer.Exit(1)
-    print_ending(*state.result())
+    outcomes, address = state.result()
+    for stage, outcome in outcomes.items():
+        print(f"{stage:{max(map(len, outcomes))}}  {outcome}")
+    if address.startswith("http"):
+        print(f"Flow     {address}")
+    else:
+        print(f"Flow     prefect server start\n         then http://127.0.0.1:4200{address}")
 
 
 @flow.command("serve")
 def serve_command(
     cron: Annotated[str | None, typer.Option(help='Schedule of the pipeline, such as "0 2 * * *" (default: none).')] = None,
-    name: Annotated[str, typer.Option(help="Name of the pipeline's deployment.")] = "nightly",
     timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
     studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
     study_cron: Annotated[str, typer.Option(help="Schedule of the studies.")] = "0 4 * * 0",
@@ -66,6 +73,6 @@ def serve_command(
     gee flow serve
     gee flow serve --cron "0 2 * * *" --timezone Europe/Berlin --study ablation
     """
-    from pipelines.orchestration.serve import serve_flows
+    from pipelines.orchestration.server import serve_flows
 
-    serve_flows(cron, name, timezone, studies or [], study_cron)
+    serve_flows(cron, timezone, studies or [], study_cron)

@@ -1,61 +1,88 @@
 """What a run needs: to be the only one in the project, of `gee run` or a flow, and a dvc.lock that DVC can read."""
 
-import os
-import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from gee_core.errors import InputError
+from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.paths import SCRATCH
 from pipelines.project.safe_yaml import read_yaml
 from pipelines.runtime.file_lock import file_lock
 
 LOCK = SCRATCH / "flow.lock"
-HOLDER = SCRATCH / "flow.holder"
-"""File that names the last process that held the lock."""
+COPY = SCRATCH / DVC_LOCK
+"""dvc.lock as it was when the last run began, empty where there was none."""
 
 
 @contextmanager
-def flow_lock(project: Path, on_wait: Callable[[str], object] | None) -> Iterator[None]:
-    """Hold the project's lock inside.
-
-    ``on_wait`` is told which process holds the lock, before waiting for it.
-
-    Raises:
-        InputError: another process holds the lock, and ``on_wait`` is None.
-    """
-    holder = project / HOLDER
+def flow_lock(project: Path) -> Iterator[bool]:
+    """Hold the project's lock inside. Says that it waits where another process holds it; yields whether it has waited."""
     with ExitStack() as stack:
-        if not stack.enter_context(file_lock(project / LOCK, wait=False)):
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "a process that has just started"
-            at_work = f"another run is at work in {project.resolve()} ({who})"
-            if on_wait is None:
-                raise InputError(at_work, "wait for its end, or stop it")
-            on_wait(f"{at_work}; this one waits for its end")
+        is_free = stack.enter_context(file_lock(project / LOCK, wait=False))
+        if not is_free:
+            say(f"another run is at work in {project.resolve()} (`gee status` names it); this one waits for its end")
             stack.enter_context(file_lock(project / LOCK))
-        since = f"since {datetime.now():%Y-%m-%d %H:%M}"
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, {since}", encoding="utf-8")
-        yield
+        yield not is_free
 
 
 def say(line: str) -> None:
-    """Tell the user of a command."""
+    """Print a line about the command that runs."""
     print(f"gee: {line}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def whole_dvc_lock(project: Path) -> Iterator[None]:
+    """Let DVC run inside, and put dvc.lock back as it was if DVC was stopped while it wrote the file, now or in the last run.
+
+    DVC empties the file and then writes it, after every stage. What the stages have done since is in DVC's cache.
+
+    Raises:
+        InputError: dvc.lock is damaged, and there is no copy.
+    """
+    lock, copy = project / DVC_LOCK, project / COPY
+    if copy.is_file():
+        _put_back(project)
+    check_dvc_lock(project)
+    write_atomically(copy, lock.read_bytes() if lock.is_file() else b"")
+    try:
+        yield
+    except BaseException:
+        _put_back(project)
+        raise
+
+
 def check_dvc_lock(project: Path) -> None:
-    """Check dvc.lock: DVC writes it in place, so a kill or a full disk can cut it off.
+    """Check that DVC can read dvc.lock, if there is one.
 
     Raises:
         InputError: it is damaged; the message has the command that helps.
     """
+    if _is_damaged(project / DVC_LOCK):
+        remedy = f"`git checkout {DVC_LOCK}` restores it; without git, delete it: DVC's cache has the results"
+        raise InputError(f"{DVC_LOCK}: damaged", remedy)
+
+
+def _put_back(project: Path) -> None:
+    """Replace a damaged dvc.lock by its copy, or delete it where there was none."""
+    lock, before = project / DVC_LOCK, (project / COPY).read_bytes()
+    if _is_damaged(lock) and b"\n<<<<<<< " not in lock.read_bytes():  # a merge in git, which a person has to end
+        if before:
+            write_atomically(lock, before)
+        else:
+            lock.unlink()
+        say(f"{DVC_LOCK} was damaged when DVC was stopped, and is again as it was before: DVC's cache has what ran since")
+
+
+def _is_damaged(lock: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
-        if (project / DVC_LOCK).is_file() and not isinstance(read_yaml(project / DVC_LOCK), dict):
-            raise ValueError("not a mapping")
-    except ValueError:
-        restore = f"`git checkout {DVC_LOCK}` restores the file of the last commit"
-        raise InputError(f"{DVC_LOCK}: damaged", f"{restore}; without git, delete it: DVC's cache has the results") from None
+        if lock.is_file():
+            COMPILED_LOCKFILE_SCHEMA(read_yaml(lock))
+    except (ValueError, Invalid):
+        return True
+    return False

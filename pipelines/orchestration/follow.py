@@ -1,4 +1,4 @@
-"""Shows one `dvc` process as Prefect tasks: a task per stage that DVC names, whose logs are the lines that it prints."""
+"""Shows a command that runs DVC as Prefect tasks: a task per stage that DVC names, whose logs are the lines that it prints."""
 
 import itertools
 import logging
@@ -32,13 +32,14 @@ _PROGRESS = r"(evolve|train|plain|cells) \d+/\d+ (\d+) % "
 """How a line of `pipelines.runtime.progress.Steps` starts."""
 
 
-def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> list[str]:
-    """Show the stages of a `dvc` process as tasks, and write to ``outcomes`` what becomes of each as soon as it ends.
+def follow_process(process: "subprocess.Popen[str]", outcomes: dict[str, str]) -> tuple[str, list[str]]:
+    """Show what ``process`` prints, the stages of DVC as tasks, and write to ``outcomes`` what became of each as it ends.
 
     Returns:
-        A message for each stage that failed, with its last lines; where DVC failed otherwise, that of DVC.
+        All that was printed; and a message for each stage that failed, with its last lines. Where the process failed otherwise,
+        the message is that of the process.
     """
-    stage, output, messages = "", "", list[str]()
+    stage, outputs, messages = "", list[str](), list[str]()
 
     def stage_of(line: str) -> str:
         """The stage that DVC named last, "" before the first."""
@@ -48,16 +49,16 @@ def follow_stages(process: "subprocess.Popen[str]", outcomes: dict[str, str]) ->
 
     for name, lines in itertools.groupby(lines_of(process), key=stage_of):
         if not name:
-            output = show(lines)
+            outputs.append(show(lines))
             continue
         state = follow_stage(name, lines, return_state=True)
-        output = str(state.result(raise_on_failure=False))
+        outputs.append(str(state.result(raise_on_failure=False)))
         outcomes[name] = "ran" if state.name == "Completed" else str(state.name).lower()
         if state.is_failed():
-            messages.append(output)
+            messages.append(outputs[-1])
     if process.wait() and not messages:
-        messages.append(why("dvc", output))
-    return messages
+        messages.append(describe_failure("gee", "\n".join(outputs[-1:])))
+    return "\n".join(outputs), messages
 
 
 def lines_of(process: "subprocess.Popen[str]") -> Iterator[str]:
@@ -73,7 +74,7 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
     """Show the ``lines`` of a stage as they come. The state says what became of it, and has the lines."""
     output = show(lines)
     if re.search(_FAILED.format(stage), output, re.MULTILINE):
-        return failed(why(f"stage {stage}", output))
+        return fail(describe_failure(f"stage {stage}", output))
     outcome = next(outcome for begin, outcome in _BEGINS.items() if re.match(begin, output))
     return Completed(data=output) if outcome == "ran" else Completed(name=outcome.capitalize(), data=output)
 
@@ -103,14 +104,14 @@ def harmless() -> Iterator[None]:
         log.warning("an artifact of the flow run is missing: %s: %s", type(error).__name__, error)
 
 
-def why(name: str, output: str) -> str:
+def describe_failure(name: str, output: str) -> str:
     """That ``name`` failed, with the line of ``output`` that says why, and below it the last 15 lines."""
     lines = output.splitlines()
     causes = (line[:500] for kind in _CAUSES for line in reversed(lines) if re.match(kind, line))
     return "\n".join([": ".join([f"{name} failed", *itertools.islice(causes, 1)]), *lines[-15:]])
 
 
-def failed(message: str) -> State[str]:
+def fail(message: str) -> State[str]:
     """A failed state whose message is the first line of ``message``."""
     return Failed(message=message.partition("\n")[0], data=message)
 

@@ -1,16 +1,15 @@
 """The request of a run, checked before any work starts, and the `dvc` command that fulfils it."""
 
 import contextlib
-import re
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from gee_core.config import Params
 from gee_core.config.network import is_own
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
-from pipelines.orchestration.flow_lock import check_dvc_lock
 from pipelines.project.git import check_git, git, head
 from pipelines.project.params import check_params, load_params, overridden
 from pipelines.project.paths import NETWORKS, PARAMS, SUMMARY
@@ -21,12 +20,9 @@ from pipelines.reporting.summary import Summary, read_summary
 COMPARE = "dvc exp show --only-changed --drop '[^.]*$|.*/' --keep 'Exp|test_accuracy|parameters|energy_mj'"
 """Shows experiments in 120 columns: of the results three, with the settings that differ, and no checksums."""
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
-
 
 class Request(NamedTuple):
-    """The parameters of the flow `gee`, as `pipeline_flow` says."""
+    """What `gee run` and the flow `gee` are asked for."""
 
     overrides: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
     stages: list[str] = []  # noqa: RUF012
@@ -38,19 +34,28 @@ class Request(NamedTuple):
         """Whether it runs as a DVC experiment, which leaves params.yaml and the results in the project as they are."""
         return bool(self.overrides) or self.preset is not None
 
-    def command(self, experiment: str, changes: list[str]) -> list[str]:
+    def options(self) -> list[str]:
+        """The options of `gee run`, as words."""
+        words = ["--force"] if self.force else []
+        words += [] if self.preset is None else ["--preset", self.preset]
+        words += [word for stage in self.stages for word in ("--stage", stage)]
+        changes = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in self.overrides.items())
+        return [*words, *(word for change in changes for word in ("--set", change))]
+
+    def command(self, experiment: str, changes: list[str], keep_going: bool = False) -> list[str]:
         """The `dvc` command: `dvc repro`, or an experiment of this name with ``changes`` to params.yaml in a temporary copy."""
-        how = experiment_arguments("--temp", experiment, changes) if self.is_experiment else ["repro"]
+        how = ["repro", *(["--keep-going"] if keep_going else [])]
+        if self.is_experiment:
+            how = ["exp", "run", "--temp", "--name", experiment, *(f"--set-param={change}" for change in changes)]
         return [sys.executable, "-m", "dvc", "--wait-for-lock", *how, *(["--force"] if self.force else []), *self.stages]
 
 
-def checked(request: Request, project: Path, source: str = "overrides") -> tuple[Params, list[str]]:
+def check_request(request: Request, project: Path) -> tuple[Params, list[str]]:
     """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
 
     Raises:
-        InputError: params.yaml, dvc.lock, a stage, the preset or an override of ``source`` is invalid, or no experiment can be.
+        InputError: params.yaml, a stage, the preset or an override is invalid, or no experiment can be.
     """
-    check_dvc_lock(project)
     for stage in request.stages:
         if stage.partition("@")[0] not in (known := stage_names(project)):  # DVC calls a stage of a `foreach` name@item
             raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(known)}")
@@ -59,11 +64,11 @@ def checked(request: Request, project: Path, source: str = "overrides") -> tuple
         check_inputs(params)
         return params, []
     values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
-    values = overridden(values, request.overrides, source)
-    params = check_params(values, source)
+    values = overridden(values, request.overrides, "--set")
+    params = check_params(values, "--set")
     check_inputs(params)
     values, changes = experiment_changes(values, params, project)
-    return check_params(values, source), changes
+    return check_params(values, "--set"), changes
 
 
 def stage_names(project: Path) -> list[str]:
@@ -101,11 +106,6 @@ def experiment_changes(values: dict[str, Any], params: Params, project: Path) ->
     return values, set_param_arguments(read_yaml(project / PARAMS), values)
 
 
-def experiment_arguments(where: str, name: str, changes: list[str]) -> list[str]:
-    """The arguments of `dvc` for the experiment ``name`` with ``changes``: ``where`` is --temp, in a copy, or --queue."""
-    return ["exp", "run", where, "--name", name, *(f"--set-param={change}" for change in changes)]
-
-
 def _lacks(project: Path, images: Path) -> bool:
     """Whether an experiment's copy lacks some of ``images``: git tracks a link, not all, or the README.md alone."""
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
@@ -120,9 +120,3 @@ def last_summary(experiment: str | None = None) -> Summary | None:
         ref = git(Path(), "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{experiment}")
         return Summary.model_validate_json((ref and git(Path(), "show", f"{ref}:./{SUMMARY}")) or "")
     return None
-
-
-def experiment_name(run: "FlowRun") -> str:
-    """The name of the experiment of a flow run, a new name for each attempt: the run's own, without what DVC refuses."""
-    attempt = f"-{run.run_count}" if run.run_count > 1 else ""
-    return re.sub(r"[^\w-]+", "-", f"{run.name}-{str(run.id)[:4]}{attempt}").lstrip("-")

@@ -1,43 +1,24 @@
-"""The Prefect server: whether it answers, which flow runs in it are abandoned, and who is told of flow runs that failed."""
+"""The Prefect server: whether it answers, and the flows as deployments that this process runs, one run at a time."""
 
-import contextlib
-import json
-import logging
 import os
-import shlex
 import signal
-import subprocess
-import urllib.request
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Sequence
 
-import psutil
-from prefect import Flow
+from prefect import serve
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Crashed
 
 from gee_core.errors import InputError
-from pipelines.orchestration.ending import page
-from pipelines.runtime.process_tree import is_gone, process_key
+from pipelines.orchestration.flow import pipeline_flow, study_flow
+from pipelines.project.paths import find_project
+from pipelines.runtime.process_tree import exit_on_sigterm
 from pipelines.runtime.redact import redact
-from pipelines.runtime.settings import Settings
-from pipelines.tracking.pipeline_run import FLOW_RUN
-
-log = logging.getLogger(__name__)
-
-PIPELINE, STUDY = "gee", "gee-study"
-"""Names of the flows, by which Prefect finds their runs."""
-
-TAG = "gee.process="
-"""Prefix of the tag with the process of a flow run."""
+from pipelines.studies.definition import load_study
 
 SECONDS = 20
-"""How long the server may take to answer, and a webhook or command of GEE_NOTIFY."""
+"""How long the server may take to answer."""
 
 REMEDY = "start `prefect server start` and set PREFECT_API_URL, for example http://127.0.0.1:4200/api"
 
@@ -64,63 +45,28 @@ def connect(needed_for: str | None = None) -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def claim(tags: Iterable[str]) -> FlowRun:
-    """Tag the flow run that this code is called in with ``tags`` and this process, and return it.
+def serve_flows(cron: str | None, timezone: str, studies: Sequence[str], study_cron: str) -> None:
+    """Run the pipeline on the schedule ``cron`` or, without, when asked to, and ``studies`` on ``study_cron``, until stopped.
 
-    The process of an earlier attempt, which Prefect's Retry left, goes. What this process tracks in MLflow names the flow run.
+    Raises:
+        InputError: a schedule is none, a time zone or a study is unknown, or no server answers.
     """
-    context = FlowRunContext.get()
-    assert context is not None and context.flow_run is not None
-    run = context.flow_run
-    own = {*(tag for tag in run.tags if not tag.startswith(TAG)), TAG + process_key(psutil.Process()), *tags}
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, tags=sorted(own))
-    named = {"prefect.flow_run": run.name, "prefect.flow_run_id": str(run.id), "prefect.url": page(run.id)}
-    os.environ[FLOW_RUN] = json.dumps({tag: value for tag, value in named.items() if value})
-    return run
+    exit_on_sigterm()
+    nightly, weekly = [_schedule("--cron", cron, timezone)] if cron else [], [_schedule("--study-cron", study_cron, timezone)]
+    for study in studies:
+        load_study(study)
+    connect("a schedule")
+    os.chdir(find_project())
+    runs = [RunnerDeployment.from_flow(pipeline_flow, "nightly", schedules=nightly, tags=["gee"])]
+    for study in studies:
+        named, tags = {"study": study}, ["gee", "study"]
+        runs.append(RunnerDeployment.from_flow(study_flow, f"weekly-{study}", schedules=weekly, parameters=named, tags=tags))
+    serve(*runs, limit=1)
 
 
-def settle_abandoned(on_line: Callable[[str], object]) -> None:
-    """Set flow runs whose process is gone to CRASHED, with their tasks; ``on_line`` is told of each."""
-    ours = FlowFilter.model_validate({"name": {"any_": [PIPELINE, STUDY]}})
-    unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
-    with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_filter=ours, flow_run_filter=unfinished):
-            key = next((tag.removeprefix(TAG) for tag in run.tags if tag.startswith(TAG)), "")
-            if not key or not is_gone(key):
-                continue
-            host, pid, _ = key.rsplit("/", 2)
-            why = f"its process {pid} on {host} ended without reporting it (killed, out of memory, power loss)"
-            with contextlib.suppress(ObjectNotFound):  # a user deleted it
-                of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
-                for task_run in client.read_task_runs(flow_run_filter=of_run):
-                    if task_run.state and not task_run.state.is_final():
-                        client.set_task_run_state(task_run.id, Crashed(message=why), force=True)
-                client.set_flow_run_state(run.id, Crashed(message=why), force=True)
-            on_line(f"flow run {run.name} is set to CRASHED: {why}")
-            notify(f"flow run {run.name} crashed: {why}")
-
-
-def on_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Prefect's hook for flow runs that end badly."""
-    where = f" ({url})" if (url := page(flow_run.id)) else ""
-    notify(f"{flow.name}: flow run {flow_run.name} {str(state.name).lower()}: {state.message or 'no message'}{where}")
-
-
-def notify(message: str) -> None:
-    """Send ``message``, without secrets, to the webhook or command in GEE_NOTIFY, if it is set. A failure is only logged.
-
-    A webhook gets a POST of ``{"text": message}``, as Slack, Mattermost and Discord (with `/slack`) take it. A command gets the
-    message as its last argument.
-    """
-    target, message = Settings.read().notify, redact(message)
-    if not target:
-        return
+def _schedule(option: str, cron: str, timezone: str) -> CronSchedule:
     try:
-        if target.startswith(("http://", "https://")):
-            body, kind = json.dumps({"text": message}).encode(), {"Content-Type": "application/json"}
-            urllib.request.urlopen(urllib.request.Request(target, body, kind), timeout=SECONDS).close()
-        else:
-            subprocess.run([*shlex.split(target), message], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
-    except Exception as error:  # its text may hold the address, which is a secret
-        log.warning("GEE_NOTIFY: no notification was sent (%s)", type(error).__name__)
+        return CronSchedule(cron=cron, timezone=timezone)
+    except ValueError:
+        problem = f'{option} "{cron}", --timezone {timezone}: no such schedule or time zone'
+        raise InputError(problem, 'write for example "0 2 * * *" and Europe/Berlin') from None

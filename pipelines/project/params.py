@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,15 +60,17 @@ def check_params(values: dict[str, Any], source: str) -> Params:
 
     Raises:
         InputError: as `validated`. Or the values are those of an earlier version. Or a text holds "${", for which an
-            experiment of DVC would put something else. Or `prepare.path` holds outputs of the pipeline, so that DVC would
-            find a circle.
+            experiment of DVC would put something else, or control characters. Or `prepare.path` holds outputs of the
+            pipeline, so that DVC would find a circle.
     """
     _check_moved(values, source)
     params = validated(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
-            if "${" in str(value):
-                problem = '"${" stands for another value in DVC\'s experiments'
+            problem = '"${" stands for another value in DVC\'s experiments' if "${" in str(value) else ""
+            if isinstance(value, str) and any(unicodedata.category(character) == "Cc" for character in value):
+                problem = "a text with control characters or line breaks"
+            if problem:
                 raise InputError(f"{source}: {section}.{key} = {in_short(repr(value), 160)}: {problem}", "write it without")
     path = params.prepare.path
     if params.prepare.reads_path and PREPARED.absolute().is_relative_to(os.path.abspath(path)):

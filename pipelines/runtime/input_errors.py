@@ -16,6 +16,7 @@ from pipelines.runtime.redact import redact
 _FILES = "raise the limit of open files (`ulimit -n`), or lower GEE_WORKERS and GEE_LOADER_WORKERS"
 REMEDIES = WRITING | {
     errno.ENAMETOOLONG: "the path is too long: shorten it",
+    errno.ELOOP: "a link leads back to itself: remove it",
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,
 }

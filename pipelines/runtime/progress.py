@@ -34,7 +34,7 @@ class Steps:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.description, self.total, self.done, self.note, self.bars = description, total, 0.0, "", bars
-        self._clock, self._start, self._first = clock, clock(), 0.0
+        self._clock, self._start = clock, clock()
         self._task = None if bars is None else bars.add_task(description, total=total, note="")
         self._next_line = self._start + FIRST_SECONDS if lines else math.inf
         self._since: tuple[float, float] | None = None
@@ -48,8 +48,7 @@ class Steps:
         """``done`` steps are done, parts of a step too; of those ``resumed`` from an earlier run no time left is estimated."""
         self.done, self.note, self.total = done, note or self.note, self.total if total is None else total
         now = self._clock()
-        self._first = self._first or now
-        if resumed or self._since is None or now - self._first < 1.0:  # so soon after the first: of an earlier run too
+        if resumed or self._since is None:
             self._since = now, done
         if self.bars is not None and self._task is not None:
             words = [f"{left} left"] if (left := self.left()) else []

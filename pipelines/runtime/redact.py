@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 URI = "MLFLOW_TRACKING_URI"
-ADDRESSES = ("GEE_NOTIFY", URI, "PREFECT_API_URL", "GEE_DASK")
-"""Environment variables that may hold an address, of which password and query are secret; of a webhook all is."""
+ADDRESSES = (URI, "PREFECT_API_URL", "GEE_DASK")
+"""Environment variables that may hold an address, of which password and query are secret."""
 
 SECRETS = (
     "MLFLOW_TRACKING_PASSWORD",
@@ -52,9 +52,9 @@ def bare(uri: str) -> str:
 
 
 @functools.cache
-def _secrets(notify: str, store: str, prefect: str, dask: str, *secrets: str) -> list[str]:
+def _secrets(store: str, prefect: str, dask: str, *secrets: str) -> list[str]:
     """The secrets among the values of ADDRESSES and SECRETS, the longest first."""
-    found = {*secrets, notify if "://" in notify else ""}
+    found = {*secrets}
     for uri in (store, prefect, dask):
         password = (user[2] or user[1]) if (user := _USER.search(uri)) else ""
         query = parse_qsl(_USER.sub("", uri).partition("?")[2])

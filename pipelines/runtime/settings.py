@@ -31,9 +31,6 @@ class Settings(CoreSettings):
     progress: Literal["on", "off"] = "on"
     """`off`, as `gee -q`: no progress is printed. Default: `on`."""
 
-    notify: str | None = None
-    """Webhook or command that is told of a failed flow run ([Operations](OPERATIONS.md)). Default: nobody."""
-
     @classmethod
     def read(cls) -> Self:
         """As of `CoreSettings`. A variable that is near to a known variable is taken for a typing error of it."""

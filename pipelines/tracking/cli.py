@@ -1,13 +1,6 @@
-"""The commands `gee track …` and `gee ui`. Heavy imports wait until a command needs them."""
+"""The commands `gee track …`. Heavy imports wait until a command needs them."""
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
-import webbrowser
 from typing import Annotated
 
 import typer
@@ -70,30 +63,3 @@ def replay_command() -> None:
     say_what_is_left_of_earlier_versions()
     if left:
         raise typer.Exit(1)
-
-
-def ui(port: Annotated[int, typer.Option(help="Port of the server on this machine.")] = 5000) -> None:
-    """Serve the runs in MLflow until Ctrl-C, and open the table of their results in the browser.
-
-    gee ui
-    """
-    from pipelines.runtime.redact import bare
-    from pipelines.tracking.experiment_page import EXPERIMENT_ID, RESULTS
-    from pipelines.tracking.mlflow_client import is_local, open_store
-
-    uri, _, experiment = open_store(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gee")
-    server = f"http://127.0.0.1:{port}" if is_local(uri) else bare(uri)
-    address = f"{server}/#/{RESULTS.replace(EXPERIMENT_ID, experiment)}"
-    if not is_local(uri):
-        print(f"Results  {address}")
-        webbrowser.open(address)
-        return
-    store = ["--backend-store-uri", uri, "--workers", "1", "--port", str(port), "--uvicorn-opts", "--log-level warning"]
-    with subprocess.Popen([sys.executable, "-m", "mlflow", "server", *store]) as process:
-        while process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{server}/health", timeout=10):
-                print(f"Results  {address}", flush=True)
-                webbrowser.open(address)
-                break
-            time.sleep(0.5)
-    raise typer.Exit(process.returncode)

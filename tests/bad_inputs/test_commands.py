@@ -53,7 +53,6 @@ COMMANDS = [
     row("gee study run tiny", "titel is not a known key", "mean title?", edit(STUDY, "^title:", "titel: x\ntitle:")),
     row("gee study run tiny", f"{STUDY}: no such device", "remove it", remove(STUDY), lambda p: os.mkfifo(p / STUDY)),
     row("gee data check nowhere", "nowhere: no such folder", "set prepare.path"),
-    row("gee data check images --name a/b", "name = 'a/b'", "should match pattern"),
     row(f"gee predict {IMAGE}", f"{IMAGE}: not a readable image", "remove it", cut(IMAGE)),
     row("gee predict nothing none", "nothing: not found", "none: not found", messages=2),
     row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
@@ -68,7 +67,6 @@ COMMANDS = [
     row(f"gee energy {CHECKPOINT} --steps 4", "makes its 2 steps itself", "leave out --steps"),
     row(f"gee energy {CHECKPOINT} --shape 3,8,8", "of images of 1 × 8 × 8 or another size", "of other images"),
     row(f"gee energy {CHECKPOINT} --shape 3,0", "--shape '3,0': not whole numbers above 0", "--shape 3,32,32"),
-    row(f"gee energy {CHECKPOINT} --mean 0", "--mean, --std: normalise --images", "give all three"),
 ]
 
 

@@ -96,34 +96,6 @@ def refused(path: Path) -> str:
     return problem
 
 
-def flip_bit(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("end", "damage"),
-    [
-        (".safetensors", lambda d: d[:-1]),
-        (".safetensors", lambda d: flip_bit(d, len(d) - 1)),
-        (".safetensors", lambda d: flip_bit(d, 9)),
-        (".json", lambda d: d.replace(b"image_size", b"image_site")),
-        (".json", lambda d: d[:-3]),
-    ],
-)
-def test_a_damaged_checkpoint_is_refused(end, damage, path):
-    file = path.with_suffix(end)
-    file.write_bytes(damage(file.read_bytes()))
-    assert f"{path}: damaged" in refused(path)
-
-
-@pytest.mark.parametrize(("lost", "remedy"), [(".safetensors", "name a .safetensors file"), (".json", "put it there")])
-def test_a_checkpoint_without_one_of_its_files_is_refused(lost, remedy, path):
-    path.with_suffix(lost).unlink()
-    with pytest.raises(InputError) as caught:
-        load(path)
-    assert str(caught.value).startswith(f"{path.with_suffix(lost)}: not found: {remedy}")
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

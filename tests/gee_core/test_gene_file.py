@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import struct
 from pathlib import Path
 
@@ -87,17 +86,12 @@ def test_each_number_takes_the_bits_of_its_format(tmp_path):
     }
 
 
-def test_the_card_is_kept_and_read_without_the_tensors(path, tmp_path):
-    assert read_card(path) == CARD
-    save_genes(tmp_path / "none.safetensors", network())
-    assert read_card(tmp_path / "none.safetensors") is None
-
-
 def test_a_file_of_genes_and_a_checkpoint_are_told_apart_by_their_content(path, tmp_path):
     checkpoint = tmp_path / "network.safetensors"
     save(checkpoint, network())
     path.with_suffix(".json").write_text("{}")  # of something else
     assert read_header(path).format == "int4" and read_header(checkpoint) is None
+    assert read_card(path) == CARD
     checkpoint.write_bytes(b"damaged")
     assert read_header(checkpoint) is None
     with pytest.raises(InputError, match=r"none: not found: name a \.safetensors file that gee_core\.save or"):
@@ -139,21 +133,10 @@ def refused(path: Path) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-
-
 HEADER = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
 TERABYTES = struct.pack("<Q", len(HEADER)) + HEADER
 DAMAGE = {
-    "empty": lambda d: b"",
-    "a byte less": lambda d: d[:-1],
-    "a bit of a gene": lambda d: flipped(d, len(d) - 1),
-    "a bit of a scale": lambda d: flipped(d, d.index(b"{") + struct.unpack("<Q", d[:8])[0] + 3),
-    "a bit of the card": lambda d: flipped(d, d.index(b"0.25") + 3),
-    "a header of a terabyte": lambda d: struct.pack("<Q", 2**40) + d[8:],
     "a tensor of 4 terabytes": lambda d: TERABYTES,
-    "a pickle": lambda d: pickle.dumps({"a": 1}),
     "a list for a header": lambda d: to_bytes({"a": torch.ones(1)}, {GENES_ENTRY: "[]"}),
     "a deep header": lambda d: to_bytes({"a": torch.ones(1)}, {GENES_ENTRY: "[" * 100_000}),
 }
@@ -188,19 +171,14 @@ X = "body.0.conv.parametrizations.weight.original"
     [
         (lambda v, t: v.update(version=2), "is of version 2 of its format, and this gee_core reads version 1"),
         (lambda v, t: v.pop("version"), "damaged (lacks version)"),
-        (
-            lambda v, t: v.update(architecture={}),
-            "does not describe a network of build_network (lacks image_size, in_channels, n",
-        ),
         (lambda v, t: v["architecture"].update(num_classes=2**31 - 1), "does not fit the network ("),
         (lambda v, t: v["architecture"]["network"].update(name="networks.none:None"), "is of your own network networks.none"),
-        (lambda v, t: v.update(format="fp32"), "does not fit the network ("),
         (lambda v, t: t.pop(f"{X}.scale"), f"does not fit the network ('{X}.scale')"),
         (lambda v, t: t.update({X: t[X][:-1].clone()}), "does not fit the network ("),
         (lambda v, t: t["genome.O.scale"].fill_(float("inf")), "genome.O holds values that are not finite"),
         (lambda v, t: t["stem.norm_lif.norm.running_var"].neg_(), "stem.norm_lif.norm.running_var holds negative variances"),
     ],
-    ids=range(10),
+    ids=range(8),
 )
 def test_a_header_and_tensors_that_fit_no_network_are_refused(change, message, path):
     crafted(path, change)

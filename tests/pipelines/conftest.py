@@ -29,6 +29,7 @@ from pipelines.inputs.measured import Evaluation, Searched
 from pipelines.project.params import load_params
 from tests.made_once import made_once
 from tests.project_copy import ROOT
+from tests.short_stages import _initialised, short_stages  # noqa: F401 - fixtures
 
 TINY = {
     "base": {"device": "cpu", "precision": "fp32"},

@@ -65,7 +65,7 @@ def test_a_linked_class_folder_is_refused_and_what_the_remedy_says_is_taken(in_p
 def test_images_that_torchvision_can_download_are_where_they_are_absent(in_project, make_params, monkeypatch):
     in_project()
     provided = []
-    monkeypatch.setattr("gee_core.data.sources.provide", lambda *given: provided.append(given))
+    monkeypatch.setattr("gee_core.data.sources.open_torchvision", lambda *given, train: provided.append(given))
     params = make_params(prepare={"dataset": "cifar10", "path": "data/raw/cifar10"})
     check_inputs(params)
     assert Path("data/raw/cifar10").is_dir()

@@ -110,6 +110,7 @@ def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_says_what_cha
     monkeypatch.chdir(bare_project / "sub")
     out = main("preset", "use", "cifar10-small", "--data", "my/images")[1]
     assert "network.name: resnet19 → cifarnet" in out and "Warning" not in out
+    assert "reads scikit-learn's digits, no folder" in main("preset", "use", "digits", "--data", "my/images")[2]
 
 
 def test_preset_list_shows_them(main, bare_project):

@@ -47,10 +47,10 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_
     assert volumes == list(enumerate(front.hypervolume))
     own = json.loads((folder / "models/evolve/genotype.json").read_text())
     assert own == json.loads(front.members[front.chosen - 1].genotype.model_dump_json())
-    sent = {path.name: path for path in (tracked.path / UPLOAD).iterdir() if path.is_file()}
-    assert sent.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
-    assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(sent["gene_effects.svg"].read_text()))
-    assert f"{len(front.members)} members of the front" in texts(sent["front.svg"].read_text())
+    tracked_files = {path.name: path.read_text() for path in (tracked.path / UPLOAD).iterdir() if path.is_file()}
+    assert tracked_files.keys() == {"candidates.csv", "genotype.json", "front.json", "front.svg", "gene_effects.svg"}
+    assert {"v_threshold", "width", "T", "loss", "energy"} <= set(texts(tracked_files["gene_effects.svg"]))
+    assert f"{len(front.members)} members of the front" in texts(tracked_files["front.svg"])
     before, here_and_now.scored = files(folder), []
     other = len(front.members) if front.chosen == 1 else 1
     write_params(folder / "params.yaml", make_params(evolve=OF_TWO | {"choose": other}))

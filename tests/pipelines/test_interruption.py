@@ -35,7 +35,7 @@ def test_a_stage_that_still_imports_torch_ends_as_one_that_works(run):
 def test_gee_too(run, tmp_path):
     (tmp_path / "gee").write_text("from pipelines.cli import main\nmain()\n")
     assert run(str(tmp_path / "gee"), "study", "run", "noise", where="typer") == line("gee study run noise")
-    again = "gee run -f: interrupted; the same command without --force continues where it stopped\n"
+    again = "gee run -f: interrupted; the same command begins anew, without --force it runs what is not up to date\n"
     assert run(str(tmp_path / "gee"), "run", "-f", where="typer") == (130, again)
     assert run(str(tmp_path / "gee"), "predict", "a b", where="typer") == (130, "gee predict 'a b': interrupted\n")
     assert run("-m", "pipelines.cli", "summary", where="typer") == (130, "gee summary: interrupted\n")

@@ -87,23 +87,6 @@ def test_a_write_replaces_the_folder_and_what_a_killed_one_left(tmp_path):
     assert torch.equal(load_prepared(tmp_path / "out").train.images, packed(30, 7).images)
 
 
-@pytest.mark.parametrize("name", PACKED[:2])
-def test_a_file_that_is_damaged_or_gone_is_named(tmp_path, name):
-    write(tmp_path / "out")
-    path = tmp_path / "out" / name
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=rf"out/{name}: damaged, its checksum is not the one in meta"):
-        load_prepared(tmp_path / "out")
-    path.unlink()
-    with pytest.raises(InputError, match=rf"out/{name}: not found$"):
-        load_prepared(tmp_path / "out")
-    (tmp_path / "out/meta.json").write_bytes(b"\xff")
-    with pytest.raises(InputError, match=r"out/meta\.json: damaged \("):
-        load_prepared(tmp_path / "out")
-
-
 def test_candidates_train_on_none_of_the_images_they_are_scored_on(tmp_path):
     numbered = replace(packed(30, 0), images=torch.arange(30, dtype=torch.uint8).view(30, 1, 1, 1).repeat(1, 2, 5, 5))
     write(tmp_path / "out", train=numbered)

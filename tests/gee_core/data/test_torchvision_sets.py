@@ -8,7 +8,7 @@ import torch
 from torchvision import datasets
 
 from gee_core.config.prepare import DATASETS
-from gee_core.data.sources import TORCHVISION, provide, torchvision_images
+from gee_core.data.sources import TORCHVISION, open_torchvision
 from gee_core.errors import InputError
 
 
@@ -47,12 +47,12 @@ def test_images_of_torchvision_are_read_channels_first_with_their_classes(datase
             self.targets = [k % 10 for k in range(20)]
 
     monkeypatch.setattr(datasets, TORCHVISION[dataset], Stub)
-    source, names, train, test = torchvision_images(dataset, tmp_path)
+    (names, train), (_, test) = (open_torchvision(dataset, tmp_path, is_train) for is_train in (True, False))
     channels = images[..., :1] if grey else images
     np.testing.assert_array_equal(train.images.numpy(), channels[1].transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(test.images.numpy(), channels[0].transpose(0, 3, 1, 2))
     assert test.labels.tolist() == [k % 10 for k in range(20)]
-    assert (source, names[3]) == (f"torchvision {TORCHVISION[dataset]}", "class3")
+    assert names[3] == "class3"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_failed_download_says_what_was_looked_for_where_and_why(tmp_path, data
     (tmp_path / where).mkdir(parents=True)
     (tmp_path / where / DATASETS[dataset].files[0]).write_bytes(b"half of it")  # as a kill while unpacking leaves it
     with pytest.raises(InputError) as caught:
-        torchvision_images(dataset, tmp_path)
+        open_torchvision(dataset, tmp_path, train=True)
     start = f"prepare.dataset = {dataset}: absent or damaged in {tmp_path / where}, and cannot be downloaded ("
     assert str(caught.value).startswith(start)
     assert caught.value.remedy.endswith(remedy.format(tmp_path))
@@ -81,5 +81,5 @@ def test_an_archive_is_unpacked_if_its_md5_is_the_published_one(is_published, tm
     if is_published:
         monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     with pytest.raises(InputError, match="cifar10: absent or damaged"):  # the archive has no images
-        provide("cifar10", tmp_path)
+        open_torchvision("cifar10", tmp_path, train=False)
     assert (tmp_path / "cifar-10-batches-py/note").exists() is is_published

@@ -9,7 +9,6 @@ from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.network import BasicBlock, build_network
 from gee_core.snn.lif import LIF
-from gee_core.zoo import NETWORKS, A
 from tests.gee_core.lively import awake
 
 E_MAC, E_AC = 4.6, 0.9
@@ -20,16 +19,6 @@ def inference(name, n_genes=None, **settings):
     """A network of the table whose neurons fire, though not all of them, and images for it."""
     x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     return awake(build_network(name, **TINY, n_genes=n_genes, T=3, **settings), x), x
-
-
-@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet19", "pre"), ("resnet18", "post")])
-def test_the_stem_runs_once_per_image_and_every_other_layer_at_every_step(name, block):
-    net, x = inference(name, block=block)
-    first, *others = measure_energy(net, [x[:2], x[2:]]).layers
-    assert (first.layer, first.steps, first.binary) == ("stem.conv", 1, False)
-    assert {layer.steps for layer in others} == {3}
-    if A not in NETWORKS[name].body:
-        assert all(layer.binary for layer in others if layer.kind == "conv")
 
 
 @pytest.mark.parametrize("block", ["pre", "post"])

@@ -140,6 +140,7 @@ X = torch.ones(3, 2)
     ("net", "images", "settings", "says"),
     [
         (nn.Linear(2, 2), X, {}, "the network has no neurons: build it with those of spikingjelly"),
+        (nn.Sequential(LIF(1)), X * torch.nan, {}, "a batch holds values that are not finite"),
         (Raises(), X, {}, r"raises KeyError on a batch of shape \(3, 2\): 'no such\\nkey': give it images"),
         (with_weight(torch.nan, last=True), X, {}, "puts out values that are not finite: check its weights"),
         (with_weight(torch.nan, last=False), X, {}, "the input of 1 holds values that are not finite"),
@@ -157,6 +158,9 @@ def test_what_cannot_be_measured_is_refused_with_one_message(net, images, settin
     with pytest.raises(InputError, match=says) as refusal:
         measure_energy(net, images, **settings)
     assert "\n" not in str(refusal.value)
+    if isinstance(images, torch.Tensor) and images.shape == X.shape and "dtype" not in settings and "input of 1" not in says:
+        with pytest.raises(InputError, match=says):
+            gee_core.record(net, images, **settings)
 
 
 @pytest.mark.usefixtures("own")

@@ -15,7 +15,6 @@ from gee_core.evaluation import hardware_noise
 from gee_core.evaluation.hardware_noise import (
     LEAST_THRESHOLD,
     OF_BITS,
-    add_faults,
     apply_defect,
     disturb,
     draw_mask,
@@ -26,6 +25,7 @@ from gee_core.evaluation.hardware_noise import (
 from gee_core.genome.encoding import decode
 from gee_core.genome.quantise import dequantise, quantise
 from gee_core.model.network import build_network
+from gee_core.seeding import torch_generator
 from gee_core.snn.lif import LIF
 from gee_core.training.loop import for_inference
 from tests.gee_core.lively import awake, generator
@@ -143,10 +143,6 @@ def test_a_strength_out_of_range_and_genes_of_a_plain_network_are_refused(domain
 T, B, SHAPE = 6, 5, (3, 4, 2)
 
 
-def generators(name):
-    return torch.Generator().manual_seed(len(name))
-
-
 def currents(seed=0):
     return 1.2 * torch.randn(T * B, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
@@ -181,8 +177,8 @@ def lif_loop(x, tau, decay_input, v_reset, thresholds):
 def test_neurons_with_mismatch_are_neurons_with_thresholds_of_their_own(decay_input, v_reset):
     net = One(LIF(T, tau=1.7, decay_input=decay_input, v_reset=v_reset))
     nominal = net(currents())
-    add_faults(net, "threshold", 0.4, generators)
-    delta = 0.4 * torch.randn(SHAPE, generator=generators("node"))
+    net = disturb(net, "threshold", 0.4, seed=0)
+    delta = 0.4 * torch.randn(SHAPE, generator=torch_generator(0, "hardware", "threshold", 0, "node"))
     thresholds = (0.5 * (1 + delta)).clamp_min(0.5 * LEAST_THRESHOLD)
     expected = lif_loop(currents(), 1.7, decay_input, v_reset, thresholds)
     assert torch.equal(net(currents()), expected)
@@ -196,7 +192,7 @@ def test_neurons_with_mismatch_are_neurons_with_thresholds_of_their_own(decay_in
 def test_outputs_are_set_with_their_probability_and_no_other_output_changes(domain, value):
     net = One(LIF(T))
     spikes = net(currents())
-    add_faults(net, domain, 0.3, generators)
+    net = disturb(net, domain, 0.3, seed=0)
     changed, again = net(currents()), net(currents())
     assert set(changed[changed != spikes].tolist()) == {value}
     assert (changed != spikes).sum() / (spikes != value).sum() == pytest.approx(0.3, abs=0.1)
@@ -207,7 +203,7 @@ def test_outputs_are_set_with_their_probability_and_no_other_output_changes(doma
 def test_in_lost_steps_no_neuron_fires_and_in_the_others_all_is_as_before(n):
     net = One(LIF(T))
     before = net(currents()).unflatten(0, (T, B))
-    add_faults(net, "lost_step", n, generators)
+    net = disturb(net, "lost_step", n, seed=0)
     after = net(currents()).unflatten(0, (T, B))
     lost = [t for t in range(T) if not after[t].any()]
     assert len(lost) == n and before.flatten(1).any(1).all()

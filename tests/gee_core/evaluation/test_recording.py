@@ -10,26 +10,6 @@ import gee_core
 TRIANGLE = {"v_threshold": 0.5, "detach_reset": True, "surrogate_function": surrogate.PiecewiseQuadratic(alpha=2.0)}
 
 
-@pytest.mark.parametrize(
-    ("net", "x", "says"),
-    [
-        (
-            nn.Sequential(nn.Linear(2, 2), gee_core.LIF(1)),
-            torch.ones(3, 5),
-            r"RuntimeError on a batch of shape \(3, 5\)",
-        ),
-        (nn.Sequential(gee_core.LIF(1)), torch.full((3, 2), torch.nan), "a batch holds values that are not finite"),
-        (nn.Sequential(gee_core.LIF(1)), [1, 2], "a batch is a int: give tensors"),
-        (nn.Linear(2, 2), torch.ones(3, 2), "the network has no neurons"),
-    ],
-    ids=["another shape", "NaN", "no tensor", "no neurons"],
-)
-def test_what_cannot_be_recorded_is_refused_as_by_measure_energy(net, x, says):
-    for function in (gee_core.record, gee_core.measure_energy):
-        with pytest.raises(gee_core.InputError, match=says):
-            function(net, x)
-
-
 @pytest.mark.parametrize("ours, theirs", [(gee_core.LIF(4), neuron.LIFNode(**TRIANGLE)), (gee_core.ILIF(4), neuron.ILIFNode())])
 def test_spikes_and_membranes_of_every_step_mode_are_those_of_spikingjelly(ours, theirs):
     x = 3 * torch.rand(4, 2, 4)

@@ -13,6 +13,7 @@ from torch import nn
 
 from examples.spiking_vgg import SpikingVGG
 from gee_core.errors import ExportError
+from gee_core.evaluation.energy import record
 from gee_core.export.to_nir import nir_agreement, to_nir
 from gee_core.genome.encoding import decode, encode, genome_of
 from gee_core.model.network import SpikingNetwork, build_network
@@ -69,28 +70,15 @@ def lively(name, **settings) -> SpikingNetwork:
     return awake(net, images(16, size=size_of(name)))
 
 
-def firing_rates(net, x) -> dict[str, float]:
-    rates = {}
-    handles = [
-        module.register_forward_hook(lambda _, __, spikes, name=name: rates.update({name: spikes.mean().item()}))
-        for name, module in net.named_modules()
-        if isinstance(module, LIF)
-    ]
-    with torch.no_grad():
-        net(x)
-    for handle in handles:
-        handle.remove()
-    return rates
-
-
 @CASES
 def test_spikingjelly_fires_the_same_spikes_in_every_layer_and_predicts_the_same(name, settings):
     pool = "avg" if name in ("mixed", "vgg16") else "sum"
     net, x = lively(name, **settings), images(8, 2, size_of(name))
-    assert all(0.001 < rate < 0.999 for rate in firing_rates(net, x).values())
+    recorded = record(net, x)
+    assert all(0.001 < neurons.spikes.mean() < 0.999 for neurons in recorded.values())
     predictions, spikes, layers = nir_agreement(net, to_nir(net, 3, size_of(name), pool), x)
     assert predictions == 1
-    assert set(layers) == set(firing_rates(net, x))
+    assert set(layers) == set(recorded)
     assert min(spikes, *layers.values()) >= EQUAL
 
 
@@ -145,7 +133,7 @@ def test_neurons_fire_at_the_threshold_where_nir_says_above_it():
     node = graph.nodes["stem.norm_lif.lif"]
     assert node.v_threshold.max() < 0.5 and np.float32(node.v_threshold.max()) == np.nextafter(np.float32(0.5), np.float32(0))
     x = torch.ones(1, 1, 4, 4)
-    assert firing_rates(net, x)["stem.norm_lif.lif"] == 1
+    assert record(net, x)["stem.norm_lif.lif"].spikes.mean() == 1
     assert nir_agreement(net, graph, x)[2]["stem.norm_lif.lif"] == 1
 
 

@@ -72,7 +72,6 @@ def test_the_table_tells_what_a_user_has_to_know(check, tmp_path):
         "3 sizes from 20x12 to 60x40, the median of the shorter sides is 40",
         "RGB 149, L 1; read as RGB",
         "ignored 1 .\\x1b[31m, 1 .gif",
-        "uneven dog has 80 training images, cat has 20",
         "not read 2 images in eval/, 1 .gif",
         "2 test images are also training images: test/dog/07.png = train/dog/03.png, test/dog/08.png = val/dog/05.png",
         "1 images would be enlarged more than twofold: train/cat/00.png",

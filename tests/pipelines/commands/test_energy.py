@@ -13,8 +13,11 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
+from gee_core.pretrained.files import pretrained_file
 from pipelines import cli
 from pipelines.inputs.loading import load_trained, spaced
+from tests.recordings import recording
+from tests.recordings import save as save_recording
 
 SOURCE = '''
 import torch
@@ -51,6 +54,12 @@ class Attention(nn.Module):
         return self.norm(self.lif((q @ q.transpose(-2, -1)) @ q))
 
 
+class Ends(nn.Linear):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
+ends = nn.Sequential(Ends(4, 4), neuron.IFNode())
 multi = functional.set_step_mode(nn.Sequential(layer.Linear(4, 2), neuron.IFNode()), "m") or nn.Sequential(
     layer.Linear(4, 2, step_mode="m"), neuron.IFNode(step_mode="m")
 )
@@ -84,32 +93,30 @@ def write_images(folder, values):
 
 def test_a_network_of_ones_own_on_images_of_a_folder_is_what_hands_count(gee, tmp_path):
     write_images(tmp_path / "photos", [51, 0])  # sums of 16 · 0.2 = 3.2, and 0
-    out, err = gee("energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--steps", 3, "--classes", 5, "--json")
+    out, err = gee("energy_ones:Ones", "--images", "photos", "--shape", "1,4,4", "--steps", 3, "--json")
     found = json.loads(out)
     conv, fc = found["layers"]
     assert (conv["kind"], conv["macs"], conv["steps"], conv["binary"]) == ("conv", 32, 3, False)
-    assert (fc["kind"], fc["macs"], fc["steps"], fc["binary"], fc["input_rate"]) == ("fc", 10, 3, True, 0.5)
-    assert found["energy_mj"] == pytest.approx((4.6 * 32 * 3 + 0.9 * 0.5 * 10 * 3) * 1e-9)
+    assert (fc["kind"], fc["macs"], fc["steps"], fc["binary"], fc["input_rate"]) == ("fc", 20, 3, True, 0.5)
+    assert found["energy_mj"] == pytest.approx((4.6 * 32 * 3 + 0.9 * 0.5 * 20 * 3) * 1e-9)
     assert found["spikes_per_image"] == 3
     assert found["neurobench"] == {
-        "footprint": 4 * (32 + 10),
+        "footprint": 4 * (32 + 20),
         "connection_sparsity": 0.0,
         "activation_sparsity": 0.5,
-        "synaptic_operations": {"Effective_MACs": 32 * 3 / 2, "Effective_ACs": 10 * 3 / 2, "Dense": (32 + 10) * 3},
+        "synaptic_operations": {"Effective_MACs": 32 * 3 / 2, "Effective_ACs": 20 * 3 / 2, "Dense": (32 + 20) * 3},
     }
-    assert found["spikingjelly"] == {"macs": 0, "synops": 32 * 3 + 15}  # weights of 1 are spikes to it, and accumulate
-    assert found["same_by_us"] == {"macs": 96, "synops": 15}
+    assert found["spikingjelly"] == {"macs": 0, "synops": 32 * 3 + 30}  # weights of 1 are spikes to it, and accumulate
+    assert found["same_by_us"] == {"macs": 96, "synops": 30}
     # bytes · size of the memory; of 128 B, the 32 weights of the convolution, 2.5 · 128 / 8192 pJ a byte (Lemaire et al. 2022)
     size = 3 / 2 * 2.5 / 8192 * 1e-9  # three steps, two images of which one drives no spike
     memory = found["with_memory_mj"]
-    assert memory["weights"] == pytest.approx((128 * 128 + 40 * 40) * size)
-    assert memory["membranes"] == pytest.approx((2 * 2 * 8 * 8 + 2 * 40 * 20) * size)
+    assert memory["weights"] == pytest.approx((128 * 128 + 80 * 80) * size)
+    assert memory["membranes"] == pytest.approx((2 * 2 * 8 * 8 + 2 * 80 * 40) * size)
     assert memory["spikes"] == pytest.approx((128 * 64 + (8 + 8) * 4000) * size)
-    assert memory["operations"] == pytest.approx((32 * (3.1 + 0.1) + (2 + 10) * 0.1) * 3 / 2 * 1e-9)
+    assert memory["operations"] == pytest.approx((32 * (3.1 + 0.1) + (2 + 20) * 0.1) * 3 / 2 * 1e-9)
     assert "2 images of photos, 1 × 4 × 4, values 0 to 1" in found["input"]
     assert err == ""
-    once = ("--images", "photos", "--shape", "1,4,4", "--json", "--n", 1, "--batch-size", 1, "--e-mac", 100, "--e-ac", 10)
-    assert json.loads(gee("energy_ones:Ones", *once)[0])["energy_mj"] == pytest.approx((100 * 32 + 10 * 20) * 1e-9)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["energy_ones.py", "photos"]  # no bytecode
 
 
@@ -142,18 +149,13 @@ def test_layers_that_no_spike_reaches_are_named_in_a_warning(gee, tmp_path):
     assert "gee: warning: 1 of 2 layers get no spikes (3): train the network first, or let" in err
 
 
-@pytest.mark.parametrize(
-    ("options", "card_mean", "said"),
-    [([], 0.5, "as its file says"), (["--mean", "0.5", "--std", "0.1"], 0.3, "as given")],
-    ids=["card", "options"],
-)
-def test_images_for_a_file_of_genes_are_normalised_as_its_card_or_the_options_say(gee, tmp_path, options, card_mean, said):
+def test_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee, tmp_path):
     write_images(tmp_path / "photos", [51, 204])
     net = build_network("vgg16", 3, 1, 4, n_genes=2, width=1 / 32, v_threshold=0.01)
-    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [card_mean], "std": [0.1]}
+    card = {"class_names": ["a", "b", "c"], "in_channels": 1, "image_size": 4, "mean": [0.5], "std": [0.1]}
     save_genes("genes.safetensors", net, "fp32", card)
-    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json", *options)[0])
-    assert found["input"] == f"2 images of photos, 1 × 4 × 4, normalised {said}"
+    found = json.loads(gee("genes.safetensors", "--images", "photos", "--json")[0])
+    assert found["input"] == "2 images of photos, 1 × 4 × 4, normalised as its file says"
     expected = measure_energy(net, torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     assert found["layers"][0]["input_rate"] == pytest.approx(expected.layers[0].input_rate, abs=1e-6)
     assert found["spikes_per_image"] == expected.spikes_per_image > 0
@@ -172,7 +174,7 @@ def prepared(digits, tmp_path):
 def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained, make_params, tmp_path):
     net = load_trained(make_params(), prepared.meta, trained)
     expected = measure_energy(net, prepared.meta.normalise(spaced(prepared.test, 10).images))
-    out, err = gee(trained, "--n", 10, "--batch-size", 4, "--json")
+    out, err = gee(trained, "--n", 10, "--json")
     found = json.loads(out)
     assert "10 test images" in found["input"] and err == ""
     assert found["energy_mj"] == pytest.approx(expected.energy_mj(4.6, 0.9))
@@ -182,7 +184,7 @@ def test_a_checkpoint_is_measured_as_evaluate_measures_it(gee, prepared, trained
     assert found["neurobench"] == pytest.approx(terms)
     assert found["footprint_decoded"] == expected.footprint_decoded > expected.footprint
     assert found["spikingjelly"] == pytest.approx(found["same_by_us"])
-    assert gee(trained, "--prepared", "--n", 10, "--batch-size", 4, "--json")[0] == out
+    assert gee(trained, "--prepared", "--n", 10, "--json")[0] == out
     text = gee(trained)[0]
     assert "more with building W" in text and "with W built" in text
     write_images(tmp_path / "photos", [0, 51])
@@ -208,3 +210,24 @@ def test_prepared_images_for_a_file_of_genes_are_normalised_as_its_card_says(gee
         out, err = gee(f"{name}.safetensors", "--n", 2, "--json")
         assert json.loads(out)["input"] == "2 random inputs of 1 × 8 × 8" and "random input" in err
     assert "2 test images" in json.loads(gee("letters.safetensors", "--n", 2, "--prepared", "--json")[0])["input"]
+
+
+def test_recordings_are_counted_each_as_one_by_spikingjelly_too(gee, tmp_path):
+    (tmp_path / "seen").mkdir()
+    for i in range(3):
+        save_recording(tmp_path / f"seen/{i}.npy", recording(i))
+    found = json.loads(gee(pretrained_file("cifarnet.nmnist"), "--images", "seen", "--json")[0])
+    assert found["input"].startswith("3 images of seen, 2 × ")
+    assert found["spikingjelly"] == pytest.approx(found["same_by_us"]) and found["spikingjelly"]["synops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("energy_ones:Ones", "--n", 10**6, "--shape", "3,224,224"), "602.1 GB of memory: take --n 1783 or a smaller --shape"),
+        (("energy_ones:ends", "--shape", "1,4,4", "--steps", 1), "the code of the network ends the program (SystemExit(0))"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_message(arguments, says, gee, main):
+    code, _, err = main("energy", *arguments)
+    assert code == 2 and says in err.splitlines()[-1] and err.count("gee: error: ") == 1

@@ -22,8 +22,7 @@ from gee_core.gene_file import save_genes
 from gee_core.pretrained.files import list_pretrained
 from pipelines.commands import predict as cli
 from pipelines.commands import prediction
-from pipelines.commands.images import find_images
-from pipelines.commands.prediction import open_model, predict
+from pipelines.commands.prediction import find_images, open_model, predict
 from tests.project_copy import ROOT, run
 from tests.recordings import recording, save
 
@@ -190,13 +189,15 @@ def test_networks_that_come_with_gee_are_listed_and_classify_without_torch(main,
 HEAVY = {"torch", "torchvision", "mlflow", "pandas", "matplotlib", "sklearn", "onnx", "dvc", "prefect"}
 
 
-def test_the_command_loads_no_heavy_package(exported, images):
+def test_the_command_loads_no_heavy_package_and_writes_nothing_below_the_home_folder(exported, images, tmp_path):
     code = (
         "import sys; from pipelines.cli import main\n"
         "try: main()\n"
         f"except SystemExit: print(sorted({HEAVY} & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", code, "predict", str(images[0]), "--model", str(exported)]
-    answer, loaded = run(ROOT, *command).splitlines()
+    (home := tmp_path / "home").mkdir()
+    answer, loaded = run(ROOT, *command, HOME=str(home)).splitlines()
+    assert not list(home.iterdir())
     assert answer.startswith(f"{images[0]}: ")
     assert loaded == "[]"

@@ -42,7 +42,7 @@ def followed(follow, sent, monkeypatch):
 
         monkeypatch.setattr(follow, "follow_stage", task)
         process = SimpleNamespace(stdout=(f"{line}\n" for line in lines), wait=lambda: code, returncode=code)
-        return follow.follow_stages(process, outcomes), states, outcomes
+        return follow.follow_process(process, outcomes)[1], states, outcomes
 
     follow_stage = follow.follow_stage.fn
     return run
@@ -103,7 +103,7 @@ def test_a_failure_shows_its_last_lines(followed):
 @pytest.mark.parametrize("before", [[], RAN])
 def test_an_error_of_dvc_itself_is_its_message(before, followed):
     messages, *_ = followed([*before, "ERROR: no space"], 255)
-    assert [message.splitlines()[0] for message in messages] == ["dvc failed: ERROR: no space"]
+    assert [message.splitlines()[0] for message in messages] == ["gee failed: ERROR: no space"]
 
 
 def test_a_dvc_that_is_killed_fails_the_stage_that_it_ran(followed):

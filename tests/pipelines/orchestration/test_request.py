@@ -1,12 +1,11 @@
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.request import Request, checked, experiment_changes, experiment_name
+from pipelines.orchestration.request import Request, check_request, experiment_changes
 from pipelines.project.presets import load_preset
 from tests.project_copy import ROOT, commit, make_repository, run
 
@@ -35,7 +34,7 @@ def project(committed, tmp_path, monkeypatch):
 
 
 def test_nothing_special_is_params_yaml_as_it_is(project):
-    params, changes = checked(Request(), project)
+    params, changes = check_request(Request(), project)
     assert (params.evolve.n_generations, changes) == (4, [])
     words = Request(stages=["train", "export"], force=True).command("fox", changes)[3:]
     assert words == ["--wait-for-lock", "repro", "--force", "train", "export"]
@@ -43,11 +42,15 @@ def test_nothing_special_is_params_yaml_as_it_is(project):
 
 def test_overrides_of_a_preset_are_changes_to_params_yaml(project):
     request = Request({"evolve.n_generations": 1, "network.init": {"beta": 0.5}}, preset="digits")
-    params, changes = checked(request, project)
+    params, changes = check_request(request, project)
     assert (params.evolve.n_generations, params.network.init.beta) == (1, 0.5)
     assert changes == ["network.init={beta:0.5}", "evolve.n_generations=1"]
     where = ["--wait-for-lock", "exp", "run", "--temp", "--name", "fox"]
     assert request.command("fox", changes)[3:] == [*where, *(f"--set-param={change}" for change in changes)]
+    again = Request({"train.lr": 1}, ["train"], force=True)  # an experiment is forced too
+    assert again.command("fox", ["train.lr=1"])[3:] == [*where, "--set-param=train.lr=1", "--force", "train"]
+    options = ["--preset", "digits", "--set", "evolve.n_generations=1", "--set", 'network.init={"beta": 0.5}']
+    assert request.options() == options and again.options() == ["--force", "--stage", "train", "--set", "train.lr=1"]
 
 
 def make_images(folder):
@@ -59,7 +62,7 @@ def make_images(folder):
 
 def path_of_images(path: str) -> str:
     overrides = {"prepare.dataset": "folder", "prepare.image_size": 8, "prepare.path": path}
-    params, changes = checked(Request(overrides), Path())  # the current folder
+    params, changes = check_request(Request(overrides), Path())  # the current folder
     assert params.prepare.path == path or f"prepare.path='{params.prepare.path}'" in changes
     return params.prepare.path
 
@@ -82,9 +85,9 @@ def test_a_file_of_an_own_network_that_git_does_not_track_is_named_before_the_ru
     (project / "networks/my_vgg.py").touch()
     request = Request({"network.name": "networks.my_vgg:MyVGG"})
     with pytest.raises(InputError, match=re.escape("no file that git does not track: `git add networks/my_vgg.py`")):
-        checked(request, project)
+        check_request(request, project)
     run(project, "git", "add", "networks")
-    assert checked(request, project)[1] == ["network.name='networks.my_vgg:MyVGG'"]
+    assert check_request(request, project)[1] == ["network.name='networks.my_vgg:MyVGG'"]
 
 
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
@@ -96,7 +99,7 @@ def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (Request({"evolve.n_generation": 1}), "overrides: evolve.n_generation is not a known key: did you mean n_generations?"),
+        (Request({"evolve.n_generation": 1}), "--set: evolve.n_generation is not a known key: did you mean n_generations?"),
         (Request(preset="nothing"), "unknown preset 'nothing': choose one of "),
         (Request({"prepare.dataset": "folder", "prepare.path": "nowhere"}), "prepare.path = nowhere"),
         (Request(stages=["train", "fourth"]), "stages: unknown stage 'fourth': choose one of check, prepare, evolve, "),
@@ -107,36 +110,21 @@ def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch
     monkeypatch.chdir(committed)
     before = (committed / "params.yaml").read_bytes()
     with pytest.raises(InputError, match=re.escape(message)) as caught:
-        checked(request_, committed)
+        check_request(request_, committed)
     assert "\n" not in str(caught.value)
     assert (committed / "params.yaml").read_bytes() == before
 
 
-def test_a_damaged_dvc_lock_or_dvc_yaml_stops_a_run_before_dvc(project):
-    (project / "dvc.lock").write_text("schema: '2.")
-    with pytest.raises(InputError, match=r"^dvc\.lock: damaged"):
-        checked(Request(), project)
-    (project / "dvc.lock").unlink()
+def test_a_damaged_dvc_yaml_stops_a_run_before_dvc(project):
     (project / "dvc.yaml").write_text("stages: [")
     with pytest.raises(InputError, match=r"^dvc\.yaml: .*: `dvc repro --dry` shows what is wrong"):
-        checked(Request(stages=["train"]), project)
+        check_request(Request(stages=["train"]), project)
 
 
 def test_an_experiment_needs_a_git_that_works(project):
     (project / ".git/config").write_text("[")
     with pytest.raises(InputError, match="git: bad config"):
-        checked(Request({"train.epochs": 3}), project)
+        check_request(Request({"train.epochs": 3}), project)
     shutil.rmtree(project / ".git")
     with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
-        checked(Request({"train.epochs": 3}), project)
-
-
-def test_the_name_of_an_experiment_is_that_of_the_flow_run_as_far_as_dvc_takes_it(tmp_path):
-    for name, count, expected in (
-        ("eager-fox", 1, "eager-fox-ab12"),
-        ("größer/1e-3 ~ [a..b]: @{x}?*^\\ .lock", 3, "größer-1e-3-a-b-x-lock-ab12-3"),
-        ("-x", 1, "x-ab12"),
-    ):
-        found = experiment_name(SimpleNamespace(name=name, id="ab12-34", run_count=count))
-        assert found == expected
-        run(tmp_path, "git", "check-ref-format", f"refs/exps/00/0000/{found}")
+        check_request(Request({"train.epochs": 3}), project)

@@ -34,17 +34,6 @@ def test_a_line_says_what_is_done_and_what_is_left(clock):
     assert steps.line(ended=True) == "train 30/30 100 % loss 0.310, accuracy 0.912, in 1:01:30"
 
 
-def test_what_a_resumed_run_finds_does_not_shorten_the_time_left(clock):
-    steps = Steps("train", 30, clock=clock)
-    clock.now += 20  # the images are read
-    for done in range(1, 21):
-        clock.now += 0.01
-        steps.at(done)
-    clock.now += 60
-    steps()
-    assert steps.line().endswith("train 21/30 70 % 9:00 left")
-
-
 def test_what_is_known_of_an_earlier_run_is_not_measured_however_long_it_takes(clock):
     steps = Steps("evolve", 30, clock=clock)
     for done in range(1, 21):
