@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "1",
 }
 TINY: dict[str, dict] = {
+    "base": {"precision": "fp32"},  # `auto` measures speeds, which load changes
     "network": {"width": 0.0625, "n_genes": 6, "T": 2},
     "prepare": {"max_train_images": 400, "max_test_images": 100},
     "evolve": {"n_generations": 2, "population_size": 4},

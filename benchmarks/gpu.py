@@ -43,7 +43,7 @@ from gee_core.model.wired import largest_activation, wired_network
 from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
-from pipelines.project.params import check_params, overridden
+from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset
 from pipelines.train import full_recipe
 
@@ -195,7 +195,7 @@ def attempt(measure: Callable[[], dict]) -> dict:
 def run(device: str, sizes: Sizes, minutes: float, folder: Path) -> dict[str, dict]:
     """All parts, in order, with images in ``folder``."""
     deadline = time.monotonic() + 60 * minutes
-    values = overridden(load_preset("cifar10-paper").values, sizes.changes | {"base.device": device}, "benchmarks.gpu")
+    values = override_values(load_preset("cifar10-paper").values, sizes.changes | {"base.device": device}, "benchmarks.gpu")
     params = check_params(values, "benchmarks.gpu")
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
     found: dict[str, dict] = {"about": {"device": name, "torch": torch.__version__}}

@@ -1,7 +1,6 @@
 """What limits a search on many workers and a training on many nodes: measured on one machine, computed for more.
 
-    python -m benchmarks.scale_out [--json] [--candidates 8] [--jobs 10] [--steps 6] [--rounds 7] [--mlflow 17]
-        [--gbit 1] [--microseconds 50]
+    python -m benchmarks.scale_out > docs/results/data/scale_out.csv
 
 Measured, on digits:
     candidate, search    seconds of a candidate, and candidates per second, on 1 and 2 worker processes of dask
@@ -13,16 +12,13 @@ and in two processes with a thread each, on images of 32 × 32, a batch for each
 Computed:
     search      N workers score N / (candidate + dispatch of one worker) candidates per second, but no more than are dispatched,
                 where a dispatch takes linearly longer with N. A generation has N candidates or more. A search does not wait for
-                MLflow, which falls behind where candidates end faster than the --mlflow per second that it writes.
+                MLflow, which falls behind where candidates end faster than the MLFLOW per second that it writes.
     training    a step of one process, then the exchange without overlap: 2 (N - 1) / N of the gradients' bytes over the link's
-                speed, and a latency for each doubling of N. The link has --gbit and --microseconds. Compared with two processes
-                it is the loopback device, and the step is `beside`.
+                speed, and a latency for each doubling of N, as of LINK. Compared with two processes the link is the loopback
+                device, and the step is `beside`.
     shortest    seconds of a candidate or step below which dispatch, MLflow or the network is the limit
-
-Without --json it prints docs/results/data/scale_out.csv.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -32,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import replace
@@ -71,6 +66,11 @@ HIDDEN = ("8 workers", "1 process", "2 nodes", "8 nodes")
 """Rows that the page leaves to the file."""
 NETWORK = "cifarnet", 10, 3, 32, 50, 0.25
 BATCH = 128
+CANDIDATES, JOBS, STEPS, ROUNDS = 8, 10, 6, 7
+MLFLOW = 17.0
+"""Candidates per second that the publisher writes."""
+LINK = 1e9 / 8, 50e-6
+"""Bytes per second and seconds of latency of the link between nodes: 1 Gbit/s and 50 µs."""
 
 
 @contextmanager
@@ -82,26 +82,26 @@ def dask(n: int, processes: bool) -> Iterator[None]:
         yield
 
 
-def dispatch(task: ProxyTask, n: int, jobs: int) -> float:
-    """Seconds between the ends of two jobs without work, where ``n`` workers have ``jobs`` each."""
+def dispatch(task: ProxyTask, n: int) -> float:
+    """Seconds between the ends of two jobs without work, where ``n`` workers have ``JOBS`` each."""
     with dask(n, processes=False), open_pool(None, 1, [task.prepared], [task.base]) as pool:
         list(run_each(pool, abs, range(2 * n)))  # the workers are checked
         start = time.perf_counter()
-        list(run_each(pool, abs, range(jobs * n)))
-        return (time.perf_counter() - start) / (jobs * n)
+        list(run_each(pool, abs, range(JOBS * n)))
+        return (time.perf_counter() - start) / (JOBS * n)
 
 
-def search(task: ProxyTask, n: int, count: int) -> tuple[float, float]:
+def search(task: ProxyTask, n: int) -> tuple[float, float]:
     """Candidates per second of ``n`` worker processes, and seconds of a candidate."""
-    candidates = [Candidate(0, index, 1, configured_genotype(task.network)) for index in range(count)]
+    candidates = [Candidate(0, index, 1, configured_genotype(task.network)) for index in range(CANDIDATES)]
     with dask(n, processes=True), Workers(task) as workers:
         list(workers.score_all([Candidate(1, index, 1, candidates[0].genotype) for index in range(n)]))
         start = time.perf_counter()
         seconds = [seconds for _, _, seconds in workers.score_all(candidates)]
-        return count / (time.perf_counter() - start), statistics.fmean(seconds)
+        return CANDIDATES / (time.perf_counter() - start), statistics.fmean(seconds)
 
 
-def measure_search(arguments: Namespace) -> dict[str, Any]:
+def measure_search() -> dict[str, Any]:
     """What was measured of a search, in a copy of the project."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy_files(Path(folder), {"base": {"device": "cpu"}})
@@ -109,43 +109,35 @@ def measure_search(arguments: Namespace) -> dict[str, Any]:
             params = load_params()
             prepare.run(params.prepare, PREPARED)
             task = ProxyTask(PREPARED.absolute(), params.base, params.network, params.evolve)
-            searched = {n: search(task, n, arguments.candidates) for n in (1, 2)}
-            return {
-                "dispatch": {n: dispatch(task, n, arguments.jobs) for n in THREADS},
-                "search": {n: rate for n, (rate, _) in searched.items()},
-                "candidate": {n: seconds for n, (_, seconds) in searched.items()},
-            }
+            return {"search": {n: search(task, n) for n in (1, 2)}, "dispatch": {n: dispatch(task, n) for n in THREADS}}
 
 
 def measure_medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of calls that both processes make, of interleaved rounds after a warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            dist.barrier()
-            start = time.perf_counter()
-            call()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    for name, call in (rounds + 1) * list(calls.items()):
+        dist.barrier()
+        start = time.perf_counter()
+        call()
+        taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in taken.items()}
 
 
 def train(net: nn.Module, images: PackedImages, batch: int, compute: Compute) -> EpochRecord:
     """Train for an epoch."""
-    changes = {"batch_size": batch, "epochs": 1, "quantise": None, "norm_images": None, "sizes": None, "T_schedule": None}
-    cfg = load_preset("digits").params.train.model_copy(update=changes)
+    cfg = load_preset("digits").params.train.model_copy(update={"batch_size": batch, "epochs": 1})
     recipe = Recipe(cfg=cfg, warmup_steps=0, seed=0, compute=compute, normalise=Normalise((0.5,) * 3, (0.25,) * 3))
     return train_epoch(net, make_optimizer("adamw", net, 0.01), images, recipe, 0)
 
 
-def train_process(number: int, arguments: Namespace, folder: str) -> None:
+def train_process(number: int, folder: str) -> None:
     """One of two processes that train; the first writes what was measured."""
     torch.set_num_threads(1)
     keep_freed_memory()
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
-    alone, n = Compute.of("cpu"), 2 * BATCH * arguments.steps
+    alone, n = Compute.of("cpu"), 2 * BATCH * STEPS
     images = PackedImages(torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8), torch.arange(n) % 10)
-    half = images.subset(torch.arange(BATCH * arguments.steps))
+    half = images.subset(torch.arange(BATCH * STEPS))
     both, single = replace(alone, rank=Rank(number, 2)), build_network(*NETWORK)
     shared, gradients, tiny = parallel(build_network(*NETWORK), both), torch.zeros(count_parameters(single)), torch.zeros(1)
     epochs: dict[str, Callable[[], object]] = {
@@ -153,7 +145,7 @@ def train_process(number: int, arguments: Namespace, folder: str) -> None:
         "beside": lambda: train(single, half, BATCH, alone),
         "two": lambda: train(shared, images, 2 * BATCH, both),
     }
-    found = {name: value / arguments.steps for name, value in measure_medians(epochs, arguments.rounds).items()}
+    found = {name: value / STEPS for name, value in measure_medians(epochs, ROUNDS).items()}
     found |= measure_medians({"latency": lambda: dist.all_reduce(tiny), "reduce": lambda: dist.all_reduce(gradients)}, 100)
     if number == 0:
         Path(folder, "found.json").write_text(json.dumps(found | {"bytes": 4 * len(gradients)}))
@@ -161,22 +153,15 @@ def train_process(number: int, arguments: Namespace, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def measure_training(arguments: Namespace) -> dict[str, Any]:
-    """What was measured of a training."""
-    with tempfile.TemporaryDirectory() as folder:
-        start_processes(train_process, (arguments, folder), nprocs=2, start_method="spawn")
-        found: dict[str, Any] = json.loads(Path(folder, "found.json").read_text())
-        return found
-
-
-def compute_search(found: dict[str, Any], n: int, mlflow: float) -> dict[str, Any]:
+def compute_search(found: dict[str, Any], n: int) -> dict[str, Any]:
     """The candidates per second of ``n`` workers."""
     few, many = THREADS[1:]
     slope = (found["dispatch"][many] - found["dispatch"][few]) / (many - few)
     each = found["dispatch"][few] + slope * max(0, n - few)
-    rate = min(n / (found["candidate"].get(n, found["candidate"][1]) + found["dispatch"][1]), 1 / each)
-    on, shortest = f"{n} worker{'s' * (n > 1)}", {"dispatch": n * each, "MLflow": n / mlflow}
-    return {"work": "candidates/s", "on": on, "measured": found["search"].get(n), "computed": rate, "shortest": shortest}
+    measured, candidate = found["search"].get(n, (None, found["search"][1][1]))
+    rate = min(n / (candidate + found["dispatch"][1]), 1 / each)
+    on, shortest = f"{n} worker{'s' * (n > 1)}", {"dispatch": n * each, "MLflow": n / MLFLOW}
+    return {"work": "candidates/s", "on": on, "measured": measured, "computed": rate, "shortest": shortest}
 
 
 def compute_training(found: dict[str, Any], n: int, link: tuple[float, float] | None) -> dict[str, Any]:
@@ -208,24 +193,13 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"candidates": 8, "jobs": 10, "steps": 6, "rounds": 7}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--mlflow", type=float, default=17.0, help="candidates per second that the publisher writes")
-    parser.add_argument("--gbit", type=float, default=1.0, help="speed of the link between nodes, in Gbit/s")
-    parser.add_argument("--microseconds", type=float, default=50.0, help="its latency")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    trained, searched = measure_training(arguments), measure_search(arguments)
-    link = arguments.gbit * 1e9 / 8, arguments.microseconds * 1e-6
-    rows = [compute_search(searched, n, arguments.mlflow) for n in WORKERS]
-    rows += [compute_training(trained, n, each) for n, each in [(1, None), (2, None), *((n, link) for n in NODES)]]
-    if arguments.json:
-        machine = {"cpu": cpu_name(), "torch": torch.__version__}
-        measured = {"search": searched, "training": trained}
-        print(json.dumps({"measured": measured, "rows": rows, "settings": vars(arguments), "machine": machine}))
-    else:
-        write_rows(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        start_processes(train_process, (folder,), nprocs=2, start_method="spawn")
+        trained = json.loads(Path(folder, "found.json").read_text())
+    searched = measure_search()
+    rows = [compute_search(searched, n) for n in WORKERS]
+    rows += [compute_training(trained, n, each) for n, each in [(1, None), (2, None), *((n, LINK) for n in NODES)]]
+    write_rows(rows)
 
 
 if __name__ == "__main__":

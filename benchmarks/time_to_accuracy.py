@@ -27,7 +27,7 @@ from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import accuracy_and_loss, for_inference, train_epoch
 from pipelines import prepare
-from pipelines.project.params import check_params, overridden
+from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset
 from pipelines.project.safe_yaml import parse_changes
 from pipelines.train import full_recipe
@@ -48,8 +48,8 @@ CONTENDERS: dict[str, dict[str, Any]] = {"genetic": {}, "plain": PLAIN, "spiking
 def contender_params(contender: str, preset: str, data: str, seed: int, changes: list[str]) -> Params:
     """The sections of params.yaml for a contender. Raises ``InputError``."""
     own = CHANGES | {"base.seed": seed} | CONTENDERS[contender]
-    values = overridden(load_preset(preset, data).values, own, contender)
-    return check_params(overridden(values, parse_changes(changes), "--set"), contender)
+    values = override_values(load_preset(preset, data).values, own, contender)
+    return check_params(override_values(values, parse_changes(changes), "--set"), contender)
 
 
 def train(params: Params, data: Prepared, by_spikingjelly: bool) -> list[dict[str, Any]]:

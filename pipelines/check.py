@@ -20,8 +20,8 @@ from pipelines.inputs.search import check_search, start_files
 from pipelines.project.params import load_params
 from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
 from pipelines.project.watched_files import check_links, check_raw_folder
-from pipelines.runtime.file_lock import file_lock
 from pipelines.runtime.input_errors import report_input_errors
+from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_folder import runs_root
 
 

@@ -1,33 +1,42 @@
-"""Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images."""
+"""Stage evaluate: measures accuracy, spikes and energy of the trained network on the test images, and shows examples.
 
-from collections.abc import Callable, Iterator
+Shapes: T steps, B batch, C channels, H W space, N neurons of a layer, K classes.
+"""
+
+import base64
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from gee_core.compute import Compute
+from gee_core.compute import Compute, cpu_name
 from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
-from gee_core.evaluation.energy import measure_energy
-from gee_core.genome.encoding import decode
+from gee_core.evaluation.energy import measure_energy, record
+from gee_core.genome.encoding import decode, encoding, genome_of
 from gee_core.model.base import with_steps
 from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
-from pipelines.inputs.measured import Evaluation
+from pipelines.inputs.loading import evenly, png
+from pipelines.inputs.measured import Answer, Evaluation, Shown
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
-from pipelines.showing import show
 
 OUT = REPORTS / "evaluate"
 
-
 EXIT = ("confidence", "accuracy", "mean_steps", "energy_mj")
 """The columns of exit.csv: a confidence of early exit, and what it gives on the test images."""
+IMAGES, MISTAKES = 12, 6
+"""How many test images are shown, and at most how many mistakes are among them."""
+NEURONS, SIDE, PIXELS, FRAMES = 24, 64, 96, 1024
+"""At most: neurons of a layer, rows and columns of a map, and the sides of a picture and of a recording's frames in pixels."""
 
 
 def run(
@@ -44,10 +53,10 @@ def run(
     """
     cfg, meta = params.evaluate, data.meta
     compute = compute or Compute.of(params.base.device, params.base.precision)
-    all_logits: list[torch.Tensor] = []
-    all_labels: list[torch.Tensor] = []
+    all_logits: list[Tensor] = []
+    all_labels: list[Tensor] = []
 
-    def inputs() -> Iterator[torch.Tensor]:
+    def inputs() -> Iterator[Tensor]:
         for images, of_images in data.test.to(compute.device).batches(cfg.batch_size, rank=compute.rank):
             all_labels.append(of_images.cpu())
             on_images(len(of_images) * compute.rank.of)
@@ -56,7 +65,7 @@ def run(
             else:
                 all_logits.append(torch.zeros(0, meta.num_classes))
 
-    def on_output(o_TBK: torch.Tensor) -> None:
+    def on_output(o_TBK: Tensor) -> None:
         all_logits.append(o_TBK.float().mean(0).cpu())
 
     activity = measure_energy(net, inputs(), compute.dtype, on_output, rank=compute.rank)
@@ -96,14 +105,14 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
         return rows
     compute = compute or Compute.of(params.base.device, params.base.precision)
     test, correct = data.test.to(compute.device), dict.fromkeys(cfg.exit, 0)
-    steps_of: dict[float, list[torch.Tensor]] = {confidence: [] for confidence in cfg.exit}
+    steps_of: dict[float, list[Tensor]] = {confidence: [] for confidence in cfg.exit}
     for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute):
         for confidence in cfg.exit:
             logits, steps_B = find_exits(o_TBK, confidence)
             steps_of[confidence].append(steps_B)
             correct[confidence] += int((logits.argmax(1) == labels).sum())
 
-    def leaving(confidence: float, t: int) -> Iterator[torch.Tensor]:
+    def leaving(confidence: float, t: int) -> Iterator[Tensor]:
         batches = (images for images, _ in test.batches(cfg.batch_size, rank=compute.rank) if len(images))
         for images, steps_B in zip(batches, steps_of[confidence], strict=True):
             if (chosen_B := steps_B == t).any():
@@ -123,6 +132,57 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
         mean_steps = sum(t * share for t, share in enumerate(shares, 1))
         rows.append(dict(zip(EXIT, (confidence, accuracy, mean_steps, energy_mj), strict=True)))
     return rows
+
+
+@torch.no_grad()
+def show(net: SpikingNetwork, data: Prepared, answers: Sequence[Mapping[str, str]], compute: Compute) -> Shown:
+    """Answers of ``net`` on test images, evenly spaced among its mistakes and among the rest, its spikes and its maps.
+
+    ``answers`` has the ``actual`` and the ``predicted`` class of every test image.
+    """
+    right = torch.tensor([row["actual"] == row["predicted"] for row in answers])
+    mistakes, others = (are.nonzero().flatten() for are in (~right, right))
+    mistakes = mistakes[evenly(len(mistakes), MISTAKES)]
+    chosen = torch.cat([mistakes, others[evenly(len(others), IMAGES - len(mistakes))]])
+    images, _ = next(data.test.subset(chosen).to(compute.device).batches(len(chosen)))
+    x, plain, shown = data.meta.normalise(images), for_inference(net), list[Answer]()
+    with compute.autocast():
+        p_B = plain(x).float().mean(0).softmax(1).amax(1)
+        spikes = _spikes(plain, x[..., -1:, :, :, :])
+    for image, i, p in zip(images.cpu(), chosen.tolist(), p_B.tolist(), strict=True):
+        picture = _picture(image.sum(0, keepdim=True) if data.meta.events else image, PIXELS)
+        shown.append(Answer(picture=picture, **answers[i], probability=round(p, 4)))
+    frames = _picture(images[-1].cpu(), FRAMES) if data.meta.events else None
+    gpu = f", {torch.cuda.get_device_name(compute.device)}" if compute.device.type == "cuda" else ""
+    machine = f"{cpu_name()}, {os.cpu_count()} cores{gpu}; torch {torch.__version__}; {compute.number_format}"
+    return Shown(answers=shown, frames=frames, spikes=spikes, maps=_maps(net), machine=machine)
+
+
+def _picture(image: Tensor, side: int) -> str:
+    return base64.b64encode(png(image, side)).decode()
+
+
+def _spikes(net: nn.Module, x: Tensor) -> dict[str, list[str]]:
+    """For each layer, the spikes of some of the neurons after it, evenly spaced, on one image ``x``: a digit per step."""
+    digits = {}
+    for neurons in record(net, x).values():
+        spikes_TN = (neurons.spikes != 0).flatten(1).int().cpu()
+        some = evenly(spikes_TN.shape[1], NEURONS)
+        digits[neurons.layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
+    return digits
+
+
+def _maps(net: SpikingNetwork) -> dict[str, list[list[float]]]:
+    """O, X and W of the middle of the encoded convolutions at the kernel's middle. A plain network has W alone."""
+    chain, genome = net.conv_chain(), genome_of(net)
+    number = len(chain) // 2
+    conv = chain[number]
+    rows, columns = (size // 2 for size in conv.weight.shape[2:])
+    maps = {f"W_{number}": conv.weight[:, :, rows, columns]}
+    if genome is not None:
+        maps = {"O": genome.O, f"X_{number}": encoding(conv)[rows * conv.weight.shape[3] + columns]} | maps
+    cut = {name: values[:SIDE, :SIDE].float().cpu() for name, values in maps.items()}
+    return {name: [[float(f"{value:.3g}") for value in row] for row in values.tolist()] for name, values in cut.items()}
 
 
 def main() -> None:

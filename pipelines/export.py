@@ -46,18 +46,26 @@ def write_all(
 ) -> tuple[str | None, Exported]:
     """Write ``net`` in every form that it can have, and what its users need, to ``folder``.
 
-    Returns the name under which MLflow registers it, and what was measured of the files. Where torch cannot export it,
-    the name is None, and the checkpoint takes the place of the ONNX file and the README.
+    Returns the name under which MLflow registers it, and what was measured of the files. Where torch cannot export an own
+    network, the name is None, and the checkpoint takes the place of the ONNX file and the README.
     """
-    meta = data.meta
-    model, metrics = run(params, net, data)
+    meta, card = data.meta, build_model_card(params, data.meta)
+    model: bytes | None = None
+    metrics: dict[str, Any] = {}
+    try:
+        model = with_card(onnx_of(net, meta), card)
+        metrics |= compare(model, net, data) | {"onnx_bytes": len(model)}
+    except ExportError as error:
+        if not is_own(params.network.name):
+            raise
+        metrics["problem"] = str(error)
     in_nir = write_network_nir(folder / NIR.name, params, net, data)
     if params.export.genes is not None:
         metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
     exported = Exported.model_validate(metrics | in_nir)
     images, labels = next(data.test.batches(1))
     shown = meta.class_names[int(labels[0])]
-    write_json(folder / "meta.json", build_model_card(params, meta).model_dump())
+    write_json(folder / "meta.json", card.model_dump())
     write_atomically(folder / "example.png", png(images[0]))
     if model is None:
         (folder / ONNX.name).unlink(missing_ok=True)
@@ -70,32 +78,18 @@ def write_all(
     return name, exported
 
 
-def run(params: Params, net: SpikingNetwork, data: Prepared) -> tuple[bytes | None, dict[str, Any]]:
-    """Export ``net``. Returns the ONNX model, and metrics of its comparison with torch.
-
-    Where torch cannot export an own network: None, and ``problem``, the reason.
-    """
-    try:
-        model = with_card(onnx_of(net, data.meta), build_model_card(params, data.meta))
-    except ExportError as error:
-        if not is_own(params.network.name):
-            raise
-        return None, {"problem": str(error)}
-    return model, compare(model, net, data, VERIFIED) | {"onnx_bytes": len(model)}
-
-
 def onnx_of(net: SpikingNetwork, meta: Meta) -> bytes:
     """``net`` as an ONNX model for images as ``meta`` has them."""
     return to_onnx(net, meta.in_channels, meta.image_size, T=meta.events.frames if meta.events else None)
 
 
-def compare(model: bytes, net: SpikingNetwork, data: Prepared, n_images: int) -> dict[str, float]:
+def compare(model: bytes, net: SpikingNetwork, data: Prepared) -> dict[str, float]:
     """How far the ONNX ``model`` and ``net`` agree on some test images: `max_abs_difference` of logits, `agreement`."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     there = for_inference(net)
     answers: list[np.ndarray] = []
     expected: list[np.ndarray] = []
-    for images, _ in spaced(data.test, n_images).batches(BATCH):
+    for images, _ in spaced(data.test, VERIFIED).batches(BATCH):
         x = data.meta.normalise(images).contiguous()
         answers += session.run(None, {"images": (x if x.ndim == 4 else x.transpose(0, 1)).numpy()})
         with torch.no_grad():
@@ -128,7 +122,7 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     if with_onnx:
         model = with_card(with_genes(onnx_of(rounded, data.meta), rounded, cfg.genes), card)
         write_atomically(path.with_suffix(".onnx"), model)
-        agreement = compare(model, rounded, data, VERIFIED)["agreement"]
+        agreement = compare(model, rounded, data)["agreement"]
         metrics |= {"genes_onnx_bytes": len(model), "genes_onnx_agreement": agreement}
     return metrics
 

@@ -7,7 +7,7 @@ from gee_core.compute import Compute, limit_threads
 from gee_core.data.prepared import Prepared
 from gee_core.model.network import SpikingNetwork
 from gee_core.model.wired import largest_activation
-from pipelines.engines.ranks import check_same, joined
+from pipelines.engines.ranks import check_alike, joined
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import network_files
 from pipelines.project.paths import CHECKPOINT, PREPARED
@@ -28,9 +28,9 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
         largest = largest_activation(params.network, data.meta, section.batch_size // compute.rank.of)
         limit_threads(largest, 2**22)  # passes are shorter where nothing is trained
         net = load_trained(params, data.meta).to(compute.device)
-        if compute.rank.of > 1:
-            files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]
-            check_same(compute.rank, run_key(name, [params.base, params.network, section], files))
+        files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]
+        key = run_key(name, [params.base, params.network, section], files)
+        check_alike(compute.rank, {"params, inputs and code": key})
         s.run.dataset("testing", describe_dataset(data.meta, "testing"))
         s.run.params(section.model_dump())
         yield s, net, data, compute

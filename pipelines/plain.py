@@ -25,11 +25,7 @@ def main() -> None:
         wanted = load_params().trains_plain
     if not wanted:
         write_json(METRICS, {})
-    else:
-        _train_and_measure()
-
-
-def _train_and_measure() -> None:
+        return
     from pipelines import evaluate, train  # here, since they load torch
     from pipelines.inputs.loading import prepared_images
 
@@ -41,10 +37,10 @@ def _train_and_measure() -> None:
         weights = GenotypeFile(network=network.name, width=network.width, n_genes=None, genes={}, seed=winner.seed)
         inputs = [PREPARED / "meta.json", *network_files(network.name)]
         folder = folder_of("plain", [params.base, network, params.train], inputs, extra=str(winner.seed))
-        with train.training_together(s, params, data, folder, compute) as begun:
+        with train.training_together(s, params, data, folder, compute) as compute:
             with s.progress("plain", params.train.epochs) as steps:
-                net = train.run(params, weights, data, folder / WORK, on_step=steps.at, compute=begun).net
-            numbers = evaluate.run(params, net, data, compute=begun)[0].model_dump()
+                net = train.run(params, weights, data, folder / WORK, on_step=steps.at, compute=compute).net
+            numbers = evaluate.run(params, net, data, compute=compute)[0].model_dump()
             if s.follows:
                 return
             metrics = {f"plain_{name}": numbers[name] for name in MEASURED}

@@ -22,12 +22,11 @@ from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run
 from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
-from gee_core.training.finish import with_integers
-from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch
+from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch, with_integers
 from gee_core.training.processes import from_all, parallel
 from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
-from gee_core.training.resume import Resumable, Rows, begun
-from pipelines.engines.ranks import at_work_together, check_reach, check_same, joined, said_once
+from gee_core.training.resume import Resumable, Rows, adopt_format
+from pipelines.engines.ranks import at_work_together, check_alike, joined, said_once
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
@@ -161,14 +160,13 @@ def training_together(s: Stage, params: Params, data: Prepared, folder: Path, co
     It yields ``compute`` in the format in which the work began.
     """
     cfg, rank = params.train, compute.rank
-    check_same(rank, folder.name)
+    check_alike(rank, {"params, inputs and code": folder.name})
     with said_once(rank):
-        check_reach(rank.of, cfg.batch_size, f"{rank.of} processes")
         params.check_sizes(data.meta.image_size)
         check_images(len(training_images(cfg, data)), cfg.batch_size, rank)
     limit_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
     with at_work_together(rank, s.run.at_work_in(folder)):
-        compute = replace(compute, dtype=from_all(begun(compute, folder / WORK).dtype, rank)[0])
+        compute = replace(compute, dtype=from_all(adopt_format(compute, folder / WORK).dtype, rank)[0])
         s.run.params(cfg.model_dump())
         s.run.dataset("training", describe_dataset(data.meta, "training"))
         s.run.tags({"number_format": compute.number_format})

@@ -81,13 +81,11 @@ CROSS_CUTTING = {
     "pipelines/commands/test_pretrained.py",
     "pipelines/commands/test_queue_preset.py",
     "pipelines/inputs/test_encoded_network.py",
-    "pipelines/studies/test_run_cells.py",
     "pipelines/test_dvc_deps.py",
     "pipelines/test_events.py",
     "pipelines/test_imports.py",
     "pipelines/test_measured_in_processes.py",
     "pipelines/test_pipeline.py",
-    "pipelines/test_use_the_model.py",
     "pipelines/tracking/test_searches.py",
 }
 
@@ -243,7 +241,7 @@ PIPELINE_ORDER = (
     ("tracking", "engines"),
     ("reporting",),
     ("stage",),
-    ("measuring", "showing"),
+    ("measuring",),
     ("check", "prepare", "evolve", "train", "evaluate", "robustness", "export", "report"),
     ("plain",),
     ("studies",),

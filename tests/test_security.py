@@ -1,6 +1,5 @@
 """What no line of ours does, as docs/SECURITY.md has it: read pickles, build shells from params, listen to the world."""
 
-import ast
 import re
 
 from ruamel.yaml import YAML
@@ -8,52 +7,12 @@ from ruamel.yaml import YAML
 from tests.project_copy import ROOT
 
 SOURCES = sorted(path for folder in ("gee_core", "pipelines", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle", "torch.load"}
-SHELLS = {"os.system", "os.popen", "os.execl", "os.execlp", "pty.spawn", "commands.getoutput", "subprocess.getoutput"}
-BY_NAME = {"eval", "exec", "compile", "__import__"}
 
 
-def dotted(node: ast.expr) -> str:
-    """``a.b.c`` of an expression, as far as it is one."""
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def offences(source: str) -> list[str]:
-    """What in ``source`` runs code from a file, or a shell."""
-    tree, found = ast.parse(source), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLERS]
-        elif isinstance(node, ast.ImportFrom):
-            names = {f"{node.module}.{alias.name}" for alias in node.names} | {(node.module or "").split(".")[0]}
-            found += sorted(names & (UNPICKLERS | SHELLS))
-        elif isinstance(node, ast.Call):
-            found += _in_call(node)
-    return found
-
-
-def _in_call(node: ast.Call) -> list[str]:
-    name, given = dotted(node.func), {keyword.arg: keyword.value for keyword in node.keywords}
-    said = {key: value.value for key, value in given.items() if isinstance(value, ast.Constant)}
-    found = []
-    if name in BY_NAME or name.replace("pd.", "pandas.") in UNPICKLERS | SHELLS:
-        found.append(name)
-    if name in ("np.load", "numpy.load") and said.get("allow_pickle", False) is not False:
-        found.append(name)
-    if "allow_pickle" in given and said.get("allow_pickle") is not False:
-        found.append(f"{name} with allow_pickle")
-    if "shell" in given and said.get("shell") is not False:
-        found.append(f"{name} with shell")
-    if name.split(".")[-1] in ("extractall", "unpack_archive") or said.get("typ") == "unsafe":
-        found.append(name)
-    return found
-
-
-def test_no_source_unpickles_evaluates_or_runs_a_shell():
-    found = {path.relative_to(ROOT).as_posix(): offences(path.read_text(encoding="utf-8")) for path in SOURCES}
-    assert {path: names for path, names in found.items() if names} == {}
+def test_numpy_reads_no_objects():
+    """Unpickling, evaluation and shells are refused by ruff: see pyproject.toml."""
+    for path in SOURCES:
+        assert not re.search(r"allow_pickle(?!=False)|unpack_archive|typ=.unsafe", path.read_text(encoding="utf-8")), path
 
 
 def test_dvc_gives_a_shell_nothing_from_params():

@@ -37,7 +37,7 @@ from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.processes import parallel
 from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
-from gee_core.training.resume import Resumable, begun
+from gee_core.training.resume import Resumable, adopt_format
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
@@ -76,7 +76,7 @@ def kind_of(error: Exception) -> Failure:
 def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     compute = Compute.of(task.base.device, task.base.precision)
     if task.checkpoints is not None:
-        compute = begun(compute, task.checkpoints)
+        compute = adopt_format(compute, task.checkpoints)
     genes = dict(candidate.genotype.settings)
     network, cfg, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
     meta, train, holdout = _images(task.prepared, cfg.images, compute.device)

@@ -107,7 +107,9 @@ def _error(W: list[Tensor], Y: list[Tensor]) -> float:
 
 def _fit(W: list[Tensor], n_genes: int, sweeps: int) -> list[Tensor]:
     """[Y_0 … Y_L]: an exact solution where there is one, else the best after ``sweeps`` from starts at two layers."""
-    spaces, L = _spaces(W, n_genes), len(W)
+    L = len(W)
+    # for every Y_l, an orthonormal basis (K, C_l, ≤ G) of the leading directions
+    spaces = [torch.linalg.svd(_weights_at(W, l), full_matrices=False)[0][:, :, :n_genes] for l in range(L + 1)]
     exact = (_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l)) for l in range(0, L + 1, max(1, L // 8)))
     least, best = min(((_error(W, Y), Y) for Y in exact), key=lambda pair: pair[0])
     if least < EXACT or sweeps == 0:
@@ -121,10 +123,9 @@ def _fit(W: list[Tensor], n_genes: int, sweeps: int) -> list[Tensor]:
     return min(fitted, key=lambda Y: _error(W, Y))
 
 
-def _spaces(W: list[Tensor], n_genes: int) -> list[Tensor]:
-    """For every Y_l, an orthonormal basis (K, C_l, ≤ G) of the leading directions of W_l and W_{l+1}ᵀ in layer l's neurons."""
-    seen_by = [[*([W[l - 1]] if l > 0 else []), *([W[l].mT] if l < len(W) else [])] for l in range(len(W) + 1)]
-    return [torch.linalg.svd(torch.cat(both, 2), full_matrices=False)[0][:, :, :n_genes] for both in seen_by]
+def _weights_at(W: list[Tensor], l: int) -> Tensor:
+    """[W_l, W_{l+1}ᵀ], the weights on both sides of layer l's neurons."""
+    return torch.cat([*([W[l - 1]] if l > 0 else []), *([W[l].mT] if l < len(W) else [])], 2)
 
 
 def _start(W: list[Tensor], spaces: list[Tensor], n_genes: int, cutoff: float, anchor: int) -> list[Tensor]:
@@ -153,13 +154,11 @@ def _completed(target: Tensor, A_KGC: Tensor, cutoff: float) -> Tensor:
 def _sweep(W: list[Tensor], Y: list[Tensor], backwards: bool) -> None:
     """Replace every Y_l in turn, in place, by the solution of Y_l·[Y_{l-1}ᵀ, Y_{l+1}ᵀ] = [W_l, W_{l+1}ᵀ]."""
     for l in reversed(range(len(Y))) if backwards else range(len(Y)):
-        near = [*([Y[l - 1].mT] if l > 0 else []), *([Y[l + 1].mT] if l < len(W) else [])]
-        target = [*([W[l - 1]] if l > 0 else []), *([W[l].mT] if l < len(W) else [])]
-        M, T = torch.cat(near, 2), torch.cat(target, 2)
+        M = torch.cat([Y[near].mT for near in (l - 1, l + 1) if 0 <= near < len(Y)], 2)
         H = M @ M.mT
         near_by = PROXIMAL * H.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-30)[:, None, None]
         H = H + near_by * torch.eye(H.shape[1], dtype=H.dtype, device=H.device)
-        Y[l] = torch.linalg.solve(H, M @ T.mT + near_by * Y[l].mT).mT
+        Y[l] = torch.linalg.solve(H, M @ _weights_at(W, l).mT + near_by * Y[l].mT).mT
 
 
 def _balanced(Y: list[Tensor]) -> list[Tensor]:

@@ -26,15 +26,15 @@ def dequantise(codes: Tensor, scale: Tensor, dim: int) -> Tensor:
     return codes.float() * along(scale, codes, dim)
 
 
-def straight_through(x: Tensor, bits: int, dim: int) -> Tensor:
-    """``x`` rounded as by ``quantise``, with the gradient of ``x`` itself (Bengio et al. 2013)."""
-    return dequantise(*quantise(x, bits, dim), dim) + (x - x.detach())
-
-
 def quantised_call(net: nn.Module, bits: int, x: Tensor) -> Tensor:
-    """The output of ``net`` on ``x`` with every matrix rounded to ``bits``, straight through. ``net`` keeps its numbers."""
-    matrices = {name: (p, dim) for name, p in net.named_parameters() if (dim := scaled_dim(name, p)) is not None}
-    rounded = {name: straight_through(p, bits, dim) for name, (p, dim) in matrices.items()}
+    """The output of ``net`` on ``x`` with every matrix rounded to ``bits``, which keeps its numbers.
+
+    Gradients pass straight through the rounding (Bengio et al. 2013).
+    """
+    rounded = {}
+    for name, p in net.named_parameters():
+        if (dim := scaled_dim(name, p)) is not None:
+            rounded[name] = dequantise(*quantise(p, bits, dim), dim) + (p - p.detach())
     return functional_call(net, rounded, (x,))
 
 

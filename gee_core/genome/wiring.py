@@ -64,12 +64,7 @@ def centre_kernels(tensor_K: Tensor, kernel_size: tuple[int, int], rate: float, 
     """
     if not rate:
         return tensor_K
-    factors = torch.exp(-rate * squared_distances(kernel_size))
+    rows, columns = (torch.arange(k, dtype=torch.float64) - (k - 1) / 2 for k in kernel_size)  # from the centre, in pixels
+    factors = torch.exp(-rate * (rows[:, None] ** 2 + columns**2).flatten())
     factors = factors / factors.pow(power).mean() ** (1 / power)
     return tensor_K * factors.to(tensor_K).reshape(-1, *[1] * (tensor_K.ndim - 1))
-
-
-def squared_distances(kernel_size: tuple[int, int]) -> Tensor:
-    """d² (K,) of every kernel position from the centre, in pixels², row by row."""
-    rows, columns = (torch.arange(k, dtype=torch.float64) - (k - 1) / 2 for k in kernel_size)
-    return (rows[:, None] ** 2 + columns**2).flatten()

@@ -7,9 +7,9 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from spikingjelly.activation_based import neuron
@@ -45,8 +45,12 @@ class Architecture(StrictModel):
         neurons = {**DEFAULTS["ilif" if lif.get("neuron") == "ilif" else "lif"], **lif}
         network = {**structure, **neurons, "surrogate": neurons["surrogate_name"]}
         del network["surrogate_name"]
+        for values in (network, given := dict(sizes)):
+            for name, value in values.items():
+                if isinstance(value, np.generic):
+                    values[name] = value.item()
         try:
-            return cls.model_validate({**_of_python(sizes), "network": _of_python(network)})
+            return cls.model_validate({**given, "network": network})
         except ValidationError as error:
             problem = error.errors()[0]
             message = problem["msg"].removeprefix("Value error, ").replace("null", "None")
@@ -59,19 +63,10 @@ class Architecture(StrictModel):
         return self.model_copy(update={"network": self.network.model_copy(update={"n_genes": None})})
 
 
-def _of_python(values: Mapping[str, object]) -> dict[str, object]:
-    """``values`` with numbers of Python in place of NumPy's."""
-    whole = {name: int(value) for name, value in values.items() if isinstance(value, Integral) and not isinstance(value, bool)}
-    real = {name: float(value) for name, value in values.items() if isinstance(value, Real) and not isinstance(value, Integral)}
-    return {**values, **whole, **real}
-
-
-def _defaults(neurons: type[LIF] | type[ILIF]) -> dict[str, object]:
-    return {name: parameter.default for name, parameter in inspect.signature(neurons).parameters.items()}
-
-
-DEFAULTS = {"lif": _defaults(LIF) | {"neuron": "lif", "levels": None}}
-DEFAULTS["ilif"] = DEFAULTS["lif"] | _defaults(ILIF) | {"neuron": "ilif"}
+OF_LIF, OF_ILIF = (
+    {name: parameter.default for name, parameter in inspect.signature(neurons).parameters.items()} for neurons in (LIF, ILIF)
+)
+DEFAULTS = {"lif": OF_LIF | {"neuron": "lif", "levels": None}, "ilif": OF_LIF | OF_ILIF | {"neuron": "ilif"}}
 """The arguments of ``LIF`` and ``ILIF``, by the neuron."""
 
 

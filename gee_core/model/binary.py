@@ -29,13 +29,6 @@ class BinaryILIF(ILIF):
         return spikes
 
 
-def summed(layer: nn.Conv2d | nn.Linear, levels: int) -> nn.Sequential:
-    """``layer``, changed in place to run once per slot, and the sum over the slots, which share its bias."""
-    if layer.bias is not None:
-        layer.bias.data /= levels
-    return nn.Sequential(layer, TemporalBinSum(levels, always_convert=True))
-
-
 def to_binary(net: nn.Module) -> SpikingNetwork:
     """A copy of ``net``, decoded, that computes the same logits with binary spikes, in evaluation mode.
 
@@ -70,7 +63,9 @@ def to_binary(net: nn.Module) -> SpikingNetwork:
             if isinstance(child, ILIF):
                 setattr(parent, name, BinaryILIF(child.T, D, child.tau, child.v_threshold, child.detach_reset))
             elif isinstance(child, nn.Conv2d | nn.Linear) and child not in read_no_spikes:
-                setattr(parent, name, summed(child, D))
+                if child.bias is not None:  # once per slot
+                    child.bias.data /= D
+                setattr(parent, name, nn.Sequential(child, TemporalBinSum(D, always_convert=True)))
             elif isinstance(parent, BasicBlock) and isinstance(child, nn.Identity):  # a shortcut without weights
                 setattr(parent, name, TemporalBinSum(D, always_convert=True))
     return binary

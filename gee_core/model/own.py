@@ -13,6 +13,7 @@ depend on earlier calls: neurons and the memories of SpikingJelly's ``MemoryModu
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
 
+import copy
 import inspect
 import math
 from collections.abc import Callable
@@ -24,11 +25,9 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.config import NetworkStructure
 from gee_core.config.network import OWN, Own, is_own, registered
 from gee_core.errors import InputError, raises
 from gee_core.genome.chain import check_chain, explore_chain
-from gee_core.genome.copying import copy_module
 from gee_core.model.base import Architecture, SpikingNetwork, takes_all_steps
 from gee_core.seeding import private_torch_rng
 from gee_core.snn.kernels import is_exporting
@@ -99,49 +98,42 @@ class OwnNetwork(SpikingNetwork):
 
 def own_network(architecture: Architecture, seed: int, any_steps: bool) -> OwnNetwork:
     """The own network with the initial weights of its own code, on the CPU. InputError where it answers with other steps."""
-    T, name, plain = architecture.network.T, architecture.network.name, architecture.plain()
-    sizes, trials = architecture.model_dump(exclude={"network"}), registered(name).trials
+    network, sizes = architecture.network, architecture.model_dump(exclude={"network"})
+    name, own, plain = network.name, registered(network.name), architecture.plain()
     # on the CPU also where networks without numbers are built: neurons may not run on the meta device
     with torch.device("cpu"), private_torch_rng(seed):
-        net = copy_module(_call(architecture.network, sizes))  # its code may return the same module every time
-        if plain not in trials:
+        try:
+            taken = inspect.signature(own.build).parameters
+            settings = network.model_dump(exclude={"name", "block", "tilt", "n_genes"})
+            # copied, since its code may return the same module every time
+            net = copy.deepcopy(own.build(**sizes, **{key: value for key, value in settings.items() if key in taken}))
+        except Exception as error:
+            called = ", ".join(f"{key}={value}" for key, value in sizes.items())
+            raise ValueError(f"{name}({called}, …) {raises(error)}") from error
+        if not isinstance(net, nn.Module):
+            raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
+        if plain not in own.trials:
             try:
-                trials[plain] = _try(net, sizes, T)
+                own.trials[plain] = _try(net, sizes, network.T)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-    trial = trials[plain]
-    if trial.T != T and not any_steps:
-        raise InputError(f"= {T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
-    built_with = architecture.model_copy(update={"network": architecture.network.model_copy(update={"T": trial.T})})
+    trial = own.trials[plain]
+    if trial.T != network.T and not any_steps:
+        raise InputError(f"= {network.T}, but {name} answers with {trial.T} steps", f"set it to {trial.T}", ("T",))
+    built_with = architecture.model_copy(update={"network": network.model_copy(update={"T": trial.T})})
     return OwnNetwork(net, trial.T, trial.chain, built_with)
-
-
-def _call(network: NetworkStructure, sizes: dict[str, int]) -> nn.Module:
-    """The module that the class of the own network returns."""
-    name, build = network.name, registered(network.name).build
-    settings = network.model_dump(exclude={"name", "block", "tilt", "n_genes"})
-    try:
-        taken = inspect.signature(build).parameters
-        net = build(**sizes, **{key: value for key, value in settings.items() if key in taken})
-    except Exception as error:
-        called = ", ".join(f"{key}={value}" for key, value in sizes.items())
-        raise ValueError(f"{name}({called}, …) {raises(error)}") from error
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"{name} returns a {type(net).__name__}, not a torch.nn.Module")
-    names: dict[int, str] = {}
-    for tensor, value in net.state_dict(keep_vars=True).items():
-        if (first := names.setdefault(id(value), tensor)) != tensor:  # which would fail after the training, when it is saved
-            raise ValueError(f"{name}: its {tensor} and {first} are one tensor, which a checkpoint cannot hold twice")
-    return net
 
 
 def _try(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     """The steps and the chain of ``net``, by one run. Raises ValueError where the answer is not as the contract says."""
+    names: dict[int, str] = {}
+    for tensor, value in net.state_dict(keep_vars=True).items():
+        if (first := names.setdefault(id(value), tensor)) != tensor:  # which would fail after the training, when it is saved
+            raise ValueError(f"its {tensor} and {first} are one tensor, which a checkpoint cannot hold twice")
     K, C, side = sizes.values()
     B = 2 if T != 2 else 3  # so that no answer has its images in the place of its steps
-    shape, kind = (
-        ((T, B, C, side, side), "frames of events (T, B, P, H, W)") if C == 2 else ((B, C, side, side), "images (B, C, H, W)")
-    )
+    shape = (T, B, C, side, side) if C == 2 else (B, C, side, side)
+    on = f"for {'frames of events (T, B, P, H, W)' if C == 2 else 'images (B, C, H, W)'} = {shape} it"
     probe, answers = OwnNetwork(net, T), list[object]()
     probe.register_forward_hook(lambda module, inputs, answer: answers.append(answer))
     try:
@@ -149,26 +141,23 @@ def _try(net: nn.Module, sizes: dict[str, int], T: int) -> Trial:
     except InputError as error:
         repeated = C != 2 and any(map(takes_all_steps, net.modules()))
         begin = ": let its forward begin with `x = x.repeat(T, 1, 1, 1, 1)`, if it takes (T, B, C, H, W)" if repeated else ""
-        raise ValueError(f"for {kind} = {shape} it {raises(error.__cause__ or error)}{begin}") from error
-    if misfit := _misfit(answers[0], (T, B, K)):
-        raise ValueError(f"for {kind} = {shape} it returns {misfit}")
-    check_chain(probe, chain, others)
-    names = {module: name for name, module in probe.named_modules()}
-    steps = len(answers[0]) if isinstance(answers[0], Tensor) else T
-    channels = [conv.out_channels for conv in chain]
-    return Trial(steps, tuple(names[conv] for conv in chain), channels, math.prod(chain[1].kernel_size))
-
-
-def _misfit(o: object, wanted: tuple[int, int, int]) -> str:
-    """What ``o`` is, and the line to change, where ``o`` is no finite (steps, images, classes) in float32, else empty."""
-    _, B, K = wanted
+        raise ValueError(f"{on} {raises(error.__cause__ or error)}{begin}") from error
+    o = answers[0]
     if not isinstance(o, Tensor):
-        return f"a {type(o).__name__}, not a tensor: let its forward return the output of every step (T, B, K) alone"
+        remedy = "let its forward return the output of every step (T, B, K) alone"
+        raise ValueError(f"{on} returns a {type(o).__name__}, not a tensor: {remedy}")
     if o.ndim != 3 or o.shape[1:] != (B, K):
-        return f"{tuple(o.shape)}, not (T, B, K) = {wanted}: let it return the output of every step, (T, B, K)"
+        wanted = f"(T, B, K) = {(T, B, K)}: let it return the output of every step, (T, B, K)"
+        raise ValueError(f"{on} returns {tuple(o.shape)}, not {wanted}")
     if o.dtype != torch.float32:
-        return f"{o.dtype}: let its forward end with `return o{'.real' if o.is_complex() else ''}.float()`"
-    return "" if o.isfinite().all() else "values that are not finite (NaN or infinite)"
+        real = ".real" if o.is_complex() else ""
+        raise ValueError(f"{on} returns {o.dtype}: let its forward end with `return o{real}.float()`")
+    if not o.isfinite().all():
+        raise ValueError(f"{on} returns values that are not finite (NaN or infinite)")
+    check_chain(probe, chain, others)
+    positions = math.prod(chain[1].kernel_size)
+    of_chain = {module: name for name, module in probe.named_modules() if module in chain}
+    return Trial(len(o), tuple(of_chain[conv] for conv in chain), [conv.out_channels for conv in chain], positions)
 
 
 def _chain(name: str, width: float | None) -> tuple[list[int], int]:

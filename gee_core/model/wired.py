@@ -24,9 +24,6 @@ from gee_core.storage.json_object import as_model
 WIDTH_STEPS = 10_000
 """Steps of the width, per unit."""
 
-WIDEST = 4 * WIDTH_STEPS
-"""The widest network that a configuration allows."""
-
 
 class ImageShape(Protocol):
     """The images of a network, such as ``data.meta.Meta``."""
@@ -123,7 +120,7 @@ def find_width(network: NetworkStructure, images: ImageShape, target: int, toler
     def count(step: int) -> int:
         return plain_parameters(network.model_copy(update={"width": step / WIDTH_STEPS}), images)
 
-    low, high = 1, WIDEST  # steps whose counts enclose the target
+    low, high = 1, 4 * WIDTH_STEPS  # up to the widest that a configuration allows
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= target else (low, middle)

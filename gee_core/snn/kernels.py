@@ -119,7 +119,11 @@ def run_loop(loop: Loop, x: Tensor, *args: object) -> Any:
     if compiles(x):
         try:
             compiled = _compiled(loop, x.is_cuda)
-            form = compiled, _form((x, *args)), _state(x.device.type)
+            kind = x.device.type
+            autocast = torch.is_autocast_enabled(kind) and (torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
+            # with the part of torch's own state that decides which variant runs
+            state = torch.is_grad_enabled(), autocast, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+            form = compiled, _form((x, *args)), state
             if form in _known:
                 return compiled(x, *args)
             with _how_to_compile(x, args):
@@ -142,12 +146,6 @@ def _form(args: object) -> object:
     if isinstance(args, tuple | list):
         return tuple(map(_form, args))
     return args
-
-
-def _state(kind: str) -> tuple[object, ...]:
-    """The part of torch's own state that decides it too, on a device of this ``kind``."""
-    autocast = torch.is_autocast_enabled(kind) and (torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled())
-    return torch.is_grad_enabled(), autocast, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Shapes: T steps, B batch, K classes.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,16 @@ from gee_core.genome.encoding import decode
 from gee_core.genome.quantise import quantised_call
 from gee_core.model.base import with_steps
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
-from gee_core.training.finish import carry_scales, with_integers
-from gee_core.training.losses import mean_rate, operations
+from gee_core.snn.lif import ILIF, LIF
+from gee_core.snn.norm_lif import NormLIF
 from gee_core.training.optimizers import set_lr
 from gee_core.training.processes import bare, share_statistics, summed
-from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
+from gee_core.training.recipe import Recipe, check_images, learning_rate, mean_rate, operations, steps_per_epoch
 
 Images = PackedImages | StreamedImages
+
+HALF_RATE = 0.7
+"""Current, over that at which a LIF neuron fires at every step, at which it fires at every other (between 2/3 and 1, τ = 2)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def train_epoch(
     for step, (batch, labels) in zip(range(first, n_steps), batches, strict=False):
         if start is not None and step == first:
             generator.set_state(start.draws)  # the order of the images is drawn by now
-        lr = recipe.rate_at(epoch * n_steps + step, cfg.epochs * n_steps)
+        now, end = epoch * n_steps + step, cfg.epochs * n_steps
+        lr = learning_rate(now, end, recipe.warmup_steps, cfg.lr, cfg.lr_min, cfg.cooldown)
         set_lr(optimizer, lr)
         n = min(cfg.batch_size, len(images) - step * cfg.batch_size)  # of the whole batch
         place, T = rank.place(n), recipe.T_of(epoch)
@@ -110,6 +115,34 @@ def _forward(net: nn.Module, x: Tensor, recipe: Recipe, epoch: int, step: int) -
     with recipe.compute.autocast(), draws, neurons, steps, operations(network, penalty > 0) as noted:
         o_TBK = net(x) if bits is None else quantised_call(net, bits, x)
     return o_TBK, penalty * mean_rate(noted) if noted else 0.0
+
+
+@contextmanager
+def with_integers(net: nn.Module, levels: int | None) -> Iterator[None]:
+    """Context in which ``net`` has I-LIF neurons that fire 0 … ``levels`` in place of LIF ones. None leaves it as it is."""
+    if levels is None:
+        yield
+        return
+    places = [
+        (parent, name, child) for parent in net.modules() for name, child in parent.named_children() if type(child) is LIF
+    ]
+    for parent, name, lif in places:
+        setattr(parent, name, ILIF(lif.T, levels, v_threshold=lif.v_threshold, detach_reset=lif.detach_reset))
+    try:
+        yield
+    finally:
+        for parent, name, lif in places:
+            setattr(parent, name, lif)
+
+
+@torch.no_grad()
+def carry_scales(net: nn.Module, levels: int) -> None:
+    """Scale batch norms, in place, so that what made I-LIF fire ``levels`` / 2 makes LIF fire at every other step."""
+    for layer in net.modules():
+        if isinstance(layer, NormLIF):
+            factor = HALF_RATE * (layer.lif.tau if layer.lif.decay_input else 1.0) / (levels / 2)
+            layer.norm.weight.mul_(factor)
+            layer.norm.bias.mul_(factor)
 
 
 def for_inference(net: nn.Module) -> nn.Module:

@@ -28,7 +28,11 @@ def make_optimizer(
     """
     X = [X_l for genome in genomes(net) for X_l in genome.encodings()]
     O = [genome.O for genome in genomes(net)]
-    kernels = _hidden_kernels(net) if name == "muon" else []
+    kernels: list[Tensor] = []
+    if name == "muon":  # the plain ones but the stem's
+        convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
+        convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
+        kernels = [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
     apart = {id(p) for p in [*X, *O, *kernels]}
     others = [p for p in net.parameters() if id(p) not in apart]
     hidden = _groups((kernels, weight_decay, 1.0), (X, weight_decay, lr_X), (O, weight_decay, lr_O))
@@ -42,13 +46,6 @@ def make_optimizer(
 
 def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, object]]:
     return [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in parts if p]
-
-
-def _hidden_kernels(net: nn.Module) -> list[Tensor]:
-    """The plain kernels of ``net`` but the stem's."""
-    convs = net.conv_chain() if isinstance(net, SpikingNetwork) else []
-    convs += [module for module in net.modules() if isinstance(module, nn.Conv2d) and module not in convs]
-    return [conv.weight for conv in convs[1:] if not parametrize.is_parametrized(conv, "weight")]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -32,7 +32,7 @@ NUMBER_FORMAT = "number_format"
 """File in a folder from which work is resumed: the number format in which the work began."""
 
 
-def begun(compute: Compute, folder: Path) -> Compute:
+def adopt_format(compute: Compute, folder: Path) -> Compute:
     """``compute`` in the number format in which the work in ``folder`` began. It begins in its own."""
     note = folder / NUMBER_FORMAT
     if not note.is_file():

@@ -50,7 +50,10 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
     total = moments = torch.zeros((), dtype=torch.float64)
     n = 0
     for batch, _ in images.subset(order).batches(128):
-        patches_PD = _patches(normalise(batch), stem)
+        x = normalise(batch)
+        x_BCHW = x.flatten(0, 1) if x.ndim == 5 else x  # frames (T, B, C, H, W)
+        patches = F.unfold(x_BCHW, stem.kernel_size, stem.dilation, 0, stem.stride)  # (B, D, …), all within the images
+        patches_PD = patches.transpose(1, 2).flatten(0, 1)
         total = total + patches_PD.sum(0, dtype=torch.float64).cpu()
         moments = moments + (patches_PD.mT @ patches_PD).double().cpu()
         n += len(patches_PD)
@@ -61,13 +64,6 @@ def whiten_stem(net: nn.Module, images: PackedImages | StreamedImages, normalise
     filters_JD = torch.cat([scaled_VD, -scaled_VD]).to(stem.weight)
     stem.weight[: len(filters_JD)] = filters_JD.unflatten(1, stem.weight.shape[1:])
     stem.weight.requires_grad_(False)
-
-
-def _patches(x_BCHW: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Every patch within the images, or the frames (T, B, C, H, W), that the filters of ``conv`` see, (P, D)."""
-    if x_BCHW.ndim == 5:
-        x_BCHW = x_BCHW.flatten(0, 1)
-    return F.unfold(x_BCHW, conv.kernel_size, conv.dilation, 0, conv.stride).transpose(1, 2).flatten(0, 1)
 
 
 def renew_statistics(net: nn.Module, inputs: Iterable[Tensor], bits: int | None = None) -> None:

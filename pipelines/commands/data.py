@@ -48,7 +48,7 @@ def check_command(
     from gee_core.errors import InputError
     from pipelines.commands.prediction import in_lines
     from pipelines.commands.survey import survey
-    from pipelines.project.params import load_params, validated
+    from pipelines.project.params import load_params, validate_values
     from pipelines.runtime.progress import progress
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
@@ -56,7 +56,7 @@ def check_command(
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     own = {"dataset": "folder", "path": str(folder), "name": None, "image_size": None, "stream": False, "events": None}
     own |= {"max_train_images": None, "max_test_images": None}
-    cfg = validated(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
+    cfg = validate_values(PrepareConfig, load_params().prepare.model_dump() | own, "gee data check")
     with progress("look", None) as steps:
         result = survey(cfg, decode, steps)
     problems = list(map(str, result.problems))

@@ -58,10 +58,10 @@ def run(
     with flow_lock(Path()) as has_waited:
         if has_waited:  # and params.yaml may have changed
             params, set_params = check_request(request, Path())
-        check_for_dvc(Path())
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
         tracking = tracked_execution(params, not stages, with_versions=not request.is_experiment)
         with tracking as tracked, whole_dvc_lock(Path()):
+            check_for_dvc(Path())
             if code := run_in_foreground([*request.command(name, set_params, keep_going), *verbose]):
                 raise typer.Exit(code)  # in here, so that the run in MLflow fails too
             found = last_summary(name if request.is_experiment else None)

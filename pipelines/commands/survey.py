@@ -64,7 +64,7 @@ def survey(cfg: PrepareConfig, decode: bool, steps: Steps) -> Survey:
     result = Survey(_origins(listing, cfg), counts, list(folders.problems(listing, endings)))
     train, test = list[str](), list[str]()
     if not result.problems:
-        with _kept(result.problems):
+        with _keep_problems(result.problems):
             train, train_labels, test, test_labels, holdout = split_files(listing, cfg)
             scored = torch.zeros(len(train), dtype=torch.bool).index_fill(0, holdout, True)
             parts = {"train": train_labels[~scored], "hold-out": train_labels[scored], "test": test_labels}
@@ -87,13 +87,13 @@ def survey(cfg: PrepareConfig, decode: bool, steps: Steps) -> Survey:
             result.facts[name] = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
     result.images["duplicates"] = _duplicates(root, train, test, result.problems, steps)
     if not result.problems:
-        with _kept(result.problems):
+        with _keep_problems(result.problems):
             check_links(cfg)
     return result
 
 
 @contextlib.contextmanager
-def _kept(problems: list[InputError]) -> Iterator[None]:
+def _keep_problems(problems: list[InputError]) -> Iterator[None]:
     try:
         yield
     except InputError as problem:

@@ -66,18 +66,14 @@ def score_here(task: ProxyTask) -> Workers:
 
 
 def _score_job(task: ProxyTask, digest: str, candidate: Candidate) -> tuple[Score, float]:
+    from gee_core.compute import Compute, set_up_gpu
+    from gee_core.evolution import proxy  # loads torch: here in the process that scores
+
     register_own_network(task.network.name, digest)
+    set_up_gpu(Compute.of(task.base.device, "fp32").device)
+    start = time.perf_counter()
     try:
-        return _timed_score(task, candidate)
+        return proxy.score(task, candidate), time.perf_counter() - start
     except RuntimeError as error:
         leave_if_lost_gpu(error, f"candidate {candidate.label}")
         raise
-
-
-def _timed_score(task: ProxyTask, candidate: Candidate) -> tuple[Score, float]:
-    from gee_core.compute import Compute, set_up_gpu
-    from gee_core.evolution.proxy import score  # loads torch: here in the process that scores
-
-    set_up_gpu(Compute.of(task.base.device, "fp32").device)
-    start = time.perf_counter()
-    return score(task, candidate), time.perf_counter() - start

@@ -34,9 +34,10 @@ def this_rank() -> Rank:
 @contextmanager
 def joined(base: BaseConfig) -> Iterator["Compute"]:
     """Context in which this process computes together with the others, if there are any; yields its device and its part."""
+    import torch
     import torch.distributed as dist
 
-    from gee_core.compute import Compute, set_up_gpu
+    from gee_core.compute import Compute, cpu_kind, set_up_gpu
 
     rank = this_rank()
     device = base.device if rank.of == 1 else _own_device(base.device)
@@ -46,9 +47,15 @@ def joined(base: BaseConfig) -> Iterator["Compute"]:
         yield compute
         return
     remedy = "use machines of one kind with one torch, set base.precision to fp32 or bf16, and the same variables"
-    check_alike(rank, rounding(compute), remedy)  # of unlike devices the connection would never be made
-    backend = "nccl" if compute.device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=common_store(), rank=rank.number, world_size=rank.of)
+    on_gpu = compute.device.type == "cuda"
+    rounding = {
+        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {cpu_kind()}",
+        "number format": compute.number_format,
+        "torch": torch.__version__,
+        **CoreSettings.read().rounding(),
+    }
+    check_alike(rank, rounding, remedy)  # of unlike devices the connection would never be made
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=common_store(), rank=rank.number, world_size=rank.of)
     yield compute
     dist.destroy_process_group()  # not after an error: NCCL's can wait for processes that are in another operation for good
 
@@ -71,21 +78,6 @@ def _own_device(device: str) -> str:
     return device if found.index is not None else f"cuda:{own.number}"
 
 
-def rounding(compute: "Compute") -> dict[str, str]:
-    """What the rounding of this process depends on, by name, where the process computes on ``compute``."""
-    import torch
-
-    from gee_core.compute import cpu_kind
-
-    on_gpu = compute.device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(compute.device) if on_gpu else f"CPU of kind {cpu_kind()}",
-        "number format": compute.number_format,
-        "torch": torch.__version__,
-        **CoreSettings.read().rounding(),
-    }
-
-
 @functools.cache  # the first process serves it as long as it lives
 def common_store() -> "Store":
     """What all processes can write to and read, before and while they are connected."""
@@ -96,15 +88,14 @@ def common_store() -> "Store":
     return PrefixStore("gee", next(rendezvous("env://", rank.number, rank.of))[0])
 
 
-def check_same(rank: Rank, digest: str) -> None:
-    """Raise an InputError where a process has another ``digest`` of params, inputs and code than the first."""
-    if rank.of > 1:
-        remedy = "start all of them in the same folder, or in copies of it with the same files"
-        check_alike(rank, {"params, inputs and code": digest}, remedy)
-
-
-def check_alike(rank: Rank, own: dict[str, str], remedy: str) -> None:
+def check_alike(
+    rank: Rank,
+    own: dict[str, str],
+    remedy: str = "start all of them in the same folder, or in copies of it with the same files",
+) -> None:
     """Raise an InputError with a line for each value of ``own`` that a process does not have in common with the first."""
+    if rank.of == 1:
+        return
     store, topic = common_store(), "/".join(own)
     store.set(f"{topic}/{rank.number}", json.dumps([platform.node(), own]))
     (host, first), *others = [json.loads(store.get(f"{topic}/{number}")) for number in range(rank.of)]
@@ -117,13 +108,6 @@ def check_alike(rank: Rank, own: dict[str, str], remedy: str) -> None:
     with said_once(rank):
         if lines:
             raise InputError("\n".join(lines))
-
-
-def check_reach(n: int, batch_size: int, name: str) -> None:
-    """Raise an InputError where batches of ``batch_size`` do not reach for ``n`` processes, in the message ``name``."""
-    if n > max(1, batch_size // 2):  # the last batch of an epoch is at least half as large as the others
-        problem = f"{name}: batches of {batch_size}, of which the last of an epoch may be half, do not reach for all"
-        raise InputError(problem, f"set train.batch_size to {2 * n} or more, or fewer processes")
 
 
 @contextmanager

@@ -104,27 +104,22 @@ def fitness_over_generations(candidates: pd.DataFrame, title: str) -> tuple[Figu
     ax, *right = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
     final = search["final_fitness"]
     top = _draw_dots(ax, search, final.fillna(search["fitness"]))
-    groups = final.groupby(search["generation"])
-    ax.plot(groups.median().clip(upper=top), color=MUTED, lw=1.4, ls=(0, (4, 3)), marker=".", label="median")
-    ax.plot(groups.min().clip(upper=top), color=MARK, marker="o", ms=5, label="lowest of its generation")
+    by_generation = final.groupby(search["generation"])
+    ax.plot(by_generation.median().clip(upper=top), color=MUTED, lw=1.4, ls=(0, (4, 3)), marker=".", label="median")
+    ax.plot(by_generation.min().clip(upper=top), color=MARK, marker="o", ms=5, label="lowest of its generation")
     ax.set(xlabel="generation", ylabel="fitness F (lower is better)")
-    for side in right:
-        _scored_again(side, again, top)
+    groups = again.groupby("rescored", sort=False)
+    for side in right:  # every draw of the wirings scored again as a dot, mean ± standard deviation as a bar
+        for x, (_, rows) in enumerate(groups):
+            F = rows["final_fitness"]
+            side.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.45, ms=4, mew=0)
+            side.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=GENETIC, ms=11, mew=2, lw=1.4)
+        names = [f"{name}, trained" if rows["winner"].any() else name for name, rows in groups]
+        side.set_xticks(range(len(groups)), names, fontsize=8, rotation=90)
+        side.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
+        side.grid(axis="x", visible=False)
     headline(figure, ax, title)
     return figure, f"Fitness of {len(search)} candidates by generation. {title}."
-
-
-def _scored_again(ax: Axes, again: pd.DataFrame, top: float) -> None:
-    """Every draw of the wirings scored again as a dot, mean ± standard deviation as a bar. The trained wiring says so."""
-    groups, names = again.groupby("rescored", sort=False), []
-    for x, (name, rows) in enumerate(groups):
-        F = rows["final_fitness"]
-        ax.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.45, ms=4, mew=0)
-        ax.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=GENETIC, ms=11, mew=2, lw=1.4)
-        names.append(f"{name}, trained" if rows["winner"].any() else name)
-    ax.set_xticks(range(len(groups)), names, fontsize=8, rotation=90)
-    ax.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
-    ax.grid(axis="x", visible=False)
 
 
 def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:

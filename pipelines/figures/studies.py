@@ -3,6 +3,7 @@
 Of every figure, ``group`` are the columns whose labels make the groups (none: one group).
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,13 +89,9 @@ def scatter(cells: pd.DataFrame, x: Axis, y: Axis, group: list[str], labels: lis
 def _split(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """(name, rows, colour and marker) by the labels in ``columns``, in order of appearance; without columns one group."""
     groups = frame.groupby(columns, sort=False) if columns else [(("all",), frame)]
-    return [(_short(", ".join(map(str, names))), rows, look_of(place)) for place, (names, rows) in enumerate(groups)]
-
-
-def look_of(place: int) -> dict[str, Any]:
-    """Colour and marker of the group at ``place``; 49 groups can be told apart."""
-    rounds = place // len(COLOURS)
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[(place + rounds) % len(MARKERS)]}
+    looks = [{"color": colour, "marker": (MARKERS * 2)[n + r]} for r in range(len(MARKERS)) for n, colour in enumerate(COLOURS)]
+    named = zip(groups, itertools.cycle(looks), strict=False)  # 49 groups can be told apart
+    return [(_short(", ".join(map(str, names))), rows, look) for (names, rows), look in named]
 
 
 def _short(name: str) -> str:

@@ -26,7 +26,7 @@ from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import summary_markdown
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.runtime.redact import bare
-from pipelines.studies.cell import Request as StudyRequest
+from pipelines.studies.plan import Request as StudyRequest
 from pipelines.studies.reports import OUT
 from pipelines.tracking.pipeline_run import FLOW_RUN
 

@@ -10,7 +10,7 @@ from gee_core.storage.atomic_files import write_atomically
 from pipelines.project.paths import LOCK as DVC_LOCK
 from pipelines.project.paths import SCRATCH
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 
 LOCK = SCRATCH / "flow.lock"
 COPY = SCRATCH / DVC_LOCK

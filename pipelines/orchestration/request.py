@@ -11,7 +11,7 @@ from gee_core.config.network import is_own
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.project.git import check_git, git, head
-from pipelines.project.params import check_params, load_params, overridden
+from pipelines.project.params import check_params, load_params, override_values
 from pipelines.project.paths import NETWORKS, PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
@@ -64,7 +64,7 @@ def check_request(request: Request, project: Path) -> tuple[Params, list[str]]:
         check_inputs(params)
         return params, []
     values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
-    values = overridden(values, request.overrides, "--set")
+    values = override_values(values, request.overrides, "--set")
     params = check_params(values, "--set")
     check_inputs(params)
     values, changes = experiment_changes(values, params, project)
@@ -102,7 +102,7 @@ def experiment_changes(values: dict[str, Any], params: Params, project: Path) ->
         raise InputError(problem, f"`git add {' '.join(files.splitlines())}`")
     images = project.resolve() / params.prepare.path
     if params.prepare.reads_path and _lacks(project, images):
-        values = overridden(values, {"prepare.path": str(images)}, "prepare.path")
+        values = override_values(values, {"prepare.path": str(images)}, "prepare.path")
     return values, set_param_arguments(read_yaml(project / PARAMS), values)
 
 

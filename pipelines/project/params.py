@@ -59,12 +59,18 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     """``values`` as parameters. ``source`` names them in messages.
 
     Raises:
-        InputError: as `validated`. Or the values are those of an earlier version. Or a text holds "${", for which an
+        InputError: as `validate_values`. Or the values are those of an earlier version. Or a text holds "${", for which an
             experiment of DVC would put something else, or control characters. Or `prepare.path` holds outputs of the
             pipeline, so that DVC would find a circle.
     """
-    _check_moved(values, source)
-    params = validated(Params, values, source)
+    found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
+    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
+    gone = [f"{key} is gone" for key in found if key in GONE]
+    if moved or gone:
+        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
+        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
+        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
+    params = validate_values(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
             problem = '"${" stands for another value in DVC\'s experiments' if "${" in str(value) else ""
@@ -79,18 +85,7 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     return params
 
 
-def _check_moved(values: dict[str, Any], source: str) -> None:
-    """Raise an InputError that names all keys of an earlier version, and what they are called now."""
-    found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
-    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
-    gone = [f"{key} is gone" for key in found if key in GONE]
-    if moved or gone:
-        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
-        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
-        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
-
-
-def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+def override_values(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
     """A copy of ``values`` with the values of ``overrides``, whose unknown keys `check_params` refuses.
 
     Keys are `section.key`, or `section.key.part` of a setting that has parts, such as evolve.proxy.lr.
@@ -112,7 +107,7 @@ def overridden(values: dict[str, Any], overrides: dict[str, Any], source: str) -
     return changed
 
 
-def validated(model: type[Model], values: dict[str, Any], source: object) -> Model:
+def validate_values(model: type[Model], values: dict[str, Any], source: object) -> Model:
     """``values`` as a ``model``. ``source`` names them in messages.
 
     Raises:

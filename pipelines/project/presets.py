@@ -99,14 +99,6 @@ def load_preset(name: str, path: str | None = None) -> Preset:
     return Preset(text.getvalue(), plain, check_params(plain, f"presets/{name}.yaml"))
 
 
-def is_edited() -> bool:
-    """Whether params.yaml is there and is no preset, whatever its `prepare.path`: it may hold somebody's work."""
-    try:
-        return PARAMS.exists() and bool(changes_from_preset(load_params())[1].keys() - {"prepare.path"})
-    except InputError:
-        return True
-
-
 def write_preset(preset: Preset) -> list[str]:
     """Write a preset to params.yaml. A file that was edited is kept as params.yaml.bak.
 
@@ -119,7 +111,11 @@ def write_preset(preset: Preset) -> list[str]:
     old = {}
     with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):  # no YAML, or no sections with keys in them
         old = _by_key(read_yaml(PARAMS))
-    if is_edited() and (content := PARAMS.read_bytes()):
+    try:
+        is_edited = PARAMS.exists() and bool(changes_from_preset(load_params())[1].keys() - {"prepare.path"})
+    except InputError:
+        is_edited = True
+    if is_edited and (content := PARAMS.read_bytes()):
         write_atomically(KEPT, content)
         log.warning("%s: was edited; kept as %s", PARAMS, KEPT)
     write_atomically(PARAMS, preset.text)

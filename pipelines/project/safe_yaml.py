@@ -31,23 +31,18 @@ def parse_yaml(text: str) -> Any:
     yaml = YAML(typ="safe", pure=True)
     try:
         tree = yaml.compose(text)
-        _check_size(tree)
+        nodes, size = [tree], 0  # aliases of aliases would fill the memory once their values are built or printed
+        while nodes:
+            value = getattr(nodes.pop(), "value", None)
+            size += 1 + len(value) if isinstance(value, str) else 1
+            if size > MOST_CHARACTERS:
+                raise ValueError(f"more than {MOST_CHARACTERS:,} characters in its values, those of aliases included")
+            for part in value if isinstance(value, list) else ():
+                nodes += part if isinstance(part, tuple) else [part]  # a mapping has pairs
         return None if tree is None else yaml.constructor.construct_document(tree)
     except Exception as error:  # the parser raises errors of any type on malformed text
         message = str(error).partition("To suppress this check")[0]  # an option of the parser that a user cannot set
         raise ValueError(" ".join(message.split()) or type(error).__name__) from None
-
-
-def _check_size(tree: Any) -> None:
-    """Raise ValueError for aliases of aliases, which would fill the memory once their values are built or printed."""
-    nodes, size = [tree], 0
-    while nodes:
-        value = getattr(nodes.pop(), "value", None)
-        size += 1 + len(value) if isinstance(value, str) else 1
-        if size > MOST_CHARACTERS:
-            raise ValueError(f"more than {MOST_CHARACTERS:,} characters in its values, those of aliases included")
-        for part in value if isinstance(value, list) else ():
-            nodes += part if isinstance(part, tuple) else [part]  # a mapping has pairs
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:

@@ -1,27 +1,161 @@
-"""The report page, made of a template, the tables of a run and its figures."""
+"""The report page, made of a template, the tables that the stages wrote and the figures of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from gee_core.config import Params
+from gee_core.config import Params, Shape
 from gee_core.config.evolve import SWITCHES
+from gee_core.config.genes import GENES, Gene
 from gee_core.config.network import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit
+from gee_core.evolution.front import MEASURED_AS
+from gee_core.evolution.winner import START
+from gee_core.genome.genotype import configured_genotype
+from gee_core.storage.csv_rows import unescaped
+from gee_core.storage.json_object import read_json_model
 from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
+from pipelines.project.paths import FRONT
 from pipelines.reporting.model_readme import as_yaml, template
 from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
-from pipelines.reporting.tables import Tables, effect_table, front_table, gene_table, recognition_table, rescored_table
+from pipelines.runtime.input_errors import reading
 
-TITLES = {name: known.title for name, known in DATASETS.items()}
+Row = dict[str, Any]
+"""Of a table, for the page."""
+
+
+class Tables(NamedTuple):
+    """The tables of a run. In the confusion table every cell is a string, even "NA", "1" and ""."""
+
+    candidates: pd.DataFrame
+    history: pd.DataFrame
+    layers: pd.DataFrame
+    confusion: pd.DataFrame
+    exit: pd.DataFrame
+    """No rows where `evaluate.exit` is null."""
+    noise: pd.DataFrame
+    hardware: pd.DataFrame
+    """No rows where `robustness.hardware` is null."""
+    front: FrontFile | None
+    """None where the search had one objective."""
+
+
+def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tables:
+    """The tables of the run whose files lie under ``reports`` and ``models``, of images of ``class_names``.
+
+    Raises:
+        InputError: a file is missing or damaged, or names a class that the images do not have.
+    """
+    energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
+    with reading(path := models / "evolve" / FRONT.name):
+        front = read_json_model(path, FrontFile) if path.exists() else None
+    confusion = _table(
+        path := reports / "evaluate/confusion.csv", [], ["actual", "predicted"], dtype=str, keep_default_na=False
+    )
+    with reading(path):
+        if unknown := {*confusion["actual"], *confusion["predicted"]} - {*class_names}:
+            raise ValueError(f"the images have no class {min(unknown)!r}")
+    return Tables(
+        candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
+        history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"]),
+        layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"]),
+        confusion=confusion,
+        exit=_table(reports / "evaluate/exit.csv", ["confidence", "accuracy", "mean_steps", "energy_mj"]),
+        noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"]),
+        hardware=_table(reports / "robustness/hardware.csv", ["strength", "draw", "accuracy"], ["domain"]),
+        front=front,
+    )
+
+
+def _table(path: Path, numbers: list[str], others: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """The table in the file ``path``, with columns of ``numbers`` and ``others``."""
+    with reading(path):
+        table = pd.read_csv(path, **{"dtype": dict.fromkeys(numbers, float)} | options)
+        if missing := [column for column in (*others, *numbers) if column not in table]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        for column in others:
+            table[column] = [unescaped(cell) if isinstance(cell, str) else cell for cell in table[column]]
+        return table
+
+
+def gene_table(params: Params, genotype: GenotypeFile) -> list[Row]:
+    """The genes that were searched or are not neutral: ``symbol, effect, winner, neutral, range``. A plain network has none.
+
+    Neutral is the analytic σ, 0 for genes of shape, and of others the setting. The ``range`` of the search is None for σ's.
+    """
+    if not genotype.genes:
+        return []
+    neutral = params.evolve.proxy.model_dump() | params.network.model_dump()
+    neutral |= replace(configured_genotype(params.with_genes(genotype.genes).network), shape=Shape()).as_dict()
+    rows = []
+    for name, value in genotype.genes.items():
+        gene = GENES.get(name, Gene("wiring", 0, 0, f"σ_{name[6:]}: standard deviation of X_{name[6:]}"))
+        unit = neutral[name] if gene.relative else 1
+        symbol, _, effect = gene.about.partition(": ")
+        if name in genotype.searched or not math.isclose(value, neutral[name]):
+            row = {"symbol": symbol, "effect": effect, "winner": value, "neutral": neutral[name]}
+            shown = name in genotype.searched and gene.group != "wiring"
+            rows.append(row | {"range": (gene.low * unit, gene.high * unit) if shown else None})
+    return rows
+
+
+def rescored_table(candidates: pd.DataFrame) -> list[Row]:
+    """One row per wiring that was scored again: ``name, start, mean, sd, draws, failed, won, gain, error, certain``.
+
+    The ``gain`` is how much lower the winner's mean is on the same draws, and ``error`` its standard error. Both may be NaN.
+    It is ``certain`` from two standard errors on.
+    """
+    searched = search.searched_rows(candidates)
+    again = candidates.drop(searched.index)
+    if again.empty:
+        return []
+    won = again.loc[again["rescored"].isin(again.loc[again["winner"], "rescored"]), "final_fitness"].to_numpy()
+    rows = []
+    for name, group in again.groupby("rescored", sort=False):
+        F = group["final_fitness"]
+        below = pd.Series(F.to_numpy() - won if len(won) == len(F) else np.nan).dropna()
+        row = {"name": name, "start": name == START and len(searched) > 1, "won": bool(group["winner"].any())}
+        row |= {"mean": F.mean(), "sd": F.std(), "draws": len(F), "failed": int(F.isna().sum())}
+        rows.append(row | {"gain": (gain := below.mean()), "error": (error := below.sem()), "certain": gain >= 2 * error})
+    return rows
+
+
+def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
+    """The objectives and ``proxy_accuracy`` of the members of ``front`` and, in the last row, of the start of the search."""
+    names, again = [*front.members[0].objectives, "proxy_accuracy"], candidates[candidates["rescored"] == START]
+    start = (again if len(again) else candidates[:1])[[MEASURED_AS.get(name, name) for name in names]].mean()
+    members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
+    return pd.DataFrame([*members, start.tolist()], columns=names)
+
+
+def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontFile | None) -> pd.DataFrame:
+    """The `gene_correlations` of the searched genes with the objectives of ``front``, or without one with the final fitness."""
+    return search.gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
+
+
+def recognition_table(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
+    """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``n_images``,
+    and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
+    counts = measurements.confusion_counts(confusion, class_names)
+    n_images, right = counts.sum(axis=1), counts.diagonal().copy()
+    np.fill_diagonal(counts, 0)
+    rows = []
+    for k in map(int, np.flatnonzero(n_images)):
+        mistake = class_names[counts[k].argmax()] if counts[k].any() else None
+        row = {"name": class_names[k], "share": right[k] / n_images[k], "n_images": int(n_images[k]), "mistake": mistake}
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["share"])
 
 
 def render(params: Params, measured: Measured, summary: Summary, meta: Meta, genotype: GenotypeFile, tables: Tables) -> str:
@@ -41,7 +175,7 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         params_yaml="".join(f"{name}:\n{as_yaml(section)}" for name, section in params),
         s=summary,
         meta=meta,
-        dataset=TITLES.get(summary.dataset, summary.dataset),
+        dataset=DATASETS[summary.dataset].title if summary.dataset in DATASETS else summary.dataset,
         genotype=genotype,
         measured=measured,
         genes=gene_table(params, genotype),

@@ -1,6 +1,5 @@
-"""Process clean-up: processes end on SIGTERM, together with the `dvc` or flow that started them, and as whole trees."""
+"""Processes of this machine: they end on SIGTERM, with the `dvc` or flow that started them, as whole trees; and their locks."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,11 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
+
+from gee_core.storage.atomic_files import writing
 
 PARENT = "GEE_PARENT"
 """Environment variable: the PID of the process that called `followed` or `run_in_foreground`."""
@@ -89,14 +91,14 @@ def die_with_parent(interval: float = 0.5, grace: float = 10.0) -> None:
 
 
 def _watch(pids: list[int], interval: float, grace: float) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess):
         watched = [psutil.Process(pid) for pid in pids]
         while all(map(_is_alive, watched)):
             time.sleep(interval)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace)
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
             child.kill()
     os._exit(143)
 
@@ -130,7 +132,7 @@ def run_in_foreground(command: Sequence[str]) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the Ctrl-C reaches DVC too, which then frees its locks
+            with suppress(subprocess.TimeoutExpired):  # the Ctrl-C reaches DVC too, which then frees its locks
                 process.wait(10)
             raise
 
@@ -142,12 +144,12 @@ def _ended_with_body(process: "subprocess.Popen[Any]", grace: float = 10.0) -> I
         yield
     except BaseException:
         tree: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
             tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         deadline = time.monotonic() + grace
         for number in (signal.SIGTERM, signal.SIGKILL):
             for member in tree:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with suppress(psutil.NoSuchProcess):
                     member.send_signal(number)
             while any(map(_is_alive, tree)) and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -160,3 +162,23 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@contextmanager
+def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock ``path`` inside. Yields whether it is held: without ``wait``, False if another process holds it.
+
+    The kernel releases the lock of a process that is killed.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lock = FileLock(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout):
+            lock.acquire(timeout=-1 if wait else 0)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()

@@ -37,13 +37,13 @@ def redact(text: str) -> str:
     return _IN_ADDRESS.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
 
 
-def redacted(values: Any) -> Any:
+def redact_values(values: Any) -> Any:
     """``values`` (JSON) with every string redacted, keys included."""
     if isinstance(values, str):
         return redact(values)
     if isinstance(values, dict):
-        return {redact(key): redacted(value) for key, value in values.items()}
-    return [redacted(value) for value in values] if isinstance(values, list) else values
+        return {redact(key): redact_values(value) for key, value in values.items()}
+    return [redact_values(value) for value in values] if isinstance(values, list) else values
 
 
 def bare(uri: str) -> str:

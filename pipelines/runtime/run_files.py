@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from gee_core.storage.atomic_files import flush, flush_folder, make_folder, sha256, write_atomically, writing
 from pipelines.runtime.process_tree import is_gone
-from pipelines.runtime.redact import redacted
+from pipelines.runtime.redact import redact_values
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def append_row(folder: Path, row: Row) -> None:
         is_new = not path.exists()
         with path.open("ab+") as file:
             is_cut_off = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(b"\n" * is_cut_off + json.dumps(redacted(row)).encode() + b"\n")
+            file.write(b"\n" * is_cut_off + json.dumps(redact_values(row)).encode() + b"\n")
             flush(file)
         if is_new:
             flush_folder(folder)
@@ -188,7 +188,7 @@ def read_record(folder: Path) -> Record | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write ``record`` as the run.json of ``folder``."""
-    values = redacted(record.model_dump(exclude_defaults=True))
+    values = redact_values(record.model_dump(exclude_defaults=True))
     write_atomically(folder / RUN, json.dumps(values, indent=1))
 
 

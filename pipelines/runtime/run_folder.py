@@ -40,8 +40,7 @@ from gee_core.storage.atomic_files import sha256, write_atomically, writing
 from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import LOCK, SCRATCH, original_project
 from pipelines.project.safe_yaml import parse_yaml
-from pipelines.runtime.file_lock import file_lock
-from pipelines.runtime.process_tree import process_key
+from pipelines.runtime.process_tree import file_lock, process_key
 from pipelines.runtime.progress import console
 from pipelines.runtime.run_files import (
     HELD,

@@ -32,11 +32,11 @@ def run_command(
     gee study run headline --data /path/to/cifar10 --dry
     gee study run ablation --seeds 5 --set evolve.n_generations=5
     """
-    from pipelines.project.paths import PAGE, in_project
+    from pipelines.project.paths import in_project
     from pipelines.runtime.process_tree import die_with_parent, exit_on_sigterm
     from pipelines.runtime.settings import Settings
-    from pipelines.studies.cell import Request
     from pipelines.studies.definition import load_study
+    from pipelines.studies.plan import Request
     from pipelines.studies.reports import OUT
     from pipelines.studies.study import describe_plan, plan_study, run_study
 
@@ -51,7 +51,7 @@ def run_command(
         console.print("\n".join(lines), highlight=False, soft_wrap=True)
         return
     print(run_study(request, jobs, force, keep))
-    console.print(f"Tables and plots   {(OUT / request.folder / PAGE.name).resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"Tables and plots   {(OUT / request.folder).resolve()}", highlight=False, soft_wrap=True)
 
 
 @study.command("list")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 
 from gee_core.config import StrictModel
 from gee_core.errors import InputError
-from pipelines.project.params import read_sections, validated
+from pipelines.project.params import read_sections, validate_values
 from pipelines.studies.metrics import METRICS, check_metric
 
 STUDIES = Path("studies")
@@ -20,7 +20,6 @@ RESERVED = {*METRICS, "seed", "status", "key", "commit", "n", "failed", "source"
 """Columns of the tables that are no labels."""
 Overrides = dict[str, Any]
 """Values by setting of params.yaml, written `section.key`."""
-
 
 STAGES = ("evaluate", "robustness", "export")
 ROWS = {"layers": "evaluate", "noise": "robustness", "hardware": "robustness"}
@@ -233,4 +232,4 @@ def load_study(name: str) -> Study:
         raise InputError(f"unknown study {name!r}", f"choose one of {', '.join(study_names()) or '(there are none)'}")
     path = STUDIES / f"{name}.yaml"
     missing, damaged = "it is a link to nothing: remove it", "fix it; pipelines/studies/definition.py says what each key means"
-    return validated(Study, read_sections(path, missing, damaged, "keys such as `title:` and `grid:`"), path)
+    return validate_values(Study, read_sections(path, missing, damaged, "keys such as `title:` and `grid:`"), path)

@@ -1,22 +1,31 @@
-"""Expands a study into its cells: every combination of options and seeds, with complete and checked parameters."""
+"""The request for a study, and the cells that the study consists of: every combination of options and seeds.
 
+Every cell is a run of the pipeline, with complete and checked parameters.
+"""
+
+import json
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gee_core.config import Params
-from gee_core.data.meta import load_meta
+from gee_core.data.meta import Meta, load_meta
 from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import find_width, plain_parameters, wired_network
+from gee_core.storage.atomic_files import sha256
+from gee_core.storage.json_object import json_digest
 from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
-from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest
-from pipelines.inputs.search import check_search, load_start
-from pipelines.project.params import check_params, overridden
-from pipelines.project.presets import load_preset, preset_names
-from pipelines.studies.cell import Cell, Request, cell_key, spell_out
+from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest, network_files
+from pipelines.inputs.search import check_search, load_start, start_files
+from pipelines.project.params import check_params, override_values
+from pipelines.project.presets import Sections, load_preset, preset_names
+from pipelines.runtime.run_files import read_record
+from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
 
 UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"}
@@ -25,15 +34,122 @@ UNEVOLVED: Overrides = {"evolve.variant": "analytic", "evolve.start": "analytic"
 PLAIN: Overrides = {"network.n_genes": None, **UNEVOLVED}
 """Turns a genetic network into the plain one."""
 
-Sections = dict[str, dict[str, Any]]
-"""The contents of params.yaml, not checked yet."""
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `gee study run`. None keeps the value of the study's file."""
+
+    name: str
+    preset: str | None = None
+    data: str | None = None
+    """Replaces `prepare.path`."""
+    seeds: int | None = None
+    """Number of seeds."""
+    overrides: Overrides = field(default_factory=dict)
+    """Changes of every cell."""
+    only: dict[str, set[str]] = field(default_factory=dict)
+    """Labels of the cells to keep, by column."""
+
+    def options(self) -> list[str]:
+        """The options of `gee study run`, as words."""
+        given: list[tuple[str, str | int | None]] = [("--preset", self.preset), ("--data", self.data), ("--seeds", self.seeds)]
+        given += [("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in self.overrides.items()]
+        given += [("--only", f"{column}={label}") for column, labels in self.only.items() for label in sorted(labels)]
+        return [str(word) for option, value in given if value is not None for word in (option, value)]
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables go, below reports/studies: a request with changes or a choice of cells is a trial."""
+        options = Request(self.name, overrides=self.overrides, only=self.only).options()[1::2]
+        words, digest = re.sub(r"[^\w.=-]+", "-", "_".join(options))[:60], json_digest({"options": options})[:6]
+        return Path(self.name, "trials", f"{words}-{digest}") if options else Path(self.name)
+
+    def command(self) -> str:
+        """The command that repeats the request."""
+        return shlex.join(["gee", "study", "run", self.name, *self.options()])
+
+
+class CellResult(NamedTuple):
+    """The answer of a cell."""
+
+    status: str
+    """`ok`, or why it failed."""
+    metrics: dict[str, float]
+    commit: str | None = None
+    """Of the code that measured it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the pipeline."""
+
+    columns: dict[str, str]
+    """Its labels, by column."""
+    params: Params
+    stages: tuple[str, ...]
+    """The stages after train that it runs."""
+    candidate: int | None = None
+    """The candidate of evolve to train in full, instead of the winner."""
+    training: int | None = None
+    """The number of a full training, from 1. Each has a seed. None trains with the seed of the search."""
+    control: str | None = None
+    encoded: Params | None = None
+    """The parameters of the plain network that is trained first, for genes of its weights to start at."""
+    prepared: Path = Path()
+    """The folder with its prepared images."""
+    network: str = ""
+    """The `network_digest` of its network when the study began."""
+    full_parameters: int = 0
+    """Parameters of the plain network at the width of the genetic one."""
+    key: str = ""
+    """Identifies its result: the `cell_key`."""
+
+    @property
+    def name(self) -> str:
+        """Its labels and seed, for messages."""
+        return f"{spell_out(self.columns)}, seed {self.params.base.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return runs_root() / f"cell-{self.key}"
+
+    def read_result(self) -> CellResult | None:
+        """The result in its folder, or None."""
+        record = read_record(self.folder)
+        return CellResult(**record.result) if record and record.status == "FINISHED" else None
+
+
+def spell_out(columns: dict[str, str]) -> str:
+    """Labels by column, for messages."""
+    return ", ".join(f"{column} = {label}" for column, label in columns.items())
+
+
+def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
+    """16 hexadecimal digits of everything that influences the result of ``cell`` with ``params``, and of nothing else.
+
+    The key leaves out the code, so that an edit invalidates no results: each names its commit. It leaves out the source of the
+    images, and `evolve` of a plain network that is not searched. Files that the sections name count by their content.
+    """
+    evolved = params.scores_candidates
+    sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
+    values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
+    values |= {"images": meta.model_dump(exclude={"source"}), "candidate": cell.candidate}
+    if cell.encoded is not None:
+        values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
+    if cell.training is not None:
+        values["training"] = cell.training
+    starts = start_files(params) if evolved else []
+    if files := [*starts, *init_from_files(params), *network_files(params.network.name)]:
+        values["files"] = [sha256(path) for path in files]
+    return json_digest(values)
 
 
 def draft_cells(study: Study, request: Request) -> list[Cell]:
     """Every cell that ``request`` asks for, with checked parameters; `resolve_cell` adds what depends on the images.
 
     Raises:
-        InputError: a preset or setting is unknown, a value is invalid, or images are not on disk; names file and value.
+        InputError: a preset, setting, label or file is unknown, or a value is invalid; names file and value.
     """
     file, preset = str(STUDIES / f"{request.name}.yaml"), request.preset or study.preset
     for name in (study.preset, *study.presets):
@@ -45,16 +161,19 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     study.check_size(n_seeds)
     if clash := study.varied() & set(request.overrides):
         raise InputError(f"--set {min(clash)}: the study varies this key", f"change it in {file}")
-    common = overridden(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
-    common = overridden(common, request.overrides, "--set")
+    common = override_values(load_preset(preset, request.data).values, study.set | study.presets.get(preset, {}), file)
+    common = override_values(common, request.overrides, "--set")
     source = " ".join([file, *(f"--set {key}={value}" for key, value in request.overrides.items())])
     cells = [
         replace(_draft_cell(common, changes, seed, f"{source}, {spell_out(labels)}"), columns=labels, stages=study.stages())
         for labels, changes in _choose(study, request.only)
         for seed in range(n_seeds)
     ]
-    for cell in cells:
-        _check_files(cell.params, file)
+    for cell in cells:  # so that a long study does not fail halfway
+        check_module_file(cell.params.network.name)
+        load_start(cell.params)
+        check_search(cell.params)
+        init_from_files(cell.params)
         if cell.control:
             _without_genes(cell, {})
     return cells
@@ -83,12 +202,12 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
             if merged.setdefault(key, value) != value:
                 raise InputError(f"{source}: {key} is set to {merged[key]!r} and to {value!r}", "set it in one column alone")
     control, encoded, candidate = (others.get(key) for key in ("control", "encoded", "candidate"))
-    params = check_params(overridden(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
+    params = check_params(override_values(common, settings | (UNEVOLVED if encoded is not None else {}), source), source)
     epochs = others.get("times_proxy_epochs", 1) * params.evolve.epochs
     derived: Overrides = {"base.seed": params.base.seed + seed, "evolve.proxy.epochs": epochs}
     if "paper_genes" in others:
         derived["network.n_genes"] = max(2, round(others["paper_genes"] * params.network.width))
-    params = check_params(overridden(params.model_dump(), derived, source), source)
+    params = check_params(override_values(params.model_dump(), derived, source), source)
     if params.network.n_genes is None and (encoded is not None or control == "narrowed"):
         raise InputError(f"{source}: network.n_genes is null", "set it for a cell that is encoded or narrowed")
     if candidate is not None:
@@ -100,23 +219,8 @@ def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: 
     if encoded is not None:
         if control or params.train.init_from:
             raise InputError(f"{source}: encoded, and control or train.init_from", "leave out one of the two")
-        first = check_params(overridden(params.model_dump(), encoded | PLAIN, source), source)
+        first = check_params(override_values(params.model_dump(), encoded | PLAIN, source), source)
     return Cell({}, params, (), candidate, others.get("training"), control, first)
-
-
-def _check_files(params: Params, file: str) -> None:
-    """Check that all files that a cell reads are there, so that a long study does not fail halfway."""
-    check_module_file(params.network.name)
-    load_start(params)
-    check_search(params)
-    init_from_files(params)
-    cfg = params.prepare
-    path = Path(cfg.path)
-    there = path.is_dir() and (not cfg.is_downloadable or any(entry.is_dir() for entry in path.iterdir()))
-    if cfg.reads_path and not there:
-        how = ", or download them there with `gee preset use` and `dvc repro prepare`" if cfg.is_downloadable else ""
-        problem = f"{file}: prepare.path = {cfg.path}: the images of {cfg.dataset} are not there"
-        raise InputError(problem, f"say where with --data FOLDER{how}")
 
 
 def resolve_cell(cell: Cell, prepared: Path) -> Cell:
@@ -138,4 +242,4 @@ def resolve_cell(cell: Cell, prepared: Path) -> Cell:
 
 
 def _without_genes(cell: Cell, changes: Overrides) -> Params:
-    return check_params(overridden(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)
+    return check_params(override_values(cell.params.model_dump(), PLAIN | changes, cell.name), cell.name)

@@ -1,6 +1,7 @@
 """Writes a study's table (rows of cells, then means over the seeds) and figures to reports/studies/NAME/."""
 
 import html
+import itertools
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +10,10 @@ import pandas as pd
 
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.figures.studies import Axis, bars, line, scatter
-from pipelines.project.paths import PAGE, REPORTS
-from pipelines.reporting.page import fill_in
-from pipelines.studies.cell import Cell, CellResult, Request
+from pipelines.project.paths import REPORTS
 from pipelines.studies.definition import ROW_COLUMNS, ROWS, Plot, Study
 from pipelines.studies.metrics import METRICS
+from pipelines.studies.plan import Cell, CellResult, Request
 from pipelines.studies.steps import ROWS_OF
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ Results = Mapping[str, CellResult]
 
 
 def write_reports(request: Request, study: Study, cells: list[Cell], results: Results) -> str:
-    """Write cells.csv, table.csv, table.md, the figures and index.html, a page with them; returns the table in Markdown.
+    """Write cells.csv, table.csv, table.md and the figures; returns the table in Markdown.
 
     Times are left out unless the study reports them, so that equal results give equal bytes.
     """
@@ -36,28 +36,22 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     if missing := [name for name in shown if name not in frame]:
         log.warning("left out, no cell has it: %s", ", ".join(missing))
     table = add_published(aggregate(frame, columns, study.metrics), study)
-    shown_table = format_table(table, columns, study.metrics)
-    rows = {kind: _collect_rows(kind, columns, cells) for kind in ROWS}
-    files = {"cells": frame, "table": table} | {kind: measured for kind, measured in rows.items() if len(measured)}
+    measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROWS}
+    for kind, cell in itertools.product(ROWS, cells):
+        labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
+        path = cell.folder / ROWS_OF.format(kind)
+        measured[kind] += [labels | row for row in pd.read_csv(path).to_dict("records")] if path.is_file() else []
+    rows = {kind: pd.DataFrame(of_kind) for kind, of_kind in measured.items()}
+    files = {"cells": frame, "table": table} | {kind: of_kind for kind, of_kind in rows.items() if len(of_kind)}
     for name, content in files.items():
         write_atomically(out / f"{name}.csv", content.to_csv(index=False))
-    write_atomically(out / "table.md", text := f"{markdown(study.title, shown_table)}\n`{request.command()}`\n")
+    write_atomically(
+        out / "table.md",
+        text := f"{markdown(study.title, format_table(table, columns, study.metrics))}\n`{request.command()}`\n",
+    )
     for number, plot in enumerate(study.plots, 1):
         if svg := _draw(plot, columns, rows[plot.rows] if plot.rows else frame):
             write_atomically(out / f"{number}-{plot.kind}.svg", svg)
-    svgs = {path.name: path.read_text(encoding="utf-8") for path in sorted(out.glob("*.svg"))}
-    by_name = {cell.key: (cell.name, results[cell.key]) for cell in cells}.values()
-    about = {
-        "title": study.title,
-        "command": request.command(),
-        "preset": request.preset or study.preset,
-        "seeds": sorted({cell.params.base.seed for cell in cells}),
-        "cells": len(by_name),
-        "failed": [f"{name}: {result.status}" for name, result in by_name if result.status != "ok"],
-        "commits": sorted({result.commit or "" for _, result in by_name}),
-    }
-    headers, lines = list(shown_table), shown_table.to_numpy().tolist()
-    write_atomically(out / PAGE.name, fill_in("study.html", svgs, about=about, headers=headers, rows=lines))
     return text
 
 
@@ -108,28 +102,16 @@ def format_table(table: pd.DataFrame, columns: list[str], metrics: list[str]) ->
     names = [key if short.count(key) == 1 else column for key, column in zip(short, columns, strict=True)]
     rows = []
     for _, row in table.iterrows():
-        numbers = [METRICS[metric].format(row[metric], row[f"{metric}_sd"]) + _own_n(row, metric) for metric in kept]
+        numbers = []
+        for metric in kept:
+            n = row[f"{metric}_n"]  # is named where it is not that of the row
+            of = "" if pd.isna(n) or n in (0, row["n"]) else f" (n = {n})"
+            numbers.append(METRICS[metric].format(row[metric], row[f"{metric}_sd"]) + of)
         labels = [str(row[column]) for column in columns]
         if row["source"] != "ours":  # the column of that name is the last, which a narrow terminal wraps
             labels[0] = f"{labels[0]} (published)".lstrip()
         rows.append([*labels, *numbers, *("" if pd.isna(row[mark]) else str(row[mark]) for mark in marks)])
     return pd.DataFrame(rows, columns=[*names, *(METRICS[metric].header for metric in kept), *marks])
-
-
-def _own_n(row: pd.Series, metric: str) -> str:
-    """How many cells the mean of ``metric`` is of, if some of the row's lack it."""
-    n = row[f"{metric}_n"]
-    return "" if pd.isna(n) or n in (0, row["n"]) else f" (n = {n})"
-
-
-def _collect_rows(kind: str, columns: list[str], cells: list[Cell]) -> pd.DataFrame:
-    """The rows by layer, noise or defect of all cells, with their labels and `network_seed`."""
-    rows: list[dict[str, Any]] = []
-    for cell in cells:
-        labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
-        path = cell.folder / ROWS_OF.format(kind)
-        rows += [labels | row for row in pd.read_csv(path).to_dict("records")] if path.is_file() else []
-    return pd.DataFrame(rows)
 
 
 def _draw(plot: Plot, columns: list[str], frame: pd.DataFrame) -> str | None:
@@ -163,13 +145,12 @@ def _axis(metric: str) -> Axis:
 
 def markdown(title: str, table: pd.DataFrame) -> str:
     """``table``, a text in each place, under its title in Markdown, with aligned columns."""
-    lines = [list(map(escape_markdown, line)) for line in (table.columns, *table.to_numpy())]
+    escaped = [
+        [html.escape(text, quote=False).replace("|", "\\|") for text in line]
+        for line in ([title], table.columns, *table.to_numpy())
+    ]
+    [heading], *lines = [[" ".join(text.split()) for text in line] for line in escaped]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     padded = (map(str.ljust, line, widths) for line in lines)
-    return f"## {escape_markdown(title)}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in padded)
-
-
-def escape_markdown(text: str) -> str:
-    """``text`` escaped for a heading or a cell, on one line."""
-    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
+    return f"## {heading}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in padded)

@@ -15,10 +15,12 @@ import pandas as pd
 
 from gee_core.checkpoint import save
 from gee_core.compute import Compute, set_up_gpu
-from gee_core.config import PrepareConfig
+from gee_core.config import Params, PrepareConfig
+from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
-from gee_core.errors import DivergedError
+from gee_core.errors import DivergedError, InputError
+from gee_core.model.network import SpikingNetwork
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import json_digest
@@ -29,10 +31,10 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.own_network import build_own_network
-from pipelines.runtime.file_lock import file_lock
+from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_files import HELD, WORK, delete_folder
 from pipelines.runtime.run_folder import once, run_key, runs_root
-from pipelines.studies.cell import Cell, CellResult
+from pipelines.studies.plan import Cell, CellResult
 
 IMAGES, NETWORK = Path("files/images"), Path("files/network.safetensors")
 """In the run folder of prepared images, and of a trained network."""
@@ -75,7 +77,7 @@ def run_cell(cell: Cell) -> CellResult:
     except DivergedError as error:
         return CellResult(f"failed: {error}", {})
     params = cell.params.with_genes(genotype.genes)
-    net = load_trained(params, data.meta, folder / NETWORK).to(device)
+    net = load_network(params, data.meta, folder).to(device)
     if "evaluate" in cell.stages:
         measured, rows["layers"], _ = evaluate.run(params, net, data)
         numbers |= measured.model_dump()
@@ -97,6 +99,14 @@ def run_cell(cell: Cell) -> CellResult:
     return CellResult("ok", known)
 
 
+def load_network(params: Params, meta: Meta, folder: Path) -> SpikingNetwork:
+    """The network in the folder of a training. The InputError of a damaged one names the folder to delete."""
+    try:
+        return load_trained(params, meta, folder / NETWORK)
+    except InputError as error:
+        raise InputError(error.problem, f"delete the folder {folder}, and run the study again") from None
+
+
 def train_cell(cell: Cell, data: Prepared) -> tuple[Path, GenotypeFile, Numbers]:
     """Search and train the network of a cell, or find what another cell has done.
 
@@ -114,12 +124,12 @@ def train_cell(cell: Cell, data: Prepared) -> tuple[Path, GenotypeFile, Numbers]
     sections, files, passes = [params.base, params.network, params.train], init_from_files(params), 0.0
     if cell.encoded is not None:
         first, _, of_first = train_cell(replace(cell, params=cell.encoded, encoded=None), data)
+        load_network(cell.encoded, data.meta, first)
         start, passes = first.name, of_first["train_passes"]
         of_train = params.train.model_copy(update={"init_from": str(first / NETWORK)})
         params = params.model_copy(update={"train": of_train})
-    extra = (
-        json.dumps([genotype.n_genes, genotype.genes, genotype.seed]) + cell.network + start
-    )  # not the search that found them
+    found = [genotype.n_genes, genotype.genes, genotype.seed]  # not the search that found them
+    extra = json.dumps(found) + cell.network + start
     folder = runs_root() / f"step-train-{run_key('train', sections, [cell.prepared / 'meta.json', *files], extra)}"
 
     def compute() -> Numbers:

@@ -22,10 +22,9 @@ from pipelines.runtime.progress import console, progress
 from pipelines.runtime.run_files import RUN, Child, as_texts, now_ms
 from pipelines.runtime.run_folder import CHECKOUT, RunFolder, once
 from pipelines.stage import closing
-from pipelines.studies.cell import Cell, CellResult, Request
 from pipelines.studies.definition import Study, load_study
 from pipelines.studies.metrics import METRICS
-from pipelines.studies.plan import draft_cells, resolve_cell
+from pipelines.studies.plan import Cell, CellResult, Request, draft_cells, resolve_cell
 from pipelines.studies.reports import OUT, write_reports
 from pipelines.studies.steps import NETWORK, prepare_images, run_cell, train_cell
 from pipelines.tracking.pipeline_run import filter_keys, flattened
@@ -85,7 +84,10 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
             else:
                 results[cell.key] = outcome
                 track_cells(tracked.run, [same for same in cells if same.key == cell.key], results)
-            say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {_summarise(results[cell.key], study.metrics)}")
+            done = results[cell.key]
+            first = next((name for name in study.metrics if name in done.metrics), None)
+            told = f"{METRICS[first].header} {METRICS[first].format(done.metrics[first])}" if first else done.status
+            say(f"{steps.done:.0f}/{steps.total:.0f}  {cell.name}: {told}")
         if len(failed) < len(results):
             table = write_reports(request, study, cells, results)
             for path in sorted(out.glob("*.*")):
@@ -131,12 +133,6 @@ def track_cells(study: RunFolder, cells: list[Cell], results: dict[str, CellResu
 def say(line: str) -> None:
     """Print a line above the bar."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _summarise(result: CellResult, metrics: list[str]) -> str:
-    """The first of ``metrics`` that a cell has, or why it failed."""
-    first = next((name for name in metrics if name in result.metrics), None)
-    return f"{METRICS[first].header} {METRICS[first].format(result.metrics[first])}" if first else result.status
 
 
 def keep_networks(study: str, cells: list[Cell], results: dict[str, CellResult]) -> None:

@@ -27,9 +27,8 @@ from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import encode_checkpoint, load_trained
 from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
-from pipelines.studies.cell import Request
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells
+from pipelines.studies.plan import Request, draft_cells
 from tests.bad_inputs.case import write
 from tests.bad_inputs.conftest import CARD, write_model
 

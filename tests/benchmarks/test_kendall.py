@@ -26,14 +26,11 @@ def ranked(cells):
     return rank_correlations(cells, 1.0, 1.0).set_index("fitness")
 
 
-def test_each_variant_ranks_by_its_own_terms():
+def test_tau_of_each_variant_the_better_half_and_the_regret_by_hand():
     # L_ce alone ranks exactly the wrong way round; R_T puts it right, R_S is too weak to.
     tau = ranked(candidates([1.0, 2.0, 3.0, 4.0], [0.1, 0.2, 0.3, 0.4], [0.0, 2.0, 4.0, 6.0], 0.1))["tau"]
     assert (tau["baseline"], tau["baseline+R_S"]) == (pytest.approx(-1), pytest.approx(-1))
     assert (tau["baseline+R_T"], tau["ste"]) == (pytest.approx(1), pytest.approx(1))
-
-
-def test_tau_the_better_half_and_the_regret_by_hand():
     # Of the five candidates the better three are ranked the wrong way round, the others rightly below them.
     row = ranked(candidates([3.0, 2.0, 1.0, 4.0, 5.0], [0.9, 0.8, 0.7, 0.2, 0.1])).loc["baseline"]
     assert row["tau"] == pytest.approx((7 - 3) / 10)  # pairs in order minus pairs out of order

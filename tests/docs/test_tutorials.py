@@ -27,7 +27,7 @@ NOT_HERE = (
     ("gee ui", "tests/test_servers.py"),
     ("mlflow models serve", "a server: tests/pipelines/tracking/test_mlflow_models.py"),
     ("curl", "asks that server"),
-    ("printf", "tests/pipelines/test_use_the_model.py"),
+    ("printf", "tests/pipelines/reporting/test_model_readme.py"),
     ("mlflow models predict", "reads what printf wrote"),
     ("gee preset use nmnist", "6 minutes"),
     ("gee run --preset nmnist", "6 minutes"),

@@ -26,7 +26,6 @@ AROUND = (
     "pipelines/runtime/run_files.py",
     "pipelines/runtime/run_folder.py",
     "pipelines/runtime/settings.py",
-    "pipelines/runtime/file_lock.py",
     "pipelines/runtime/redact.py",
     "pipelines/project/paths.py",
     "pipelines/project/params.py",

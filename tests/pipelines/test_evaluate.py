@@ -1,19 +1,26 @@
+import base64
+import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from gee_core.compute import Compute
 from gee_core.data.prepared import load_prepared
-from gee_core.evaluation.energy import measure_energy
+from gee_core.evaluation.energy import firing_rates, measure_energy
 from gee_core.genome.encoding import genome_of
 from gee_core.model.base import with_steps
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
+from pipelines.evaluate import IMAGES, MISTAKES, NEURONS
 from pipelines.inputs.measured import MEASURES
 from tests.pipelines.conftest import put_trained
 
+COMPUTE = Compute(torch.device("cpu"), torch.float32)
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
 
@@ -111,3 +118,48 @@ def test_the_stage_writes_its_files(in_project, trained, results):
     confusion = pd.read_csv(out / "confusion.csv", dtype=str)
     assert list(confusion) == ["actual", "predicted"]
     assert (confusion.to_numpy() == images.to_numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def found(net, results, digits):
+    """(images, answers on them, what is shown of these)."""
+    data, answers = load_prepared(digits), results[2].to_dict("records")
+    return data, answers, evaluate.show(net, data, answers, COMPUTE)
+
+
+def test_the_answers_are_those_of_the_network_mistakes_first(found, net):
+    data, answers, shown = found
+    wrong = [answer.actual != answer.predicted for answer in shown.answers]
+    n_mistakes = sum(row["actual"] != row["predicted"] for row in answers)
+    assert len(wrong) == IMAGES and wrong == sorted(wrong, reverse=True) and sum(wrong) == min(MISTAKES, n_mistakes) > 0
+    with torch.no_grad():
+        p_BK = net(data.meta.normalise(data.test.images)).mean(0).softmax(1)
+    for answer in shown.answers:
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.picture))))
+        (index,) = [i for i, image in enumerate(data.test.images) if (image[0].numpy() == picture).all()][:1]
+        assert answers[index] == {"actual": answer.actual, "predicted": answer.predicted}
+        assert answer.probability == pytest.approx(p_BK[index].max().item(), abs=1e-3)
+
+
+def test_the_spikes_are_those_of_evenly_spaced_neurons_of_every_layer(found, net, monkeypatch):
+    data, answers, shown = found
+    assert torch.__version__ in shown.machine and shown.machine.endswith("float32")
+    assert all(len(rows) <= NEURONS and {len(row) for row in rows} == {net.T} for rows in shown.spikes.values())
+    monkeypatch.setattr("pipelines.evaluate.NEURONS", 10**9)
+    everything = evaluate.show(net, data, answers, COMPUTE)
+    right = [i for i, row in enumerate(answers) if row["actual"] == row["predicted"]]
+    rates = firing_rates(net, data.meta.normalise(data.test.images[right[-1:]]))
+    assert list(rates) == list(everything.spikes)
+    for layer, rows in everything.spikes.items():
+        assert "".join(rows).count("1") / (len(rows) * net.T) == pytest.approx(rates[layer])
+
+
+def test_the_maps_are_the_genes_and_the_weight_at_the_middle_of_the_kernel(found, net):
+    maps = found[2].maps
+    name = next(key for key in maps if key.startswith("W"))
+    conv, genome = net.conv_chain()[int(name[2:])], genome_of(net)
+    assert np.allclose(maps["O"], genome.O.detach(), rtol=5e-3)
+    assert np.allclose(maps[name], conv.weight[:64, :64, 1, 1].detach(), rtol=5e-3)
+    X_before = genome.encodings()[int(name[2:]) - 1][4].detach().numpy()
+    product = np.array(maps[f"X_{name[2:]}"]) @ genome.O.detach().numpy() @ X_before.T
+    assert np.allclose(product[:, : len(maps[name][0])], maps[name], atol=0.02 * np.abs(maps[name]).max())

@@ -22,7 +22,6 @@ from gee_core.training.loop import for_inference
 from gee_core.training.resume import Resumable
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
-from pipelines.showing import show
 from pipelines.tracking.pipeline_run import describe_dataset
 from tests.gee_core.lively import awake
 from tests.pipelines.conftest import MEASURED, SEARCHED, HereAndNow
@@ -143,7 +142,7 @@ def test_what_evaluate_and_robustness_measure(params, net, prepared):
         (kind, r, seed) for kind in ("dropped", "spurious", "hot", "jitter") for r in (0.0, 0.5) for seed in (0, 1)
     ]
     assert {row["accuracy"] for row in rows if row["r"] == 0} == {numbers.test_accuracy}
-    shown = show(net, data, images, Compute(torch.device("cpu"), torch.float32))
+    shown = evaluate.show(net, data, images, Compute(torch.device("cpu"), torch.float32))
     assert Image.open(io.BytesIO(base64.b64decode(shown.frames))).size == (4 * SIDE, SIDE)
     assert Image.open(io.BytesIO(base64.b64decode(shown.answers[0].picture))).size == (SIDE, SIDE)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from gee_core.evolution.front import ranks
 from pipelines.figures.search import front_of_candidates
 from pipelines.inputs.genotype_file import FrontFile, FrontMember
-from pipelines.reporting.tables import front_table
+from pipelines.reporting.page import front_table
 from pipelines.runtime.run_files import UPLOAD
 from tests.pipelines.conftest import write_params
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts

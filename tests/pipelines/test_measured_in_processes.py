@@ -66,7 +66,7 @@ def test_two_processes_measure_what_one_does(digits, trained, make_params, tmp_p
 def test_processes_that_would_measure_another_network_differ(changed, in_project, trained, make_params, monkeypatch):
     keys, folder = [], in_project()
     put_trained(folder, trained)
-    monkeypatch.setattr(measuring, "check_same", lambda rank, key: keys.append((rank, key)))
+    monkeypatch.setattr(measuring, "check_alike", lambda rank, own: keys.append((rank, own)))
     monkeypatch.setattr(measuring, "joined", lambda base: nullcontext(replace(FP32, rank=Rank(1, 2))))
     monkeypatch.setattr(measuring, "load_trained", lambda *_: torch.nn.Identity())  # the changed files are damaged
 

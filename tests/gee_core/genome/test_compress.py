@@ -44,14 +44,9 @@ def test_a_network_that_was_decoded_from_genes_is_given_back_with_as_many(channe
         torch.testing.assert_close(again(x), plain(x), rtol=1e-3, atol=1e-3 * plain(x).abs().max().item())
 
 
-@pytest.mark.parametrize(("name", "block"), [("cifarnet", None), ("resnet18", "pre")])
-def test_a_network_of_the_zoo_is_given_back_and_computes_the_same(name, block):
-    plain = decode(build_network(name, 10, 3, 32, 12, 1 / 16, seed=3, block=block, T=2)).eval()
-    again, errors = compress(plain, 12, convs=plain.conv_chain())
-    assert max(errors) < EXACT
-    kept = set(again.state_dict()) & set(plain.state_dict())
-    assert "stem.conv.weight" in kept
-    assert all(torch.equal(again.state_dict()[name], plain.state_dict()[name]) for name in kept)
+def test_a_long_chain_of_the_zoo_is_given_back():
+    plain = decode(build_network("resnet18", 10, 3, 32, 12, 1 / 16, seed=3, T=2)).eval()
+    assert max(compress(plain, 12, convs=plain.conv_chain())[1]) < EXACT
 
 
 def svd_bound(W_JIhw: torch.Tensor, n_genes: int) -> float:
@@ -81,11 +76,8 @@ def test_no_layer_is_nearer_than_by_truncated_svd_and_more_genes_bring_all_neare
         means.append(sum(errors) / len(errors))
     assert means == sorted(means, reverse=True)
     assert means[-1] < 0.2 < means[0] < 1
-
-
-def test_sweeps_bring_the_weights_nearer(low_rank):
     squares = [sum(e**2 for e in compress(low_rank, 8, convs=list(low_rank), sweeps=n)[1]) for n in (1, 4, 20)]
-    assert squares == sorted(squares, reverse=True) and squares[2] < 0.8 * squares[0]
+    assert squares == sorted(squares, reverse=True) and squares[2] < 0.8 * squares[0]  # so do sweeps
 
 
 def test_every_layer_counts_alike_whatever_the_size_of_its_weights(low_rank):

@@ -102,11 +102,8 @@ X = {"example": images()}
 REFUSED = [
     ({}, r"exactly one of example .* and convs"),
     (X | {"n_genes": 10**30}, "n_genes must be <= 10000, got 1000"),
-    (X | {"convs": []}, r"exactly one of example .* and convs"),
-    (X | {"seed": 1.5}, "seed = 1.5: must be an int from"),
     (X | {"n_genes": None, "ratio": math.inf}, "ratio must be a number above 0 and at most 1, got inf"),
     (X | {"n_genes": None, "ratio": 0.01}, r"ratio = 0.01: with a single gene the network keeps 0\.\d+ of its parameters"),
-    (X | {"n_genes": None}, r"give exactly one of n_genes, such as 64, and ratio, such as 0.4"),
     (X | {"ratio": 0.4}, r"give exactly one of n_genes, such as 64, and ratio, such as 0.4"),
     ({"example": images().numpy()}, "must be a torch tensor, got ndarray: .* pass encode its convs"),
     (X | {"wiring": {"omega_X": 0.5}}, "wiring must be a Genotype, a Shape or None, got dict: write"),
@@ -135,8 +132,7 @@ def test_a_ratio_chooses_the_most_genes_within_it_and_too_many_are_warned_of():
         encode(net, most + 1, example=x)
 
 
-@pytest.mark.parametrize("assign", [False, True])
-def test_a_state_dict_has_the_documented_keys_and_makes_a_fresh_network_the_same(assign, tmp_path):
+def test_a_state_dict_has_the_documented_keys_and_makes_a_fresh_network_the_same(tmp_path):
     net, x = branches(seed=0), images()
     state = net.state_dict()
     genes = {name: tuple(value.shape) for name, value in state.items() if "genome" in name or "parametriz" in name}
@@ -148,17 +144,6 @@ def test_a_state_dict_has_the_documented_keys_and_makes_a_fresh_network_the_same
     torch.save(state, tmp_path / "net.pt")
     fresh = branches(seed=1)
     assert not torch.allclose(fresh(x), net(x))
-    fresh.load_state_dict(torch.load(tmp_path / "net.pt"), assign=assign)
+    fresh.load_state_dict(torch.load(tmp_path / "net.pt"))
     assert torch.equal(fresh(x), net(x))
     assert torch.equal(decode(fresh)(x), net(x))
-
-
-def test_a_deep_copy_has_its_own_genes():
-    net, x = branches(), images()
-    twin, out = copy.deepcopy(net), net(x)
-    assert torch.equal(twin(x), out)
-    with torch.no_grad():
-        for gene in [twin.genome.O, *twin.genome.encodings()]:
-            gene.mul_(2)
-    assert torch.equal(net(x), out) and not torch.allclose(twin(x), out)
-    assert twin.genome.encoded_convs() == tuple(twin.chain()[1:])

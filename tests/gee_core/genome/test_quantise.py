@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gee_core.config.train import Quantise
-from gee_core.genome.quantise import BITS, dequantise, quantise, quantised_call, scaled_dim, straight_through
+from gee_core.genome.quantise import BITS, dequantise, quantise, quantised_call, scaled_dim
 from gee_core.model.network import build_network
 from tests.gee_core.recipes import recipe
 
@@ -28,14 +28,6 @@ def test_every_matrix_of_a_network_has_scales_and_no_vector_does():
     assert {dims[name] for name in dims if name.endswith("original") or name.startswith("genome.")} == {-1}
     assert dims["stem.conv.weight"] == dims["head.0.weight"] == 0
     assert all((dims[name] is None) == (x.ndim < 2) for name, x in state.items())
-
-
-def test_gradients_pass_the_rounding_as_if_it_were_not_there():
-    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    rounded = straight_through(x, 4, -1)
-    assert torch.equal(rounded, dequantise(*quantise(x, 4, -1), -1))
-    (gradient,) = torch.autograd.grad((rounded * torch.arange(15.0).view(5, 3)).sum(), x)
-    assert torch.equal(gradient, torch.arange(15.0).view(5, 3))
 
 
 def network(n_genes=4, name="vgg16", seed=0):

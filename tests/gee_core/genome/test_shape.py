@@ -9,7 +9,7 @@ from torch import nn
 from gee_core.config import Shape
 from gee_core.genome.encoding import decode_conv, encode
 from gee_core.genome.genotype import Genotype
-from gee_core.genome.wiring import draw_genes, shape_weight, squared_distances
+from gee_core.genome.wiring import draw_genes, shape_weight
 
 CHANNELS, G, KERNEL = [5, 40, 12, 30], 16, (3, 3)  # layers with fewer and more neurons than genes, and than the layer before
 SIGMAS = (0.5, (0.1, 0.4, 0.2, 0.3))
@@ -62,11 +62,6 @@ def test_beta_and_omega_keep_the_norm_of_W(omega, beta):
         return decode_conv(X[0], O, X[1], KERNEL).norm().item()
 
     assert norm(Shape(beta=beta, omega_O=omega, omega_X=omega)) == pytest.approx(norm(Shape()), rel=0.05)
-
-
-def test_distances_are_those_from_the_centre_row_by_row():
-    assert squared_distances((2, 3)).tolist() == [1.25, 0.25, 1.25, 1.25, 0.25, 1.25]
-    assert squared_distances((3, 1)).tolist() == [1, 0, 1]
 
 
 def test_a_plain_weight_is_shaped_as_a_decoded_one_is_where_a_gene_acts_on_it():

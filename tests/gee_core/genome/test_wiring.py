@@ -8,10 +8,8 @@ import torch
 from scipy import stats
 
 from gee_core.config import Shape
-from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import TRUNCATED_VARIANCE, Genotype, analytic_genotype
 from gee_core.genome.wiring import truncated_normal_
-from gee_core.model.network import build_network
 
 CHAINS = [[64, 64], [3, 7, 5, 64], [256, 256, 256, 256, 512, 512, 1024, 1024]]
 
@@ -51,26 +49,6 @@ def test_every_other_solution_is_farther_from_equal_sigmas_of_the_mean_product(c
     for direction in free:
         for step in (1e-3, -1e-3):
             assert np.square(logs + step * direction - equal).sum() > nearest
-
-
-def test_before_training_batch_norm_lets_no_sigma_through():
-    """A σ scales its layer's weights, no more: with equal draws, every genotype starts as the same function."""
-
-    def outputs(genotype):
-        net = build_network("cifarnet", 10, image_size=16, n_genes=12, width=0.0625).train().double()
-        for module in net.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eps = 1e-14
-        genome_of(net).initialise(genotype, torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            return net(images)
-
-    images = torch.randn(16, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    channels = [16] * 4 + [32] * 2 + [64] * 2
-    analytic = outputs(analytic_genotype(channels, 12))
-    assert analytic.std() > 0.01
-    sigma_O, *sigma_X = np.geomspace(0.01, 3.0, 9)
-    torch.testing.assert_close(outputs(Genotype(sigma_O, tuple(sigma_X))), analytic)
 
 
 def test_the_names_of_the_genes_are_those_of_the_files():

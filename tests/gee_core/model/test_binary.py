@@ -68,7 +68,6 @@ def test_integers_of_spikingjellys_neurons_are_events_too():
     assert activity.layers[1].counts and activity.layers[1].synops == 2 * activity.spikes_per_image
 
 
-@pytest.mark.parametrize("settings", [{"neuron": "lif", "levels": None}], ids=["LIF"])
-def test_a_network_without_integers_has_no_binary_form(settings):
+def test_a_network_without_integers_has_no_binary_form():
     with pytest.raises(InputError, match="no I-LIF neurons: give one of"):
-        gee_core.to_binary(gee_core.build_network("cifarnet", 10, 3, 16, None, 0.0625, **settings))
+        gee_core.to_binary(gee_core.build_network("cifarnet", 10, 3, 16, None, 0.0625))

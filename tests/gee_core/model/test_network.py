@@ -1,7 +1,6 @@
 """The networks against SpikingJelly walking one step at a time, and the laws of ``build_network``."""
 
 import copy
-import math
 
 import numpy as np
 import pytest
@@ -126,14 +125,10 @@ def test_its_weights_are_channels_last_and_the_layout_changes_no_result():
 
 REFUSED = [
     ({"name": "resnet50"}, "name = 'resnet50': unknown network: choose one of cifarnet"),
-    ({"num_classes": 0}, "num_classes = 0: Input should be greater than or equal to 1"),
-    ({"n_genes": 2.5}, "n_genes = 2.5: Input should be a valid integer"),
     ({"n_genes": 10**30}, "n_genes = 10.*: Input should be less than or equal to 10000"),
     ({"seed": None}, "seed = None: must be an int from"),
-    ({"width": math.nan}, "width = nan: Input should be a finite number"),
     ({"width": 1e300}, r"width = 1e\+300: Input should be less than or equal to 4"),
     ({"name": "vgg16", "block": "pre"}, "block = 'pre': vgg16 has no residual blocks: set it to None"),
-    ({"pool": "sum"}, "pool = 'sum': Input should be 'max' or 'avg'"),
     ({"tau": 1}, "tau = 1: Input should be greater than 1"),
     ({"neuron": "ilif", "levels": None}, "^neuron = ilif needs levels: set it to D"),
     ({"taus": 2}, "taus = 2: Extra inputs are not permitted"),

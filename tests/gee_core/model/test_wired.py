@@ -78,11 +78,6 @@ def same(one, other):
     return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
 
 
-@pytest.mark.parametrize("network", [NETWORK, PLAIN], ids=["genetic", "plain"])
-def test_a_neutral_init_changes_no_bit(network):
-    assert same(wired(network, None), wired(network, Shape()))
-
-
 def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own():
     genome = genome_of(wired(NETWORK, ORTHOGONAL))
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
@@ -101,6 +96,8 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     names = {module: name for name, module in net.named_modules()}
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
     assert same(net, wired(PLAIN, ORTHOGONAL))
+    for network in (NETWORK, PLAIN):
+        assert same(wired(network, None), wired(network, Shape()))  # neutral
 
 
 def width_of(name, in_channels, image_size, target, tolerance=0.02, block=None):

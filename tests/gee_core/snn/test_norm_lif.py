@@ -8,10 +8,10 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from gee_core.snn import kernels, norm_kernels
+from gee_core.snn import kernels, norm_lif
 from gee_core.snn.dynamics import Dynamics, lif_gradients, lif_spikes
 from gee_core.snn.lif import ILIF, LIF
-from gee_core.snn.norm_lif import NormLIF
+from gee_core.snn.norm_lif import NormLIF, add_stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 T, B, C, H, W = 4, 3, 5, 6, 4
@@ -151,9 +151,9 @@ def test_the_gradient_is_the_finite_difference_of_the_primitive_in_float64(lif):
 
     x, weight, bias, residual = inputs
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    norm, n = norm_kernels.of_channels(mean, var, weight, bias, 1e-5), torch.tensor(x[:, 0].numel()).double()
-    g, sums = norm_kernels.normed_gradient(x, norm, residual, grad_s, steps, steps, Dynamics(lif_spikes, lif_gradients, lif))
-    grad_x = norm_kernels.gradient_through_norm(x, g, norm, sums / n, None, steps)
+    norm, n = norm_lif.of_channels(mean, var, weight, bias, 1e-5), torch.tensor(x[:, 0].numel()).double()
+    g, sums = norm_lif.normed_gradient(x, norm, residual, grad_s, steps, steps, Dynamics(lif_spikes, lif_gradients, lif))
+    grad_x = norm_lif.gradient_through_norm(x, g, norm, sums / n, None, steps)
     for position, gradient in enumerate([grad_x, *sums, g]):  # g reaches a residual as it is
         for seed in range(4):
             direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed)).double()
@@ -164,11 +164,21 @@ def test_the_gradient_is_the_finite_difference_of_the_primitive_in_float64(lif):
             assert (gradient * direction).sum().item() == pytest.approx(difference.item(), rel=1e-4, abs=1e-8)
 
 
-def test_statistics_do_not_cancel_far_from_zero():
-    x = draw(T * B, 1, mean=1000.0)
-    near = torch.full((C,), 999.0)
-    _, var = norm_kernels.statistics(norm_kernels.channel_sums(x, near, T), near, x[:, 0].numel())
-    torch.testing.assert_close(var, x.double().var((0, 2, 3), correction=0).float(), rtol=1e-4, atol=0)
+@pytest.mark.parametrize("mean", [0.3, 1000.0], ids=["near zero", "far from it"])
+@pytest.mark.parametrize("call", ["plain", "repeated", "summed, first"])
+def test_the_statistics_of_a_batch_equal_torchs_in_float64_to_1e_6(call, mean, fused):
+    fused(eager=True)
+    module = lively().train()
+    module.norm.momentum = 1.0
+    module.norm.running_mean.fill_(mean)  # about which the sums are taken
+    function, *rows = CALLS[call]
+    inputs = [draw(n, seed, mean=mean / len(rows)) for seed, n in enumerate(rows, 1)]
+    function(module, *inputs)
+    y = inputs[0] if len(rows) == 1 else add_stream(*inputs)
+    expected = torch.nn.BatchNorm2d(C, momentum=1.0).double().train()
+    expected(y.double())
+    torch.testing.assert_close(module.norm.running_mean.double(), expected.running_mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(module.norm.running_var.double(), expected.running_var, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("call", CALLS)

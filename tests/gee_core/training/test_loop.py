@@ -1,7 +1,6 @@
 """One epoch, checked with networks small enough to know every step of."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ from torch import nn
 from gee_core.data.augment import Augment
 from gee_core.data.images import PackedImages
 from gee_core.model.network import build_network
-from gee_core.rank import ALONE, Rank
-from gee_core.training import loop
 from gee_core.training.loop import accuracy_and_loss, train_epoch
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import learning_rate, steps_per_epoch
@@ -74,27 +71,6 @@ def test_an_epochs_record_is_the_mean_of_each_steps_loss_before_its_update(loss)
     assert record.train_loss == pytest.approx(loss_sum / 6, rel=1e-5)
     assert record.train_accuracy == correct / 6
     torch.testing.assert_close(net.fc.weight, walker.fc.weight)
-
-
-def test_the_gradients_of_two_processes_average_to_that_of_the_whole_batch(monkeypatch):
-    """The three images are shared as one and two, and what the processes would exchange is left out."""
-    monkeypatch.setattr(loop, "summed", lambda sums, rank: sums)
-    monkeypatch.setattr(loop, "share_statistics", lambda net, rank: None)
-
-    def gradient(rank: Rank) -> torch.Tensor:
-        net = Linear()
-        train_epoch(
-            net,
-            torch.optim.SGD([{"params": net.parameters(), "lr_factor": 0.0}]),
-            numbered(3),
-            recipe(compute=replace(FP32, rank=rank), batch_size=3),
-            0,
-        )
-        return net.fc.weight.grad
-
-    parts = [gradient(Rank(number, 2)) for number in range(2)]
-    torch.testing.assert_close((parts[0] + parts[1]) / 2, gradient(ALONE))
-    assert not torch.allclose(parts[0], parts[1])
 
 
 def test_the_draws_of_an_epoch_depend_on_seed_and_epoch_alone():

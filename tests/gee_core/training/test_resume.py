@@ -12,7 +12,7 @@ from gee_core.data.augment import Augment, Normalise
 from gee_core.data.images import PackedImages
 from gee_core.model.network import build_network
 from gee_core.training.optimizers import make_optimizer
-from gee_core.training.resume import Resumable, begun, training_tensors
+from gee_core.training.resume import Resumable, adopt_format, training_tensors
 from tests.gee_core.recipes import recipe, train
 
 AUGMENT = Augment(crop_padding=1, flip=True, randaugment=3, erasing=0.5, noise=0.5)
@@ -58,8 +58,8 @@ def test_stopped_after_a_step_it_ends_bit_for_bit_the_same_and_repeats_no_step(o
 
 def test_work_goes_on_in_the_number_format_in_which_it_began(tmp_path):
     bf16, fp32 = Compute.of("cpu", "bf16"), Compute.of("cpu", "fp32")
-    assert begun(fp32, tmp_path / "new") == fp32
-    assert begun(bf16, tmp_path / "new") == fp32
+    assert adopt_format(fp32, tmp_path / "new") == fp32
+    assert adopt_format(bf16, tmp_path / "new") == fp32
 
 
 def test_states_in_mid_epoch_are_kept_only_so_often_and_two_are_on_disk(tmp_path):

@@ -137,3 +137,11 @@ def test_a_problem_is_named_and_the_rest_is_shown(check, tmp_path, change, decod
     code, out, errors = check(*["--decode"] * decode)
     assert "all 2" in out and (code, len(errors)) == ((2, 1) if says else (0, 0))
     assert says is None or says in errors[0]
+
+
+def test_a_link_that_leads_back_to_itself_is_one_message(check, tmp_path, main):
+    link = draw(tmp_path / "pets", TWO) / "cat/loop"
+    link.symlink_to("loop")
+    says = "too many levels of symbolic links: a link leads back to itself: remove it"
+    assert check()[::2] == (2, [f"gee: error: pets/cat/loop: {says}"])
+    assert main("predict", "pets", "--pretrained", "cifarnet.cifar10") == (2, "", f"gee: error: {link}: {says}\n")

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 
 from gee_core.config.evolve import Rescore
+from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Candidate, Failure, ProxyTask, Score, failed
-from gee_core.evolution.proxy import score
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
-from pipelines.engines import candidates as workers
 from pipelines.engines.candidates import Workers, score_here
 from pipelines.engines.pools import Pool, Processes, leave_if_lost_gpu, run_each
 
@@ -63,7 +62,7 @@ def test_scoring_here_gives_the_scores_in_order(task):
     wanted = [replace(candidate, seed=7 + candidate.index) for candidate in candidates(2)]
     with score_here(task) as serial:
         results = list(serial.score_all(wanted))
-    assert [(candidate, result) for candidate, result, _ in results] == [(c, score(task, c)) for c in wanted]
+    assert [(candidate, result) for candidate, result, _ in results] == [(c, proxy.score(task, c)) for c in wanted]
     assert all(seconds > 0 for _, _, seconds in results)
 
 
@@ -100,7 +99,7 @@ def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, monke
     def lose_gpu(task, candidate):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(workers, "_timed_score", lose_gpu)
+    monkeypatch.setattr(proxy, "score", lose_gpu)
     with pytest.raises(RuntimeError, match="illegal memory access"), score_here(task) as serial:
         list(serial.score_all(candidates(3)))
 

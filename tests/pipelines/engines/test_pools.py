@@ -115,24 +115,19 @@ def test_jobs_that_nobody_waits_for_any_more_end(tmp_path):
     assert not psutil.pid_exists(pid)
 
 
-def test_a_process_has_its_number_of_threads_and_leaves_ctrl_c_to_its_owner():
-    threads = torch.get_num_threads() + 1
-    with Processes(1, threads) as pool:
-        assert dict(run_each(pool, surroundings, [0])) == {0: (threads, signal.SIG_IGN)}
-
-
-def test_a_job_in_this_process_has_its_threads_and_leaves_those_of_the_process():
+def test_jobs_have_their_threads_and_a_process_leaves_ctrl_c_to_its_owner():
     before = torch.get_num_threads()
-    for pool, threads in ((Serial(before + 1), before + 1), (Serial(), before)):
-        assert pool.submit(torch.get_num_threads).result() == threads
+    with Processes(1, before + 1) as pool:
+        assert pool.submit(surroundings, 0).result() == (before + 1, signal.SIG_IGN)
+    for serial, threads in ((Serial(before + 1), before + 1), (Serial(), before)):
+        assert serial.submit(torch.get_num_threads).result() == threads
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize(("count", "seen"), [(1, ["4"]), (3, ["4", "4", "7"])])
-def test_processes_take_the_gpus_in_turn(count, seen, tmp_path):
-    with Processes(count, gpus=["4", "7"]) as pool:
-        jobs = [(tmp_path, number, count) for number in range(count)]
-        assert sorted(gpu for _, gpu in run_each(pool, meet_all_others, jobs)) == seen
+def test_processes_take_the_gpus_in_turn(tmp_path):
+    with Processes(3, gpus=["4", "7"]) as pool:
+        jobs = [(tmp_path, number, 3) for number in range(3)]
+        assert sorted(gpu for _, gpu in run_each(pool, meet_all_others, jobs)) == ["4", "4", "7"]
 
 
 OWNER = """

@@ -23,7 +23,7 @@ from pipelines.inputs.own_network import (
 )
 from pipelines.project.params import load_params
 from pipelines.project.paths import GENOTYPE, PREPARED
-from pipelines.studies.cell import Cell, cell_key
+from pipelines.studies.plan import Cell, cell_key
 from tests.bad_inputs.test_own_network_cases import FILE, GOOD, NAME, forget, forgotten  # noqa: F401 - a fixture
 
 

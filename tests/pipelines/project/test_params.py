@@ -1,14 +1,10 @@
 """params.yaml as a file: what cannot be read, and what is no YAML with sections. tests/test_params.py has bad values."""
 
-from pathlib import Path
-
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.params import FIX, load_params
 from pipelines.project.safe_yaml import MOST_CHARACTERS, parse_yaml, read_yaml
-
-GOOD = (Path(__file__).resolve().parents[3] / "presets/digits.yaml").read_text(encoding="utf-8")
 
 
 def aliases(levels: int, first: str = "[1, 1]", each: str = "[{0}, {0}]") -> str:
@@ -56,12 +52,3 @@ def test_plain_values_aliases_and_merges_are_read_as_yaml_1_2(tmp_path):
     x = {"x": 1e-3, "y": "no"}
     assert read_yaml(tmp_path / "a.yaml") == {"a": x, "b": x | {"z": 15}, "c": [x]}
     assert parse_yaml("") is None
-
-
-@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("1", 1.0)])
-def test_a_number_is_read_as_a_float_however_it_is_written(written, value, tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text(GOOD.replace("lr_min: 1e-5", "lr_min: 0").replace("lr: 4e-3", f"lr: {written}"), encoding="utf-8")
-    lr = load_params(path).train.lr
-    assert lr == value
-    assert isinstance(lr, float)

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +6,7 @@ from gee_core.config import SHARED, Params
 from gee_core.config.network import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
-from pipelines.project.params import load_params, overridden
+from pipelines.project.params import load_params, override_values
 from pipelines.project.presets import (
     changes_from_preset,
     describe_presets,
@@ -16,7 +15,6 @@ from pipelines.project.presets import (
     write_preset,
 )
 from pipelines.project.safe_yaml import parse_yaml
-from pipelines.runtime.input_errors import known_message
 from tests.project_copy import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -40,6 +38,7 @@ def write(name: str, path: str | None = None) -> list[str]:
 def test_every_preset_has_a_row_in_the_readme_and_differs_from_itself_in_nothing():
     rows = [line for line in (ROOT / "presets/README.md").read_text().splitlines() if line.startswith("| `")]
     assert sorted(row.split("`")[1] for row in rows) == NAMES
+    assert load_preset("digits").text == (ROOT / "params.yaml").read_text()  # so that using it leaves no diff
     for name, (what, data, time) in describe_presets().items():
         assert f"| `{name}` | {what} | {data} | {time} |" in rows
         params = load_preset(name).params
@@ -78,11 +77,6 @@ def test_a_preset_is_written_as_it_is_loaded_with_every_comment_and_the_given_fo
     assert loaded == expected | {"prepare": expected["prepare"] | {"path": "/somewhere else/images"}}
 
 
-def test_the_default_preset_is_the_committed_params():
-    assert load_params(ROOT / "presets/digits.yaml") == load_params(ROOT / "params.yaml")
-    assert load_preset("digits").text == (ROOT / "params.yaml").read_text()  # so that using it leaves no diff
-
-
 def test_the_changes_are_named_with_old_and_new_value(params):
     write("digits")
     assert write("digits") == []
@@ -90,6 +84,8 @@ def test_the_changes_are_named_with_old_and_new_value(params):
     assert changes == ["prepare.path: data/raw → elsewhere"]
     params.write_text(params.read_text().replace("detach_reset: true", "detach_reset: false"))
     assert "network.detach_reset: false → true" in write("digits")
+    new = load_preset("imagenet-paper").values
+    assert applied(set_param_arguments(parse_yaml(params.read_text()), new), params) == new  # as it is queued
 
 
 def test_an_unknown_preset_lists_the_choices_and_writes_nothing(params):
@@ -121,14 +117,6 @@ def test_a_preset_is_not_kept_and_an_edited_one_is(params, caplog):
     assert params.with_name("params.yaml.bak").read_text() == edited
 
 
-@pytest.mark.parametrize(("make", "says"), [(Path.mkdir, "a folder of this name lies"), (os.mkfifo, "a pipe or a device lies")])
-def test_what_is_no_file_in_place_of_params_is_refused_and_stays(make, says, params):
-    make(params)
-    with pytest.raises(OSError, match=r"params\.yaml") as caught:
-        write("digits")
-    assert says in known_message(caught.value) and not params.is_file()
-
-
 def applied(changes: list[str], params: Path) -> dict:
     """params.yaml after `dvc exp run --set-param` with ``changes``."""
     from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
@@ -136,12 +124,6 @@ def applied(changes: list[str], params: Path) -> dict:
     (one,) = get_hydra_sweeps({str(params): changes})  # more would be several experiments
     apply_overrides(params, one[str(params)])
     return parse_yaml(params.read_text())
-
-
-def test_what_is_queued_turns_any_preset_into_another(params):
-    write("imagenet-paper")
-    new = load_preset("cifar10-small").values
-    assert applied(set_param_arguments(parse_yaml(params.read_text()), new), params) == new
 
 
 @pytest.mark.parametrize(
@@ -156,7 +138,7 @@ def test_what_is_queued_turns_any_preset_into_another(params):
     ],
 )
 def test_values_of_every_kind_are_queued_as_they_are(key, old, new, params):
-    before, after = (overridden(load_preset("digits").values, {key: value}, "test") for value in (old, new))
+    before, after = (override_values(load_preset("digits").values, {key: value}, "test") for value in (old, new))
     with params.open("w") as file:
         presets.YAML().dump(before, file)
     assert applied(set_param_arguments(before, after), params) == after

@@ -1,12 +1,18 @@
-"""What the README of an exported model says. That its code runs: tests/pipelines/test_use_the_model.py."""
+"""What the README of an exported model says, and that its code runs."""
+
+import json
+import re
+import shutil
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from gee_core.data.prepared import load_prepared
 from pipelines.inputs.measured import Exported
 from pipelines.reporting.model_readme import describe
 from tests.pipelines.conftest import EVALUATION, SEARCHED
+from tests.project_copy import ROOT, run
 
 NO_GENES = Exported(agreement=1.0, onnx_bytes=1)
 GENES = NO_GENES.model_copy(update={"genes_bytes": 10**6, "genes_accuracy": 0.7, "fp32_accuracy": 0.7})
@@ -71,3 +77,31 @@ def test_it_names_models_of_mlflow_and_files_only_where_they_are(readme):
     assert "network.onnx" in in_mlflow and "network.onnx" in in_folder
     everything = readme(WITH_GENES_ONNX, ["network.nir"])
     assert [name for name in optional if name not in everything] == ["network.safetensors"]
+
+
+def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_does(
+    exported, readme, net, digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(shutil.copytree(exported.parent, tmp_path / "export"))
+    data = load_prepared(digits)
+    with torch.no_grad():
+        expected = net(data.meta.normalise(data.test.images[:1])).mean(0).softmax(1)[0].numpy()
+    (onnx_alone,) = re.findall(
+        r"^```python\n(.*?)^```", readme(export={"register_model": False, "genes": None}), flags=re.DOTALL | re.MULTILINE
+    )
+    exec(compile(onnx_alone, "README.md", "exec"), {})
+    said = capsys.readouterr().out.split()
+    assert said[0] == data.meta.class_names[expected.argmax()] and float(said[1]) == pytest.approx(expected.max(), abs=1e-4)
+
+
+def test_the_request_is_json_whatever_the_length_of_the_image(readme, tmp_path):
+    (tmp_path / "models/export").mkdir(parents=True)
+    (tmp_path / "models/export/example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
+    for text in (
+        readme(export={"register_model": True, "genes": None}),
+        (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8"),
+    ):
+        (line,) = [line for line in text.splitlines() if "printf" in line]
+        run(tmp_path, "sh", "-c", line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"))
+        ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
+        assert len(row["image"]) == 3072 and "base64 -" not in line

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.runtime.process_tree import dvc_ancestor, followed, is_gone, process_key
+from gee_core.errors import InputError
+from pipelines.runtime.process_tree import dvc_ancestor, file_lock, followed, is_gone, process_key
 from tests.wait_until import wait_until
 
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -193,3 +194,34 @@ def test_dvc_is_known_by_its_command_line(monkeypatch, words, found):
     monkeypatch.setattr(psutil.Process, "parents", lambda self: [psutil.Process()])
     monkeypatch.setattr(psutil.Process, "cmdline", lambda self: words.split())
     assert bool(dvc_ancestor()) is found
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pipelines.runtime.process_tree import file_lock
+with file_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_whoever_does_not_wait_is_told_and_a_holder_that_is_killed_releases_the_lock(tmp_path):
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with file_lock(path, wait=False) as held:
+            assert not held
+        with file_lock(path, wait=False) as held:  # the first try has not taken it away
+            assert not held
+        holder.kill()
+        holder.wait()
+        with file_lock(path) as held:
+            assert held
+
+
+def test_a_lock_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a file lies where a folder should be"), file_lock(tmp_path / "file/lock"):
+        pass

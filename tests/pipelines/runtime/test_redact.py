@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.runtime.redact import bare, redact, redacted
+from pipelines.runtime.redact import bare, redact, redact_values
 
 PASSWORD = "pä5s/w%rd"
 
@@ -41,32 +41,20 @@ def test_the_secrets_of_prefect_and_dask_are_hidden(monkeypatch):
         redact("tls://ada:sesame@127.0.0.1, invalid address 'ada:sesame@'") == "tls://***@127.0.0.1, invalid address 'ada:***@'"
     )
 
-
-def test_a_secret_too_short_to_be_one_takes_no_number_apart(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:1@host")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://a:1@host")  # too short: it would take numbers apart
     assert redact("0.111 at https://a:1@host") == "0.111 at https://***@host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:hunter22@host")
+    nested = {"a": ["hunter22", {"hunter22": 1.5}], "b": None, "c": True}
+    assert redact_values(nested) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
 
 
-@pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "open%40sesame"])
-@pytest.mark.parametrize("store", ["https://ada:{}@host", "postgresql+psycopg2://ada:{}@db:5432/mlflow?ssl=on"])
-def test_a_password_with_signs_that_no_address_may_have_is_hidden_all_the_same(monkeypatch, password, store):
+@pytest.mark.parametrize("password", ["open/sesame", "open#sesame", "open?sesame", "open%40sesame", "op:en@sesame"])
+@pytest.mark.parametrize("store", ["https://ada:{}@host", "postgresql+psycopg2://ada:{}@db:5432/x?ssl=on", "://a:{}@[host"])
+def test_no_password_is_shown_also_of_a_malformed_address(monkeypatch, password, store):
     uri = store.format(password)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     shown = [redact(f"{uri}: invalid"), redact(f"login with {password}"), redact(password.replace("%40", "@")), bare(uri)]
     assert not [text for text in shown if "sesame" in text]
-
-
-@pytest.mark.parametrize(
-    "uri", ["http://[::1", "https://a:sesame@[host", "://a:sesame@", "a?b@", "https://ada:op:en@sesame@host"]
-)
-def test_a_malformed_address_raises_nothing_and_shows_no_password(monkeypatch, uri):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert "sesame" not in bare(uri) + redact(f"no answer from {uri}")
-
-
-def test_every_string_in_nested_values_is_redacted(secrets):
-    values = {"a": ["hunter22", {"hunter22": 1.5}], "b": None, "c": True}
-    assert redacted(values) == {"a": ["***", {"***": 1.5}], "b": None, "c": True}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.studies.cell import CellResult, Request
+from pipelines.studies.plan import CellResult, Request
 from pipelines.studies.steps import ROWS_OF
 from pipelines.studies.study import run_study
 

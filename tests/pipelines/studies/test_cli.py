@@ -4,8 +4,6 @@ from pathlib import Path
 import pytest
 
 from gee_core.errors import InputError
-from pipelines import cli
-from pipelines.studies import study
 from pipelines.studies.reports import OUT
 from tests.pipelines.test_cli import gee
 
@@ -30,11 +28,11 @@ def test_run_prints_every_cell_and_the_table_which_show_gives_again(write_study,
     cell = "1/1  encoding = unencoded, seed 0: test accuracy (%) 50.00"
     assert said == ["1 cells, 0 of them done; 1 to run", cell, "cells 1/1 100 %"]
     assert "A tiny study" in ran.stdout and "`gee study run tiny --set train.epochs=3`" in ran.stdout
-    page = Path(ran.stdout.split("Tables and plots")[1].strip())
-    assert page.parent.parent == (OUT / "tiny/trials").resolve() and "--set train.epochs=3" in page.read_text()
+    trial = Path(ran.stdout.split("Tables and plots")[1].strip())
+    assert trial.parent == (OUT / "tiny/trials").resolve()
     gee("study", "run", "tiny", "--jobs", "1")
     assert "| unencoded |" in (shown := gee("study", "show", "tiny").stdout) and "`gee study run tiny`" in shown
-    assert shown.endswith(f"\nAlso  {page.parent.relative_to(Path.cwd())}/table.md\n")
+    assert shown.endswith(f"\nAlso  {trial.relative_to(Path.cwd())}/table.md\n")
 
 
 def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_study, quick):
@@ -48,10 +46,12 @@ def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_st
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == files
 
 
-def test_a_study_without_a_table_says_how_to_make_it(write_study):
+def test_a_study_without_a_table_and_a_choice_without_a_column_say_how_to_mend_it(write_study):
     write_study()
     with pytest.raises(InputError, match="tiny: no table yet: run it with `gee study run tiny`"):
         gee("study", "show", "tiny")
+    with pytest.raises(InputError, match="--only encoding: write COLUMN=LABEL, for instance network=ResNet-19"):
+        gee("study", "run", "tiny", "--only", "encoding")
 
 
 def test_list_goes_on_after_a_broken_study(write_study):
@@ -62,12 +62,3 @@ def test_list_goes_on_after_a_broken_study(write_study):
     assert "broken           error: studies/broken.yaml: preset is missing" in listed.stdout
     assert listed.stdout.splitlines()[-1].split() == ["tiny", "A", "tiny", "study"]
     assert json.loads(gee("study", "list", "--json").stdout) == {"tiny": "A tiny study"}
-
-
-def test_bad_input_is_one_message_and_exit_code_2(write_study, monkeypatch, main):
-    write_study()
-    monkeypatch.setattr(study, "run_cells", lambda *_: pytest.fail("a cell ran"))
-    monkeypatch.setattr(cli, "find_project", Path.cwd)
-    code, _, error = main("study", "run", "tiny", "--only", "encoding")
-    message = "gee: error: --only encoding: write COLUMN=LABEL, for instance network=ResNet-19"
-    assert (code, error.splitlines()) == (2, [message])

@@ -1,4 +1,5 @@
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -7,11 +8,13 @@ from gee_core.errors import InputError
 from gee_core.model.network import count_parameters
 from gee_core.model.wired import wired_network
 from pipelines.project.safe_yaml import parse_changes
-from pipelines.studies.cell import Request
 from pipelines.studies.cli import parse_only
 from pipelines.studies.definition import load_study
-from pipelines.studies.plan import draft_cells, resolve_cell
+from pipelines.studies.plan import Cell, Request, cell_key, draft_cells, resolve_cell
 
+STAGES = ("evaluate", "robustness", "export")
+BY_CONTENT = {"network.name", "evolve.start", "train.init_from"}
+"""Settings that name files, or an entry of the table of networks."""
 BARE: dict = {"plots": [], "published": []}
 UNEVOLVED = {"evolve.variant": "analytic"}
 ENCODED = {"start": [{"label": "encoded", "encoded": {"train.epochs": 3}}]}
@@ -27,16 +30,13 @@ def draft(write_study):
     return make
 
 
-def test_every_combination_of_options_and_seeds_is_a_cell(draft):
+def test_every_chosen_combination_of_options_and_seeds_is_a_cell(draft):
     """Seeds count from the preset's."""
-    cells = draft(grid={"network.T": [1, 2], "network.n_genes": [4, 6, 8]}, overrides={"base.seed": 5}, **BARE)
-    combined = [(cell.params.network.T, cell.params.network.n_genes, cell.params.base.seed) for cell in cells]
-    assert sorted(combined) == sorted((T, g, seed) for T in (1, 2) for g in (4, 6, 8) for seed in (5, 6))
-
-
-def test_a_choice_of_labels_keeps_the_cells_with_these(draft):
-    cells = draft(seeds=1, grid={"network.T": [1, 2], "network.n_genes": [4, 6]}, only={"network.T": {"2"}}, **BARE)
-    assert [cell.columns for cell in cells] == [{"network.T": "2", "network.n_genes": g} for g in ("4", "6")]
+    grid = {"network.T": [1, 2], "network.n_genes": [4, 6, 8]}
+    for only, steps in ({}, (1, 2)), ({"network.T": {"2"}}, (2,)):
+        cells = draft(grid=grid, overrides={"base.seed": 5}, only=only, **BARE)
+        combined = [(cell.params.network.T, cell.params.network.n_genes, cell.params.base.seed) for cell in cells]
+        assert sorted(combined) == sorted((T, g, seed) for T in steps for g in (4, 6, 8) for seed in (5, 6))
 
 
 def test_two_columns_set_a_key_to_one_value(draft):
@@ -63,13 +63,10 @@ def test_the_command_of_a_request_is_read_by_a_shell_as_that_request():
     assert parse_only([value for option, value in given if option == "--only"]) == request.only
 
 
-def test_genes_of_the_paper_are_scaled_with_the_width_and_proxy_epochs_multiplied(draft):
+def test_a_change_of_a_cell_is_of_its_parameters_its_training_or_its_candidate(draft):
     option = {"label": "x", "paper_genes": 100, "times_proxy_epochs": 5}
     cell = draft(grid={"a": [option]}, set={"evolve.proxy.epochs": 2}, **BARE)[0]
     assert (cell.params.network.width, cell.params.network.n_genes, cell.params.evolve.epochs) == (1 / 8, 12, 10)
-
-
-def test_a_grid_of_candidates_and_trainings_has_a_cell_per_training(draft):
     cells = draft(seeds=1, grid={"training": [1, 2], "candidate": [0, 2]}, set={"evolve.variant": "random_search"}, **BARE)
     assert [(cell.training, cell.candidate) for cell in cells] == [(1, 0), (1, 2), (2, 0), (2, 2)]
 
@@ -77,7 +74,6 @@ def test_a_grid_of_candidates_and_trainings_has_a_cell_per_training(draft):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"preset": "nosuch"}, "unknown preset 'nosuch': choose one of digits, other"),
         ({"presets": {"nosuch": {}}}, "studies/tiny.yaml: unknown preset 'nosuch'"),
         ({"seeds": 9999}, "19,998 cells are more than 10,000: leave out options or seeds"),
         ({"overrides": {"train.epochs": -4}}, "encoding = genetic: train.epochs = -4: input should be greater than or equal"),
@@ -91,7 +87,6 @@ def test_a_grid_of_candidates_and_trainings_has_a_cell_per_training(draft):
             {"grid": {"a": [{"label": "x", "paper_genes": 100}]}, "overrides": {"network.n_genes": 5}} | BARE,
             "--set network.n_genes: the study varies this key",
         ),
-        ({"set": {"prepare.dataset": "cifar10"}, "data": "empty"}, "say where with --data FOLDER, or download them"),
         ({"set": {"network.n_genes": None, **UNEVOLVED}, "grid": NARROWED}, "n_genes is null: set it"),
         ({"set": {"network.n_genes": None, **UNEVOLVED}, "grid": ENCODED} | BARE, "n_genes is null: set it"),
         ({"grid": ENCODED | {"size": [{"label": "x", "control": "plain"}]}} | BARE, "size = x: encoded, and control or"),
@@ -100,32 +95,17 @@ def test_a_grid_of_candidates_and_trainings_has_a_cell_per_training(draft):
         ({"grid": {"candidate": [1]}, "set": UNEVOLVED} | BARE, "candidate = 1: the cell has 1 candidates"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_runs(draft, project, arguments, message):
-    (project / "empty").mkdir()
+def test_what_cannot_run_is_refused_before_anything_runs(draft, arguments, message):
     with pytest.raises(InputError) as caught:
         draft(**arguments)
     assert message in str(caught.value)
 
 
-def test_a_checkpoint_to_encode_is_refused_for_cells_without_genes(draft, project):
-    (project / "inputs").mkdir()
-    for ending in ("safetensors", "json"):
-        (project / f"inputs/x.{ending}").touch()
-    checkpoint = {"train.init_from": "inputs/x.safetensors"}
-    with pytest.raises(InputError, match=r"unencoded, seed 0: train\.init_from = 'inputs/x\.safetensors' is to be encoded"):
-        draft(overrides=checkpoint)
-    assert len(draft(overrides=checkpoint, only={"encoding": {"genetic"}})) == 2
-
-
-def test_the_plain_control_is_the_same_network_without_genes(draft, digits):
+def test_controls_have_no_genes_and_as_many_weights_or_parameters(draft, digits):
     genetic, _, plain, _ = (resolve_cell(cell, digits) for cell in draft())
     assert plain.params.network.n_genes is None
     assert plain.params.network.model_dump() | {"n_genes": 6} == genetic.params.network.model_dump()
     assert plain.full_parameters == genetic.full_parameters == parameters(plain, digits)
-
-
-def test_the_narrowed_control_has_the_genetic_networks_parameters(draft, digits):
-    """Within two percent."""
     cells = draft(seeds=1, grid=NARROWED, set={"network.name": "resnet19", "network.n_genes": 12})
     genetic, narrowed = (resolve_cell(cell, digits) for cell in cells)
     wanted = parameters(genetic, digits)
@@ -145,3 +125,62 @@ def test_a_cell_that_starts_at_weights_searches_no_wiring(draft):
 
 def parameters(cell, digits) -> int:
     return count_parameters(wired_network(cell.params.network, load_prepared(digits).meta, None, 0))
+
+
+@pytest.fixture
+def cell(make_params):
+    def make(stages=STAGES, **sections):
+        return Cell({}, make_params(**sections), stages)
+
+    return make
+
+
+def variants(params, *sections):
+    """By setting, ``params`` with another value of that one setting of ``sections``."""
+    for section in sections:
+        for name in type(getattr(params, section)).model_fields:
+            if f"{section}.{name}" not in BY_CONTENT:
+                changed = getattr(params, section).model_copy(update={name: "another"})
+                yield f"{section}.{name}", params.model_copy(update={section: changed})
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+def test_the_key_has_every_setting_on_which_a_result_depends_and_no_other(cell, meta):
+    plain = {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}
+    for one, unread in (
+        (cell(), ["prepare", "report"]),  # images count by their content
+        (cell(("evaluate",)), ["prepare", "report", "robustness", "export"]),
+        (cell(("evaluate",), **plain), ["prepare", "report", "robustness", "export", "evolve"]),
+    ):
+        key, read = cell_key(one, one.params, meta), [name for name, _ in one.params if name not in unread]
+        same = {name for name, params in variants(one.params, *read, *unread) if cell_key(one, params, meta) == key}
+        searched = {"evolve.variant"} if "evolve" in unread else set()  # it says whether a plain network is searched
+        assert same == {name for name, _ in variants(one.params, *unread)} - searched
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+def test_what_differs_in_network_stages_or_candidate_has_a_key_of_its_own(cell, meta):
+    own, first = cell(), cell(network={"n_genes": None}, evolve={"variant": "analytic"}).params
+    cells = [cell(network={"name": name}) for name in ("vgg16", "cifarnet")]
+    cells += [cell(stages) for stages in ((), ("evaluate",), ("evaluate", "robustness"))]
+    cells += [replace(own, candidate=candidate, training=training) for candidate in (0, 1) for training in (None, 1, 2)]
+    cells += [replace(own, encoded=params) for _, params in [("first", first), *variants(first, "base", "network", "train")]]
+    assert len({cell_key(cell, cell.params, meta) for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(("section", "name"), [("evolve", "start"), ("train", "init_from")])
+def test_images_and_files_that_params_name_count_by_their_content(cell, meta, tmp_path, monkeypatch, section, name):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "inputs/named"
+    file.parent.mkdir()
+    file.with_suffix(".json").touch()
+    own = cell(**{section: {name: "inputs/named"}})
+    keys = []
+    for content in ("a", "b", "a"):
+        file.write_text(content)
+        keys.append(cell_key(own, own.params, meta))
+    assert keys[0] == keys[2] != keys[1]
+    elsewhere = meta.model_copy(update={"source": "elsewhere"})
+    others = meta.model_copy(update={"sha256": meta.sha256 | {"train_images.npy": "0"}})
+    keys = [cell_key(cell(), cell().params, images) for images in (meta, elsewhere, others)]
+    assert keys[0] == keys[1] != keys[2]

@@ -3,9 +3,9 @@ import math
 import pandas as pd
 import pytest
 
-from pipelines.studies.cell import Cell, CellResult
 from pipelines.studies.definition import Study
 from pipelines.studies.metrics import METRICS
+from pipelines.studies.plan import Cell, CellResult
 from pipelines.studies.reports import add_published, aggregate, format_table, make_frame, markdown
 
 CELLS = pd.DataFrame(

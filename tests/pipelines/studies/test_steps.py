@@ -8,13 +8,13 @@ import pytest
 
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
-from gee_core.errors import DivergedError
+from gee_core.errors import DivergedError, InputError
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.engines import candidates
 from pipelines.runtime.run_folder import runs_root
 from pipelines.studies import steps
-from pipelines.studies.cell import Cell
+from pipelines.studies.plan import Cell
 from pipelines.studies.steps import NETWORK, ROWS_OF, prepare_images, run_cell
 from tests.gee_core.data.conftest import config
 
@@ -148,6 +148,19 @@ def test_killed_work_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypat
             run_cell(wanted)
     assert drop_times(run_cell(wanted)) == drop_times(expected)
     assert (len(scored), len(trained), len(kills)) == (3, 3, 2)  # candidates, epochs
+
+
+def test_a_damaged_network_names_the_folder_to_delete(cell):
+    wanted = cell(network={"n_genes": None}, evolve={"variant": "analytic"})
+    before = run_cell(wanted)
+    [path] = networks()
+    path.write_bytes(path.read_bytes()[:-9])
+    folder = path.parents[1]
+    for reader in (wanted, replace(cell(), encoded=wanted.params)):
+        with pytest.raises(InputError, match=f"{path}: .*: delete the folder {folder}, and run the study again"):
+            run_cell(reader)
+    shutil.rmtree(folder)
+    assert drop_times(run_cell(wanted)) == drop_times(before)
 
 
 def test_images_are_prepared_once_and_anew_where_raw_files_or_settings_change(tmp_path, monkeypatch):

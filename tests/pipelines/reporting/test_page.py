@@ -5,7 +5,7 @@ import pytest
 
 from gee_core.genome.genotype import analytic_genotype
 from pipelines.inputs.genotype_file import load_genotype
-from pipelines.reporting.tables import gene_table, recognition_table, rescored_table
+from pipelines.reporting.page import gene_table, recognition_table, rescored_table
 from tests.pipelines.report_inputs import PARAMS, SHAPE, write_inputs
 
 TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})

@@ -1,15 +1,12 @@
-"""A network that leaves the project: its files say how they are used, and the code of the README and of the tutorial runs."""
+"""The model card inside the files of an exported network: equal in each, and refused where it is wrong."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
@@ -18,10 +15,7 @@ from gee_core.export.to_onnx import with_card
 from gee_core.gene_file import save_genes
 from pipelines.commands.prediction import open_model
 from pipelines.export import build_model_card
-from pipelines.inputs.measured import Exported
-from pipelines.reporting.model_readme import describe
-from tests.pipelines.conftest import EVALUATION, SEARCHED
-from tests.project_copy import ROOT, run
+from tests.project_copy import ROOT
 
 
 @pytest.fixture
@@ -29,14 +23,6 @@ def folder(exported, tmp_path, monkeypatch) -> Path:
     """A project's folder, and the current one; its models/export."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(exported.parent, tmp_path / "models/export"))
-
-
-@pytest.fixture
-def expected(net, digits) -> np.ndarray:
-    """The probabilities of the example."""
-    data = load_prepared(digits)
-    with torch.no_grad():
-        return net(data.meta.normalise(data.test.images[:1])).mean(0).softmax(1)[0].numpy()
 
 
 def test_onnx_and_nir_files_hold_the_model_card_and_nothing_of_the_machine(exported, digits, make_params):
@@ -69,33 +55,3 @@ def test_a_bad_card_inside_a_file_is_refused_in_one_line_with_what_is_wrong_in_i
         save_genes(folder / "genes.safetensors", net, "int8", values | card | {"T": 2, "mean": [0.3], "image_size": 4096})
         with pytest.raises(InputError, match=r"genes\.safetensors: its card says image_size = 4096, its network is for 8"):
             open_model(folder / "genes.safetensors")
-
-
-@pytest.fixture
-def readme(make_params, digits):
-    """The text of the README of a model that is registered in MLflow, or not."""
-
-    def make(register: bool) -> str:
-        params, exported = make_params(export={"register_model": register}), Exported(agreement=1.0, onnx_bytes=1)
-        return describe("gee", params, load_prepared(digits).meta, SEARCHED, EVALUATION, exported, "1")
-
-    return make
-
-
-def test_the_code_of_the_readme_runs_in_its_folder_and_answers_as_the_network_does(
-    folder, readme, meta, expected, monkeypatch, capsys
-):
-    monkeypatch.chdir(folder)
-    (onnx_alone,) = re.findall(r"^```python\n(.*?)^```", readme(register=False), flags=re.DOTALL | re.MULTILINE)
-    exec(compile(onnx_alone, "README.md", "exec"), {})
-    said = capsys.readouterr().out.split()
-    assert said[0] == meta.class_names[expected.argmax()] and float(said[1]) == pytest.approx(expected.max(), abs=1e-4)
-
-
-def test_the_request_is_json_whatever_the_length_of_the_image(folder, readme, tmp_path):
-    (folder / "example.png").write_bytes(bytes(range(256)) * 9)  # base64 breaks lines
-    for text in (readme(register=True), (ROOT / "docs/tutorials/use-the-model.md").read_text(encoding="utf-8")):
-        (line,) = [line for line in text.splitlines() if "printf" in line]
-        run(tmp_path, "sh", "-c", line.strip().replace("/tmp/in.json", f"{tmp_path}/in.json"))
-        ((row,),) = [json.loads((tmp_path / "in.json").read_text())["dataframe_records"]]
-        assert len(row["image"]) == 3072 and "base64 -" not in line

@@ -7,7 +7,7 @@ from gee_core.data.images import PackedImages
 from gee_core.evaluation.energy import measure_energy
 from gee_core.model.network import build_network
 from gee_core.training.loop import train_epoch
-from gee_core.training.losses import mean_rate, operations
+from gee_core.training.recipe import mean_rate, operations
 from tests.gee_core.lively import awake
 from tests.gee_core.recipes import recipe
 

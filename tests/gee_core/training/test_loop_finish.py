@@ -10,8 +10,7 @@ from gee_core.model.base import with_steps
 from gee_core.model.network import build_network
 from gee_core.snn.lif import ILIF, LIF
 from gee_core.snn.norm_lif import NormLIF
-from gee_core.training.finish import carry_scales, with_integers
-from gee_core.training.loop import train_epoch
+from gee_core.training.loop import carry_scales, train_epoch, with_integers
 from gee_core.training.optimizers import make_optimizer
 from tests.gee_core.recipes import recipe
 
