@@ -37,8 +37,7 @@ from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Prepared, Source, load_prepared, write_prepared
 from gee_core.errors import in_short
-from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import Candidate, ProxyTask
 from gee_core.genome.genotype import configured_genotype
 from gee_core.model.wired import largest_activation, wired_network
 from gee_core.settings import keep_freed_memory

@@ -44,8 +44,7 @@ from benchmarks.project_copy import ROOT, copy_files
 from gee_core.compute import Compute, cpu_name
 from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
-from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import Candidate, ProxyTask
 from gee_core.genome.genotype import configured_genotype
 from gee_core.model.network import build_network, count_parameters
 from gee_core.rank import Rank

@@ -95,7 +95,7 @@ def count(
     """
     import torch
 
-    from gee_core.config.known_networks import default_block, genes_and_weights, is_own
+    from gee_core.config.network import default_block, genes_and_weights, is_own
     from gee_core.errors import InputError
     from gee_core.model.network import build_network, count_parameters
     from pipelines.inputs.own_network import register_own_network

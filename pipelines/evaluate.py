@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from gee_core.compute import Compute, cpu_name
 from gee_core.config import Params
-from gee_core.config.evaluation import Evaluation
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy, record
@@ -26,7 +25,7 @@ from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
 from gee_core.training.processes import summed, whole_batches
 from pipelines.inputs.loading import evenly, png
-from pipelines.inputs.measured import Answer, Shown
+from pipelines.inputs.measured import Answer, Evaluation, Shown
 from pipelines.measuring import measuring
 from pipelines.project.paths import REPORTS
 

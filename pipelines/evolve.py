@@ -11,22 +11,21 @@ from typing import Any, NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Record
+from gee_core.evolution.candidate import ProxyTask, Record
 from gee_core.evolution.front import front, hypervolumes, start_point
-from gee_core.evolution.proxy_task import ProxyTask, forget_generation
 from gee_core.evolution.winner import START, draws_of, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
-from gee_core.storage.atomic_files import sha256, write_atomically, write_json
+from gee_core.storage.atomic_files import forget_states, sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
-from pipelines.inputs.candidate_rows import CandidateRow, candidate_row, known_scores
+from pipelines.inputs.candidate_rows import CandidateRow, all_failed, candidate_row, known_scores
 from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
 from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
-from pipelines.inputs.remedies import PREPARE, all_failed, remedy
-from pipelines.inputs.search import check_limits, search_space, start_files
+from pipelines.inputs.search import search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.input_errors import PREPARE, remedy
 from pipelines.runtime.run_files import WORK, append_row, as_texts, delete_folder
 from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.runtime.settings import Settings
@@ -75,7 +74,6 @@ def run(
     """
     if not params.scores_candidates:
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
-    check_limits(params, meta := load_meta(prepared))
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = folder / WORK, Settings.read().save_seconds
     task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
@@ -89,13 +87,14 @@ def run(
 
     def end_generation(records: list[Record]) -> None:
         on_generation(records)
-        forget_generation(folder / WORK, records[0].candidate.generation)
+        for record in records:
+            forget_states(folder / WORK, f"{record.candidate.name}-*-step")
         scores = [record.score for record in records]
         if records[0].candidate.generation == 0 and not any(score.repeatable for score in scores):
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
-        space = search_space(params, meta)
+        space = search_space(params, load_meta(prepared))
         records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
     if not any(record.ok for record in records):
         raise all_failed([record.score for record in records], params)

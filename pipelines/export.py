@@ -11,8 +11,7 @@ import torch
 from gee_core.checkpoint import load, save
 from gee_core.compute import Compute, set_up_gpu
 from gee_core.config import Params
-from gee_core.config.evaluation import Evaluation
-from gee_core.config.known_networks import is_own
+from gee_core.config.network import is_own
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError, in_section
@@ -25,7 +24,7 @@ from gee_core.model.network import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
-from pipelines.inputs.measured import Exported, Searched, read_metrics
+from pipelines.inputs.measured import Evaluation, Exported, Searched, read_metrics
 from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.progress import console

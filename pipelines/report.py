@@ -7,11 +7,11 @@ from gee_core.data.meta import Meta, load_meta
 from gee_core.storage.atomic_files import write_atomically
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.measured import read_measured
-from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import read_tables, render
 from pipelines.reporting.summary import Summary, build_summary, track_result
+from pipelines.runtime.input_errors import PREPARE, remedy
 from pipelines.stage import stage
 from pipelines.tracking.pipeline_run import describe_dataset
 

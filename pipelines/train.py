@@ -31,8 +31,8 @@ from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
 from pipelines.inputs.init_from import encoded_network, init_from_files
 from pipelines.inputs.loading import error_table, prepared_images, spaced
 from pipelines.inputs.own_network import network_files
-from pipelines.inputs.remedies import remedy
 from pipelines.project.paths import CHECKPOINT, GENOTYPE, PREPARED, REPORTS
+from pipelines.runtime.input_errors import remedy
 from pipelines.runtime.progress import console
 from pipelines.runtime.run_files import WORK, read_sent
 from pipelines.runtime.run_folder import folder_of

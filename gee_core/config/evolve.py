@@ -72,11 +72,11 @@ class SearchConfig(Section):
     objectives: list[Literal["loss", "parameters", "bytes", "energy", "steps"]] = Field(default=["loss"], min_length=1)
     """loss alone: CMA-ES minimises F, more, with loss first: their product, and the candidates make a front. No other beats its
     members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
-    choose: Literal["no_worse", "knee"] | Positive | Budget = "no_worse"
-    """The member of a front that is trained: `no_worse`, `knee`, limits, or its number. `no_worse`: the one with the least of
-    the second objective, of those that lose at most a standard error over fresh draws more than the start (Breiman et al.,
-    Classification and Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its range. Or limits
-    as in `budget`, such as {energy_uj: 10}: the member of least loss within. Or its number in models/evolve/front.json."""
+    choose: Literal["no_worse", "knee"] | Positive = "no_worse"
+    """The member of a front that is trained: `no_worse`, `knee`, or its number in models/evolve/front.json. `no_worse`: the one
+    with the least of the second objective, of those that lose at most a standard error over fresh draws more than the start
+    (Breiman et al., Classification and Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its
+    range."""
     n_generations: Positive = 5
     """Generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
@@ -115,11 +115,8 @@ class SearchConfig(Section):
     @field_validator("choose", mode="before")
     @classmethod
     def _is_a_choice(cls, choice: object) -> object:
-        limits = set(dict(choice)) if isinstance(choice, dict | Budget) else set()
-        named = isinstance(choice, str) and choice in ("no_worse", "knee")
-        if not (named or (type(choice) is int and choice > 0) or (limits and limits <= Budget.model_fields.keys())):
-            limit = f"limits of {', '.join(Budget.model_fields)} such as {{energy_uj: 10}}"
-            raise ValueError(f"must be no_worse, knee, {limit}, or the number of a member, from 1")
+        if choice not in ("no_worse", "knee") and not (type(choice) is int and choice > 0):
+            raise ValueError("must be no_worse, knee, or the number of a member, from 1")
         return choice
 
     @property

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, Field, create_model, field_validator, model
 
 from gee_core.config.evolve import SWITCHES, EvolveConfig
 from gee_core.config.genes import GENES, PLAIN, STRUCTURE, searched_genes, with_genes
-from gee_core.config.known_networks import encoded_channels, is_own, least_side
-from gee_core.config.network import NetworkConfig
+from gee_core.config.network import NetworkConfig, encoded_channels, is_own, least_side
 from gee_core.config.prepare import PrepareConfig
 from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
 from gee_core.config.train import SHARED, TrainConfig

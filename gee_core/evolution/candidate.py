@@ -1,12 +1,15 @@
-"""A candidate of the search, its score, and the record that keeps both."""
+"""A candidate of the search, the task of its short training, its score, and the record that keeps both. No torch here."""
 
 import hashlib
 import json
 import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 
+from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.genome.genotype import Genotype
+from gee_core.settings import SAVE_SECONDS
 
 Key = tuple[int, int, str]
 """Identifies a scored wiring: see ``Candidate.key``."""
@@ -37,6 +40,13 @@ class Candidate:
         return f"{self.generation}-{self.index}"
 
     @property
+    def name(self) -> str:
+        """The name of its run in MLflow and of its trained network."""
+        if self.rescored:
+            return f"rescore-{self.rescored}-draw{self.draw}"
+        return f"gen{self.generation}-cand{self.index}"
+
+    @property
     def wiring(self) -> str:
         """Digest of its genotype and seed."""
         return hashlib.sha256(json.dumps([self.seed, self.genotype.as_dict()]).encode()).hexdigest()[:16]
@@ -45,6 +55,22 @@ class Candidate:
     def key(self) -> Key:
         """Its place and wiring: a repeated search may ask for another wiring in the same place."""
         return (*self.place, self.wiring)
+
+
+@dataclass(frozen=True)
+class ProxyTask:
+    """The part that all candidates of an evolution have in common."""
+
+    prepared: Path
+    base: BaseConfig
+    network: NetworkConfig
+    evolve: EvolveConfig
+    checkpoints: Path | None = None
+    """Folder for every candidate's trained network and the states of its training run. With None nothing is saved."""
+    save_seconds: float = SAVE_SECONDS
+    """Least number of seconds between two states within an epoch."""
+    pj: tuple[float, float] = (4.6, 0.9)
+    """E_MAC and E_AC of `evaluate`, in pJ."""
 
 
 class Failure(StrEnum):

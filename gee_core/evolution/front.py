@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from gee_core.config import SearchConfig
-from gee_core.config.evolve import Budget
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Record
 
@@ -113,14 +112,6 @@ def pick_member(members: Sequence[Member], cfg: SearchConfig, start: Point) -> M
         if choice > n:
             raise InputError(f"= {choice}: the front has {n} members", f"choose 1 to {n}", ("choose",))
         return members[choice - 1]
-    if isinstance(choice, Budget):
-        prices = [member.record.price() for member in members]
-        for member, price in zip(members, prices, strict=True):
-            if not choice.exceeded(price):
-                return member
-        limits = choice.model_dump(exclude_none=True)
-        least = ", ".join(f"{name} is {min(price[name] for price in prices):,.6g}" for name in limits)
-        raise InputError(f"= {limits}: no member of the front costs so little", f"the least {least}", ("choose",))
     values = np.array([member.point for member in members])
     parts = (values - values.min(axis=0)) / (np.ptp(values, axis=0) + (np.ptp(values, axis=0) == 0))
     return members[int((parts**2).sum(axis=1).argmin())]

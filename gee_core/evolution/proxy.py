@@ -1,5 +1,7 @@
 """The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
+The price of its network is counted before it is trained, its energy measured after.
+
 Runs in worker processes: all it needs is in its arguments, and each process reads the images once.
 
 Shapes: T steps, B batch, K network outputs.
@@ -7,7 +9,7 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -17,19 +19,20 @@ from torch import Tensor
 
 from gee_core.checkpoint import save
 from gee_core.compute import Compute
-from gee_core.config import Proxy, TrainConfig
+from gee_core.config import NetworkConfig, Proxy, SearchConfig, TrainConfig
 from gee_core.config.genes import with_genes
+from gee_core.config.network import genes_and_weights
 from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import full_gpu, in_section, lost_gpu, out_of_memory
-from gee_core.evolution.candidate import Candidate, Failure, Score, failed
+from gee_core.evaluation.energy import measure_energy
+from gee_core.evolution.candidate import Candidate, Failure, Price, ProxyTask, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.evolution.price import apply_budget, count_price, measured_energy
-from gee_core.evolution.proxy_task import ProxyTask, checkpoint_name, series
+from gee_core.gene_file import stored_bytes
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import first_not_finite, wired_network
+from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.wired import ImageShape, first_not_finite, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.processes import parallel
@@ -85,8 +88,8 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     with in_section("evolve", "proxy"):
         optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
-    name = series(candidate.generation, candidate.index, candidate.wiring)
-    states = Resumable(task.checkpoints, name, net, optimizer, n_steps, task.save_seconds)
+    series = f"{candidate.name}-{candidate.wiring}-step"  # no other wiring has it
+    states = Resumable(task.checkpoints, series, net, optimizer, n_steps, task.save_seconds)
     first, rows, mid_epoch = states.restore()
     passes += [per_epoch] * first
     model = parallel(net, compute)
@@ -101,10 +104,11 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     TSE, size = fmean(row["train_loss"] for row in rows), cfg.sizes[-1] if cfg.sizes else None
     result = measure(net, holdout, recipe, TSE, size)
     if price is not None and result.status == "ok":
-        price = replace(price, energy_uj=measured_energy(net, holdout, recipe, task.pj))
+        inputs = recipe.normalise(next(holdout.batches(256))[0])
+        price = replace(price, energy_uj=1000 * measure_energy(net, inputs, recipe.compute.dtype).energy_mj(*task.pj))
         result = apply_budget(result, evolve, price)
     if task.checkpoints is not None:
-        save(task.checkpoints / checkpoint_name(candidate), net)
+        save(task.checkpoints / f"{candidate.name}.safetensors", net)
     return replace(result, image_passes=sum(passes), price=price)
 
 
@@ -131,6 +135,33 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
+
+
+def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
+    """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem."""
+    image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
+    if meta.events is not None:
+        image = image.round().expand(net.T, *image.shape)
+    layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
+    energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
+    return Price(count_parameters(net), stored_bytes(net), net.T, energy)
+
+
+def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
+    """The largest g with which the configured network has no more than so many ``parameters``, or 0."""
+    of_one, of_weights = genes_and_weights(network.name, network.width, 1, network.tilt)
+    linear = of_one - 1  # g genes are g² + linear·g numbers
+    left = parameters - (plain_parameters(network, meta) - of_weights)
+    return (math.isqrt(linear**2 + 4 * left) - linear) // 2 if left > 0 else 0
+
+
+def apply_budget(score: Score, cfg: SearchConfig, price: Price) -> Score:
+    """``score`` with its ``price``, and its failure where that is outside of the budget."""
+    values = asdict(price)
+    if cfg.budget is None or not (over := cfg.budget.exceeded(values)):
+        return replace(score, price=price)
+    named = ", ".join(f"{name} = {values[name]:,.6g} of {getattr(cfg.budget, name):,}" for name in over)
+    return replace(score, price=price, excess=sum(over.values()), status=f"outside: {named}", failure=Failure.BUDGET)
 
 
 def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:

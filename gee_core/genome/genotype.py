@@ -9,7 +9,7 @@ from typing import Self
 
 from gee_core.config import NetworkConfig, Shape
 from gee_core.config.genes import SETTINGS
-from gee_core.config.known_networks import encoded_channels, kernel_positions
+from gee_core.config.network import encoded_channels, kernel_positions
 from gee_core.config.params import check_settings
 
 TRUNCATION = 2.0

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import is_own
+from gee_core.config.network import is_own
 from gee_core.genome.encoding import attach_genome, genome_of
 from gee_core.model.base import Architecture, settings_of, to_channels_last
 from gee_core.model.base import SpikingNetwork as SpikingNetwork

@@ -25,7 +25,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from gee_core.config.known_networks import OWN, Own, is_own, registered
+from gee_core.config.network import OWN, Own, is_own, registered
 from gee_core.errors import InputError, raises
 from gee_core.genome.chain import check_chain, explore_chain
 from gee_core.model.base import Architecture, SpikingNetwork, takes_all_steps

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.config import Events, NetworkConfig, NetworkStructure
-from gee_core.config.known_networks import OWN, encoded_channels, is_own, registered
+from gee_core.config.network import OWN, encoded_channels, is_own, registered
 from gee_core.errors import DivergedError, InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, genome_of

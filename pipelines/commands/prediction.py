@@ -161,7 +161,7 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
     from gee_core.model.base import SpikingNetwork, image_shape
     from gee_core.training.loop import for_inference
     from pipelines.inputs.own_network import register_if_configured
-    from pipelines.inputs.remedies import remedy as otherwise
+    from pipelines.runtime.input_errors import remedy as otherwise
 
     with otherwise(remedy):
         header = read_header(path)

@@ -112,8 +112,8 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
     gee summary --json
     """
-    from pipelines.inputs.measured import reading
     from pipelines.reporting.summary import format_summary, read_summary
+    from pipelines.runtime.input_errors import reading
 
     with reading(SUMMARY, "run `gee run`, or `dvc pull`"):
         last = read_summary(SUMMARY)

@@ -11,8 +11,7 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from typing import Self
 
-from gee_core.evolution.candidate import Candidate, Failure, Score, Scored, failed
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import Candidate, Failure, ProxyTask, Score, Scored, failed
 from pipelines.engines.pools import Pool, Serial, leave_if_lost_gpu, run_each
 from pipelines.engines.select import default_count, open_pool
 from pipelines.inputs.own_network import network_digest, register_own_network

@@ -1,13 +1,21 @@
-"""The rows of a search: each candidate is a run of MLflow and a score from which an interrupted search resumes."""
+"""The rows of a search: each candidate is a run of MLflow and a score from which an interrupted search resumes.
 
+And the error of a search in which all candidates failed.
+"""
+
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score
+from gee_core.config import Params
+from gee_core.config.network import is_own
+from gee_core.errors import DivergedError, InputError
+from gee_core.evolution.candidate import Failure, Key, Price, Record, Score
 from gee_core.storage.json_object import json_digest
 from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.runtime.input_errors import MEMORY
 from pipelines.runtime.run_files import Child, as_texts, read_rows
 
 SCORE = TypeAdapter(Score)
@@ -31,13 +39,6 @@ class CandidateRow(Child):
         return SCORE.validate_python({name: self.metrics[name] for name in MEASURED} | about)
 
 
-def candidate_name(candidate: Candidate) -> str:
-    """The name of a candidate's run in MLflow."""
-    if candidate.rescored:
-        return f"rescore-{candidate.rescored}-draw{candidate.draw}"
-    return f"gen{candidate.generation}-cand{candidate.index}"
-
-
 def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float) -> CandidateRow:
     """A candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
 
@@ -53,9 +54,9 @@ def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], 
     gene_metrics = {f"gene.{name}": value for name, value in genes.items()}  # parameters are texts, which do not compare
     measured = record.metrics() | price | {"generation": c.generation} | gene_metrics
     return CandidateRow(
-        child=f"{candidate_name(c)}-{json_digest({'params': own, 'metrics': measured})}",
+        child=f"{c.name}-{json_digest({'params': own, 'metrics': measured})}",
         level="rescore" if c.rescored else "candidate",
-        name=candidate_name(c),
+        name=c.name,
         params=keys | own,
         tags={"status": status},
         metrics=measured | {"seconds": record.seconds},
@@ -80,3 +81,30 @@ def known_scores(folder: Path) -> dict[Key, tuple[Score, float]]:
         if "child" in row and (score := (candidate := CandidateRow.model_validate(row)).score()).repeatable:
             known[*candidate.place, candidate.wiring] = score, candidate.metrics["seconds"]
     return known
+
+
+def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputError:
+    """The error of an evolution without a candidate that could be measured, with the remedy for the most frequent reason.
+
+    It is a DivergedError, which a study takes for a result, where another attempt would end the same.
+    """
+    reasons = [_of_failed(score, params) for score in scores]
+    most = max(dict.fromkeys(reasons), key=reasons.count)
+    place = reasons.index(most)
+    shown = f"{'most of them' if place else 'the first'}: {scores[place].status}"
+    problem = f"evolve: all {len(scores)} candidates{of} failed; {shown}"
+    if all(score.repeatable for score in scores):
+        return DivergedError(problem, f"{most}, then `dvc repro evolve`")
+    return InputError(problem, f"{most}, then run it again")
+
+
+def _of_failed(score: Score, params: Params) -> str:
+    """What to change where candidates fail as that of ``score`` did."""
+    if score.failure is Failure.BUDGET:
+        return "raise evolve.budget, or search genes of structure"
+    if score.failure is Failure.DIVERGED:
+        return "lower evolve.proxy.lr or narrow evolve.bound"
+    if score.failure in (Failure.MEMORY, Failure.GPU_MEMORY):
+        return MEMORY
+    network = f"network.name = {params.network.name}, or " if is_own(params.network.name) else ""
+    return f"correct {network}what the error names"

@@ -10,8 +10,8 @@ from gee_core.config.genes import PLAIN
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.measured import reading
 from pipelines.project.paths import GENOTYPE
+from pipelines.runtime.input_errors import reading
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
-from pipelines.inputs.remedies import TRACKED
 from pipelines.project.watched_files import check_in_inputs
+from pipelines.runtime.input_errors import TRACKED
 
 if TYPE_CHECKING:
     from gee_core.data.meta import Meta

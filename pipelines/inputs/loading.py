@@ -23,8 +23,8 @@ from gee_core.model.network import SpikingNetwork, count_parameters
 from gee_core.model.wired import architecture_of
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
-from pipelines.inputs.remedies import PREPARE, remedy
 from pipelines.project.paths import CHECKPOINT, PREPARED
+from pipelines.runtime.input_errors import PREPARE, remedy
 
 
 def prepared_images(folder: Path = PREPARED) -> Prepared:

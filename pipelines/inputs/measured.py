@@ -1,17 +1,51 @@
 """What the stages measured: the content of their metrics.json, and its readers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gee_core.config import StrictModel
-from gee_core.config.evaluation import Evaluation
-from gee_core.errors import InputError
 from gee_core.storage.json_object import AnyModel, read_json_model
 from pipelines.project.paths import REPORTS
+from pipelines.runtime.input_errors import reading
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is."""
+
+    label: str
+    unit: Literal["fraction", "nats", "mJ", "spikes", "numbers", "bytes", "operations"]
+
+
+class Evaluation(StrictModel):
+    """The content of reports/evaluate/metrics.json. Energies, spikes and operations are per image."""
+
+    test_accuracy: Annotated[float, Measure("test accuracy", "fraction")]
+    test_loss: Annotated[float, Measure("test loss", "nats")]
+    parameters: Annotated[int, Measure("parameters", "numbers")]
+    plain_parameters: Annotated[int, Measure("parameters of the plain network", "numbers")]
+    energy_mj: Annotated[float, Measure("energy", "mJ")]
+    energy_with_decoding_mj: Annotated[float, Measure("energy with building W", "mJ")]
+    energy_of_sums_mj: Annotated[float, Measure("energy of residual sums", "mJ")]
+    spikes_per_image: Annotated[float, Measure("spikes per image", "spikes")]
+    firing_rate: Annotated[float, Measure("firing rate", "fraction")]
+    footprint: Annotated[int, Measure("footprint with genes", "bytes")]
+    footprint_decoded: Annotated[int, Measure("footprint with W built", "bytes")]
+    connection_sparsity: Annotated[float, Measure("connection sparsity", "fraction")]
+    activation_sparsity: Annotated[float, Measure("activation sparsity", "fraction")]
+    effective_macs: Annotated[float, Measure("effective MACs", "operations")]
+    effective_acs: Annotated[float, Measure("effective ACs", "operations")]
+    dense_synops: Annotated[float, Measure("dense synaptic operations", "operations")]
+
+
+MEASURES: dict[str, Measure] = {
+    name: next(about for about in field.metadata if isinstance(about, Measure))
+    for name, field in Evaluation.model_fields.items()
+}
+"""By name, in the order of the file."""
 
 
 class Searched(BaseModel):
@@ -136,14 +170,3 @@ def read_metrics(stage: str, model: type[AnyModel], reports: Path = REPORTS, nam
     """What a stage measured. Raises ``InputError``."""
     with reading(path := reports / stage / name, f"run `dvc repro -f {stage}`"):
         return read_json_model(path, model)
-
-
-@contextmanager
-def reading(path: Path, remedy: str = "run `dvc repro`") -> Iterator[None]:
-    """Turn errors of the body, which reads another stage's file, into an ``InputError`` with a ``remedy`` for damage."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found", remedy) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({' '.join(str(error).split())})", f"delete it and {remedy}") from None

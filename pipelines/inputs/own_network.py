@@ -15,14 +15,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gee_core.config import Params
-from gee_core.config.known_networks import OWN, is_own
+from gee_core.config.network import OWN, is_own
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError, did_you_mean, in_section, place_in, raises
 from gee_core.storage.atomic_files import sha256
 from gee_core.storage.json_object import read_json_object
-from pipelines.inputs.remedies import TRACKED
 from pipelines.project.params import load_params
 from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
+from pipelines.runtime.input_errors import TRACKED
 
 if TYPE_CHECKING:
     from gee_core.gene_file import GeneHeader

@@ -1,21 +1,20 @@
 """What evolve searches, and the file that its search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 import inspect
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import NetworkStructure, Params
-from gee_core.config.evolve import Budget
-from gee_core.config.genes import SETTINGS, STRUCTURE, with_genes
-from gee_core.config.known_networks import is_own, registered
+from gee_core.config.genes import SETTINGS
+from gee_core.config.network import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.inputs.remedies import TRACKED, remedy
 from pipelines.project.watched_files import check_in_inputs
+from pipelines.runtime.input_errors import TRACKED, remedy
 
 if TYPE_CHECKING:
     from gee_core.model.wired import ImageShape
@@ -38,7 +37,7 @@ def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSp
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
     budget, fitted = params.evolve.budget, None
     if images is not None and budget is not None and budget.parameters is not None:
-        from gee_core.evolution.price import most_genes  # loads torch
+        from gee_core.evolution.proxy import most_genes  # loads torch
 
         fitted = partial(most_genes, meta=images, parameters=budget.parameters)
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
@@ -50,27 +49,6 @@ def check_search(params: Params) -> None:
         load_start(params)
     elif params.evolve.searches:
         search_space(params)
-
-
-def check_limits(params: Params, images: "ImageShape") -> None:
-    """Check that the least network that is searched is within `evolve.budget` and `evolve.choose`."""
-    evolve, least = params.evolve, params.network
-    limits = {"budget": evolve.budget, "choose": evolve.choose if evolve.several else None}
-    given = {key: limit for key, limit in limits.items() if isinstance(limit, Budget)}
-    if not given:
-        return
-    if evolve.searches:
-        space = search_space(params)
-        low = dict(space.genotype(space.bounds()[0]).settings)
-        least = with_genes(least, {gene: low[gene] for gene in STRUCTURE if gene in space.genes})
-    from gee_core.evolution.price import configured_price  # loads torch
-
-    price = asdict(configured_price(least, images, params.evaluate.e_mac))
-    for key, budget in given.items():
-        for limit in budget.exceeded(price):
-            possible = f"the least that the searched genes allow is {price[limit]:,.6g}"
-            problem = f"evolve.{key}.{limit} = {getattr(budget, limit):,}: {possible}"
-            raise InputError(problem, "raise it to that or more, or search genes of structure")
 
 
 def start_genotype(params: Params) -> Genotype:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gee_core.config import Params
-from gee_core.config.known_networks import is_own
+from gee_core.config.network import is_own
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.project.git import check_git, git, head

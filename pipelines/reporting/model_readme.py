@@ -8,12 +8,11 @@ from pathlib import Path
 import jinja2
 
 from gee_core.config import Params
-from gee_core.config.evaluation import Evaluation
-from gee_core.config.known_networks import is_own
+from gee_core.config.network import is_own
 from gee_core.config.section import Section
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_text
-from pipelines.inputs.measured import Exported, Searched
+from pipelines.inputs.measured import Evaluation, Exported, Searched
 
 
 def describe(

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from gee_core.config import Params, Shape
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.genes import GENES, Gene
-from gee_core.config.known_networks import encoded_channels, is_own
+from gee_core.config.network import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit
@@ -25,10 +25,11 @@ from gee_core.storage.csv_rows import unescaped
 from gee_core.storage.json_object import read_json_model
 from pipelines.figures import measurements, search
 from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
-from pipelines.inputs.measured import Measured, reading
+from pipelines.inputs.measured import Measured
 from pipelines.project.paths import FRONT
 from pipelines.reporting.model_readme import as_yaml, template
 from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
+from pipelines.runtime.input_errors import reading
 
 Row = dict[str, Any]
 """Of a table, for the page."""

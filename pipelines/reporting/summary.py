@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gee_core.config import Params
-from gee_core.config.evaluation import MEASURES
 from gee_core.errors import printable
 from gee_core.evaluation.activity import energy_text
 from gee_core.storage.json_object import read_json_model
-from pipelines.inputs.measured import Measured, Searched
+from pipelines.inputs.measured import MEASURES, Measured, Searched
 from pipelines.tracking.tags import NOTE
 
 if TYPE_CHECKING:

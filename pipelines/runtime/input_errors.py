@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from gee_core.errors import InputError, in_short, out_of_memory, printable
 from gee_core.storage.atomic_files import REMEDIES as WRITING
@@ -22,6 +23,12 @@ REMEDIES = WRITING | {
 del REMEDIES[errno.ENOENT]  # elsewhere than in writing a bug: what the user names is looked for first
 MEMORY = "lower the batch_size of this stage, GEE_WORKERS or GEE_LOADER_WORKERS, or take smaller images or a smaller network"
 
+TRACKED = "`dvc exp run --temp` and `--queue` see it once git or DVC tracks it: `git add` or `dvc add`"
+"""Of a file that is not there."""
+
+PREPARE = "`dvc repro prepare` makes it, `dvc pull` fetches it"
+"""Of the prepared images."""
+
 
 @contextmanager
 def report_input_errors(name: str) -> Iterator[None]:
@@ -37,6 +44,28 @@ def report_input_errors(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print_interruption(name)
         sys.exit(130)
+
+
+@contextmanager
+def remedy(text: str) -> Iterator[None]:
+    """Inside, an ``InputError`` without a remedy gets ``text`` as its remedy."""
+    try:
+        yield
+    except InputError as error:
+        if error.remedy is None:
+            error.remedy = text
+        raise
+
+
+@contextmanager
+def reading(path: Path, remedy: str = "run `dvc repro`") -> Iterator[None]:
+    """Turn errors of the body, which reads another stage's file, into an ``InputError`` with a ``remedy`` for damage."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found", remedy) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({' '.join(str(error).split())})", f"delete it and {remedy}") from None
 
 
 def print_anything() -> None:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gee_core.config.evaluation import MEASURES, Measure
 from gee_core.errors import did_you_mean
+from pipelines.inputs.measured import MEASURES, Measure
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.front import MEASURED_AS, crowding, front, hypervolumes, point
 from gee_core.evolution.front import ranks as fronts
-from gee_core.evolution.proxy_task import checkpoint_name
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
-from pipelines.inputs.candidate_rows import candidate_name
 from pipelines.runtime.run_files import WORK, Mark
 from pipelines.runtime.run_folder import RunFolder
 from pipelines.tracking.experiment_page import search_views
@@ -35,11 +33,11 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
         if not c.rescored:
-            marks[candidate_name(c)]["final_fitness"] = F
+            marks[c.name]["final_fitness"] = F
         if (label := c.rescored or c.label) in means:
-            marks[candidate_name(c)]["fresh_fitness"] = means[label]
+            marks[c.name]["fresh_fitness"] = means[label]
         if c is best or (c.label == best.rescored and not c.rescored):
-            marks[candidate_name(c)]["winner"] = 1.0
+            marks[c.name]["winner"] = 1.0
     if params.evolve.several:
         for name, values in _on_fronts(records, params).items():
             marks[name] |= values
@@ -48,8 +46,8 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
             group = [(c, F) for c, F in scored if bool(c.rescored) == is_draw]
             ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored or pair[0].label, math.inf), pair[1]))
             for rank, (c, _) in enumerate(ordered, 1):
-                marks[candidate_name(c)]["rank"] = rank
-    names = [candidate_name(record.candidate) for record in records]
+                marks[c.name]["rank"] = rank
+    names = [record.candidate.name for record in records]
     return {name: Mark(metrics=marks[name], tags={WINNER: "true"} if "winner" in marks[name] else {}) for name in names}
 
 
@@ -74,9 +72,9 @@ def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, flo
 
     1 is the front of front.json alone, also where fresh draws made it.
     """
-    points = {candidate_name(r.candidate): point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
+    points = {r.candidate.name: point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
     labels = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
-    first = {candidate_name(r.candidate) for r in records if r.candidate.label in labels}
+    first = {r.candidate.name for r in records if r.candidate.label in labels}
     number_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
     for number in set(number_of.values()):
         names = [name for name, n in number_of.items() if n == number]
@@ -98,7 +96,7 @@ def note_generation(run: RunFolder, params: Params, records: list[Record]) -> No
         measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
         run.point(generation, records[0].state | measured)
     for record in records:
-        path = run.path / WORK / checkpoint_name(record.candidate)
+        path = run.path / WORK / f"{record.candidate.name}.safetensors"
         for file in (path, path.with_suffix(".json")):
             if record is best and file.is_file():
                 run.artifact(file, f"checkpoints/generation-{generation}")
@@ -110,5 +108,5 @@ def note_ranks(run: RunFolder, records: list[Record], labels: list[str], best: C
     for generation, values in final_curves(records, params):
         run.point(generation, values)
     marks = marks_of(records, best, params)
-    run.record.marks = {label: marks[candidate_name(record.candidate)] for record, label in zip(records, labels, strict=True)}
-    run.tags({BEST: candidate_name(best)})
+    run.record.marks = {label: marks[record.candidate.name] for record, label in zip(records, labels, strict=True)}
+    run.tags({BEST: best.name})

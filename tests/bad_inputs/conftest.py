@@ -19,7 +19,6 @@ from ruamel.yaml import YAML
 
 from gee_core.checkpoint import save
 from gee_core.config import PrepareConfig
-from gee_core.config.evaluation import Evaluation
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
@@ -28,7 +27,7 @@ from pipelines import cli, prepare, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import load_trained, prepared_images
-from pipelines.inputs.measured import read_metrics
+from pipelines.inputs.measured import Evaluation, read_metrics
 from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
 from pipelines.project.watched_files import check_links

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gee_core.config.known_networks import OWN
+from gee_core.config.network import OWN
 from pipelines.inputs import own_network
 from tests.bad_inputs.case import Case, params, row, write
 

@@ -8,8 +8,8 @@ from gee_core.data.prepared import Source, write_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evaluation.hardware_noise import OF_GENES, OF_WEIGHTS, disturb, encoded_weights
 from gee_core.evolution import proxy
+from gee_core.evolution.candidate import ProxyTask
 from gee_core.evolution.proxy import score
-from gee_core.evolution.proxy_task import ProxyTask
 from gee_core.genome.encoding import decode
 from tests.cuda.runs import CLASSES, NORMALISE, images, network
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK, PROXY, candidate

@@ -3,7 +3,7 @@
 import pytest
 
 import gee_core
-from gee_core.config import known_networks as names
+from gee_core.config import network as names
 from tests.gee_core.own_networks import OWN
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 import gee_core
 from gee_core.checkpoint import load, load_tensors, save, save_tensors
 from gee_core.config import NetworkConfig
-from gee_core.config import known_networks as names
+from gee_core.config import network as names
 from gee_core.errors import DivergedError, InputError
 from gee_core.export.to_nir import to_nir
 from gee_core.gene_file import save_genes

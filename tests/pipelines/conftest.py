@@ -14,7 +14,6 @@ from sklearn.datasets import load_digits
 
 from gee_core.checkpoint import save
 from gee_core.config import Params
-from gee_core.config.evaluation import Evaluation
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
 from gee_core.evolution.candidate import Candidate, Score
@@ -26,7 +25,7 @@ from pipelines import cli, evolve, export, train
 from pipelines.evolve import genotype_file
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.loading import load_trained
-from pipelines.inputs.measured import Searched
+from pipelines.inputs.measured import Evaluation, Searched
 from pipelines.project.params import load_params
 from tests.made_once import made_once
 from tests.project_copy import ROOT

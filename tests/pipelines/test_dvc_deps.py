@@ -19,7 +19,6 @@ AROUND = (
     "pipelines/stage.py",
     "pipelines/tracking/",
     "pipelines/inputs/own_network.py",
-    "pipelines/inputs/remedies.py",
     "pipelines/runtime/progress.py",
     "pipelines/runtime/process_tree.py",
     "pipelines/runtime/input_errors.py",

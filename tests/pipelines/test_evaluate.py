@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from gee_core.compute import Compute
-from gee_core.config.evaluation import MEASURES
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import firing_rates, measure_energy
 from gee_core.genome.encoding import genome_of
@@ -18,6 +17,7 @@ from gee_core.model.base import with_steps
 from gee_core.model.wired import wired_network
 from pipelines import evaluate
 from pipelines.evaluate import IMAGES, MISTAKES, NEURONS
+from pipelines.inputs.measured import MEASURES
 from tests.pipelines.conftest import put_trained
 
 COMPUTE = Compute(torch.device("cpu"), torch.float32)

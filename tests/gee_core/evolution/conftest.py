@@ -8,7 +8,7 @@ import torch
 
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, write_prepared
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import ProxyTask
 from tests.gee_core.evolution.proxy_task import BASE, EVOLVE, NETWORK
 
 N_TRAIN, N_TEST = 32, 8

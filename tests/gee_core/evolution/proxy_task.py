@@ -6,8 +6,7 @@ from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig, Proxy
 from gee_core.config.evolve import Budget
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
-from gee_core.evolution.candidate import Candidate
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import Candidate, ProxyTask
 from gee_core.genome.genotype import Genotype
 from tests.gee_core.evolution.made_up import config
 from tests.gee_core.test_config import values

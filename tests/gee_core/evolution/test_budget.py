@@ -11,9 +11,7 @@ from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import measure_energy
 from gee_core.evolution.candidate import Failure, Price, failed
 from gee_core.evolution.loop import evolve
-from gee_core.evolution.price import apply_budget, configured_price, most_genes
-from gee_core.evolution.proxy import score
-from gee_core.evolution.proxy_task import checkpoint_name
+from gee_core.evolution.proxy import apply_budget, count_price, most_genes, score
 from gee_core.evolution.winner import final_fitness, winner
 from gee_core.gene_file import save_genes
 from gee_core.model.network import count_parameters
@@ -26,7 +24,8 @@ PRICE = Price(1000, 900, 4, 2.5)
 
 def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_energy(task, tmp_path):
     meta = load_prepared(task.prepared).meta
-    price, net = configured_price(NETWORK, meta, 4.6), wired_network(NETWORK, meta, None, 0)
+    net = wired_network(NETWORK, meta, None, 0)
+    price = count_price(net, meta, 4.6)
     save_genes(tmp_path / "genes.safetensors", net)
     with safe_open(tmp_path / "genes.safetensors", "pt") as file:
         stored = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
@@ -39,12 +38,14 @@ def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_energy(task, t
 @pytest.mark.parametrize("name", ["vgg16", "resnet19"])
 def test_the_most_genes_are_the_last_that_fit_into_the_parameters(task, name):
     meta, network = load_prepared(task.prepared).meta, NETWORK.model_copy(update={"name": name, "tilt": 1.5})
-    plain = count_parameters(wired_network(network.model_copy(update={"n_genes": None}), meta, None, 0))
-    for limit in (plain // 3, plain // 2, plain):
-        g = most_genes(network, meta, limit)
-        sizes = [configured_price(network.model_copy(update={"n_genes": n}), meta, 4.6).parameters for n in (g, g + 1)]
-        assert sizes[0] <= limit < sizes[1]
-    exact = configured_price(network.model_copy(update={"n_genes": 5}), meta, 4.6).parameters
+
+    def parameters(n_genes):
+        return count_parameters(wired_network(network.model_copy(update={"n_genes": n_genes}), meta, None, 0))
+
+    for part in (1 / 3, 1 / 2, 1):
+        g = most_genes(network, meta, limit := int(part * parameters(None)))
+        assert parameters(g) <= limit < parameters(g + 1)
+    exact = parameters(5)
     assert (most_genes(network, meta, exact), most_genes(network, meta, exact - 1)) == (5, 4)
     assert most_genes(network, meta, 10) == 0
 
@@ -62,7 +63,7 @@ def test_a_candidate_that_is_too_large_is_not_trained(task, tmp_path):
     task = replace(task, checkpoints=tmp_path)
     fits = score(changed(task, budget=Budget(parameters=10**6, energy_uj=1e3)), candidate())
     assert (fits.status, fits.excess) == ("ok", 0.0)
-    net = load(tmp_path / checkpoint_name(candidate())).eval()
+    net = load(tmp_path / "gen2-cand0.safetensors").eval()
     data = load_prepared(task.prepared)
     activity = measure_energy(net, data.meta.normalise(data.holdout_images().images))
     assert fits.price.energy_uj == pytest.approx(1000 * activity.energy_mj(), rel=1e-6)

@@ -12,14 +12,13 @@ import torch.nn.functional as F
 
 from gee_core.checkpoint import load
 from gee_core.compute import Compute
-from gee_core.config.known_networks import encoded_channels
+from gee_core.config.network import encoded_channels
 from gee_core.data.augment import Augment, resize_square
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution import proxy
 from gee_core.evolution.candidate import Candidate, Failure, Score
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.evolution.proxy import kind_of, proxy_recipe, score
-from gee_core.evolution.proxy_task import checkpoint_name, forget_generation
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
@@ -43,7 +42,7 @@ def test_the_score_is_what_its_trained_network_measures_on_the_holdout(task, fir
     c = candidate(0)
     assert score(replace(task, checkpoints=tmp_path), c) == first
     data = load_prepared(task.prepared)
-    net = load(tmp_path / checkpoint_name(c)).eval()
+    net = load(tmp_path / f"{c.name}.safetensors").eval()
     holdout = data.holdout_images()
     with torch.no_grad():
         o_TBK = net(data.meta.normalise(holdout.images))
@@ -58,7 +57,7 @@ def test_it_is_measured_on_images_of_the_last_size_of_its_training(task, first, 
     scored = score(changed(replace(task, checkpoints=tmp_path), sizes=[8, 16]), candidate(0))
     assert scored.status == "ok"
     data = load_prepared(task.prepared)
-    net, holdout = load(tmp_path / checkpoint_name(candidate(0))).eval(), data.holdout_images()
+    net, holdout = load(tmp_path / "gen2-cand0.safetensors").eval(), data.holdout_images()
     with torch.no_grad():
         logits = net(resize_square(data.meta.normalise(holdout.images), 16)).mean(0)
     assert scored.L_ce == pytest.approx(F.cross_entropy(logits, holdout.labels).item(), rel=1e-5)
@@ -165,7 +164,7 @@ def test_a_candidate_of_an_own_network_is_saved_with_equal_results(task, tmp_pat
     own = Candidate(0, 0, 7, Genotype(0.4, (0.4,) * len(encoded_channels(name))))
     result = score(replace(task, checkpoints=tmp_path), own)
     assert result.status == "ok"
-    assert load(tmp_path / checkpoint_name(own)).built_with.network.name == name
+    assert load(tmp_path / "gen0-cand0.safetensors").built_with.network.name == name
     assert score(task, own) == result
 
 
@@ -198,7 +197,7 @@ def test_a_candidate_that_was_stopped_in_mid_epoch_ends_with_the_same_score(task
     monkeypatch.setattr(proxy, "train_epoch", lambda *a: (epochs.append(a[4]), real(*a))[1])
     assert score(stopped, candidate()) == whole
     assert epochs == [2]
-    name = checkpoint_name(candidate())
+    name = "gen2-cand0.safetensors"
     assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -206,6 +205,3 @@ def test_the_state_of_another_wiring_in_the_same_place_is_not_used(task, first, 
     kept = replace(task, checkpoints=tmp_path, save_seconds=0.0)
     score_until(kept, candidate(sigma=0.3), 3, monkeypatch)
     assert score(kept, candidate()) == first
-    assert list(tmp_path.glob("*-step*"))
-    forget_generation(tmp_path, candidate().generation)
-    assert not list(tmp_path.glob("*-step*"))

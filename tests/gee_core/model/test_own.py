@@ -7,7 +7,7 @@ from torch import nn
 
 import gee_core
 from gee_core.config import NetworkConfig, Shape
-from gee_core.config.known_networks import encoded_channels, kernel_positions
+from gee_core.config.network import encoded_channels, kernel_positions
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import Genotype

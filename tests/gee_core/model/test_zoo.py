@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gee_core.config.known_networks import default_block, encoded_channels, kernel_positions, least_side
+from gee_core.config.network import default_block, encoded_channels, kernel_positions, least_side
 from gee_core.genome.encoding import genome_of
 from gee_core.genome.genotype import analytic_genotype
 from gee_core.model.layers import StepDropout

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from gee_core.config.known_networks import OWN
+from gee_core.config.network import OWN
 from gee_core.gene_file import save_genes
 from gee_core.model.network import build_network
 from pipelines import cli

@@ -8,8 +8,7 @@ import pytest
 
 from gee_core.config.evolve import Rescore
 from gee_core.evolution import proxy
-from gee_core.evolution.candidate import Candidate, Failure, Score, failed
-from gee_core.evolution.proxy_task import ProxyTask
+from gee_core.evolution.candidate import Candidate, Failure, ProxyTask, Score, failed
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve

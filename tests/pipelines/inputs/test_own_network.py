@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gee_core.config.known_networks import OWN, encoded_channels
+from gee_core.config.network import OWN, encoded_channels
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.gene_file import save_genes

@@ -13,10 +13,10 @@ from gee_core.config import Shape
 from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
 from gee_core.genome.genotype import Genotype
-from gee_core.model.network import build_network, count_parameters
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.inputs.search import check_limits, load_start, search_space, start_genotype
+from pipelines.inputs.search import load_start, search_space, start_genotype
+from pipelines.project.params import load_params
 
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
 OLD = Genotype(0.25, tuple(SIGMAS))
@@ -120,18 +120,16 @@ def test_a_start_that_dvc_does_not_watch_is_refused(start, make_params):
         assert load_start(started(make_params, path)) == load_start(started(make_params, start))
 
 
-def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_search(
-    in_project, start, monkeypatch, here_and_now
-):
+def test_its_checksum_stands_in_the_genotype_and_another_content_is_another_search(in_project, start, here_and_now):
     folder = in_project(evolve={"start": str(start), "n_generations": 1, "population_size": 2})
     seen = []
-    monkeypatch.setattr(evolve, "finish_run", lambda folder, result: seen.append(folder))
     for sigma_O in (0.25, 0.3):
         start.write_text(with_genes(sigma_O=sigma_O))
         evolve.main()
         genotype = json.loads((folder / "models/evolve/genotype.json").read_text())
         assert genotype["start"] == {"path": str(start), "sha256": sha256(start)}
-    assert len(set(seen)) == 2  # two scratch folders: neither takes over the other's scores
+        seen.append(evolve.scores_folder(load_params()))
+    assert len(set(seen)) == 2  # two run folders: neither takes over the other's scores
 
 
 @pytest.mark.parametrize(
@@ -153,20 +151,7 @@ def test_a_size_that_fits_no_image_or_network_is_refused_where_it_is_known(secti
     make_params(train={"sizes": [8]}).check_sizes(8)
 
 
-def test_a_limit_that_no_network_keeps_is_refused_with_the_least_possible(make_params, digits):
-    images, limit = load_meta(digits), {"budget": {"parameters": 100}}
-    front = {"objectives": ["loss", "energy"], "variant": "baseline", "choose": {"parameters": 10}}
-    for evolve_section, says in (
-        (limit, r"evolve\.budget\.parameters = 100: the least that the searched genes allow is [\d,]+: raise it to that"),
-        ({"budget": {"steps": 1}, "genes": ["width"]}, r"evolve\.budget\.steps = 1: the least .* is 2"),
-        (front, r"evolve\.choose\.parameters = 10: the least .* or search genes of structure"),
-    ):
-        with pytest.raises(InputError, match=says):
-            check_limits(make_params(evolve=evolve_section), images)
-    least = search_space(make_params(evolve={"budget": {"parameters": 1}, "genes": ["n_genes"]}), images)
-    assert dict(least.genotype(least.bounds()[1]).settings)["n_genes"] == 2  # a third of six, since none fits
-    whole = count_parameters(build_network("vgg16", 10, 1, 8, 6, 1 / 16))
-    check_limits(make_params(evolve={"budget": {"parameters": whole - 1}, "genes": ["width"]}), images)
-    check_limits(make_params(evolve={"budget": {"parameters": whole}}), images)
-    with pytest.raises(InputError, match=f"the least .* is {whole:,}"):
-        check_limits(make_params(evolve={"budget": {"parameters": whole - 1}}), images)
+def test_candidates_get_no_more_genes_than_fit_into_the_budget(make_params, digits):
+    params = make_params(evolve={"budget": {"parameters": 1}, "genes": ["n_genes"]})
+    space = search_space(params, load_meta(digits))
+    assert dict(space.genotype(space.bounds()[1]).settings)["n_genes"] == 2  # a third of six, since none fits

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gee_core.config import SHARED, Params
-from gee_core.config.known_networks import default_block
+from gee_core.config.network import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
 from pipelines.project.params import load_params, override_values
