@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from gee_core.config import NetworkStructure, Positive, StrictModel
 from gee_core.errors import InputError, whole_number
-from gee_core.snn.lif import ILIF, LIF, FoldedSteps
+from gee_core.snn.lif import ILIF, LIF
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -114,10 +114,8 @@ def settings_of(net: nn.Module) -> dict[str, tuple]:
     """By name the kind of every module but genes, and the settings that it shows and that change its output."""
     settings: dict[str, tuple] = {}
     for name, module in net.named_modules():
-        kind = parametrize.type_before_parametrizations(module).__name__
-        if isinstance(module, FoldedSteps):
-            settings[name] = kind, module.settings()
-        elif name != "genome" and "parametrizations" not in name.split("."):
+        if name != "genome" and "parametrizations" not in name.split("."):
+            kind = parametrize.type_before_parametrizations(module).__name__
             settings[name] = kind, re.sub(r"\b(backend|momentum)=[\w.]+", "", module.extra_repr())
     return settings
 

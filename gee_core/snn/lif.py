@@ -92,11 +92,7 @@ class FoldedSteps(neuron.BaseNode):
     @property
     def is_standard(self) -> bool:
         """Whether it runs ``dynamics``, whose settings it has then, in place of SpikingJelly's own multi-step path."""
-        raise NotImplementedError
-
-    def settings(self) -> tuple[object, ...]:
-        """T, and all settings that change its output or its gradient."""
-        raise NotImplementedError
+        return self.step_mode == "m" and not self.store_v_seq
 
     def dynamics(self) -> Dynamics:
         """What `kernels` runs over its steps."""
@@ -181,15 +177,8 @@ class LIF(FoldedSteps, neuron.LIFNode):
     @property
     def is_standard(self) -> bool:
         """Whether it has the settings of `dynamics.lif_spikes`, its gradient, and no membranes to store."""
-        function = self.surrogate_function
         hard = self.v_reset == 0.0 and self.detach_reset
-        return self.step_mode == "m" and not self.store_v_seq and hard and type(function) is surrogate.PiecewiseQuadratic
-
-    def settings(self) -> tuple[object, ...]:
-        """T, the neuron's constants, and the surrogate with its α."""
-        f = self.surrogate_function
-        membrane = self.T, self.tau, self.decay_input, self.v_threshold, self.v_reset, self.detach_reset
-        return *membrane, type(f).__name__, getattr(f, "alpha", None)
+        return super().is_standard and hard and type(self.surrogate_function) is surrogate.PiecewiseQuadratic
 
     def dynamics(self) -> Dynamics:
         """LIF's loops, for ``is_standard`` settings."""
@@ -197,7 +186,7 @@ class LIF(FoldedSteps, neuron.LIFNode):
         return Dynamics(lif_spikes, lif_gradients, constants)
 
     def extra_repr(self) -> str:
-        return f"T={self.T}, {super().extra_repr()}"
+        return f"T={self.T}, decay_input={self.decay_input}, {super().extra_repr()}"
 
 
 class ILIF(FoldedSteps, neuron.ILIFNode):
@@ -235,15 +224,6 @@ class ILIF(FoldedSteps, neuron.ILIFNode):
         count = surrogate.MultiLevelSpikeCount(levels)
         super().__init__(float(tau), float(v_threshold), count, detach_reset, step_mode="m")
         self.T, self.levels = T, levels
-
-    @property
-    def is_standard(self) -> bool:
-        """Whether it has the settings of `dynamics.ilif_spikes`, its gradient, and no membranes to store."""
-        return self.step_mode == "m" and not self.store_v_seq
-
-    def settings(self) -> tuple[object, ...]:
-        """T, and the neuron's constants."""
-        return self.T, self.levels, self.tau, self.v_threshold, self.detach_reset
 
     def dynamics(self) -> Dynamics:
         """I-LIF's loops."""

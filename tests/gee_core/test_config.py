@@ -36,7 +36,7 @@ def test_neurons_have_the_values_of_the_section():
     assert (lif.T, lif.tau, lif.v_threshold, lif.decay_input) == (4, 3.5, 0.5, True)
     assert type(lif.surrogate_function) is lif_module.SURROGATES[network.surrogate]
     ilif = make_neurons(NetworkConfig(**values()["network"] | {"neuron": "ilif", "levels": 3, "T": 4, "tau": 3.5}))
-    assert ilif.settings() == (4, 3, 3.5, 0.5, True)
+    assert (ilif.T, ilif.levels, ilif.tau, ilif.v_threshold, ilif.detach_reset) == (4, 3, 3.5, 0.5, True)
 
 
 def test_the_tables_without_torch_have_the_names_of_the_others():
