@@ -155,14 +155,10 @@ class RunFolder:
         return self._writes and (self._resumes or bool(self.record.store))
 
     def save(self) -> None:
-        """Write run.json."""
-        if self.is_kept and not (self._has_left and self._is_taken()):
+        """Write run.json, unless another process is at work in the folder by now."""
+        now = read_record(self.path) if self._has_left else None
+        if self.is_kept and (now is None or now.process == self.record.process):
             write_record(self.path, self.record)
-
-    def _is_taken(self) -> bool:
-        """Whether another process is at work in the folder by now."""
-        now = read_record(self.path)
-        return now is not None and now.process != self.record.process
 
     def params(self, values: Mapping[str, object]) -> None:
         """Note parameters; each key once per run."""

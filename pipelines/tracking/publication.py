@@ -69,7 +69,13 @@ class Publication:
             with self._leaving_out():
                 self._write_record()
             self._written = record, len(self._lost)
-        self._upload()
+        root = self._folder / UPLOAD
+        for path in sorted(path for path in root.rglob("[!.]*") if path.is_file()):
+            if self._uploaded.get(path) != (changed := path.stat().st_mtime_ns):
+                place = path.parent.relative_to(root)
+                with self._leaving_out():
+                    self._client.log_artifact(self._own, str(path), None if place == Path() else place.as_posix())
+                self._uploaded[path] = changed
         if has_ended:
             self._end()
 
@@ -128,7 +134,8 @@ class Publication:
         if record.views:
             self._write_views(record.views)
         for label, mark in (record.marks or {}).items():
-            self._write_mark(label, mark)
+            if child := self._runs.get(f"{self._children}{label}"):
+                self._log_new(child.info.run_id, child.data, {}, mark.tags, split_finite(mark.metrics)[0])
         if record.model and (self._written is None or self._written[0].model is None):
             key = f"{record.entry}/{record.model.digest}"
             where = self._own, self._above or self._own
@@ -145,15 +152,6 @@ class Publication:
         metrics = {name: value for name, value in metrics.items() if known.metrics.get(name) != value}
         log_batch(self._client, run_id, params, tags, metrics, self.record.end or now_ms())
         known.params.update(params), known.tags.update(tags), known.metrics.update(metrics)
-
-    def _upload(self) -> None:
-        root = self._folder / UPLOAD
-        for path in sorted(path for path in root.rglob("[!.]*") if path.is_file()):
-            if self._uploaded.get(path) != (changed := path.stat().st_mtime_ns):
-                place = path.parent.relative_to(root)
-                with self._leaving_out():
-                    self._client.log_artifact(self._own, str(path), None if place == Path() else place.as_posix())
-                self._uploaded[path] = changed
 
     def delete_uploaded(self) -> None:
         """Delete the copies of files that MLflow has, but those that a process has replaced since."""
@@ -217,11 +215,6 @@ class Publication:
         for file, text in child.texts.items():
             client.log_text(run_id, text, file)
         client.set_terminated(run_id, child.status, child.time)
-
-    def _write_mark(self, label: str, mark: Mark) -> None:
-        entry = f"{self._children}{label}"
-        if entry in self._runs:
-            self._log_new(self._id_of(entry), self._runs[entry].data, {}, mark.tags, split_finite(mark.metrics)[0])
 
     def _end(self) -> None:
         record, client = self.record, self._client

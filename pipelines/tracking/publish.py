@@ -106,10 +106,8 @@ class Publisher:
 
     def _publish(self, folder: Path, has_ended: bool) -> None:
         """Publish a folder. The run of a killed process ends here."""
-        digest, record = (
-            record_digest(folder),
-            read_record(folder),
-        )  # after it was seen to have ended, so that all of it is there
+        digest = record_digest(folder)
+        record = read_record(folder)  # after it was seen to have ended, so that all of it is there
         if record is None:
             return
         publication = self._publications.get(folder)
