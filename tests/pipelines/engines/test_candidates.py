@@ -1,6 +1,8 @@
 """Candidates on a pool whose workers die or find no memory, and the same records on every pool."""
 
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 
@@ -13,7 +15,8 @@ from gee_core.genome.genotype import Genotype
 from gee_core.storage.csv_rows import csv_text
 from pipelines import evolve
 from pipelines.engines.candidates import Workers, score_here
-from pipelines.engines.pools import Pool, Processes, leave_if_lost_gpu, run_each
+from pipelines.engines.pools import Pool, leave_if_lost_gpu
+from tests.project_copy import ROOT
 
 
 @pytest.fixture
@@ -89,10 +92,23 @@ def lose_gpu_once(mark):
     return multiprocessing.parent_process() is not None
 
 
-def test_a_job_whose_process_lost_its_gpu_runs_again_in_another(tmp_path, capfd):
-    with Processes(1) as pool:
-        assert dict(run_each(pool, lose_gpu_once, [tmp_path / "mark"])) == {tmp_path / "mark": True}
-    assert "gee: candidate 0-1 runs again in a new process: CUDA error: an illegal memory access" in capfd.readouterr().err
+LOSES_ITS_GPU = """
+import sys
+from pathlib import Path
+from pipelines.engines.pools import Processes, run_each
+from tests.pipelines.engines.test_candidates import lose_gpu_once
+
+mark = Path(sys.argv[1])
+with Processes(1) as pool:
+    assert dict(run_each(pool, lose_gpu_once, [mark])) == {mark: True}
+"""
+
+
+def test_a_job_whose_process_lost_its_gpu_runs_again_in_another(tmp_path):
+    command = [sys.executable, "-c", LOSES_ITS_GPU, str(tmp_path / "mark")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "gee: candidate 0-1 runs again in a new process: CUDA error: an illegal memory access" in done.stderr
 
 
 def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, monkeypatch):

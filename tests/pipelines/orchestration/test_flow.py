@@ -27,14 +27,14 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
 
     shown = parameter_schema(flow.pipeline_flow).model_dump()
     assert "digits" in shown["properties"]["preset"]["enum"]  # of the project in which the flow was imported
-    of = shown["definitions"]
-    sections = {name: of[link["$ref"].rpartition("/")[2]] for name, link in of["Params"]["properties"].items()}
+    form, of = shown["properties"]["overrides"], shown["definitions"]
+    sections = {name: of[link["$ref"].rpartition("/")[2]] for name, link in form["properties"].items()}
     assert set(sections) == set(Params.model_fields) == {section["title"] for section in sections.values()}
     lr = sections["train"]["properties"]["lr"]
     now = f"`{load_params(ROOT / 'params.yaml').train.lr}` in params.yaml. "
     assert (lr["exclusiveMinimum"], lr["title"]) == (0, "Lr") and lr["description"].startswith(now)
     assert next(iter(shown["properties"])) == "preset" and "title" in sections["report"]["properties"]
-    for part in (of["Params"], *sections.values()):
+    for part in (form, *sections.values()):
         assert "required" not in part
         for field in part["properties"].values():  # a switch and a default would be sent for a field that nobody touched
             assert field.get("type") != "boolean" and "default" not in field

@@ -9,9 +9,9 @@ import pytest
 from gee_core.checkpoint import load
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import DivergedError, InputError
+from gee_core.evolution import proxy
 from gee_core.model.network import count_parameters
 from pipelines import evaluate, evolve, export, prepare, robustness, train
-from pipelines.engines import candidates
 from pipelines.runtime.run_folder import runs_root
 from pipelines.studies import steps
 from pipelines.studies.plan import Cell
@@ -106,8 +106,8 @@ def test_a_candidate_is_trained_from_its_own_wiring_with_a_seed_per_training(cel
 
 
 def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, tmp_path, monkeypatch):
-    scored, score = [], candidates._timed_score
-    monkeypatch.setattr(candidates, "_timed_score", lambda *arguments: scored.append(arguments) or score(*arguments))
+    scored, score = [], proxy.score
+    monkeypatch.setattr(proxy, "score", lambda *arguments: scored.append(arguments) or score(*arguments))
     cells = [cell(evolve=SEVERAL | {"choose": choose}) for choose in (1, "knee")]
     metrics = [run_cell(wanted).metrics for wanted in cells]
     assert len(scored) == 6
@@ -139,9 +139,9 @@ def test_killed_work_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypat
         calls: list[tuple] = []
         return calls, call
 
-    scored, score = kill_at(candidates._timed_score)
+    scored, score = kill_at(proxy.score)
     trained, train_epoch = kill_at(train.train_epoch)
-    monkeypatch.setattr(candidates, "_timed_score", score)
+    monkeypatch.setattr(proxy, "score", score)
     monkeypatch.setattr(train, "train_epoch", train_epoch)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
