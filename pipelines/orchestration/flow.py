@@ -45,7 +45,7 @@ class _Form:
         schema = handler(Params.__pydantic_core_schema__)
         form = handler.resolve_ref_schema(schema)
         del form["additionalProperties"]  # section.key
-        del form["required"]
+        cls._require_nothing(form, handler)
         try:
             values = load_params().model_dump(mode="json")
         except (InputError, OSError):
@@ -53,16 +53,23 @@ class _Form:
         for name, link in form["properties"].items():
             section = handler.resolve_ref_schema(link)
             section |= {"title": name}
-            section.pop("required", None)
-            for key, field in section["properties"].items():
-                field.pop("default", None)
-                if field.get("type") == "boolean":
-                    del field["type"]
-                    field["enum"] = [True, False]
-                if values:
-                    now = f"`{in_short(json.dumps(values[name][key]))}` in params.yaml. "
-                    field["description"] = now + field["description"]
+            for key, value in values.get(name, {}).items():
+                field = section["properties"][key]
+                field["description"] = f"`{in_short(json.dumps(value))}` in params.yaml. {field['description']}"
         return schema
+
+    @classmethod
+    def _require_nothing(cls, model: dict[str, Any], handler: GetJsonSchemaHandler) -> None:
+        """Require no field of ``model`` and of the models in it, and leave out what the form would send by itself."""
+        model.pop("required", None)
+        for field in model["properties"].values():
+            field.pop("default", None)
+            if field.get("type") == "boolean":
+                del field["type"]
+                field["enum"] = [True, False]
+            for kind in (field, field.get("items", {}), *field.get("anyOf", [])):
+                if "$ref" in kind:
+                    cls._require_nothing(handler.resolve_ref_schema(kind), handler)
 
 
 Overrides = Annotated[dict[str, Any], _Form]

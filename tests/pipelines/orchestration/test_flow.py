@@ -34,7 +34,8 @@ def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_
     now = f"`{load_params(ROOT / 'params.yaml').train.lr}` in params.yaml. "
     assert (lr["exclusiveMinimum"], lr["title"]) == (0, "Lr") and lr["description"].startswith(now)
     assert next(iter(shown["properties"])) == "preset" and "title" in sections["report"]["properties"]
-    for part in (form, *sections.values()):
+    inner = [of[name] for name in ("Proxy", "Events", "Hardware", "Budget")]
+    for part in (form, *sections.values(), *inner):
         assert "required" not in part
         for field in part["properties"].values():  # a switch and a default would be sent for a field that nobody touched
             assert field.get("type") != "boolean" and "default" not in field
