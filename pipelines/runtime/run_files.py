@@ -226,12 +226,6 @@ def waiting_folders(root: Path) -> dict[Path, Record]:
     return {folder: record for folder, record in all_records(root).items() if is_waiting(folder, record)}
 
 
-def is_recorded(folder: Path, lock: Path) -> bool:
-    """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
-    record = read_record(folder)
-    return record is not None and record.md5 != "" and lock.is_file() and record.md5 in lock.read_text(encoding="utf-8")
-
-
 def delete_folder(folder: Path) -> None:
     """Delete ``folder`` and everything in it, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -58,7 +58,6 @@ from pipelines.runtime.run_files import (
     append_row,
     as_texts,
     delete_folder,
-    is_recorded,
     is_waiting,
     now_ms,
     read_record,
@@ -160,24 +159,19 @@ class RunFolder:
         if self.is_kept and (now is None or now.process == self.record.process):
             write_record(self.path, self.record)
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Note parameters; each key once per run."""
-        self.record.params |= {key: text for key, text in as_texts(values).items() if key not in self.record.params}
-        self.save()
-
-    def metrics(self, values: Mapping[str, float | None]) -> None:
-        """Note numbers of the whole run."""
-        self.record.metrics |= {name: value for name, value in values.items() if value is not None}
-        self.save()
-
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Note tags."""
-        self.record.tags |= as_texts(values)
-        self.save()
-
-    def dataset(self, context: str, values: dict[str, str]) -> None:
-        """Name images as input of the run; ``context``: `training` or `testing`."""
-        self.record.datasets[context] = values
+    def note(
+        self,
+        params: Mapping[str, object] = {},
+        metrics: Mapping[str, float | None] = {},
+        tags: Mapping[str, object] = {},
+        datasets: Mapping[str, dict[str, str]] = {},
+    ) -> None:
+        """Note parameters, each key once per run, numbers of the whole run, tags, and by their context images as its input."""
+        record = self.record
+        record.params = as_texts(params) | record.params
+        record.metrics |= {name: value for name, value in metrics.items() if value is not None}
+        record.tags |= as_texts(tags)
+        record.datasets |= datasets
         self.save()
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
@@ -247,7 +241,7 @@ class RunFolder:
                 _set_aside(folder, last)
             if last and last.entry == own.entry:
                 own.start = last.start
-            if last and last.work == own.work and is_recorded(folder, LOCK):
+            if last and last.work == own.work and last.md5 and LOCK.is_file() and last.md5 in LOCK.read_text(encoding="utf-8"):
                 for path in set(folder.iterdir()) - {folder / HELD}:
                     delete_folder(path) if path.is_dir() else path.unlink()
             if self.path != folder:
