@@ -25,7 +25,8 @@ WORK, UPLOAD, MODEL = Path("files/work"), Path("files/upload"), Path("files/mode
 
 End = Literal["FINISHED", "FAILED", "KILLED"]
 Level = Literal["pipeline", "stage", "study", "cell"]
-Row = dict[str, Any]
+JsonObject = dict[str, Any]
+Row = JsonObject
 
 
 class Mark(BaseModel):
@@ -106,7 +107,7 @@ class Record(BaseModel):
     end: int = 0
     status: End | None = None
     """None while it is at work."""
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     """The answer of `once`."""
     outputs: list[str] = []
     """Paths of the files that `once` found in the folder."""

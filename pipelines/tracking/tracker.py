@@ -166,7 +166,7 @@ def open_stage(name: str, params: Params, writes: bool = True) -> TrackedStage:
     """The run of the stage ``name``. Only one of several processes that do the stage together ``writes``."""
     if not writes or Settings.read().tracking == "off":
         path = runs_root() / f"{name}-untracked"
-        run = RunFolder(path, Record(level="stage", stage=name, process=own_process()), writes)
+        run = RunFolder(path, Record(level="stage", stage=name, process=own_process()))
         return TrackedStage(run, Execution(RunFolder(path, Record(level="pipeline"))))
     execution = open_execution(params, stage=name)
     above = execution.run.record
