@@ -63,10 +63,6 @@ class Publisher:
         self._client: Client | None = None
         self._publications: dict[Path, Publication] = {}
 
-    def is_at_work(self, record: Record) -> bool:
-        """Whether more is added to a folder that this publisher can publish."""
-        return bool(record.store) and not record.has_ended and not self.hindrance(record, Path())
-
     def hindrance(self, record: Record, folder: Path) -> str:
         """Why ``folder`` is not for this store and machine; empty if it is."""
         host = record.process.rsplit("/", 2)[0]
@@ -188,7 +184,9 @@ def main() -> None:
     root, owner = runs_root(), sys.argv[1]
     with contextlib.suppress(InputError), alone(root, PATIENCE):
         publisher = Publisher(root)
-        while not is_gone(owner) or any(map(publisher.is_at_work, all_records(root).values())):
+        while not is_gone(owner) or any(
+            not record.has_ended and not publisher.hindrance(record, folder) for folder, record in all_records(root).items()
+        ):
             publisher.update()
             time.sleep(INTERVAL)
         publisher.update()

@@ -22,7 +22,7 @@ from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.mlflow_models import FILES
 from pipelines.tracking.tracker import open_stage
 from tests.free_port import free_port
-from tests.pipelines.tracking.conftest import GONE, make_folder, publish_all
+from tests.pipelines.tracking.conftest import GONE, Store, make_folder, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.project_copy import ROOT
 from tests.running import listens, running
@@ -120,8 +120,6 @@ SEARCH = """
 import sys, time
 from pathlib import Path
 from pipelines.project.params import load_params
-from pipelines.runtime.run_files import now_ms
-from pipelines.runtime.run_folder import runs_root
 from pipelines.runtime.run_files import Mark
 from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking.tracker import open_stage, tracked_execution
@@ -167,27 +165,13 @@ def publishers(folder: Path) -> list[psutil.Process]:
 
 
 def replayed(folder: Path, monkeypatch, uri: str = "") -> list:
-    """Publish all that is left; the runs of the search that came to its end, with all that is in them but ids and times."""
+    """Publish all that is left; the runs that came to their end, with all that people see of them."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     wait_until(lambda: not publishers(folder))
     publish_all()
-    client = mlflow_client.connect(uri or f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("gee").experiment_id])
-    ids = {run.info.run_id: run.data.tags["gee.level"] for run in runs}
-    inside = ("gee.entry", "mlflow.source.name", "gee.commit", "mlflow.source.git.commit")
-    told = []
-    for run in runs:
-        if run.info.status == "KILLED":
-            continue
-        curves = [client.get_metric_history(run.info.run_id, name) for name in run.data.metrics]
-        points = [(point.key, point.step, point.value) for curve in curves for point in curve]
-        tags = json.dumps({key: value for key, value in run.data.tags.items() if key not in inside}, sort_keys=True)
-        for run_id, level in ids.items():
-            tags = tags.replace(run_id, level)
-        files = [file.path for file in client.list_artifacts(run.info.run_id)]
-        told.append([run.info.run_name, run.info.status, run.data.params, tags, sorted(points), files])
-    return sorted(told, key=str)
+    shown = Store(mlflow_client.connect(uri or f"sqlite:///{folder}/mlflow.db")).state()
+    return [run for run in shown if run[1] != "KILLED"]
 
 
 @pytest.fixture
@@ -235,5 +219,5 @@ def test_a_server_that_is_away_at_first_costs_no_candidate_and_no_second_point(m
         shutil.rmtree(folder / ".scratch/runs")
         shutil.copytree(folder / "kept", folder / ".scratch/runs")
         assert replayed(folder, monkeypatch, uri) == first and len(first) == 7
-        ((*_, points, files),) = [run[3:] for run in first if run[0].startswith("evolve")]
-        assert [step for _, step, _ in points] == [0, 1, 2, 3, 4] and files == ["shown"]
+        ((*_, points, files, _),) = [run for run in first if run[0].startswith("evolve")]
+        assert [step for _, step, _ in points] == [0, 1, 2, 3, 4] and files == ["shown/params.yaml"]
