@@ -22,7 +22,7 @@ from gee_core.data.recordings import EventList, read_recording
 from gee_core.data.sources import split_files
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
-from pipelines.project.watched_files import check_links
+from pipelines.project.paths import check_links
 from pipelines.runtime.progress import Steps
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
