@@ -199,7 +199,7 @@ def main() -> None:
         write_atomically(OUT / "confusion.csv", csv_text(images))
         write_atomically(OUT / "exit.csv", csv_text(left, EXIT))
         at_exits = {f"exit/{row['confidence']:g}/{name}": row[name] for row in left for name in ("accuracy", "mean_steps")}
-        s.run.metrics(metrics | at_exits)
+        s.run.note(metrics=metrics | at_exits)
         s.run.artifact(OUT / "layers.csv")
 
 

@@ -31,7 +31,7 @@ from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
 from pipelines.tracking.evolution import note_generation, note_ranks, views_of
-from pipelines.tracking.pipeline_run import describe_dataset, filter_keys
+from pipelines.tracking.pipeline_run import describe_datasets, filter_keys
 
 OUT = REPORTS / "evolve"
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
@@ -206,7 +206,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
 def main() -> None:
     with stage("evolve") as s:
         if not s.params.scores_candidates:
-            s.run.params(s.params.evolve.model_dump())
+            s.run.note(s.params.evolve.model_dump())
             write_outputs(run(s.params, PREPARED, Path()), s.params)
         else:
             _evolve(s)
@@ -221,9 +221,8 @@ def _evolve(s: Stage) -> None:
     values = params.evolve.model_dump(include=set(EXTENDABLE))
     folder = scores_folder(params)
     with s.run.at_work_in(folder, f"{folder.name}-{json_digest(values)}"):
-        s.run.params(params.evolve.model_dump())
         s.run.record.views = views_of(params)
-        s.run.dataset("training", describe_dataset(meta, "training"))
+        s.run.note(params.evolve.model_dump(), datasets=describe_datasets(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
             done = itertools.count(1)
 
@@ -241,7 +240,7 @@ def _evolve(s: Stage) -> None:
         labels = [row_of(record, params).child for record in found.records]
         note_ranks(s.run, found.records, labels, found.best.candidate, params)
         elsewhere = {"best_generation", "best_index", "hypervolume"}  # noted by generation
-        s.run.metrics({name: value for name, value in found.metrics.items() if name not in elsewhere})
+        s.run.note(metrics={name: value for name, value in found.metrics.items() if name not in elsewhere})
         drawn = draw(found, folder / WORK)
         for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
             s.run.artifact(path)

@@ -182,7 +182,7 @@ def main() -> None:
         measured, searched = read_metrics("evaluate", Evaluation), read_metrics("evolve", Searched)
         net = load_trained(s.params, data.meta)
         name, measured_files = write_all(ONNX.parent, s.params, net, data, searched, measured)
-        s.run.params(cfg.model_dump())
+        s.run.note(cfg.model_dump())
         if measured_files.nir_problem:
             console.print(f"export: no NIR: {measured_files.nir_problem}", soft_wrap=True)
         write_json(OUT / "metrics.json", measured_files.model_dump(exclude_none=True))

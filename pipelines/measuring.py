@@ -13,7 +13,7 @@ from pipelines.inputs.own_network import network_files
 from pipelines.project.paths import CHECKPOINT, PREPARED
 from pipelines.runtime.run_folder import run_key
 from pipelines.stage import Stage, stage
-from pipelines.tracking.pipeline_run import describe_dataset
+from pipelines.tracking.pipeline_run import describe_datasets
 
 
 @contextmanager
@@ -31,6 +31,5 @@ def measuring(name: str) -> Iterator[tuple[Stage, SpikingNetwork, Prepared, Comp
         files = [PREPARED / "meta.json", CHECKPOINT, CHECKPOINT.with_suffix(".json"), *network_files(params.network.name)]
         key = run_key(name, [params.base, params.network, section], files)
         check_alike(compute.rank, {"params, inputs and code": key})
-        s.run.dataset("testing", describe_dataset(data.meta, "testing"))
-        s.run.params(section.model_dump())
+        s.run.note(section.model_dump(), datasets=describe_datasets(data.meta, "testing"))
         yield s, net, data, compute

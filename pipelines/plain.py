@@ -44,7 +44,7 @@ def main() -> None:
             if s.follows:
                 return
             metrics = {f"plain_{name}": numbers[name] for name in MEASURED}
-            s.run.metrics(metrics)
+            s.run.note(metrics=metrics)
             write_json(METRICS, metrics)
             s.run.finish(METRICS)
 

@@ -40,13 +40,13 @@ def main() -> None:
     notes: list[str] = []
     with stage("prepare") as s:
         named = {"dataset": s.params.prepare.data_name}  # as all runs have it: MLflow refuses a second value of a parameter
-        s.run.params(s.params.prepare.model_dump(exclude={"name"}) | named)
+        s.run.note(s.params.prepare.model_dump(exclude={"name"}) | named)
         check_links(s.params.prepare)  # a folder may have become one since check ran
         with s.progress("prepare", None) as steps:
             meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total), notes.append)
         for note in notes:
             print(f"prepare: {note}")
-        s.run.metrics({"n_train": meta.n_train, "n_test": meta.n_test, "n_holdout": meta.n_holdout})
+        s.run.note(metrics={"n_train": meta.n_train, "n_test": meta.n_test, "n_holdout": meta.n_holdout})
 
 
 if __name__ == "__main__":

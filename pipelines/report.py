@@ -13,7 +13,7 @@ from pipelines.reporting.page import read_tables, render
 from pipelines.reporting.summary import Summary, build_summary, track_result
 from pipelines.runtime.input_errors import PREPARE, remedy
 from pipelines.stage import stage
-from pipelines.tracking.pipeline_run import describe_dataset
+from pipelines.tracking.pipeline_run import describe_datasets
 
 
 def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Summary, Meta]:
@@ -36,8 +36,8 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
 def main() -> None:
     with stage("report") as s:
         summary, meta = run(s.params, REPORTS, MODELS, PREPARED)
-        for context in ("training", "testing"):  # on the run of the pipeline also where the stages that used them were skipped
-            s.run.dataset(context, describe_dataset(meta, context))
+        # on the run of the pipeline also where the stages that used them were skipped
+        s.run.note(datasets=describe_datasets(meta, "training", "testing"))
         track_result(summary, s.above)
         for path in (PAGE, SUMMARY):
             s.above.artifact(path)

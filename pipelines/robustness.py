@@ -142,7 +142,8 @@ def main() -> None:
         for (r,), accuracy in mean_accuracy(noise, "r").items():
             s.run.point(round(100 * r), {"accuracy_at_r": accuracy})
         by_defect = mean_accuracy(hardware, "domain", "strength").items()
-        s.run.metrics(measured | {f"hardware/{domain}/{strength:g}": accuracy for (domain, strength), accuracy in by_defect})
+        measured |= {f"hardware/{domain}/{strength:g}": accuracy for (domain, strength), accuracy in by_defect}
+        s.run.note(metrics=measured)
 
 
 if __name__ == "__main__":

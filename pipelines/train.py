@@ -38,7 +38,7 @@ from pipelines.runtime.run_files import WORK, read_sent
 from pipelines.runtime.run_folder import folder_of
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
-from pipelines.tracking.pipeline_run import describe_dataset
+from pipelines.tracking.pipeline_run import describe_datasets
 
 OUT = REPORTS / "train"
 
@@ -167,9 +167,8 @@ def training_together(s: Stage, params: Params, data: Prepared, folder: Path, co
     limit_threads(largest_activation(params.network, data.meta, cfg.batch_size // rank.of))
     with at_work_together(rank, s.run.at_work_in(folder)):
         compute = replace(compute, dtype=from_all(adopt_format(compute, folder / WORK).dtype, rank)[0])
-        s.run.params(cfg.model_dump())
-        s.run.dataset("training", describe_dataset(data.meta, "training"))
-        s.run.tags({"number_format": compute.number_format})
+        tags = {"number_format": compute.number_format}
+        s.run.note(cfg.model_dump(), tags=tags, datasets=describe_datasets(data.meta, "training"))
         yield compute
 
 
@@ -208,8 +207,8 @@ def _train(s: Stage, compute: Compute) -> None:
             encoding = {"encoding_error": fmean(errors.values())} | encoding
         together = {"processes": compute.rank.of} if compute.rank.of > 1 else {}
         write_json(OUT / "metrics.json", metrics | encoding | together)
-        s.run.tags(together | ({"init_from_sha256": sha256(start[0])} if start else {}))
-        s.run.metrics({key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding)
+        numbers = {key: metrics[key] for key in ("parameters", "plain_parameters")} | encoding
+        s.run.note(metrics=numbers, tags=together | ({"init_from_sha256": sha256(start[0])} if start else {}))
         for path in (CHECKPOINT, CHECKPOINT.with_suffix(".json")):
             s.run.artifact(path)
         s.run.finish(OUT / "metrics.json")

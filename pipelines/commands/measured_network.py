@@ -216,7 +216,7 @@ class Measurement(NamedTuple):
     def facts(self) -> dict[str, str]:
         """Lines below the table of layers, by their first words."""
         activity, jelly, ours = self.activity, self.spikingjelly, self.ours
-        macs, acs, dense = (f"{value:,.0f}" for value in activity.neurobench()["synaptic_operations"].values())
+        macs, acs, dense = (f"{value:,.0f}" for value in (activity.effective_macs, activity.effective_acs, activity.dense))
         decoded = activity.footprint_decoded
         built = f", {decoded:,} with W built" if decoded != activity.footprint else ""
         total = sum(self.memory.values())

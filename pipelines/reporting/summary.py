@@ -105,8 +105,7 @@ def result_id(summary: Summary) -> str:
 
 def track_result(summary: Summary, run: "RunFolder") -> None:
     """Note the result of an execution in its run."""
-    run.metrics(summary.numbers())
-    run.tags({RESULT: result_id(summary), NOTE: summary_markdown(summary)})
+    run.note(metrics=summary.numbers(), tags={RESULT: result_id(summary), NOTE: summary_markdown(summary)})
 
 
 def build_summary(params: Params, measured: Measured, test_images: int, commit: str | None) -> Summary:

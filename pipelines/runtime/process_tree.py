@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -120,7 +119,7 @@ def followed(command: Sequence[str], env: dict[str, str] | None = None) -> Itera
             errors="replace",
             start_new_session=True,
         ) as process,
-        _ended_with_body(process),
+        _ended_with_body(process.pid),
     ):
         yield process
 
@@ -128,7 +127,7 @@ def followed(command: Sequence[str], env: dict[str, str] | None = None) -> Itera
 def run_in_foreground(command: Sequence[str]) -> int:
     """Run ``command`` on this terminal and return its exit code; if this process is stopped first, its whole tree is ended."""
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
-    with _ended_with_body(process):
+    with _ended_with_body(process.pid):
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -138,14 +137,14 @@ def run_in_foreground(command: Sequence[str]) -> int:
 
 
 @contextmanager
-def _ended_with_body(process: "subprocess.Popen[Any]", grace: float = 10.0) -> Iterator[None]:
-    """If the body raises, end ``process`` and all processes below it: SIGTERM, then SIGKILL after ``grace`` seconds."""
+def _ended_with_body(pid: int, grace: float = 10.0) -> Iterator[None]:
+    """If the body raises, end the process ``pid`` and all below it: SIGTERM, then SIGKILL after ``grace`` seconds."""
     try:
         yield
     except BaseException:
         tree: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
-            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         deadline = time.monotonic() + grace
         for number in (signal.SIGTERM, signal.SIGKILL):
             for member in tree:

@@ -3,7 +3,6 @@
 import functools
 import os
 import re
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 URI = "MLFLOW_TRACKING_URI"
@@ -37,7 +36,7 @@ def redact(text: str) -> str:
     return _IN_ADDRESS.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
 
 
-def redact_values(values: Any) -> Any:
+def redact_values(values: object) -> object:
     """``values`` (JSON) with every string redacted, keys included."""
     if isinstance(values, str):
         return redact(values)

@@ -25,7 +25,8 @@ WORK, UPLOAD, MODEL = Path("files/work"), Path("files/upload"), Path("files/mode
 
 End = Literal["FINISHED", "FAILED", "KILLED"]
 Level = Literal["pipeline", "stage", "study", "cell"]
-Row = dict[str, Any]
+JsonObject = dict[str, Any]
+Row = JsonObject
 
 
 class Mark(BaseModel):
@@ -106,7 +107,7 @@ class Record(BaseModel):
     end: int = 0
     status: End | None = None
     """None while it is at work."""
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     """The answer of `once`."""
     outputs: list[str] = []
     """Paths of the files that `once` found in the folder."""
@@ -224,12 +225,6 @@ def all_records(root: Path) -> dict[Path, Record]:
 def waiting_folders(root: Path) -> dict[Path, Record]:
     """Those of `all_records` that MLflow does not have."""
     return {folder: record for folder, record in all_records(root).items() if is_waiting(folder, record)}
-
-
-def is_recorded(folder: Path, lock: Path) -> bool:
-    """Whether the run of ``folder`` is finished and ``lock``, a dvc.lock, has its result."""
-    record = read_record(folder)
-    return record is not None and record.md5 != "" and lock.is_file() and record.md5 in lock.read_text(encoding="utf-8")
 
 
 def delete_folder(folder: Path) -> None:

@@ -31,7 +31,6 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 from pydantic import BaseModel
@@ -53,12 +52,12 @@ from pipelines.runtime.run_files import (
     Child,
     End,
     ExportedModel,
+    JsonObject,
     Record,
     Row,
     append_row,
     as_texts,
     delete_folder,
-    is_recorded,
     is_waiting,
     now_ms,
     read_record,
@@ -96,15 +95,15 @@ def folder_of(stage: str, sections: Iterable[BaseModel], inputs: Iterable[Path],
 
 def code_files(stage: str) -> list[Path]:
     """The Python files among the `deps` of ``stage`` in dvc.yaml."""
-    deps = _stages((CHECKOUT / "dvc.yaml").read_text(encoding="utf-8"))[stage]["deps"]
+    deps = _deps((CHECKOUT / "dvc.yaml").read_text(encoding="utf-8"))[stage]
     listed = [CHECKOUT / dep for dep in deps if dep.startswith(("gee_core/", "pipelines/"))]
     return [file for path in listed for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
 
 
 @functools.cache
-def _stages(text: str) -> dict[str, dict[str, Any]]:
-    """Those of a dvc.yaml with this ``text``, whose reading takes a tenth of a second."""
-    return parse_yaml(text)["stages"]
+def _deps(text: str) -> dict[str, list[str]]:
+    """Those of the stages of a dvc.yaml with this ``text``, whose reading takes a tenth of a second."""
+    return {name: stage["deps"] for name, stage in parse_yaml(text)["stages"].items()}
 
 
 def delete_finished(kind: str, keep: Path) -> None:
@@ -117,7 +116,7 @@ def delete_finished(kind: str, keep: Path) -> None:
                     delete_folder(folder)
 
 
-def once(folder: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def once(folder: Path, compute: Callable[[], JsonObject]) -> JsonObject:
     """The JSON object that ``compute`` returns, which writes its files into ``folder`` and resumes from those in `WORK`.
 
     It is called again where a file is missing. Another process that wants the same waits for the first one.
@@ -139,20 +138,16 @@ class RunFolder:
     """The folder of a run at work, which its process writes. No error of MLflow reaches it.
 
     ``path`` is where the run lies until it is `at_work_in` another folder. Without tracking only such a folder is written, for
-    the run to be resumed. ``writes`` is False in all but the first of the processes that do the run together.
+    the run to be resumed.
     """
 
-    def __init__(self, path: Path, record: Record, writes: bool = True):
+    def __init__(self, path: Path, record: Record):
         self.path, self.record = path, record
-        self._writes = writes
-        self._resumes = self._has_left = False
+        self.is_kept = bool(record.store)
+        """Whether the run is written to disk."""
+        self._has_left = False
         self._known: set[str] | None = None
         """Labels of the children that are there, and points."""
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the run is written to disk."""
-        return self._writes and (self._resumes or bool(self.record.store))
 
     def save(self) -> None:
         """Write run.json, unless another process is at work in the folder by now."""
@@ -160,24 +155,19 @@ class RunFolder:
         if self.is_kept and (now is None or now.process == self.record.process):
             write_record(self.path, self.record)
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Note parameters; each key once per run."""
-        self.record.params |= {key: text for key, text in as_texts(values).items() if key not in self.record.params}
-        self.save()
-
-    def metrics(self, values: Mapping[str, float | None]) -> None:
-        """Note numbers of the whole run."""
-        self.record.metrics |= {name: value for name, value in values.items() if value is not None}
-        self.save()
-
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Note tags."""
-        self.record.tags |= as_texts(values)
-        self.save()
-
-    def dataset(self, context: str, values: dict[str, str]) -> None:
-        """Name images as input of the run; ``context``: `training` or `testing`."""
-        self.record.datasets[context] = values
+    def note(
+        self,
+        params: Mapping[str, object] = {},
+        metrics: Mapping[str, float | None] = {},
+        tags: Mapping[str, object] = {},
+        datasets: Mapping[str, dict[str, str]] = {},
+    ) -> None:
+        """Note parameters, each key once per run, numbers of the whole run, tags, and by their context images as its input."""
+        record = self.record
+        record.params = as_texts(params) | record.params
+        record.metrics |= {name: value for name, value in metrics.items() if value is not None}
+        record.tags |= as_texts(tags)
+        record.datasets |= datasets
         self.save()
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
@@ -247,12 +237,12 @@ class RunFolder:
                 _set_aside(folder, last)
             if last and last.entry == own.entry:
                 own.start = last.start
-            if last and last.work == own.work and is_recorded(folder, LOCK):
+            if last and last.work == own.work and last.md5 and LOCK.is_file() and last.md5 in LOCK.read_text(encoding="utf-8"):
                 for path in set(folder.iterdir()) - {folder / HELD}:
                     delete_folder(path) if path.is_dir() else path.unlink()
             if self.path != folder:
                 delete_folder(self.path)  # where an attempt failed before it came here
-            self.path, self._resumes, self._known = folder, True, None
+            self.path, self.is_kept, self._known = folder, True, None
             self.save()
             try:
                 yield

@@ -92,7 +92,7 @@ def run_study(request: Request, jobs: int | None = None, force: bool = False, ke
             table = write_reports(request, study, cells, results)
             for path in sorted(out.glob("*.*")):
                 tracked.run.artifact(path)
-            tracked.run.tags({NOTE: table})
+            tracked.run.note(tags={NOTE: table})
         if failed:
             name, why = next(iter(failed.items()))
             others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""

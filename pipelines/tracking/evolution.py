@@ -109,4 +109,4 @@ def note_ranks(run: RunFolder, records: list[Record], labels: list[str], best: C
         run.point(generation, values)
     marks = marks_of(records, best, params)
     run.record.marks = {label: marks[record.candidate.name] for record, label in zip(records, labels, strict=True)}
-    run.tags({BEST: best.name})
+    run.note(tags={BEST: best.name})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from gee_core.errors import InputError
@@ -20,9 +20,11 @@ from pipelines.runtime.redact import URI, bare, redact
 from pipelines.tracking.experiment_page import EXPERIMENT_ID, EXPERIMENT_TAGS, VIEW
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, entities
 
 Client: TypeAlias = "MlflowClient"
+Run: TypeAlias = "entities.Run"
+RunData: TypeAlias = "entities.RunData"
 
 SQLITE = "sqlite:///"
 
@@ -174,13 +176,12 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
     return experiment_id
 
 
-def search_runs(client: Client, experiment_id: str, query: str) -> list[Any]:
+def search_runs(client: Client, experiment_id: str, query: str) -> list[Run]:
     """All runs that match ``query``, from every page of the answer."""
-    page = client.search_runs([experiment_id], query, max_results=1000)
-    runs: list[Any] = list(page)
-    while page.token:
-        page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
-        runs += page
+    runs, token = list[Run](), None
+    while token is None or token:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs, token = [*runs, *page], page.token or ""
     return runs
 
 

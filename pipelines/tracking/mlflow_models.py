@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, as_stored
 from pipelines.tracking.pipeline_run import TEST
 from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 """The files of an exported model."""
@@ -49,7 +53,7 @@ def write_model(
     files = {name: folder / name for name in (*FILES, *OTHERS) if (folder / name).is_file()}
     models = client.search_logged_models([experiment_id], f"tags.`{ENTRY}` = '{key}'")
     if models:
-        model: Any = models[0]
+        model = models[0]
     else:
         card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
         note = f"{RANKING} {_shown(exported.metrics.get(RANKING))}\n\n{card.lstrip()}"  # the list of versions shows this line
@@ -72,11 +76,11 @@ def write_model(
     return _register(client, pipeline_id, model, exported, key) if exported.is_registered else None
 
 
-def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, key: str) -> str:
+def _register(client: Client, run_id: str, model: "LoggedModel", exported: ExportedModel, key: str) -> str:
     name, holders = exported.name, _holders(client, exported.name)
     versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(ENTRY) == key]
     if versions:
-        version: Any = versions[0]
+        version = versions[0]
     else:
         alias, reason = rank(exported, holders.get("champion"))
         tags = {ALIAS: alias, REASON: reason, DIGEST: exported.digest, METRICS: json.dumps(exported.metrics)}
@@ -95,7 +99,7 @@ def _register(client: Client, run_id: str, model: Any, exported: ExportedModel, 
     return f"{name} version {version.version} is {alias}: {version.tags[REASON]}"
 
 
-def rank(exported: ExportedModel, champion: Any) -> tuple[str, str]:
+def rank(exported: ExportedModel, champion: "ModelVersion | None") -> tuple[str, str]:
     """The alias that a model gets next to the present ``champion`` (a version or None), and why."""
     value = exported.metrics.get(RANKING)
     if champion is None:
@@ -115,7 +119,7 @@ def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.6g}"
 
 
-def _holders(client: Client, name: str) -> dict[str, Any]:
+def _holders(client: Client, name: str) -> "dict[str, ModelVersion]":
     """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
     from mlflow.exceptions import MlflowException
 
@@ -143,7 +147,7 @@ def save_served_model(files: dict[str, Path], folder: str, run_id: str, model_id
         "probabilities": Map(DataType.double),
     }
     card = ModelCard.model_validate_json(files["meta.json"].read_text(encoding="utf-8"))
-    image: Any = base64.b64encode(files["example.png"].read_bytes()).decode()
+    image: object = base64.b64encode(files["example.png"].read_bytes()).decode()
     if card.events is not None:
         image = np.zeros((card.events.frames, card.in_channels, card.image_size, card.image_size), int).tolist()
     model = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)

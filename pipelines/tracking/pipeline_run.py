@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 
@@ -17,7 +17,7 @@ from pipelines.project.git import git_commit, head
 from pipelines.project.paths import LOCK, PARAMS, find_project
 from pipelines.project.presets import OF_MACHINE, changes_from_preset
 from pipelines.runtime.process_tree import dvc_ancestor, process_key
-from pipelines.runtime.run_files import End, Record, as_texts
+from pipelines.runtime.run_files import as_texts
 from pipelines.runtime.run_folder import RunFolder
 from pipelines.tracking.tags import COMMIT
 
@@ -35,9 +35,6 @@ FLOW_RUN = "GEE_FLOW_RUN"
 
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
-
-CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "generation_least_fitness"}
-"""Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
 
 SHORT, N_SHOWN = {"network.n_genes": "g"}, 3
 """For the name of a run: settings that it calls not by the last part of their key, and how many it shows."""
@@ -61,13 +58,16 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 
 def described(params: Params) -> tuple[str, dict[str, str]]:
-    """The name of a pipeline run, and its parameters: all settings, as ``changed``, in short, what differs from the preset."""
+    """The name of a pipeline run, and its parameters.
+
+    These are all settings, those to filter by, and as ``changed``, in short, what differs from the preset.
+    """
     (preset, changes), settings = changes_from_preset(params), flattened(params.model_dump())
     names = Counter(key.rpartition(".")[2] for key in settings)
     of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)
     shown = {key if names[name := key.rpartition(".")[2]] > 1 else name: value for key, value in of_machine_last}
     changed = ", ".join(f"{key}={value}" for key, value in shown.items()) or "nothing"
-    return pipeline_name(preset, changes), as_texts({"changed": changed} | settings)
+    return pipeline_name(preset, changes), as_texts(filter_keys(params) | {"changed": changed} | settings)
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:
@@ -104,8 +104,8 @@ def _command() -> str | None:
     return " ".join([Path(words[0]).name, *words[1:]])[:500] if words else None
 
 
-def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
-    """The arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
+def describe_datasets(meta: "Meta", *contexts: Literal["training", "testing"]) -> dict[str, dict[str, str]]:
+    """By context the arguments of MLflow's Dataset: name, digest, source, and as JSON the images' shape, counts and classes."""
     frames = () if meta.events is None else (meta.events.frames,)
     features = (-1, *frames, meta.in_channels, meta.image_size, meta.image_size)
     shapes = {"features": ("uint8", features), "targets": ("int64", (-1,))}
@@ -114,14 +114,16 @@ def describe_dataset(meta: "Meta", context: str) -> dict[str, str]:
         for name, (dtype, shape) in shapes.items()
     }
     shown = {"n_train", "n_test", "n_holdout", "num_classes", "class_names", "mean", "std", "stream", "events"}
-    profile = meta.model_dump(include=shown | ({"class_counts"} if context == "training" else set()))
     return {
-        "name": meta.dataset,
-        "digest": meta.digest + (TEST if context == "testing" else ""),
-        "source_type": "local",
-        "source": json.dumps({"uri": meta.source}),
-        "schema": json.dumps({"mlflow_tensorspec": tensors}),
-        "profile": json.dumps(profile),
+        context: {
+            "name": meta.dataset,
+            "digest": meta.digest + (TEST if context == "testing" else ""),
+            "source_type": "local",
+            "source": json.dumps({"uri": meta.source}),
+            "schema": json.dumps({"mlflow_tensorspec": tensors}),
+            "profile": json.dumps(meta.model_dump(include=shown | ({"class_counts"} if context == "training" else set()))),
+        }
+        for context in contexts
     }
 
 
@@ -135,12 +137,6 @@ def upload_versions(run: RunFolder, without: str = "") -> None:
         run.artifact(project / PARAMS)
     if (lock := project / LOCK).is_file():
         run.text(LOCK.name, re.sub(rf"^  {without}:\n(?:   .*\n)*".encode(), b"", lock.read_bytes(), flags=re.MULTILINE))
-
-
-def end_by_stages(record: Record) -> End:
-    """How an execution has ended that nobody else ends: FAILED if a stage failed."""
-    ends = {value for tag, value in record.tags.items() if tag.startswith("stage.")}
-    return "FAILED" if "failed" in ends else "KILLED" if "killed" in ends else "FINISHED"
 
 
 def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

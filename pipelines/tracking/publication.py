@@ -9,12 +9,11 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from pipelines.runtime.run_files import MODEL, ROWS, UPLOAD, Child, Mark, Record, Row, all_records, now_ms, parse_row
+from pipelines.runtime.run_files import MODEL, ROWS, UPLOAD, Child, Record, Row, all_records, now_ms, parse_row
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
-from pipelines.tracking.mlflow_client import Client, as_stored, is_refusal, log_batch, reason
+from pipelines.tracking.mlflow_client import Client, Run, RunData, as_stored, is_refusal, log_batch, reason
 from pipelines.tracking.mlflow_models import write_model
 from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, SEARCH, STAGE, WORK
 
@@ -30,7 +29,7 @@ class Publication:
     def __init__(self, client: Client, uri: str, folder: Path, record: Record):
         self._client, self._folder, self.record = client, folder, record
         self.experiment_id = mlflow_client.find_experiment(client, record.experiment, uri)
-        self._runs: dict[str, Any] = {}
+        self._runs: dict[str, Run] = {}
         """By their keys, as they were when they were found or made."""
         self._position = 0
         """How much of the rows was read."""
@@ -38,32 +37,27 @@ class Publication:
         """When each file was changed last."""
         self._lost: list[str] = []
         """Names of numbers that are not finite."""
-        self._labels: set[str] = set()
-        """Of the children in the rows."""
         self._written: tuple[Record, int] | None = None
         """The run.json that MLflow has, and how many numbers were not finite then."""
         self.models: list[str] = []
         """What became of the model that it registered."""
-        self._find(record.entry)
-        if record.above:
-            self._find(record.above)
-        self._above = self._id_of(record.above)
-        tags = (
-            {LEVEL: record.level}
-            | ({PARENT: self._above} if self._above else {})
-            | ({WORK: record.work} if record.work else {})
-        )
-        self._own = self._make(record.entry, record.name, record.start, record.tags | tags)
-        self._is_running = self._runs[record.entry].info.status == "RUNNING"
+        self._children = f"{record.work or record.entry}/child/"
+        """What the keys of the runs below it begin with."""
+        self._find(record.entry, f"{self._children}%", *filter(None, [record.above]))
+        above = self._runs.get(record.above)
+        self._above: str = above.info.run_id if above else ""
+        where = {LEVEL: record.level, PARENT: self._above, WORK: record.work}
+        tags = record.tags | {tag: text for tag, text in where.items() if text}
+        run = self._make(record.entry, record.name, record.start, tags)
+        self._own: str = run.info.run_id
+        if run.info.status != "RUNNING":  # it goes on
+            client.update_run(self._own, status="RUNNING")
         page = "/model-metrics" if record.level == "stage" else ""
         self.page = run_address(uri, self.experiment_id, f"{self._own}{page}")
 
     def update(self, record: Record, has_ended: bool) -> None:
         """Add what is new since the last pass, and end the run if it ``has_ended``."""
         self.record = record
-        if not self._is_running and not has_ended:
-            self._client.update_run(self._own, status="RUNNING")
-            self._is_running = True
         self._read_rows()
         if self._written != (record, len(self._lost)):
             with self._leaving_out():
@@ -131,8 +125,10 @@ class Publication:
         for context, dataset in record.datasets.items():
             for run_id in filter(None, (self._own, self._above if record.level == "stage" else "")):
                 mlflow_client.log_dataset(self._client, run_id, context, dataset)
-        if record.views:
-            self._write_views(record.views)
+        for name, view in record.views.items():
+            self._client.set_experiment_tag(self.experiment_id, f"{VIEW}{name}-{self._own}", view.replace(RUN_ID, self._own))
+        for run_id in filter(None, (self._own, self._above) if record.views else ()):
+            self._link_to_search(run_id)
         for label, mark in (record.marks or {}).items():
             if child := self._runs.get(f"{self._children}{label}"):
                 self._log_new(child.info.run_id, child.data, {}, mark.tags, split_finite(mark.metrics)[0])
@@ -144,7 +140,7 @@ class Publication:
                 self.models.append(said)
 
     def _log_new(
-        self, run_id: str, known: Any, params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping[str, float]
+        self, run_id: str, known: RunData, params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping[str, float]
     ) -> None:
         """Log what differs from ``known``, the data of the run, which is brought up to date."""
         params = {name: value for name, value in params.items() if name not in known.params}
@@ -153,62 +149,37 @@ class Publication:
         log_batch(self._client, run_id, params, tags, metrics, self.record.end or now_ms())
         known.params.update(params), known.tags.update(tags), known.metrics.update(metrics)
 
-    def delete_uploaded(self) -> None:
-        """Delete the copies of files that MLflow has, but those that a process has replaced since."""
-        for path, changed in self._uploaded.items():
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime_ns == changed:
-                    path.unlink()
-
-    def _find(self, pattern: str) -> None:
+    def _find(self, *patterns: str) -> None:
         """Note the runs with such keys, and delete doubled ones, which a server made too late to answer the request."""
-        runs = mlflow_client.search_runs(self._client, self.experiment_id, f"tags.`{ENTRY}` LIKE '{pattern}'")
-        for run in sorted(runs, key=lambda run: run.info.status not in ("FINISHED", "FAILED")):
-            if self._runs.setdefault(run.data.tags[ENTRY], run).info.run_id != run.info.run_id:
-                self._client.delete_run(run.info.run_id)
+        for pattern in patterns:
+            runs = mlflow_client.search_runs(self._client, self.experiment_id, f"tags.`{ENTRY}` LIKE '{pattern}'")
+            for run in sorted(runs, key=lambda run: run.info.status not in ("FINISHED", "FAILED")):
+                if self._runs.setdefault(run.data.tags[ENTRY], run).info.run_id != run.info.run_id:
+                    self._client.delete_run(run.info.run_id)
 
-    def _id_of(self, entry: str) -> str:
-        """The id of the run with this key; empty if there is none."""
-        return str(self._runs[entry].info.run_id) if entry in self._runs else ""
-
-    def _make(self, entry: str, name: str, start: int, tags: Mapping[str, str]) -> str:
-        """The id of the run with this key, which is made if it is not there."""
+    def _make(self, entry: str, name: str, start: int, tags: dict[str, str]) -> Run:
+        """The run with this key, which is made if it is not there."""
         if entry not in self._runs:
-            self._runs[entry] = self._client.create_run(
-                self.experiment_id, start_time=start, tags=dict(tags) | {ENTRY: entry}, run_name=name
-            )
-        return self._id_of(entry)
+            self._runs[entry] = self._client.create_run(self.experiment_id, start, tags | {ENTRY: entry}, name)
+        return self._runs[entry]
 
-    def _write_views(self, views: dict[str, str]) -> None:
-        for name, view in views.items():
-            text = view.replace(RUN_ID, self._own)
-            self._client.set_experiment_tag(self.experiment_id, f"{VIEW}{name}-{self._own}", text)
-        links = search_links(self.experiment_id, self._own)
-        for run_id in filter(None, (self._own, self._above)):
-            note = self._client.get_run(run_id).data.tags.get(NOTE, "")
-            result = note.partition("\n\n")[2] if note.startswith(links[:10]) else note  # below the links to a search
-            log_batch(self._client, run_id, tags={SEARCH: self._own, NOTE: f"{links}\n\n{result}" if result else links})
-
-    @property
-    def _children(self) -> str:
-        """What the keys of its children begin with."""
-        return f"{self.record.work or self.record.entry}/child/"
+    def _link_to_search(self, run_id: str) -> None:
+        """Begin the description of a run with links to the candidates of this one, in place of those of another search."""
+        links, note = search_links(self.experiment_id, self._own), self._client.get_run(run_id).data.tags.get(NOTE, "")
+        result = note.partition("\n\n")[2] if note.startswith(links[:10]) else note
+        log_batch(self._client, run_id, tags={SEARCH: self._own, NOTE: f"{links}\n\n{result}" if result else links})
 
     def _write_child(self, child: Child) -> None:
         """Write a candidate or cell; a complete one of an interrupted or repeated run moves below this run."""
-        if not self._labels:
-            self._find(f"{self._children}%")
-        self._labels.add(child.child)
-        client, entry = self._client, f"{self._children}{child.child}"
-        known = self._runs.get(entry)
-        tags = {LEVEL: child.level, PARENT: self._own}
+        client, tags = self._client, {LEVEL: child.level, PARENT: self._own}
         if NAME in self.record.tags:
             tags[NAME] = self.record.tags[NAME]
-        run_id = self._make(entry, child.name, child.start, tags)
-        if known is not None:
-            log_batch(client, run_id, tags=dict(tags.items() - known.data.tags.items()))
-            if known.info.status in ("FINISHED", "FAILED"):
-                return
+        run = self._make(f"{self._children}{child.child}", child.name, child.start, tags)
+        run_id, known = run.info.run_id, run.data.tags
+        log_batch(client, run_id, tags=dict(tags.items() - known.items()))
+        known.update(tags)
+        if run.info.status in ("FINISHED", "FAILED"):
+            return
         metrics, lost = split_finite(child.metrics)
         not_finite = {"not_finite": ", ".join(lost)} if lost else {}
         log_batch(client, run_id, child.params, child.tags | not_finite, metrics, child.time)
@@ -219,11 +190,12 @@ class Publication:
     def _end(self) -> None:
         record, client = self.record, self._client
         status, end = record.status or "KILLED", record.end if record.status else self._last_sign()
-        self._find(record.entry)
-        if self._labels:
-            self._find(f"{self._children}%")
+        self._find(record.entry, f"{self._children}%")
         if record.marks is not None:
-            self._delete_others(record.marks)
+            for entry, run in self._runs.items():
+                label = entry.removeprefix(self._children)  # of those below it that only an interrupted attempt had
+                if label != entry and label not in record.marks and run.data.tags[PARENT] == self._own:
+                    client.delete_run(run.info.run_id)
         client.set_terminated(self._own, status, max(end, record.start))
         if record.level == "stage" and self._above:
             below = mlflow_client.search_runs(client, self.experiment_id, f"tags.`{PARENT}` = '{self._above}'")
@@ -233,14 +205,10 @@ class Publication:
                     client.delete_run(run.info.run_id)
             if record.status is None:
                 client.set_tag(self._above, f"stage.{record.stage}", "killed")
-
-    def _delete_others(self, marks: Mapping[str, Mark]) -> None:
-        """Delete the children below this run that an attempt has left which the run does not have in the end."""
-        for entry, run in list(self._runs.items()):
-            label = entry.removeprefix(self._children)
-            is_own = label in self._labels or run.data.tags.get(PARENT) == self._own
-            if label != entry and label not in marks and is_own:
-                self._client.delete_run(self._runs.pop(entry).info.run_id)
+        for path, changed in self._uploaded.items() if status == "FINISHED" else ():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime_ns == changed:  # no process has replaced it since
+                    path.unlink()
 
     def _last_sign(self) -> int:
         """When the killed run, or one below it, was written to last, in ms."""

@@ -119,8 +119,6 @@ class Publisher:
         if has_ended:
             self._note(folder, Sent(digest=digest, page=publication.page, models=publication.models))
             del self._publications[folder]
-            if record.status == "FINISHED":
-                publication.delete_uploaded()
 
 
 @contextlib.contextmanager

@@ -12,13 +12,12 @@ import io
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc.model import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image, UnidentifiedImageError
 
 BATCH = 64
@@ -30,7 +29,7 @@ ACCEPTED = "an image is a PNG, JPEG, BMP or WebP file as base64, or an array (H,
 class ImageClassifier(PythonModel):
     """Brings images to the form that the network was trained on, and names their classes."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Load the network and its description from the model's files."""
         files = {name: Path(path) for name, path in context.artifacts.items()}
         card = json.loads(files["meta"].read_text(encoding="utf-8"))
@@ -40,7 +39,7 @@ class ImageClassifier(PythonModel):
         self._pixels = _run_file(files["pixels"])
         self._classify = _run_file(files["classifier"]).Classifier(files["network"], card["mean"], card["std"])
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:
         """One row per image: ``class``, its ``probability``, and ``probabilities`` of every class by its name.
 
         The answer has the index of ``model_input``, but for a list of files as its only row, which MLflow makes of a list.
@@ -54,11 +53,11 @@ class ImageClassifier(PythonModel):
         index = model_input.index if len(rows) == len(model_input) else None
         return pd.DataFrame(rows, index, columns=["class", "probability", "probabilities"])
 
-    def _row(self, p: np.ndarray) -> dict[str, Any]:
+    def _row(self, p: np.ndarray) -> dict[str, object]:
         probabilities = dict(zip(self._names, p.tolist(), strict=True))
         return {"class": self._names[p.argmax()], "probability": float(p.max()), "probabilities": probabilities}
 
-    def _decode(self, i: int, value: Any) -> np.ndarray:
+    def _decode(self, i: int, value: object) -> np.ndarray:
         if self._frames is not None:
             return self._recording(i, value)
         try:
@@ -76,7 +75,7 @@ class ImageClassifier(PythonModel):
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise MlflowException.invalid_parameter_value(f"image {i}: {reason}; {ACCEPTED}") from None
 
-    def _recording(self, i: int, value: Any) -> np.ndarray:
+    def _recording(self, i: int, value: object) -> np.ndarray:
         shape, frames = (self._frames, *self._form, self._form[1]), np.asarray(value, dtype=object)
         if frames.shape != shape or not all(isinstance(n, int) and 0 <= n <= 255 for n in frames.flat):
             problem = f"recording {i}: not an array (T, P, H, W) = {shape} of whole numbers from 0 to 255"

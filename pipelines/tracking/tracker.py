@@ -42,8 +42,6 @@ class Execution:
     """A run that other runs lie below: of a whole execution of the pipeline, or of a study."""
 
     run: RunFolder
-    goes_on: bool = False
-    """Whether it is that of an execution that was interrupted."""
     address: str | None = None
     """Its page in MLflow; None before `close`, and while MLflow is away."""
     models: list[str] = field(default_factory=list)
@@ -51,8 +49,7 @@ class Execution:
 
     def close(self, status: End, error: str = "") -> None:
         """End the run, and wait until MLflow has it and all below it, but not for a server that is away."""
-        if error:
-            self.run.tags({ERROR: error[:500]})
+        self.run.note(tags=_error_tags(error))
         self.run.end(status)
         if self.run.is_kept:
             publish.start(self.run.record.execution)
@@ -90,21 +87,24 @@ class TrackedStage:
         if self._sampler:
             self._sampler.join()
         above, run = self.execution.run, self.run
-        if error:
-            run.tags({ERROR: error[:500]})
+        run.note(tags=_error_tags(error))
         run.end(status)
         if above.is_kept:
             pipeline_run.upload_versions(above, without=run.record.stage)
-            above.tags({f"stage.{run.record.stage}": "ran" if status == "FINISHED" else status.lower()})
-            if error:
-                above.tags({ERROR: error[:500]})
+            ended = {f"stage.{run.record.stage}": "ran" if status == "FINISHED" else status.lower()}
+            above.note(tags=ended | _error_tags(error))
             publish.start(above.record.execution)
         if pipeline_run.EXECUTION not in os.environ:  # nobody else ends it
-            end = pipeline_run.end_by_stages(above.record)
+            ends = {value for tag, value in above.record.tags.items() if tag.startswith("stage.")}
+            end: End = "FAILED" if "failed" in ends else "KILLED" if "killed" in ends else "FINISHED"
             if above.record.execution == own_process():
                 self.execution.close(end)
             else:
                 above.end(end)
+
+
+def _error_tags(error: str) -> dict[str, str]:
+    return {ERROR: error[:500]} if error else {}
 
 
 def _tracked_record(level: Level, execution: str) -> Record:
@@ -120,33 +120,34 @@ def _tracked_record(level: Level, execution: str) -> Record:
     )
 
 
+def _pipeline_record(params: Params, execution: str) -> Record:
+    """The record of a new run of a pipeline with these ``params``."""
+    record = _tracked_record("pipeline", execution)
+    record.name, record.params = pipeline_run.described(params)
+    record.entry, record.settings, record.process = f"{execution}/pipeline", json_digest(record.params), execution
+    return record
+
+
 def open_execution(params: Params, with_versions: bool = True, stage: str = "") -> Execution:
     """The run of the execution that this process is or belongs to; it may be opened at its end, or by a ``stage``.
 
     If an execution with the same settings was interrupted, this one goes on in its run. ``with_versions``: the settings and
     results of this folder are those of the execution.
     """
-    execution = pipeline_run.execution_key()
-    name, settings = pipeline_run.described(params)
-    texts = as_texts(pipeline_run.filter_keys(params)) | settings
-    new, digest = _tracked_record("pipeline", execution), json_digest(texts)
-    new.entry, new.settings, new.name, new.process = f"{execution}/pipeline", digest, name, execution
-    last = find_execution(new) if new.store else None
-    folder, record = last or (runs_root() / f"pipeline-{json_digest({'entry': new.entry})}", new)
-    goes_on = record.execution != execution
-    if goes_on:
-        record.tags.pop(ERROR, None)
-    record = record.model_copy(update={"process": execution, "execution": execution, "status": None})
+    new = _pipeline_record(params, execution := pipeline_run.execution_key())
+    folder, record = find_execution(new) or (runs_root() / f"pipeline-{json_digest({'entry': new.entry})}", new)
     run = RunFolder(folder, record)
     if run.is_kept:
         delete_finished("pipeline", folder)
-        if goes_on or last is None:
+        if record is new or record.execution != execution:
+            record.tags.pop(ERROR, None)  # of an interrupted one
             record.tags |= pipeline_run.origin_tags(find_project())
-        run.params(texts)
+        record.process, record.execution, record.status = execution, execution, None
+        run.save()
         if with_versions:
             pipeline_run.upload_versions(run, without=stage)
         publish.start(execution)
-    return Execution(run, goes_on)
+    return Execution(run)
 
 
 def find_execution(wanted: Record) -> tuple[Path, Record] | None:
@@ -165,7 +166,7 @@ def open_stage(name: str, params: Params, writes: bool = True) -> TrackedStage:
     """The run of the stage ``name``. Only one of several processes that do the stage together ``writes``."""
     if not writes or Settings.read().tracking == "off":
         path = runs_root() / f"{name}-untracked"
-        run = RunFolder(path, Record(level="stage", stage=name, process=own_process()), writes)
+        run = RunFolder(path, Record(level="stage", stage=name, process=own_process()))
         return TrackedStage(run, Execution(RunFolder(path, Record(level="pipeline"))))
     execution = open_execution(params, stage=name)
     above = execution.run.record
@@ -225,8 +226,7 @@ def tracked_execution(params: Params, whole: bool = True, with_versions: bool = 
     if Settings.read().tracking == "off":
         yield tracked
         return
-    wanted = _tracked_record("pipeline", own_process())  # a store that cannot be used is refused before anything runs
-    wanted.settings = json_digest(as_texts(pipeline_run.filter_keys(params)) | pipeline_run.described(params)[1])
+    wanted = _pipeline_record(params, own_process())  # a store that cannot be used is refused before anything runs
     last = find_execution(wanted)
     tracked.goes_on = whole and last is not None and last[1].status != "FINISHED"
     os.environ[pipeline_run.EXECUTION] = wanted.execution

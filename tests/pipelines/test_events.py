@@ -22,7 +22,7 @@ from gee_core.training.loop import for_inference
 from gee_core.training.resume import Resumable
 from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
-from pipelines.tracking.pipeline_run import describe_dataset
+from pipelines.tracking.pipeline_run import describe_datasets
 from tests.gee_core.lively import awake
 from tests.pipelines.conftest import MEASURED, SEARCHED, HereAndNow
 from tests.recordings import SIDE, make_recordings, recording
@@ -125,7 +125,7 @@ def test_shifts_and_fewer_steps_keep_the_events_of_a_recording(prepared):
 
 def test_what_evaluate_and_robustness_measure(params, net, prepared):
     data = load_prepared(prepared)
-    schema = json.loads(describe_dataset(data.meta, "testing")["schema"])
+    schema = json.loads(describe_datasets(data.meta, "testing")["testing"]["schema"])
     assert schema["mlflow_tensorspec"]["features"].count("4, 2, 12, 12") == 1
     numbers, layers, images = evaluate.run(params, net, data)
     assert len(images) == 16 and 0 < numbers.firing_rate < 1

@@ -74,7 +74,7 @@ stages:
   three: {cmd: "cp b c", deps: [b], outs: [c]}
   four: {cmd: "cp a d", deps: [a], outs: [d]}
 """
-TRACKS = "import sys\nfrom pipelines.stage import stage\nwith stage(sys.argv[1]) as s:\n    s.run.metrics({'x': 1.5})\n"
+TRACKS = "import sys\nfrom pipelines.stage import stage\nwith stage(sys.argv[1]) as s:\n    s.run.note(metrics={'x': 1.5})\n"
 
 
 def query(project: Path, command: str) -> list[tuple]:

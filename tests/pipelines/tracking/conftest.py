@@ -15,7 +15,7 @@ from gee_core.data.meta import Meta
 from pipelines.runtime.run_files import Child, Mark, waiting_folders
 from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import mlflow_client, publish
-from pipelines.tracking.pipeline_run import describe_dataset
+from pipelines.tracking.pipeline_run import describe_datasets
 from pipelines.tracking.publish import Publisher
 from pipelines.tracking.tags import NOTE, WINNER
 from pipelines.tracking.tracker import TrackedStage, open_stage
@@ -206,9 +206,8 @@ def a_stage(folder, make_params):
         stage = open_stage("evolve", make_params())
         run, above = stage.run, stage.execution.run
         with run.at_work_in(runs_root() / "evolve-key"):
-            for context in ("training", "testing"):
-                run.dataset(context, describe_dataset(META, context))
-            run.params({"variant": "each key once per run", "more": 1} | {f"p@{i}": i for i in range(110)})
+            params = {"variant": "each key once per run", "more": 1} | {f"p@{i}": i for i in range(110)}
+            run.note(params, datasets=describe_datasets(META, "training", "testing"))
             run.record.views = {"candidates": json.dumps({"query": "{run_id}"})}
             rows = [candidate("cand0"), candidate("cand1", 0.25), candidate("cand2", None)]
             for step, row in enumerate(rows):
@@ -216,10 +215,9 @@ def a_stage(folder, make_params):
                 run.point(step, {"best": 1.0 - step, "generation_least_fitness": 0.5, "energy_mj": 0.002})
             won = Mark(metrics={"final_fitness": 0.4, "rank": 1}, tags={WINNER: "true"})
             run.record.marks = dict.fromkeys([row.child for row in rows], Mark()) | {rows[0].child: won}
-            run.metrics({"gain": 2.0, "test_loss": float("inf")})
+            run.note(metrics={"gain": 2.0, "test_loss": float("inf")})
             run.artifact(folder / "plot.svg", "plots")
-            above.metrics({"test_accuracy": 0.9})
-            above.tags({"gee.result": "abc", NOTE: "the table"})
+            above.note(metrics={"test_accuracy": 0.9}, tags={"gee.result": "abc", NOTE: "the table"})
             above.artifact(folder / "plot.svg")
         stage.close(status)
         return stage

@@ -113,8 +113,8 @@ def test_a_folder_is_published_while_its_stage_works(store, make_params):
 
 def test_a_stage_that_was_killed_ends_as_killed_with_its_last_sign(store, make_params, monkeypatch):
     def work():
-        stage = open_stage("train", make_params())
-        with stage.run.at_work_in(runs_root() / "train-key"):
+        stage = open_stage("plain", make_params())
+        with stage.run.at_work_in(runs_root() / "plain-key"):
             stage.run.point(0, {"loss": 1.0})
 
     as_gone(monkeypatch, work)
@@ -123,7 +123,7 @@ def test_a_stage_that_was_killed_ends_as_killed_with_its_last_sign(store, make_p
     publish_all()
     assert set(names_of(store.runs()).values()) == {"KILLED"}
     assert {run.info.end_time for run in store.runs()} == {1_900_000_000_000}
-    assert store.runs("pipeline")[0].data.tags["stage.train"] == "killed"
+    assert store.runs("pipeline")[0].data.tags["stage.plain"] == "killed"
 
 
 def test_the_stages_of_one_execution_end_it_where_nobody_else_does(store, folder, make_params, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_resumed_search_keeps_no_candidate_that_has_other_genes_by_now(store, 
 
 def test_a_run_that_finds_nothing_to_do_ends_an_interrupted_one_and_publishes(store, make_params, monkeypatch):
     """All was killed at the very end, after DVC had noted the result."""
-    as_gone(monkeypatch, lambda: open_stage("report", make_params()).run.metrics({"seen": 1.0}))
+    as_gone(monkeypatch, lambda: open_stage("report", make_params()).run.note(metrics={"seen": 1.0}))
     publish_all()
     assert set(names_of(store.runs()).values()) == {"KILLED"}
     (runs_root() / "report-other").mkdir()

@@ -16,7 +16,7 @@ from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import tracker
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.mlflow_client import find_experiment
-from pipelines.tracking.pipeline_run import EXECUTION, describe_dataset, origin_tags, pipeline_name
+from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, origin_tags, pipeline_name
 from pipelines.tracking.tracker import open_execution, open_stage, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, META, as_gone, candidate, names_of, publish_all
 from tests.project_copy import ROOT
@@ -48,8 +48,8 @@ def test_the_run_of_a_pipeline_has_the_changes_to_its_preset_by_key(folder, monk
 
 
 def test_classes_are_counted_of_the_training_images_alone():
-    profiles = [json.loads(describe_dataset(META, context)["profile"]) for context in ("training", "testing")]
-    assert [profile.get("class_counts") for profile in profiles] == [[30, 34], None]
+    described = describe_datasets(META, "training", "testing")
+    assert [json.loads(dataset["profile"]).get("class_counts") for dataset in described.values()] == [[30, 34], None]
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, "FINISHED"), (RuntimeError, "FAILED"), (SystemExit, "KILLED")])
@@ -59,7 +59,7 @@ def test_the_stages_of_gee_run_are_one_execution_that_ends_as_it_does(store, fol
         for name in ("evolve", "train"):
             stage = open_stage(name, params)
             with stage.run.at_work_in(runs_root() / f"{name}-key"):
-                stage.run.params({"a": 1})
+                stage.run.note({"a": 1})
             stage.close("FINISHED")
             assert stage.execution.run.record.status is None
         (folder / "dvc.lock").write_text("what DVC wrote after the last stage")
@@ -82,7 +82,7 @@ def test_an_execution_goes_on_in_the_run_of_an_interrupted_one_with_its_settings
         for name, status in (("evolve", "FINISHED"), ("train", "KILLED")):
             stage = open_stage(name, make_params())
             with stage.run.at_work_in(runs_root() / f"{name}-key"):
-                stage.run.params({"a": 1})
+                stage.run.note({"a": 1})
             stage.close(status, "stopped" if status == "KILLED" else "")
         monkeypatch.delenv(EXECUTION)
 
@@ -91,7 +91,7 @@ def test_an_execution_goes_on_in_the_run_of_an_interrupted_one_with_its_settings
     assert names_of(store.runs("pipeline")) == {"digits": "KILLED"}
     stage = open_stage("train", make_params(train={"epochs": epochs}))
     with stage.run.at_work_in(runs_root() / f"train-key{rows}"):
-        stage.run.params({"a": 1})
+        stage.run.note({"a": 1})
     stage.close("FINISHED")
     pipelines, stages = store.runs("pipeline"), store.runs("stage")
     assert [run.info.status for run in pipelines] == ["KILLED"] * (rows - 1) + ["FINISHED"]
@@ -164,20 +164,20 @@ def test_what_is_not_tracked_is_written_nowhere(make_params, monkeypatch, tmp_pa
     monkeypatch.setenv("GEE_TRACKING", "off" if writes else "on")
     stage = open_stage("report", make_params(), writes)
     stage.run.child(candidate("a"))
-    stage.run.metrics({"a": 1.0})
+    stage.run.note(metrics={"a": 1.0})
     stage.run.artifact(ROOT / "params.yaml")
     stage.close("FINISHED")
     assert stage.execution.address is None and list(tmp_path.iterdir()) == []
 
 
-def test_the_load_of_a_stage_is_a_curve_that_ends_with_it_and_goes_on_with_it(folder, make_params, monkeypatch):
+def test_the_load_of_a_stage_is_a_curve_that_ends_with_it_and_goes_on_with_it(store, make_params, monkeypatch):
     monkeypatch.setattr(tracker, "LOAD_INTERVAL", 0.01)
     stage = open_stage("train", make_params())
     with stage.run.at_work_in(runs_root() / "train-key"):
         wait_until(lambda: (stage.run.path / ROWS).is_file() and len(read_rows(stage.run.path)) >= 3)
     stage.close("FINISHED")
     rows = read_rows(stage.run.path)
-    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
     most = {"cpu_utilization_percentage": 100, "system_memory_usage_percentage": 100}
     for name, limit in (most | {"system_memory_usage_megabytes": psutil.virtual_memory().total / 1e6}).items():
         assert all(0 <= row["metrics"][f"system/{name}"] <= limit for row in rows)
@@ -191,8 +191,7 @@ def test_neither_the_files_nor_a_warning_nor_mlflow_holds_the_password(store, fo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     stage = open_stage("report", make_params())
-    stage.run.params({"path": URI, URI: 1})
-    stage.run.tags({"note": f"logged in with {PASSWORD}"})
+    stage.run.note({"path": URI, URI: 1}, tags={"note": f"logged in with {PASSWORD}"})
     row = candidate("a")
     row.tags, row.texts = {"status": URI}, {"log.txt": f"{PASSWORD} {URI}"}
     stage.run.child(row)
