@@ -87,6 +87,14 @@ def test_files_that_are_not_the_projects_checkpoint_are_never_to_be_deleted(path
             load_checkpoint(place)
 
 
+def test_a_file_of_genes_of_a_newer_version_asks_for_an_update(path, monkeypatch):
+    with monkeypatch.context() as newer:
+        newer.setattr("gee_core.gene_file.VERSION", 2)
+        save_genes("newer.safetensors", load(path))
+    with pytest.raises(InputError, match=r"is of version 2 of its format, .* reads version 1: update gee_core$"):
+        load_checkpoint(Path("newer.safetensors"))
+
+
 def test_some_of_the_images_are_of_all_classes_where_they_are_sorted_by_class():
     images = PackedImages(torch.arange(100).to(torch.uint8).reshape(100, 1, 1, 1), torch.arange(100) // 10)
     assert spaced(images, 10).labels.tolist() == list(range(10))
