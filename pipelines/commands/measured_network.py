@@ -33,7 +33,6 @@ from gee_core.errors import InputError, place_in, raises
 from gee_core.evaluation.activity import E_AC, E_MAC, PICO_TO_MILLI, Activity, energy_text
 from gee_core.evaluation.energy import measure_energy, present
 from gee_core.export.model_card import ModelCard
-from gee_core.genome.copying import without_logs
 from gee_core.genome.encoding import decode
 from gee_core.model.base import is_neuron
 from gee_core.model.wired import Architecture, architecture_of
@@ -91,11 +90,9 @@ def open_target(here: Path, target: str, shape: Shape | None, steps: int | None,
         InputError: nothing of this name can be loaded or called, or a checkpoint takes no such ``steps`` or ``shape``.
     """
     shape, classes = (shape_of(meta), meta.num_classes) if meta else (shape, 10)
-    is_file = target.endswith(".safetensors")
-    with without_logs("torch._library.triton"):  # SpikingJelly asks for Triton, and does without
-        if is_file:
-            return _open_checkpoint(here, target, shape, steps)
-        return _import_network(here, target, shape, steps, classes)
+    if target.endswith(".safetensors"):
+        return _open_checkpoint(here, target, shape, steps)
+    return _import_network(here, target, shape, steps, classes)
 
 
 def _import_network(here: Path, target: str, shape: Shape | None, steps: int | None, classes: int) -> Target:
@@ -236,10 +233,9 @@ def measure(target: Target, x: Tensor) -> Measurement:
     """What ``target`` does on the images ``x`` (B, …), or on recordings (T, B, …)."""
     dim = x.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
     batches = x.contiguous().split(BATCH, dim)
-    with without_logs("torch._library.triton"):
-        activity = measure_energy(target.net, batches, steps=target.steps)
-        macs, synops = spikingjelly_counts(target.net, batches, target.steps)
-        memory, left_out = lemaire_energy(target.net, x.split(1, dim)[:LEMAIRE_IMAGES], target.steps)
+    activity = measure_energy(target.net, batches, steps=target.steps)
+    macs, synops = spikingjelly_counts(target.net, batches, target.steps)
+    memory, left_out = lemaire_energy(target.net, x.split(1, dim)[:LEMAIRE_IMAGES], target.steps)
     n = x.shape[dim]
     return Measurement(activity, {"macs": macs / n, "synops": synops / n}, memory, left_out)
 

@@ -1,5 +1,6 @@
 """Operations and energy, on the networks of the table and on others: every form of steps, and what is refused."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ import gee_core
 from gee_core.errors import InputError
 from gee_core.evaluation.energy import measure_energy
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import BasicBlock, build_network
+from gee_core.model.network import build_network
 from gee_core.snn.lif import LIF
 from tests.gee_core.lively import awake
 from tests.gee_core.own_networks import THREE, AllSteps, Folded, OneStep
@@ -37,30 +38,21 @@ def test_a_residual_sum_costs_additions_that_eq_17_leaves_out(block):
 
 def test_rates_equal_those_of_the_spikes_themselves():
     net, x = inference("resnet19", block="post")
-    spikes = {}
+    spikes, inputs = {}, {}
     for name, module in net.named_modules():
         if isinstance(module, LIF):
             module.register_forward_hook(lambda m, args, y, name=name: spikes.update({name: y.double()}))
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda m, args, y, name=name: inputs.update({name: args[0].double().mean().item()}))
     activity = measure_energy(net, [x])
     assert activity.spikes_per_image == pytest.approx(sum(s.sum().item() for s in spikes.values()) / 6)
     assert activity.firing_rate == pytest.approx(torch.cat([s.flatten() for s in spikes.values()]).mean().item())
-    layers = {layer.layer: layer for layer in activity.layers}
-    assert layers["stem.conv"].output_rate == pytest.approx(spikes["stem.norm_lif.lif"].mean().item())
-    before = spikes["stem.norm_lif.lif"]
-    for index, block in enumerate(net.body):
-        assert isinstance(block, BasicBlock)
-        inner, outer = spikes[f"body.{index}.norm_lif1.lif"], spikes[f"body.{index}.norm_lif2.lif"]
-        rates = [layers[f"body.{index}.{conv}"] for conv in ("conv1", "conv2")]
-        assert [(r.input_rate, r.output_rate) for r in rates] == [
-            pytest.approx((before.mean().item(), inner.mean().item())),
-            pytest.approx((inner.mean().item(), outer.mean().item())),
-        ]
-        if f"body.{index}.shortcut" in layers:  # its sum with conv2 drives the same neurons
-            shortcut = layers[f"body.{index}.shortcut"]
-            assert shortcut.input_rate == pytest.approx(before.mean().item())
-            assert shortcut.output_rate == rates[1].output_rate
-        before = outer
-    assert list(layers.values())[-1].output_rate is None
+    assert {layer.layer: layer.input_rate for layer in activity.layers} == pytest.approx(inputs)
+    *convs, _, last = activity.layers
+    for layer in convs:  # the sum of a shortcut with conv2 drives the same neurons
+        neurons = re.sub(r"conv(\d?)$", r"norm_lif\1.lif", layer.layer.replace("shortcut", "conv2"))
+        assert layer.output_rate == pytest.approx(spikes[neurons].mean().item())
+    assert last.output_rate is None
 
 
 def test_building_weights_costs_what_its_two_products_cost():
