@@ -58,7 +58,7 @@ class Change(Part):
     """Factor on `evolve.proxy.epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
-    encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None
+    encoded: dict[Annotated[str, Field(pattern=r"^train\.")], object] | None = None
     """Training starts at genes for the weights of the same plain network, which is trained first with these changes of
     `train`."""
     candidate: Annotated[int, Field(ge=0)] | None = None
@@ -154,7 +154,7 @@ class Study(Part):
 
     @field_validator("grid", mode="before")
     @classmethod
-    def _read_bare_values(cls, grid: Any) -> Any:
+    def _read_bare_values(cls, grid: object) -> object:
         if not isinstance(grid, dict):
             return grid
         lists = {str(column): options for column, options in grid.items()}
