@@ -6,7 +6,6 @@ Shapes: T steps, B batch, C channels, H W space, N neurons of a layer, K classes
 import base64
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +44,7 @@ def run(
     data: Prepared,
     on_images: Callable[[int], None] = lambda n: None,
     compute: Compute | None = None,
-) -> tuple[Evaluation, list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[Evaluation, list[dict[str, float | str | None]], list[dict[str, str]]]:
     """Measure ``net``. Returns its numbers, a row per layer, and the actual and the predicted class of every test image.
 
     ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` has the part of this

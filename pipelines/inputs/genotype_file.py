@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from gee_core.config import NetworkConfig, Params, StrictModel
 from gee_core.config.genes import PLAIN
@@ -14,13 +14,6 @@ from pipelines.project.paths import GENOTYPE
 from pipelines.runtime.input_errors import reading
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
-
-
-class StartOfSearch(BaseModel):
-    """The file that `evolve.start` named."""
-
-    path: str
-    sha256: str
 
 
 class GenotypeFile(StrictModel, extra="ignore"):
@@ -42,7 +35,8 @@ class GenotypeFile(StrictModel, extra="ignore"):
     """Of the candidate in candidates.csv. `evolve.n_generations` if it was scored again."""
     index: int | None = None
     fitness: float | None = None
-    start: StartOfSearch | None = None
+    start: dict[str, str] | None = None
+    """The path and the sha256 of the file that `evolve.start` named."""
 
     @model_validator(mode="after")
     def _is_a_genotype(self) -> "GenotypeFile":

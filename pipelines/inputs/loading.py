@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from PIL import Image
@@ -73,7 +73,7 @@ def differences(net: SpikingNetwork, wanted: Mapping[str, object]) -> str:
     return "; ".join(f"{key} is {theirs[key]!r}, not {value!r}" for key, value in wanted.items() if theirs[key] != value)
 
 
-def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict[str, Any] | None]:
+def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict[str, object] | None]:
     """The network in ``path``, as of ``gee_core.load``, and the card of a file of genes.
 
     Errors have remedies: this project's for its own checkpoint, a user's for any other file.

@@ -13,7 +13,7 @@ from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.project.watched_files import check_in_inputs
+from pipelines.project.paths import check_in_inputs
 from pipelines.runtime.input_errors import TRACKED, remedy
 
 if TYPE_CHECKING:

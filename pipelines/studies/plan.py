@@ -22,8 +22,8 @@ from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest, network_files
 from pipelines.inputs.search import check_search, load_start, start_files
-from pipelines.project.params import check_params, override_values
-from pipelines.project.presets import Sections, load_preset, preset_names
+from pipelines.project.params import Values, check_params, override_values
+from pipelines.project.presets import load_preset, preset_names
 from pipelines.runtime.run_files import read_record
 from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
@@ -193,7 +193,7 @@ def _choose(study: Study, only: dict[str, set[str]]) -> list[tuple[dict[str, str
     return combinations
 
 
-def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -> Cell:
+def _draft_cell(common: Values, changes: Sequence[Change], seed: int, source: str) -> Cell:
     """The cell with ``changes``, and the seed so many after the first; its labels and stages are still to come."""
     settings, others = Overrides(), Overrides()
     for change in changes:
