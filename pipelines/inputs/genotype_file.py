@@ -47,11 +47,6 @@ class GenotypeFile(StrictModel, extra="ignore"):
         _ = self.genotype  # raises where a gene is unknown or out of range
         return self
 
-    @classmethod
-    def read(cls, path: Path) -> "GenotypeFile":
-        """The content of ``path``. Raises ``OSError``, or ``ValueError`` with a message of one line where it is damaged."""
-        return read_json_model(path, cls)
-
     def misfit(self, network: NetworkConfig) -> str:
         """The difference to a genotype of ``network``, empty if there is none."""
         wanted = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
@@ -87,7 +82,7 @@ class FrontFile(StrictModel):
 def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
     """models/evolve/genotype.json. An InputError if it is missing, damaged, or another network's."""
     with reading(path, "run `dvc repro evolve`"):
-        genotype = GenotypeFile.read(path)
+        genotype = read_json_model(path, GenotypeFile)
     if misfit := genotype.misfit(params.network):
         raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
     return genotype
