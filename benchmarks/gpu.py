@@ -27,7 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
     cases: dict[str, dict]
     counts: tuple[int, ...]
     n_images: int
-    changes: dict[str, Any]
+    changes: dict[str, object]
 
 
 CIFARNET = {"network.name": "cifarnet", "network.block": None, "train.randaugment": 0}

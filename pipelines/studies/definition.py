@@ -160,9 +160,8 @@ class Study(Part):
         lists = {str(column): options for column, options in grid.items()}
         for column, options in lists.items():
             if isinstance(options, list) and ("." in column or column in Change.model_fields):
-                changes = [{"set": {column: option}} if "." in column else {column: option} for option in options]
-                pairs = zip(options, changes, strict=True)
-                lists[column] = [o if isinstance(o, dict) else {"label": str(o)} | change for o, change in pairs]
+                bare = [{"label": str(o)} | ({"set": {column: o}} if "." in column else {column: o}) for o in options]
+                lists[column] = [o if isinstance(o, dict) else change for o, change in zip(options, bare, strict=True)]
         return lists
 
     @model_validator(mode="after")

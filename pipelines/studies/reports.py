@@ -59,11 +59,10 @@ def make_frame(columns: list[str], cells: list[Cell], results: Results) -> pd.Da
     rows: list[dict[str, object]] = []
     for cell in cells:
         result = results[cell.key]
-        numbers = {name: number for name, number in result.metrics.items() if name not in columns}
+        labels, numbers = dict.fromkeys(columns, "") | cell.columns, dict(result.metrics)
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
-        labels = dict.fromkeys(columns, "") | cell.columns
-        rows.append(labels | {"seed": cell.params.base.seed, "status": result.status} | numbers)
+        rows.append(labels | {"seed": cell.params.base.seed, "status": result.status} | numbers | labels)
     ends = {"key": [cell.key for cell in cells], "commit": [results[cell.key].commit for cell in cells]}
     return pd.DataFrame(rows).assign(**ends)
 
