@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import Meta, load_meta
@@ -133,7 +133,7 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     """
     evolved = params.scores_candidates
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
-    values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
+    values: dict[str, object] = {name: getattr(params, name).model_dump() for name in sections}
     values |= {"images": meta.model_dump(exclude={"source"}), "candidate": cell.candidate}
     if cell.encoded is not None:
         values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
