@@ -23,11 +23,11 @@ import platform
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
     cases: dict[str, dict]
     counts: tuple[int, ...]
     n_images: int
-    changes: dict[str, Any]
+    changes: Mapping[str, object]
 
 
 CIFARNET = {"network.name": "cifarnet", "network.block": None, "train.randaugment": 0}
@@ -195,7 +195,7 @@ def attempt(measure: Callable[[], dict]) -> dict:
 def run(device: str, sizes: Sizes, minutes: float, folder: Path) -> dict[str, dict]:
     """All parts, in order, with images in ``folder``."""
     deadline = time.monotonic() + 60 * minutes
-    values = override_values(load_preset("cifar10-paper").values, sizes.changes | {"base.device": device}, "benchmarks.gpu")
+    values = override_values(load_preset("cifar10-paper").values, {**sizes.changes, "base.device": device}, "benchmarks.gpu")
     params = check_params(values, "benchmarks.gpu")
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
     found: dict[str, dict] = {"about": {"device": name, "torch": torch.__version__}}

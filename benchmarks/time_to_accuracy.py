@@ -14,7 +14,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.training_step import use_spikingjelly
 from gee_core.compute import Compute
@@ -30,18 +29,19 @@ from pipelines import prepare
 from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset
 from pipelines.project.safe_yaml import parse_changes
+from pipelines.studies.definition import Overrides
 from pipelines.train import full_recipe
 
-CHANGES: dict[str, Any] = {"network.name": "cifarnet", "network.block": None, "network.width": 0.25, "train.init_from": None}
+CHANGES: Overrides = {"network.name": "cifarnet", "network.block": None, "network.width": 0.25, "train.init_from": None}
 CHANGES |= {"evolve.variant": "analytic", "prepare.max_train_images": None, "prepare.max_test_images": None}
-PLAIN: dict[str, Any] = {"network.n_genes": None, "train.quantise": None}
+PLAIN: Overrides = {"network.n_genes": None, "train.quantise": None}
 LIF = {"network.neuron": "lif", "network.levels": None, "network.T": 4, "network.tau": 2.0, "network.v_threshold": 0.5}
 ADAMW = {"optimizer": "adamw", "lr": 8e-3, "lr_min": 0.0, "cooldown": None, "weight_decay": 0.01, "batch_size": 64}
 ADAMW |= {"warmup_epochs": 1, "crop_padding": 4, "flip": True, "loss": "ce", "label_smoothing": 0.1}
 ADAMW |= {"sizes": None, "T_schedule": None, "norm_images": None, "randaugment": 0}
 SPIKINGJELLY = PLAIN | LIF | {"network.init": None, "base.precision": "fp32"}
 SPIKINGJELLY |= {f"train.{name}": value for name, value in ADAMW.items()}
-CONTENDERS: dict[str, dict[str, Any]] = {"genetic": {}, "plain": PLAIN, "spikingjelly": SPIKINGJELLY}
+CONTENDERS: dict[str, Overrides] = {"genetic": {}, "plain": PLAIN, "spikingjelly": SPIKINGJELLY}
 """What each changes, besides `CHANGES`, in the sections of params.yaml."""
 
 
@@ -52,7 +52,7 @@ def contender_params(contender: str, preset: str, data: str, seed: int, changes:
     return check_params(override_values(values, parse_changes(changes), "--set"), contender)
 
 
-def train(params: Params, data: Prepared, by_spikingjelly: bool) -> list[dict[str, Any]]:
+def train(params: Params, data: Prepared, by_spikingjelly: bool) -> list[dict[str, float]]:
     """Train once. Returns a row per epoch: ``epoch, seconds, test_accuracy``, the seconds being those from the start."""
     compute = Compute.of(params.base.device, params.base.precision)
     net = wired_network(params.network, data.meta, None, derive_seed(params.base.seed, "fresh") % 2**31).to(compute.device)

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -206,12 +206,12 @@ def main() -> None:
     if arguments.memory_of:
         print(_own_peak_memory(CASES[arguments.case[0]], arguments.memory_of))
         return
-    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
+    results: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": cpu_name()}
     results["precision"] = Compute.of("cpu").number_format
     for name in arguments.case or CASES:
-        results[name] = measure(name, arguments.rounds)
+        results[name] = measured = measure(name, arguments.rounds)
         print(f"\n{name}: {CASES[name]}")
-        for key, value in results[name].items():
+        for key, value in measured.items():
             print(f"  {key:34} {value}")
     if arguments.json:
         print(json.dumps(results))

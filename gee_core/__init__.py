@@ -11,7 +11,7 @@ imported when one of their names is first used, so ``import gee_core`` itself is
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gee_core.checkpoint import load, save
@@ -81,7 +81,7 @@ _EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "nir": "nir", "cma": "evolve", 
 """The extra of ``gee-snn`` that installs an optional package."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -91,9 +91,8 @@ def __getattr__(name: str) -> Any:
         if extra is None:
             raise
         raise ImportError(f"gee_core.{name} needs {error.name}: install GEE with its extra `{extra}`") from error
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(module, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

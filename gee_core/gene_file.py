@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,8 +29,8 @@ from gee_core.errors import InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
-from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import Architecture, check_finite, check_numbers, describe_unchanged, fill_network, read_network
+from gee_core.model.base import Architecture, SpikingNetwork
+from gee_core.model.wired import check_finite, check_numbers, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 
@@ -64,10 +64,10 @@ class GeneHeader(StrictModel):
     """The entry of the metadata."""
 
     version: int
-    architecture: dict[str, Any]
+    architecture: dict[str, object]
     """`Architecture`, or `Chain`, as JSON."""
     format: GeneFormat
-    card: dict[str, Any] | None
+    card: dict[str, object] | None
     """What the file's user wants it to say, for instance the names of the classes."""
     sha256: str
 
@@ -103,18 +103,14 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
         as_model(about | {"sha256": ""}, GeneHeader)  # what could not be read again is not written
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
-    stored: dict[str, Tensor] = {}
-    for name, tensor in check_finite(path, net.state_dict()).items():
-        if not name.endswith(LEFT_OUT):
-            stored |= _packed(name, tensor.detach().cpu().contiguous(), format)
+    stored = _pack_all(check_finite(path, net.state_dict()), format)
     entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
     write_atomically(Path(path), to_bytes(stored, {GENES_ENTRY: entry}))
 
 
-def stored_bytes(net: nn.Module, format: str = "int8") -> int:
-    """Bytes of the numbers that a file of ``save_genes`` holds of ``net``, without its header."""
-    tensors = [(name, tensor) for name, tensor in net.state_dict().items() if not name.endswith(LEFT_OUT)]
-    return sum(part.nbytes for name, tensor in tensors for part in _packed(name, tensor.detach().cpu(), format).values())
+def stored_bytes(net: nn.Module) -> int:
+    """Bytes of the numbers that a file of ``save_genes`` in int8 holds of ``net``, without its header."""
+    return sum(part.nbytes for part in _pack_all(net.state_dict(), "int8").values())
 
 
 def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
@@ -175,7 +171,7 @@ def _state(path: Path, header: GeneHeader, net: nn.Module) -> dict[str, Tensor]:
     state = {name: tensor for name, tensor in stored.items() if name not in wanted and not name.endswith(".scale")}
     try:
         held = {name: like for name, like in wanted.items() if name in stored or name.endswith(LEFT_OUT)}
-        state |= {name: _unpacked(name, like, stored, header.format) for name, like in held.items()}
+        state |= {name: _unpack(name, like, stored, header.format) for name, like in held.items()}
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit the network ({in_short(error)})", SAME_CODE) from None
     return state
@@ -192,7 +188,7 @@ def _described(net: nn.Module) -> Architecture | Chain:
     return Chain(n_genes=genome.n_genes, chain=[names[conv] for conv in genome.chain()])
 
 
-def read_card(path: Path | str) -> dict[str, Any] | None:
+def read_card(path: Path | str) -> dict[str, object] | None:
     """The card in the file ``path`` of ``save_genes``, without its tensors, or None where it was saved without a card.
 
     Files of the pipeline have the keys of ``gee_core.export.model_card.ModelCard``. A loaded network does not hold the card.
@@ -242,7 +238,16 @@ def read_header(path: Path) -> GeneHeader | None:
         raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
-def _packed(name: str, tensor: Tensor, format: str) -> dict[str, Tensor]:
+def _pack_all(state: dict[str, Tensor], format: str) -> dict[str, Tensor]:
+    """The tensors that stand for those of ``state`` in the file."""
+    stored: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if not name.endswith(LEFT_OUT):
+            stored |= _pack(name, tensor.detach().cpu().contiguous(), format)
+    return stored
+
+
+def _pack(name: str, tensor: Tensor, format: str) -> dict[str, Tensor]:
     """The tensors that stand for ``tensor`` in the file."""
     dim = scaled_dim(name, tensor)
     if dim is None or format in FLOATS:
@@ -255,8 +260,8 @@ def _packed(name: str, tensor: Tensor, format: str) -> dict[str, Tensor]:
     return {name: codes, f"{name}.scale": scale}
 
 
-def _unpacked(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -> Tensor:
-    """The tensor of the shape and type of ``like`` that ``_packed`` packed."""
+def _unpack(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -> Tensor:
+    """The tensor of the shape and type of ``like`` that ``_pack`` packed."""
     if name.endswith(LEFT_OUT):
         return torch.zeros(like.shape, dtype=like.dtype)
     dim = scaled_dim(name, like)

@@ -18,8 +18,7 @@ from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import check_module_file
 from pipelines.inputs.search import check_search, start_files
 from pipelines.project.params import load_params
-from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START
-from pipelines.project.watched_files import check_links, check_raw_folder
+from pipelines.project.paths import CHECKED, CHECKED_INIT_FROM, CHECKED_START, check_links, check_raw_folder
 from pipelines.runtime.input_errors import report_input_errors
 from pipelines.runtime.process_tree import file_lock
 from pipelines.runtime.run_folder import runs_root

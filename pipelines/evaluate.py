@@ -6,7 +6,6 @@ Shapes: T steps, B batch, C channels, H W space, N neurons of a layer, K classes
 import base64
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +17,8 @@ from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy, record
 from gee_core.genome.encoding import decode, encoding, genome_of
-from gee_core.model.base import with_steps
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork, with_steps
+from gee_core.model.network import count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs
@@ -43,16 +42,15 @@ def run(
     params: Params,
     net: SpikingNetwork,
     data: Prepared,
+    compute: Compute,
     on_images: Callable[[int], None] = lambda n: None,
-    compute: Compute | None = None,
-) -> tuple[Evaluation, list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[Evaluation, list[dict[str, float | str | None]], list[dict[str, str]]]:
     """Measure ``net``. Returns its numbers, a row per layer, and the actual and the predicted class of every test image.
 
     ``on_images`` is called with the number of images of each batch before it is measured. ``compute`` has the part of this
-    process where several measure together. Without it, this process measures alone on `base.device`.
+    process where several measure together.
     """
     cfg, meta = params.evaluate, data.meta
-    compute = compute or Compute.of(params.base.device, params.base.precision)
     all_logits: list[Tensor] = []
     all_labels: list[Tensor] = []
 
@@ -95,7 +93,7 @@ def run(
     return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 
 
-def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute | None = None) -> list[dict[str, float]]:
+def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Compute) -> list[dict[str, float]]:
     """Measure ``net`` with early exit. Returns a row per confidence of `evaluate.exit`. ``compute``: as of ``run``.
 
     The energy is that of the images which leave at each step, on as many steps.
@@ -103,7 +101,6 @@ def run_exits(params: Params, net: SpikingNetwork, data: Prepared, compute: Comp
     cfg, normalise, rows = params.evaluate, data.meta.normalise, list[dict[str, float]]()
     if cfg.exit is None:
         return rows
-    compute = compute or Compute.of(params.base.device, params.base.precision)
     test, correct = data.test.to(compute.device), dict.fromkeys(cfg.exit, 0)
     steps_of: dict[float, list[Tensor]] = {confidence: [] for confidence in cfg.exit}
     for o_TBK, labels in outputs(for_inference(net), test, cfg.batch_size, normalise, compute):
@@ -188,7 +185,7 @@ def _maps(net: SpikingNetwork) -> dict[str, list[list[float]]]:
 def main() -> None:
     with measuring("evaluate") as (s, net, data, compute):
         with s.progress("evaluate", len(data.test)) as steps:
-            numbers, layers, images = run(s.params, net, data, steps, compute)
+            numbers, layers, images = run(s.params, net, data, compute, steps)
             left = run_exits(s.params, net, data, compute)
         if s.follows:
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
@@ -20,7 +20,7 @@ from gee_core.storage.csv_rows import csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.candidate_rows import CandidateRow, all_failed, candidate_row, known_scores
-from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile, StartOfSearch
+from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile
 from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
 from pipelines.inputs.search import search_space, start_files
@@ -49,7 +49,7 @@ class Evolved(NamedTuple):
     best: Record | None
     """The winner among them, or None for a plain network."""
     genotype: GenotypeFile
-    metrics: dict[str, Any]
+    metrics: dict[str, float]
     """The content of reports/evolve/metrics.json."""
     front: FrontFile | None = None
     """Of a search of several objectives."""
@@ -129,8 +129,7 @@ def n_candidates(params: Params) -> int:
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
     """The genotype.json of a candidate. ``record=None`` for a plain network that is not searched."""
     network, evolve, start = params.network, params.evolve, params.evolve.start_file
-    about: dict[str, Any] = {"network": network.name, "width": network.width, "n_genes": network.n_genes}
-    about |= {"variant": evolve.variant}
+    about = network.model_dump(include={"width", "n_genes"}) | {"network": network.name, "variant": evolve.variant}
     if record is None:
         return GenotypeFile(**about, genes={}, seed=derive_seed(params.base.seed, "plain") % 2**31)
     c = record.candidate
@@ -142,7 +141,7 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
         generation=c.generation,
         index=c.index,
         fitness=record.fitness if record.ok else None,
-        start=StartOfSearch(path=start, sha256=sha256(Path(start))) if start else None,
+        start={"path": start, "sha256": sha256(Path(start))} if start else None,
     )
 
 
@@ -172,7 +171,7 @@ def table(records: list[Record], best: Record | None, params: Params) -> list[di
     return rows
 
 
-def metrics(records: list[Record], best: Record, params: Params) -> dict[str, Any]:
+def metrics(records: list[Record], best: Record, params: Params) -> dict[str, float]:
     """The content of reports/evolve/metrics.json."""
     cfg, search = params.evolve, [record for record in records if not record.candidate.rescored]
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
@@ -181,7 +180,7 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, An
     chosen = [m for m in front(records, cfg) if m.record is best] if cfg.several and len(fresh.get(START, [])) > 1 else []
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
-    values = {
+    values: dict[str, float | None] = {
         "best_fitness": fmean(draws),
         "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,

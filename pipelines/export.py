@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,7 +19,7 @@ from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
@@ -51,7 +50,7 @@ def write_all(
     """
     meta, card = data.meta, build_model_card(params, data.meta)
     model: bytes | None = None
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, object] = {}
     try:
         model = with_card(onnx_of(net, meta), card)
         metrics |= compare(model, net, data) | {"onnx_bytes": len(model)}
@@ -135,7 +134,7 @@ def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[
     return torch.cat(predicted), torch.cat(labels)
 
 
-def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, Any]:
+def write_network_nir(file: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, object]:
     """Write ``net`` to ``file`` as a NIR graph. Returns metrics of its comparison, as SpikingJelly reads it, with torch.
 
     Where NIR cannot express the network: no file, and ``nir_problem``, the reason.

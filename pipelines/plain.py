@@ -40,7 +40,7 @@ def main() -> None:
         with train.training_together(s, params, data, folder, compute) as compute:
             with s.progress("plain", params.train.epochs) as steps:
                 net = train.run(params, weights, data, folder / WORK, on_step=steps.at, compute=compute).net
-            numbers = evaluate.run(params, net, data, compute=compute)[0].model_dump()
+            numbers = evaluate.run(params, net, data, compute)[0].model_dump()
             if s.follows:
                 return
             metrics = {f"plain_{name}": numbers[name] for name in MEASURED}

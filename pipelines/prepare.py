@@ -8,8 +8,7 @@ from gee_core.data.images import mean_and_std, one_colour
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import write_prepared
 from gee_core.data.sources import IN_FOLDERS, Progress, load_source
-from pipelines.project.paths import PREPARED
-from pipelines.project.watched_files import check_links
+from pipelines.project.paths import PREPARED, check_links
 from pipelines.stage import stage
 
 

@@ -12,7 +12,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.hardware_noise import OF_BITS, disturb, unfit
 from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
@@ -33,16 +33,14 @@ def run(
     params: Params,
     net: SpikingNetwork,
     data: Prepared,
+    compute: Compute,
     on_step: Callable[[], None] = lambda: None,
-    compute: Compute | None = None,
 ) -> list[Row]:
     """Measure ``net``. Returns a row (domain, r, seed, accuracy) per kind of noise, strength and noise seed.
 
-    ``compute`` has the part of this process where several measure together. Without it, this process measures alone on
-    `base.device`.
+    ``compute`` has the part of this process where several measure together.
     """
     cfg = params.robustness
-    compute = compute or Compute.of(params.base.device, params.base.precision)
     plain, test = for_inference(net), data.test.to(compute.device)
     clip = data.meta.events.clip if data.meta.events else 255
 
@@ -76,14 +74,14 @@ def run_hardware(
     params: Params,
     net: SpikingNetwork,
     data: Prepared,
+    compute: Compute,
     on_step: Callable[[], None] = lambda: None,
-    compute: Compute | None = None,
 ) -> list[Row]:
     """Measure ``net`` with the defects of hardware. Returns a row per domain, strength and draw.
 
     Domains that do not exist for ``net`` are left out. ``compute``: as of ``run``.
     """
-    cfg, compute = params.robustness, compute or Compute.of(params.base.device, params.base.precision)
+    cfg = params.robustness
     if cfg.hardware is None:
         return []
     images = data.test
@@ -131,8 +129,8 @@ def main() -> None:
         domains, left_out = hardware_domains(s.params, net)
         n_hardware = cfg.hardware.n_draws * sum(map(len, domains.values())) if cfg.hardware else 0
         with s.progress("robustness", len(noise_domains(s.params)) * len(cfg.strengths) * cfg.n_seeds + n_hardware) as steps:
-            noise = run(s.params, net, data, steps, compute)
-            hardware = run_hardware(s.params, net, data, steps, compute)
+            noise = run(s.params, net, data, compute, steps)
+            hardware = run_hardware(s.params, net, data, compute, steps)
         if s.follows:
             return
         write_atomically(OUT / "noise.csv", csv_text(noise))

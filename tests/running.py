@@ -1,15 +1,29 @@
-"""Servers that tests start, and end with all that they started."""
+"""Servers that tests start, and end with all that they started; to wait for what a thread or process does."""
 
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from tests.wait_until import wait_until
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return as soon as ``condition`` holds; fail where it never does: no machine is so slow."""
+    end = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port of this machine that was free a moment ago."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def listens(port: int) -> bool:

@@ -62,8 +62,6 @@ OWNER = {
 CROSS_CUTTING = {
     "benchmarks/test_commands.py",
     "gee_core/data/test_torchvision_sets.py",
-    "gee_core/evaluation/test_accuracy.py",
-    "gee_core/evolution/test_budget.py",
     "gee_core/export/test_onnx.py",
     "gee_core/genome/test_shape.py",
     "gee_core/model/test_frames.py",

@@ -9,9 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.free_port import free_port
-from tests.running import listening, running
-from tests.wait_until import wait_until
+from tests.running import free_port, listening, running, wait_until
 
 pytestmark = pytest.mark.slow
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from pipelines.figures.studies import Axis, scatter
+from pipelines.studies.figures import scatter
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -71,10 +71,10 @@ def pages() -> list[Path]:
 def headline() -> str:
     """The figure headline-1-scatter.svg."""
     rows = [row for row in read(FOLDER / "data/headline.csv") if row["column"] == "5 epochs, %"]
-    sizes, accuracies = ([float(row[name].replace(",", "")) for row in rows] for name in ("parameters", "value"))
-    cells = pd.DataFrame({"network": [row["network"] for row in rows], "parameters": sizes, "accuracy": accuracies})
-    axes = Axis("parameters", "parameters", 1), Axis("accuracy", "test accuracy (%)", 1)
-    return scatter(cells, *axes, ["network"], ["network"])
+    sizes, percentages = ([float(row[name].replace(",", "")) for row in rows] for name in ("parameters", "value"))
+    cells = pd.DataFrame({"network": [row["network"] for row in rows], "parameters": sizes, "test_accuracy": percentages})
+    cells["test_accuracy"] /= 100
+    return scatter(cells, "parameters", "test_accuracy", ["network"], ["network"])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ NeuroBench 2.3 counts the connections of active inputs, without those from paddi
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 PICO_TO_MILLI = 1e-9
 E_MAC, E_AC = 4.6, 0.9
@@ -135,7 +134,7 @@ class Activity:
         """NeuroBench's ``Dense`` per image: the synaptic operations if all inputs and weights were active."""
         return sum(layer.dense for layer in self.layers)
 
-    def neurobench(self) -> dict[str, Any]:
+    def neurobench(self) -> dict[str, float | dict[str, float]]:
         """The metrics under NeuroBench's names: footprint in bytes, sparsities as shares, synaptic operations per image."""
         operations = {"Effective_MACs": self.effective_macs, "Effective_ACs": self.effective_acs, "Dense": self.dense}
         sparsities = {key: getattr(self, key) for key in ("connection_sparsity", "activation_sparsity")}

@@ -24,7 +24,7 @@ Reports 11:23376; Stutz et al. 2021, MLSys, arXiv 2006.13977.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -46,9 +46,6 @@ LINEAR = (LIF, ILIF, neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode)
 """The neurons whose membrane is linear in their current below the threshold."""
 LEAST_THRESHOLD = 0.01
 """The lowest threshold, as a fraction of V_th."""
-
-Generators = Callable[[str], torch.Generator]
-"""A generator of its own for every tensor or neuron module, by its name."""
 
 
 def unfit(net: nn.Module, domain: str) -> str | None:

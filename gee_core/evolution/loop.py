@@ -82,8 +82,10 @@ def evolve(
         space = SearchSpace(searched_genes(cfg.genes, len(space.sigma_X), neuron), space, cfg.bound)
     known = known or {}
     places = set() if search is None else {key[:2] for key in known}
-    if search is None:
-        search = _search(cfg, space, seed) if cfg.searches else None
+    if search is None and cfg.variant == "random_search":
+        search = RandomSearch(space, cfg.population(len(space.genes)), seed)
+    elif search is None:
+        search = CmaEs(space, cfg.sigma, cfg.population(len(space.genes)), seed) if cfg.searches else None
     elif missing := [name for name in ("ask", "tell", "mean", "state") if not hasattr(search, name)]:
         raise InputError(f"search: {type(search).__name__} has no {', '.join(missing)}", "write it as gee_core.Search has it")
     records: list[Record] = []
@@ -120,14 +122,6 @@ def evolve(
     if again := candidates_to_rescore(records, mean, cfg, seed):
         score(again, records[-1].decay, {})
     return records
-
-
-def _search(cfg: SearchConfig, space: SearchSpace, seed: int) -> Search:
-    """The search of a variant that searches."""
-    population = cfg.population(len(space.genes))
-    if cfg.variant == "random_search":
-        return RandomSearch(space, population, seed)
-    return CmaEs(space, cfg.sigma, population, seed)
 
 
 def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Iterator[Scored]:

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nir
 import numpy as np
@@ -71,7 +70,7 @@ def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | Non
     if isinstance(plain, SpikingNetwork) and any(isinstance(module, ILIF) for module in plain.modules()):
         remedy = "set it to lif and train the network anew, or take its ONNX file"
         raise ExportError("= ilif: NIR has no neurons that fire integers", remedy, ("neuron",))
-    T: Any = next((module.T for module in plain.modules() if hasattr(module, "T")), None)
+    T = next(filter(None, (getattr(module, "T", None) for module in plain.modules())), None)
     for name, module in plain.named_modules():  # the code of any other module runs as it is written
         known = type(module).forward.__module__.partition(".")[0] in ("torch", "spikingjelly", "gee_core")
         parts = isinstance(module, nn.Sequential) or [*module.children()]
@@ -98,7 +97,7 @@ def not_finite(graph: nir.NIRGraph) -> str | None:
     return None
 
 
-NODES: dict[Any, Callable[[GraphBuilder, str, Signal, Any], Signal]] = {
+NODES: dict[type | tuple[type, ...], Callable[..., Signal]] = {
     (StepDropout, nn.Identity, nn.Dropout, StepModeDropout): lambda graph, name, x, layer: x,
     nn.Conv2d: GraphBuilder.conv,
     nn.BatchNorm2d: GraphBuilder.norm,

@@ -13,7 +13,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -270,13 +270,13 @@ def decode(net: nn.Module) -> nn.Module:
         True
     """
     plain = copy_module(net)
-    encoded: list[Any] = [module for module in plain.modules() if _is_encoded(module)]
+    encoded = [module for module in plain.modules() if _is_encoded(module)]
     weights = []
     for conv in encoded:
-        if others := set(conv.parametrizations) - {"weight"}:
+        if others := set(cast(nn.ModuleDict, conv.parametrizations)) - {"weight"}:
             which = f"the {min(others)} of an encoded convolution has a parametrization"
             raise InputError(which, "call torch's parametrize.remove_parametrizations before the genes are decoded")
-        part = conv.parametrizations.weight
+        part = _parametrizations(conv)
         with without_autocast(part.original.device):  # not conv.weight: parametrize.cached() keeps one for all copies
             weights.append(nn.Parameter(part().detach().clone(), part.original.requires_grad))
     for conv, weight in zip(encoded, weights, strict=True):

@@ -1,6 +1,7 @@
 """Configured networks: built from the section `network`, wired with a genotype, described in a file and rebuilt from it."""
 
 import inspect
+from bisect import bisect_right
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,8 +16,7 @@ from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import shape_weight
-from gee_core.model.base import Architecture as Architecture
-from gee_core.model.base import SpikingNetwork, check_unwrapped, settings_of, to_channels_last
+from gee_core.model.base import Architecture, SpikingNetwork, check_unwrapped, settings_of, to_channels_last
 from gee_core.model.network import build, count_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.storage.json_object import as_model
@@ -120,11 +120,8 @@ def find_width(network: NetworkStructure, images: ImageShape, target: int, toler
     def count(step: int) -> int:
         return plain_parameters(network.model_copy(update={"width": step / WIDTH_STEPS}), images)
 
-    low, high = 1, 4 * WIDTH_STEPS  # up to the widest that a configuration allows
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) <= target else (low, middle)
-    best = min((low, high), key=lambda step: abs(count(step) - target))
+    below = bisect_right(range(1, 4 * WIDTH_STEPS), target, key=count)  # up to the widest that a configuration allows
+    best = min((max(1, below), max(1, below) + 1), key=lambda step: abs(count(step) - target))
     reached = count(best)
     if abs(reached - target) > tolerance * target:
         raise InputError(

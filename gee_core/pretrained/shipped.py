@@ -76,11 +76,12 @@ def classify(
         >>> [name for name, probability in gee_core.classify(images, "cifarnet.digits")]
         ['1', '1']
     """
-    net: Any = load_pretrained(network) if isinstance(network, str) else network
-    x, plain = transforms(net.card, value_range)(images), decode(net).eval()
+    net = load_pretrained(network) if isinstance(network, str) else network
+    card = cast(ModelCard, net.card)
+    x, plain = transforms(card, value_range)(images), decode(net).eval()
     with torch.no_grad():
         p_BK = torch.cat([plain(part).mean(0).softmax(1) for part in x.split(BATCH, x.ndim - 4)])
-    return [(net.card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
+    return [(card.class_names[k], p) for p, k in zip(*(best.tolist() for best in p_BK.max(1)), strict=True)]
 
 
 def transforms(card: ModelCard, value_range: tuple[float, float] | None = None) -> Callable[[object], Tensor]:

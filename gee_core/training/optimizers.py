@@ -15,9 +15,6 @@ from gee_core.model.base import SpikingNetwork
 RMS = 0.2
 """Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
 
-MOMENTUM = 0.95
-"""The usual one."""
-
 
 def make_optimizer(
     name: str, net: nn.Module, weight_decay: float, momentum: float = 0.0, lr_X: float = 1.0, lr_O: float = 1.0
@@ -61,7 +58,7 @@ class Muon(torch.optim.Optimizer):
     stack, with four a kernel, a matrix (outputs, inputs times positions).
     """
 
-    def __init__(self, groups: list[dict[str, object]], adamw: torch.optim.AdamW, momentum: float = MOMENTUM):
+    def __init__(self, groups: list[dict[str, object]], adamw: torch.optim.AdamW, momentum: float):
         super().__init__([*groups, *adamw.param_groups], {"lr": 0.0})
         self._n_groups, self._adamw, self._momentum = len(groups), adamw, momentum
 

@@ -7,7 +7,7 @@ loss or the disk damages the newer one.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +40,31 @@ def adopt_format(compute: Compute, folder: Path) -> Compute:
     return replace(compute, dtype=getattr(torch, note.read_text(encoding="utf-8")))
 
 
+@dataclass
 class Resumable:
     """Saves and restores a run of ``net`` and ``optimizer``, ``n_steps`` an epoch, in ``folder`` (None: not) as ``series``."""
 
-    def __init__(
-        self,
-        folder: Path | None,
-        series: str,
-        net: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        n_steps: int,
-        save_seconds: float = SAVE_SECONDS,
-        rank: Rank = ALONE,
-    ):
-        self._folder, self._series, self._net, self._optimizer = folder, series, net, optimizer
-        self._n_steps, self._save_seconds = n_steps, save_seconds
-        self._last, self._rank = time.monotonic(), rank
+    folder: Path | None
+    series: str
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    n_steps: int
+    save_seconds: float = SAVE_SECONDS
+    rank: Rank = ALONE
+
+    def __post_init__(self) -> None:
+        self._last = time.monotonic()
 
     def keep(self, epochs: int, rows: Rows, mid_epoch: MidEpochState | None = None) -> None:
         """Save the state after ``epochs`` whole epochs, whose records are ``rows``, and a part of the next one."""
-        if self._folder is None or self._rank.number:
+        if self.folder is None or self.rank.number:
             return
-        tensors = training_tensors(self._net, self._optimizer)
+        tensors = training_tensors(self.net, self.optimizer)
         if mid_epoch is not None:
             tensors |= {"epoch.sums": mid_epoch.sums, "epoch.draws": mid_epoch.draws}
         step = 0 if mid_epoch is None else mid_epoch.step
-        meta = {"processes": self._rank.of, "epochs": epochs, "step": step, "rows": rows}
-        save_tensors(self._folder / f"{self._series}-{epochs * self._n_steps + step:08}.safetensors", tensors, meta)
+        meta = {"processes": self.rank.of, "epochs": epochs, "step": step, "rows": rows}
+        save_tensors(self.folder / f"{self.series}-{epochs * self.n_steps + step:08}.safetensors", tensors, meta)
         for old in self._states()[:-2]:
             remove_state(old)
         self._last = time.monotonic()
@@ -77,24 +75,24 @@ class Resumable:
         """The ``on_step`` that saves a state every ``save_seconds``. ``tell`` gets the number of epochs done, such as 2.25."""
 
         def on_step(mid_epoch: MidEpochState) -> None:
-            tell(epochs + mid_epoch.step / self._n_steps)
-            if time.monotonic() - self._last >= self._save_seconds:
+            tell(epochs + mid_epoch.step / self.n_steps)
+            if time.monotonic() - self._last >= self.save_seconds:
                 self.keep(epochs, rows, mid_epoch)
 
         return on_step
 
     def restore(self) -> tuple[int, Rows, MidEpochState | None]:
         """Load the newest state: epochs, rows, mid-epoch. InputError of another process count."""
-        if (state := from_all(self._newest(), self._rank)[0]) is None:
+        if (state := from_all(self._newest(), self.rank)[0]) is None:
             return 0, [], None
         tensors, meta = state
-        if (processes := meta["processes"]) != self._rank.of:
+        if (processes := meta["processes"]) != self.rank.of:
             raise InputError(
-                f"{self._folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
-                f"{self._rank.of} cannot continue: their rounding differs",
+                f"{self.folder}: {processes} process{'es' if processes > 1 else ''} began this training run, which "
+                f"{self.rank.of} cannot continue: their rounding differs",
                 f"start {processes}, or delete the folder to begin again",
             )
-        restore_training(self._net, self._optimizer, tensors)
+        restore_training(self.net, self.optimizer, tensors)
         if not meta["step"]:
             return meta["epochs"], meta["rows"], None
         return meta["epochs"], meta["rows"], MidEpochState(meta["step"], tensors["epoch.sums"], tensors["epoch.draws"])
@@ -111,9 +109,9 @@ class Resumable:
 
     def _states(self) -> list[Path]:
         """The files of the series, oldest first, without those whose JSON is missing because writing was interrupted."""
-        if self._folder is None or self._rank.number:
+        if self.folder is None or self.rank.number:
             return []
-        paths = self._folder.glob(f"{self._series}-[0-9]*.safetensors")
+        paths = self.folder.glob(f"{self.series}-[0-9]*.safetensors")
         return sorted(path for path in paths if path.with_suffix(".json").is_file())
 
 

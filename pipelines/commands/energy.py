@@ -39,6 +39,7 @@ def energy(
     gee energy models/train/network.safetensors
     """
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
+    from gee_core.genome.copying import without_logs
     from pipelines.commands import measured_network as measured
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
@@ -46,7 +47,7 @@ def energy(
         raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
     sys.path.insert(0, str(here))
     sys.dont_write_bytecode = True  # in the folder of the user's module
-    with run_networks(as_json):
+    with run_networks(as_json), without_logs("torch._library.triton"):  # SpikingJelly asks for it, and does without
         meta = measured.prepared_meta(prepared)
         target = measured.open_target(here, network, _read_shape(shape), steps, meta if prepared else None)
         if images is None and not prepared and (shape is not None or not target.was_trained_on(meta)):

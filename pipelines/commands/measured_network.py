@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H W space.
 import contextlib
 import importlib
 import inspect
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from rich.filesize import decimal
 from spikingjelly.activation_based.op_counter import (
     DispatchCounterMode,
     LemaireEnergyConfig,
@@ -35,10 +33,9 @@ from gee_core.errors import InputError, place_in, raises
 from gee_core.evaluation.activity import E_AC, E_MAC, PICO_TO_MILLI, Activity, energy_text
 from gee_core.evaluation.energy import measure_energy, present
 from gee_core.export.model_card import ModelCard
-from gee_core.genome.copying import without_logs
 from gee_core.genome.encoding import decode
-from gee_core.model.base import is_neuron
-from gee_core.model.wired import Architecture, architecture_of
+from gee_core.model.base import Architecture, is_neuron
+from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.prediction import find_images, read_image
@@ -52,9 +49,6 @@ Shape = tuple[int, ...]
 
 BATCH = 32
 """Inputs that the network sees at once."""
-
-MOST_VALUES = 2**28
-"""Numbers in all inputs together, which takes 1 GB, and several times that in layers."""
 
 OTHERWISE = "name a network as MODULE:NETWORK, of a module here or of an installed package, or a network.safetensors"
 """The remedy for a name that leads to none."""
@@ -96,11 +90,9 @@ def open_target(here: Path, target: str, shape: Shape | None, steps: int | None,
         InputError: nothing of this name can be loaded or called, or a checkpoint takes no such ``steps`` or ``shape``.
     """
     shape, classes = (shape_of(meta), meta.num_classes) if meta else (shape, 10)
-    is_file = target.endswith(".safetensors")
-    with without_logs("torch._library.triton"):  # SpikingJelly asks for Triton, and does without
-        if is_file:
-            return _open_checkpoint(here, target, shape, steps)
-        return _import_network(here, target, shape, steps, classes)
+    if target.endswith(".safetensors"):
+        return _open_checkpoint(here, target, shape, steps)
+    return _import_network(here, target, shape, steps, classes)
 
 
 def _import_network(here: Path, target: str, shape: Shape | None, steps: int | None, classes: int) -> Target:
@@ -148,7 +140,6 @@ def read_input(here: Path, folder: Path | None, target: Target, meta: Meta | Non
     """
     shape = target.shape
     if folder is None and meta is None:
-        _check_memory(n, shape)
         return f"{n:,} random inputs of {sizes(shape)}", torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     described = target.card or (meta if meta and (folder is None or shape_of(meta) == shape) else None)
     if folder is None:
@@ -170,14 +161,7 @@ def _read_folder(here: Path, folder: Path, shape: Shape, events: Events | None, 
         raise InputError(f"--images: a network for inputs of {sizes(shape)}", "images have a --shape such as 3,32,32")
     files = find_images(here, [folder], endings_of(events))
     files = [files[i] for i in evenly(len(files), n)]
-    _check_memory(len(files), (*shape, events.frames) if events else shape)
     return torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
-
-
-def _check_memory(n: int, shape: Shape) -> None:
-    if (values := n * math.prod(shape)) > MOST_VALUES:
-        problem = f"--n {n}: {n:,} inputs of {sizes(shape)} fill {decimal(4 * values)} of memory"
-        raise InputError(problem, f"take --n {max(1, MOST_VALUES // math.prod(shape))} or a smaller --shape")
 
 
 def shape_of(images: Meta | Architecture) -> Shape:
@@ -208,7 +192,7 @@ class Measurement(NamedTuple):
         macs = sum(layer.macs * layer.steps for layer in layers if not layer.binary)
         return {"macs": macs, "synops": sum(layer.synops for layer in layers if layer.binary)}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As `gee energy --json` prints it."""
         activity, more = self.activity, ("steps", "synops", "effective", "dense")
         return {
@@ -229,7 +213,7 @@ class Measurement(NamedTuple):
     def facts(self) -> dict[str, str]:
         """Lines below the table of layers, by their first words."""
         activity, jelly, ours = self.activity, self.spikingjelly, self.ours
-        macs, acs, dense = (f"{value:,.0f}" for value in activity.neurobench()["synaptic_operations"].values())
+        macs, acs, dense = (f"{value:,.0f}" for value in (activity.effective_macs, activity.effective_acs, activity.dense))
         decoded = activity.footprint_decoded
         built = f", {decoded:,} with W built" if decoded != activity.footprint else ""
         total = sum(self.memory.values())
@@ -249,10 +233,9 @@ def measure(target: Target, x: Tensor) -> Measurement:
     """What ``target`` does on the images ``x`` (B, …), or on recordings (T, B, …)."""
     dim = x.ndim - len(target.shape) - 1  # of the batch: the second one where frames come first
     batches = x.contiguous().split(BATCH, dim)
-    with without_logs("torch._library.triton"):
-        activity = measure_energy(target.net, batches, steps=target.steps)
-        macs, synops = spikingjelly_counts(target.net, batches, target.steps)
-        memory, left_out = lemaire_energy(target.net, x.split(1, dim)[:LEMAIRE_IMAGES], target.steps)
+    activity = measure_energy(target.net, batches, steps=target.steps)
+    macs, synops = spikingjelly_counts(target.net, batches, target.steps)
+    memory, left_out = lemaire_energy(target.net, x.split(1, dim)[:LEMAIRE_IMAGES], target.steps)
     n = x.shape[dim]
     return Measurement(activity, {"macs": macs / n, "synops": synops / n}, memory, left_out)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.project.paths import PARAMS, in_project
+from pipelines.project.paths import PARAMS, check_raw_folder, in_project
 
 preset = typer.Typer(help="Ready-made params.yaml files: list them, or use one.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
@@ -49,7 +49,6 @@ def use_command(
     """
     from gee_core.errors import InputError, printable
     from pipelines.project.presets import load_preset, write_preset
-    from pipelines.project.watched_files import check_raw_folder
 
     data = in_project(data, context.obj)
     chosen = load_preset(name, data)

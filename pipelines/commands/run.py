@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +42,6 @@ def run(
     """
     from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
     from pipelines.orchestration.request import Request, check_request, last_summary
-    from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
@@ -53,15 +51,14 @@ def run(
     name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     exit_on_sigterm()
-    params, set_params = check_request(request, Path())
+    params, set_params = check_request(request)
     say_what_is_left_of_earlier_versions()
-    with flow_lock(Path()) as has_waited:
+    with flow_lock() as has_waited:
         if has_waited:  # and params.yaml may have changed
-            params, set_params = check_request(request, Path())
+            params, set_params = check_request(request)
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
         tracking = tracked_execution(params, not stages, with_versions=not request.is_experiment)
-        with tracking as tracked, whole_dvc_lock(Path()):
-            check_for_dvc(Path())
+        with tracking as tracked, whole_dvc_lock():
             if code := run_in_foreground([*request.command(name, set_params, keep_going), *verbose]):
                 raise typer.Exit(code)  # in here, so that the run in MLflow fails too
             found = last_summary(name if request.is_experiment else None)

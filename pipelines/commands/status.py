@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psutil
 import typer
@@ -44,7 +44,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     from pipelines.runtime.run_files import waiting_folders
     from pipelines.runtime.run_folder import runs_root
 
-    check_dvc_lock(Path())
+    check_dvc_lock()
     stale = None  # DVC holds its lock while it compares files itself
     with contextlib.suppress(LockError), Repo() as repo:
         stale = {name: _name_changes(entries) for name, entries in repo.status().items()}
@@ -114,7 +114,7 @@ def find_unused(project: Path, days: int) -> list[tuple[Path, int, int]]:
     return found
 
 
-def _name_changes(entries: list[Any]) -> list[str]:
+def _name_changes(entries: list[object]) -> list[str]:
     """The changes of a stage in two words each, such as `modified gee_core/model`."""
     groups = [group for entry in entries if isinstance(entry, dict) for group in entry.values() if isinstance(group, dict)]
     changes = [f"{how if isinstance(how, str) else 'changed'} {path}" for group in groups for path, how in group.items()]

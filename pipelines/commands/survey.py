@@ -1,14 +1,13 @@
 """A dry run of prepare on a folder of images: its functions list, split and read the files, and each problem is kept."""
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median_low
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -22,13 +21,11 @@ from gee_core.data.recordings import EventList, read_recording
 from gee_core.data.sources import split_files
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import sha256
-from pipelines.project.watched_files import check_links
+from pipelines.project.paths import check_links
 from pipelines.runtime.progress import Steps
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 """Sides in pixels that are proposed for photographs. A larger side costs time and rarely pays."""
-IN_MEMORY = 0.4
-"""Share of this machine's memory above which streaming is proposed."""
 
 Seen = TypeVar("Seen")
 
@@ -45,7 +42,7 @@ class Survey:
     """Each would stop prepare."""
     images: dict[str, list[str]] = field(default_factory=dict)
     """Images that deserve a look, by what is the matter with them."""
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, object] = field(default_factory=dict)
     """The section `prepare` of params.yaml for these images."""
 
 
@@ -69,14 +66,18 @@ def survey(cfg: PrepareConfig, decode: bool, steps: Steps) -> Survey:
             scored = torch.zeros(len(train), dtype=torch.bool).index_fill(0, holdout, True)
             parts = {"train": train_labels[~scored], "hold-out": train_labels[scored], "test": test_labels}
             result.counts = {split: _by_class(part, listing.class_names) for split, part in parts.items()}
-    look: Callable[[Path], Any] = _look_at_recording if is_events else partial(_look_at_image, decode)
-    note = "recordings" if is_events else "decode" if decode else "headers"
-    looks = _read_all(look, root, listing.all_files, note, result.problems, steps)
+    if is_events:
+        recordings = _read_all(_look_at_recording, root, listing.all_files, "recordings", result.problems, steps)
+        if recordings:
+            _describe_recordings(result, cfg, recordings)
+        looks = set(recordings)
+    else:
+        note = "decode" if decode else "headers"
+        images = _read_all(partial(_look_at_image, decode), root, listing.all_files, note, result.problems, steps)
+        if images:
+            _describe_images(result, cfg, images, [name for name in train if name in images])
+        looks = set(images)
     train, test = ([name for name in names if name in looks] for names in (train, test))
-    if looks and is_events:
-        _describe_recordings(result, cfg, looks)
-    elif looks:
-        _describe_images(result, cfg, looks, train)
     for name, others in {
         "ignored": [
             f"{n:,} {end}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])) if not end.endswith(endings)
@@ -178,9 +179,6 @@ def _describe_images(
     result.images["tiny"] = [name for name, pixels in short.items() if 2 * pixels < side]
     result.images["one colour"] = list(colours)
     result.params = {"dataset": "folder", "path": cfg.path, "name": cfg.data_name, "image_size": image_size}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if len(headers) * channels * side**2 > IN_MEMORY * memory:
-        result.params |= {"image_size": side, "stream": True}
 
 
 def _describe_recordings(result: Survey, cfg: PrepareConfig, looks: dict[str, tuple[int, float, int, int, int]]) -> None:

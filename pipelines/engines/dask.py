@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from distributed import Client, KilledWorker, get_worker
+from distributed import Future as Sent
 from distributed.comm.addressing import resolve_address
 
 import gee_core
@@ -28,7 +29,7 @@ from gee_core.errors import InputError, in_short
 from gee_core.evolution.proxy import forget_images
 from gee_core.settings import CoreSettings, keep_freed_memory
 from gee_core.storage.atomic_files import sha256
-from pipelines.engines.pools import Pool, Result
+from pipelines.engines.pools import P, Pool, Result
 from pipelines.project.paths import original_project
 from pipelines.runtime.redact import redact
 
@@ -80,7 +81,7 @@ class Dask(Pool):
         with self._lost():
             return max(1, min(self._count or sys.maxsize, len(self._workers())))
 
-    def submit(self, function: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+    def submit(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
         job = functools.partial(function, *args, **kwargs)
         with self._lost():
             sent = self._client.submit(run_here, self._requirements, self._threads, job, pure=False, resources=self._resources)
@@ -88,7 +89,7 @@ class Dask(Pool):
         sent.add_done_callback(functools.partial(self._finish, future))
         return future
 
-    def _finish(self, future: Future[Result], sent: Any) -> None:
+    def _finish(self, future: Future[Result], sent: Sent) -> None:
         try:
             future.set_result(sent.result())
         except KilledWorker as error:

@@ -7,13 +7,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from gee_core.errors import in_short, lost_gpu
 from gee_core.settings import keep_freed_memory
 from pipelines.runtime.process_tree import die_with_parent
 
 Job = TypeVar("Job")
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -79,7 +80,7 @@ class Serial(Pool):
     def __init__(self, threads: int | None = None):
         self._threads = threads
 
-    def submit(self, function: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+    def submit(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
         import torch
 
         future, threads = Future[Result](), torch.get_num_threads()
@@ -109,7 +110,7 @@ class Processes(Pool):
     def room(self) -> int:
         return self._count
 
-    def submit(self, function: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+    def submit(self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
         place = next((n for n in range(self._count) if n not in self._last or self._last[n].done()), 0)
         try:
             future = self._pool(place).submit(function, *args, **kwargs)

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec
 
 import matplotlib.style
 import numpy as np
@@ -51,19 +51,22 @@ STYLE = {
     "lines.linewidth": 2,
 }
 
+Drawn = ParamSpec("Drawn")
+"""The arguments of a figure."""
 
-def svg(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., str]:
+
+def svg(draw: Callable[Drawn, tuple[Figure, str]]) -> Callable[Drawn, str]:
     """Decorator: turns a function that returns a figure and its description into one that returns SVG text for a page.
 
     Text remains text, ids are unique in the page, there is no date, and the machine's matplotlibrc is ignored.
     """
 
     @functools.wraps(draw)
-    def drawn(*arguments: Any) -> str:
+    def drawn(*arguments: Drawn.args, **options: Drawn.kwargs) -> str:
         name, file = draw.__name__, io.StringIO()
         with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script: the browser has the fonts
-            figure, description = draw(*arguments)
+            figure, description = draw(*arguments, **options)
             figure.draw_without_rendering()  # lays it out, which each savefig would repeat
             figure.set_layout_engine(None)
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))

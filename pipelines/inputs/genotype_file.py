@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from gee_core.config import NetworkConfig, Params, StrictModel
 from gee_core.config.genes import PLAIN
@@ -14,13 +14,6 @@ from pipelines.project.paths import GENOTYPE
 from pipelines.runtime.input_errors import reading
 
 Name = Annotated[str, Field(max_length=500)]  # so that messages may repeat it
-
-
-class StartOfSearch(BaseModel):
-    """The file that `evolve.start` named."""
-
-    path: str
-    sha256: str
 
 
 class GenotypeFile(StrictModel, extra="ignore"):
@@ -42,7 +35,8 @@ class GenotypeFile(StrictModel, extra="ignore"):
     """Of the candidate in candidates.csv. `evolve.n_generations` if it was scored again."""
     index: int | None = None
     fitness: float | None = None
-    start: StartOfSearch | None = None
+    start: dict[str, str] | None = None
+    """The path and the sha256 of the file that `evolve.start` named."""
 
     @model_validator(mode="after")
     def _is_a_genotype(self) -> "GenotypeFile":
@@ -52,11 +46,6 @@ class GenotypeFile(StrictModel, extra="ignore"):
             raise ValueError("its genes lack σ's")
         _ = self.genotype  # raises where a gene is unknown or out of range
         return self
-
-    @classmethod
-    def read(cls, path: Path) -> "GenotypeFile":
-        """The content of ``path``. Raises ``OSError``, or ``ValueError`` with a message of one line where it is damaged."""
-        return read_json_model(path, cls)
 
     def misfit(self, network: NetworkConfig) -> str:
         """The difference to a genotype of ``network``, empty if there is none."""
@@ -93,7 +82,7 @@ class FrontFile(StrictModel):
 def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:
     """models/evolve/genotype.json. An InputError if it is missing, damaged, or another network's."""
     with reading(path, "run `dvc repro evolve`"):
-        genotype = GenotypeFile.read(path)
+        genotype = read_json_model(path, GenotypeFile)
     if misfit := genotype.misfit(params.network):
         raise InputError(f"{path}: a genotype of another network ({misfit})", "run `dvc repro evolve`")
     return genotype

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from gee_core.config import Params
 from gee_core.errors import InputError
 from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
-from pipelines.project.watched_files import check_in_inputs
+from pipelines.project.paths import check_in_inputs
 from pipelines.runtime.input_errors import TRACKED
 
 if TYPE_CHECKING:
     from gee_core.data.meta import Meta
-    from gee_core.model.network import SpikingNetwork
+    from gee_core.model.base import SpikingNetwork
 
 
 def init_from_files(params: Params) -> list[Path]:

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from PIL import Image
@@ -19,7 +19,8 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
@@ -73,7 +74,7 @@ def differences(net: SpikingNetwork, wanted: Mapping[str, object]) -> str:
     return "; ".join(f"{key} is {theirs[key]!r}, not {value!r}" for key, value in wanted.items() if theirs[key] != value)
 
 
-def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict[str, Any] | None]:
+def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork, dict[str, object] | None]:
     """The network in ``path``, as of ``gee_core.load``, and the card of a file of genes.
 
     Errors have remedies: this project's for its own checkpoint, a user's for any other file.

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gee_core.config import Params
 from gee_core.config.network import OWN, is_own
@@ -25,6 +25,8 @@ from pipelines.project.paths import NETWORKS, PARAMS, PREPARED
 from pipelines.runtime.input_errors import TRACKED
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from gee_core.gene_file import GeneHeader
     from gee_core.model.wired import ImageShape
 
@@ -97,7 +99,7 @@ def register_own_network(name: str, digest: str = "") -> None:
     _imported[name] = now
 
 
-def _import(name: str) -> Callable[..., Any]:
+def _import(name: str) -> Callable[..., "Module"]:
     """The object that ``name`` names, of a module in networks/ of the project, whatever else is called networks."""
     module_name, _, attribute = name.partition(":")
     package = sys.modules.setdefault(NETWORKS.name, ModuleType(NETWORKS.name))

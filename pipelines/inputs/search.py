@@ -12,8 +12,9 @@ from gee_core.config.network import is_own, registered
 from gee_core.errors import InputError
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
+from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.genotype_file import GenotypeFile
-from pipelines.project.watched_files import check_in_inputs
+from pipelines.project.paths import check_in_inputs
 from pipelines.runtime.input_errors import TRACKED, remedy
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def load_start(params: Params, n_encodings: int | None = None) -> Genotype | Non
     check_in_inputs("evolve.start", path)
     with remedy("name a genotype.json of an earlier evolve, or `analytic`"):
         try:
-            file = GenotypeFile.read(path)
+            file = read_json_model(path, GenotypeFile)
             genotype = file.genotype
             if genotype is None or not genotype.sigma_X:
                 raise ValueError("a plain network has no genes")

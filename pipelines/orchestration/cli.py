@@ -1,8 +1,7 @@
 """The commands `gee flow …`. Prefect is imported inside the commands, so that `gee --help` is quick."""
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -36,14 +35,14 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
     from pipelines.orchestration.request import Request, check_request
 
     request = Request(parse_changes(changes or []), stages or [], force, preset)
-    check_request(request, Path())  # before Prefect starts
+    check_request(request)  # before Prefect starts
     from pipelines.orchestration.flow import pipeline_flow
     from pipelines.orchestration.server import connect
     from pipelines.runtime.process_tree import exit_on_sigterm
 
     exit_on_sigterm()
     connect()
-    state: State[Any] = pipeline_flow(**request._asdict(), return_state=True)
+    state = cast("State[tuple[dict[str, str], str]]", pipeline_flow(**request._asdict(), return_state=True))
     if state.is_cancelled():  # by Ctrl-C
         raise KeyboardInterrupt
     if not state.is_completed():

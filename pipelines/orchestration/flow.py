@@ -8,19 +8,20 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import artifacts, flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed
 from pydantic import GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 
 from gee_core.config import Params
 from gee_core.errors import InputError, in_short
 from pipelines.orchestration.follow import fail, follow_process, harmless
 from pipelines.orchestration.request import Request, last_summary
-from pipelines.project.params import load_params
+from pipelines.project.params import Values, load_params
 from pipelines.project.paths import PAGE, find_project
 from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import summary_markdown
@@ -29,6 +30,9 @@ from pipelines.runtime.redact import bare
 from pipelines.studies.plan import Request as StudyRequest
 from pipelines.studies.reports import OUT
 from pipelines.tracking.pipeline_run import FLOW_RUN
+
+Ended = State[str] | State[tuple[dict[str, str], str]]
+"""Why a flow failed; or what became of each stage, and the address of its page."""
 
 PIPELINE, STUDY = "gee", "gee-study"
 """Names of the flows."""
@@ -41,7 +45,7 @@ class _Form:
     """
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, _: object, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, _: object, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(Params.__pydantic_core_schema__)
         form = handler.resolve_ref_schema(schema)
         del form["additionalProperties"]  # section.key
@@ -59,7 +63,7 @@ class _Form:
         return schema
 
     @classmethod
-    def _require_nothing(cls, model: dict[str, Any], handler: GetJsonSchemaHandler) -> None:
+    def _require_nothing(cls, model: JsonSchemaValue, handler: GetJsonSchemaHandler) -> None:
         """Require no field of ``model`` and of the models in it, and leave out what the form would send by itself."""
         model.pop("required", None)
         for field in model["properties"].values():
@@ -72,7 +76,7 @@ class _Form:
                     cls._require_nothing(handler.resolve_ref_schema(kind), handler)
 
 
-Overrides = Annotated[dict[str, Any], _Form]
+Overrides = Annotated[Values, _Form]
 """New values of params.yaml, by section, or by section.key."""
 
 Preset = Annotated[str | None, WithJsonSchema({"enum": [*preset_names(), None]})]
@@ -85,7 +89,7 @@ def pipeline_flow(
     overrides: Overrides = {},  # noqa: B006 - Prefect copies it
     stages: list[str] = [],  # noqa: B006
     force: bool = False,
-) -> State[Any]:
+) -> Ended:
     """Bring the pipeline up to date, or run an experiment.
 
     Returns what became of each stage, and the address of its page. Waits for another run in this project.
@@ -119,7 +123,7 @@ def study_flow(
     seeds: int | None = None,
     overrides: Overrides = {},  # noqa: B006 - Prefect copies it
     force: bool = False,
-) -> State[Any]:
+) -> Ended:
     """Run the cells of a study that have no result. Waits for another run here.
 
     Args:
@@ -136,7 +140,7 @@ def study_flow(
     return run_gee(["study", "run", study, *options], table, f"Tables and plots: {out}")
 
 
-def run_gee(arguments: list[str], table: Callable[[], str], about: str) -> State[Any]:
+def run_gee(arguments: list[str], table: Callable[[], str], about: str) -> Ended:
     """Run a command of `gee`, whose results are a ``table`` on the page of the flow run; ``about`` says where they are."""
     die_with_parent()
     os.chdir(find_project())
@@ -182,9 +186,9 @@ def experiment_name(run: FlowRun) -> str:
     return re.sub(r"[^\w-]+", "-", f"{run.name}-{str(run.id)[:4]}{attempt}").lstrip("-")
 
 
-def by_key(overrides: dict[str, Any]) -> dict[str, Any]:
+def by_key(overrides: Values) -> Values:
     """``overrides``, which may come by section, by section.key."""
-    found: dict[str, Any] = {}
+    found = Values()
     for name, value in overrides.items():
         is_key = "." in name or not isinstance(value, dict)
         found |= {name: value} if is_key else {f"{name}.{key}": item for key, item in value.items()}

@@ -18,13 +18,13 @@ COPY = SCRATCH / DVC_LOCK
 
 
 @contextmanager
-def flow_lock(project: Path) -> Iterator[bool]:
+def flow_lock() -> Iterator[bool]:
     """Hold the project's lock inside. Says that it waits where another process holds it; yields whether it has waited."""
     with ExitStack() as stack:
-        is_free = stack.enter_context(file_lock(project / LOCK, wait=False))
+        is_free = stack.enter_context(file_lock(LOCK, wait=False))
         if not is_free:
-            say(f"another run is at work in {project.resolve()} (`gee status` names it); this one waits for its end")
-            stack.enter_context(file_lock(project / LOCK))
+            say(f"another run is at work in {Path.cwd()} (`gee status` names it); this one waits for its end")
+            stack.enter_context(file_lock(LOCK))
         yield not is_free
 
 
@@ -34,7 +34,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def whole_dvc_lock(project: Path) -> Iterator[None]:
+def whole_dvc_lock() -> Iterator[None]:
     """Let DVC run inside, and put dvc.lock back as it was if DVC was stopped while it wrote the file, now or in the last run.
 
     DVC empties the file and then writes it, after every stage. What the stages have done since is in DVC's cache.
@@ -42,47 +42,45 @@ def whole_dvc_lock(project: Path) -> Iterator[None]:
     Raises:
         InputError: dvc.lock is damaged, and there is no copy.
     """
-    lock, copy = project / DVC_LOCK, project / COPY
-    if copy.is_file():
-        _put_back(project)
-    check_dvc_lock(project)
-    write_atomically(copy, lock.read_bytes() if lock.is_file() else b"")
+    if COPY.is_file():
+        _put_back()
+    check_dvc_lock()
+    write_atomically(COPY, DVC_LOCK.read_bytes() if DVC_LOCK.is_file() else b"")
     try:
         yield
     except BaseException:
-        _put_back(project)
+        _put_back()
         raise
 
 
-def check_dvc_lock(project: Path) -> None:
+def check_dvc_lock() -> None:
     """Check that DVC can read dvc.lock, if there is one.
 
     Raises:
         InputError: it is damaged; the message has the command that helps.
     """
-    if _is_damaged(project / DVC_LOCK):
+    if _is_damaged():
         remedy = f"`git checkout {DVC_LOCK}` restores it; without git, delete it: DVC's cache has the results"
         raise InputError(f"{DVC_LOCK}: damaged", remedy)
 
 
-def _put_back(project: Path) -> None:
+def _put_back() -> None:
     """Replace a damaged dvc.lock by its copy, or delete it where there was none."""
-    lock, before = project / DVC_LOCK, (project / COPY).read_bytes()
-    if _is_damaged(lock) and b"\n<<<<<<< " not in lock.read_bytes():  # a merge in git, which a person has to end
-        if before:
-            write_atomically(lock, before)
+    if _is_damaged() and b"\n<<<<<<< " not in DVC_LOCK.read_bytes():  # a merge in git, which a person has to end
+        if before := COPY.read_bytes():
+            write_atomically(DVC_LOCK, before)
         else:
-            lock.unlink()
+            DVC_LOCK.unlink()
         say(f"{DVC_LOCK} was damaged when DVC was stopped, and is again as it was before: DVC's cache has what ran since")
 
 
-def _is_damaged(lock: Path) -> bool:
+def _is_damaged() -> bool:
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
     try:
-        if lock.is_file():
-            COMPILED_LOCKFILE_SCHEMA(read_yaml(lock))
+        if DVC_LOCK.is_file():
+            COMPILED_LOCKFILE_SCHEMA(read_yaml(DVC_LOCK))
     except (ValueError, Invalid):
         return True
     return False

@@ -6,7 +6,8 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
+from uuid import UUID
 
 from prefect import artifacts, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -81,7 +82,7 @@ def follow_stage(stage: str, lines: Iterator[str]) -> State[str]:
 
 def show(lines: Iterable[str]) -> str:
     """Log ``lines``, and keep the progress artifacts of the run up to date; returns all lines."""
-    logger, ids, shown = get_run_logger(), dict[str, Any](), list[str]()
+    logger, ids, shown = get_run_logger(), dict[str, UUID](), list[str]()
     for line in lines:
         shown.append(line)
         logger.info(line)
@@ -91,7 +92,7 @@ def show(lines: Iterable[str]) -> str:
                 if name in ids:
                     artifacts.update_progress_artifact(ids[name], percent, line)
                 else:
-                    ids[name] = artifacts.create_progress_artifact(percent, f"gee-{name}", line)
+                    ids[name] = cast(UUID, artifacts.create_progress_artifact(percent, f"gee-{name}", line))
     return "\n".join(shown)
 
 

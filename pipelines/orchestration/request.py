@@ -4,14 +4,14 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.config.network import is_own
 from gee_core.errors import InputError
 from pipelines.check import check_inputs
 from pipelines.project.git import check_git, git, head
-from pipelines.project.params import check_params, load_params, override_values
+from pipelines.project.params import Values, check_params, load_params, override_values, read_sections
 from pipelines.project.paths import NETWORKS, PARAMS, SUMMARY
 from pipelines.project.presets import load_preset, set_param_arguments
 from pipelines.project.safe_yaml import read_yaml
@@ -24,7 +24,7 @@ COMPARE = "dvc exp show --only-changed --drop '[^.]*$|.*/' --keep 'Exp|test_accu
 class Request(NamedTuple):
     """What `gee run` and the flow `gee` are asked for."""
 
-    overrides: dict[str, Any] = {}  # noqa: RUF012 - nothing changes it
+    overrides: Values = {}  # noqa: RUF012 - nothing changes it
     stages: list[str] = []  # noqa: RUF012
     force: bool = False
     preset: str | None = None
@@ -50,66 +50,50 @@ class Request(NamedTuple):
         return [sys.executable, "-m", "dvc", "--wait-for-lock", *how, *(["--force"] if self.force else []), *self.stages]
 
 
-def check_request(request: Request, project: Path) -> tuple[Params, list[str]]:
+def check_request(request: Request) -> tuple[Params, list[str]]:
     """The parameters of the run, and what DVC has to change in params.yaml for them, as ``--set-param`` takes it.
 
     Raises:
         InputError: params.yaml, a stage, the preset or an override is invalid, or no experiment can be.
     """
+    file = read_sections(Path("dvc.yaml"), "take it from the repository", "`dvc repro --dry` shows what is wrong")
+    known = file.get("stages") or {}
     for stage in request.stages:
-        if stage.partition("@")[0] not in (known := stage_names(project)):  # DVC calls a stage of a `foreach` name@item
+        if stage.partition("@")[0] not in known:  # DVC calls a stage of a `foreach` name@item
             raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(known)}")
-    params = load_params(project / PARAMS)
+    params = load_params()
     if not request.is_experiment:
         check_inputs(params)
         return params, []
-    values = load_preset(request.preset).values if request.preset is not None else read_yaml(project / PARAMS)
+    values = load_preset(request.preset).values if request.preset is not None else read_yaml(PARAMS)
     values = override_values(values, request.overrides, "--set")
     params = check_params(values, "--set")
     check_inputs(params)
-    values, changes = experiment_changes(values, params, project)
-    return check_params(values, "--set"), changes
+    values = experiment_values(values, params)
+    return check_params(values, "--set"), set_param_arguments(read_yaml(PARAMS), values)
 
 
-def stage_names(project: Path) -> list[str]:
-    """The stages of dvc.yaml, in its order.
+def experiment_values(values: Values, params: Params) -> Values:
+    """``values``, checked as ``params``, as an experiment in a copy of the project takes them.
 
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return list(read_yaml(project / "dvc.yaml")["stages"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"dvc.yaml: {error}", "`dvc repro --dry` shows what is wrong") from None
-
-
-def experiment_changes(values: dict[str, Any], params: Params, project: Path) -> tuple[dict[str, Any], list[str]]:
-    """``values``, checked as ``params``, as an experiment in a copy of ``project`` takes them, and the changes to params.yaml.
-
-    Images that the copy lacks are named by an absolute path. The changes are as ``--set-param`` takes them.
+    Images that the copy lacks are named by an absolute path: git tracks a link, not all of them, or the README.md alone.
 
     Raises:
         InputError: there is no git commit of the project, or the copy lacks a file of an own network, which git does not track.
     """
+    project, name = Path.cwd(), params.network.name
     if head(project) is None:
         check_git(project)
-        problem = f"{project.resolve()}: no git commit of the project, which DVC's experiments need"
+        problem = f"{project}: no git commit of the project, which DVC's experiments need"
         commit = "`git init`, `dvc config core.no_scm false`, then commit the project"  # without git, `make` sets that to true
         raise InputError(problem, f"{commit}; or write params.yaml itself")
-    name = params.network.name
     if is_own(name) and (files := git(project, "ls-files", "--others", "--exclude-standard", "--", f"{NETWORKS}/*.py")):
         problem = f"network.name = {name}: a DVC experiment has no file that git does not track"
         raise InputError(problem, f"`git add {' '.join(files.splitlines())}`")
-    images = project.resolve() / params.prepare.path
-    if params.prepare.reads_path and _lacks(project, images):
-        values = override_values(values, {"prepare.path": str(images)}, "prepare.path")
-    return values, set_param_arguments(read_yaml(project / PARAMS), values)
-
-
-def _lacks(project: Path, images: Path) -> bool:
-    """Whether an experiment's copy lacks some of ``images``: git tracks a link, not all, or the README.md alone."""
+    images = project / params.prepare.path
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
-    return images.is_symlink() or bool(others) or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
+    lacks = images.is_symlink() or others or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
+    return override_values(values, {"prepare.path": str(images)}, "") if params.prepare.reads_path and lacks else values
 
 
 def last_summary(experiment: str | None = None) -> Summary | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from gee_core.config import SHARED, Params
 from gee_core.errors import InputError, did_you_mean, in_short
@@ -16,15 +17,15 @@ from pipelines.project.safe_yaml import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
+Values = dict[str, Any]
+"""The values of params.yaml by section, or of a part of it by name. What they are is checked later."""
+
 KEPT = PARAMS.with_suffix(".yaml.bak")
 """Where a preset keeps a params.yaml that is not valid YAML."""
 
 MOVED = {"evolve.proxy_epochs": "evolve.proxy.epochs", "evolve.proxy_images": "evolve.proxy.images"}
 MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in SHARED}
 """Settings of before, by their key then."""
-
-GONE = ("prepare.split_seed", "train.sync_batch_norm", "export.verify_images", "export.promote_metric")
-"""Settings of before that there are no more."""
 
 FIX = (
     f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset use digits` starts anew and keeps this file as {KEPT}"
@@ -37,7 +38,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return check_params(read_sections(path, missing, FIX), str(path))
 
 
-def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> dict[str, Any]:
+def read_sections(path: Path, missing: str, damaged: str, contents: str = "sections such as `base:`") -> Values:
     """The sections in a YAML file, not checked yet. ``missing`` and ``damaged`` are remedies, ``contents`` is their name.
 
     Raises:
@@ -55,7 +56,7 @@ def read_sections(path: Path, missing: str, damaged: str, contents: str = "secti
     return values
 
 
-def check_params(values: dict[str, Any], source: str) -> Params:
+def check_params(values: Values, source: str) -> Params:
     """``values`` as parameters. ``source`` names them in messages.
 
     Raises:
@@ -64,12 +65,9 @@ def check_params(values: dict[str, Any], source: str) -> Params:
             pipeline, so that DVC would find a circle.
     """
     found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
-    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
-    gone = [f"{key} is gone" for key in found if key in GONE]
-    if moved or gone:
-        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
-        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
-        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
+    if moved := [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]:
+        remedy = "evolve.proxy has the values of train but for those that it names"
+        raise InputError(f"{source}: of an earlier version: {', '.join(moved)}", remedy)
     params = validate_values(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():
@@ -85,7 +83,7 @@ def check_params(values: dict[str, Any], source: str) -> Params:
     return params
 
 
-def override_values(values: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+def override_values(values: Values, overrides: Values, source: str) -> Values:
     """A copy of ``values`` with the values of ``overrides``, whose unknown keys `check_params` refuses.
 
     Keys are `section.key`, or `section.key.part` of a setting that has parts, such as evolve.proxy.lr.
@@ -107,7 +105,7 @@ def override_values(values: dict[str, Any], overrides: dict[str, Any], source: s
     return changed
 
 
-def validate_values(model: type[Model], values: dict[str, Any], source: object) -> Model:
+def validate_values(model: type[Model], values: Values, source: object) -> Model:
     """``values`` as a ``model``. ``source`` names them in messages.
 
     Raises:
@@ -122,13 +120,13 @@ def validate_values(model: type[Model], values: dict[str, Any], source: object) 
         raise InputError(re.sub(r"(?m)^--set: (\S+) = ", r"--set \1=", text)) from None  # as it was typed
 
 
-def _is_of_train(problem: Any, values: dict[str, Any]) -> bool:
+def _is_of_train(problem: ErrorDetails, values: Values) -> bool:
     """Whether a ``problem`` is one of `train`, which `evolve.proxy` has from there."""
     place = problem["loc"]
     return len(place) > 2 and place[:2] == ("evolve", "proxy") and place[2] not in values["evolve"]["proxy"]
 
 
-def _explain(problem: Any, model: type[BaseModel]) -> str:
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     place, kind, value = ".".join(map(in_short, problem["loc"])), problem["type"], problem["input"]
     message = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     if not place:

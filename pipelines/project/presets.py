@@ -8,23 +8,20 @@ import io
 import json
 import logging
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
 from gee_core.config import Params
 from gee_core.errors import InputError, did_you_mean
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.params import KEPT, check_params, load_params, read_sections
+from pipelines.project.params import KEPT, Values, check_params, load_params, read_sections
 from pipelines.project.paths import PARAMS, PRESETS
 from pipelines.project.safe_yaml import parse_yaml, read_yaml
 
 log = logging.getLogger(__name__)
 
 DEFAULT = "digits"
-
-Sections = dict[str, dict[str, Any]]
-"""The values of params.yaml, by section and name."""
 
 OF_MACHINE = {"base.device", "base.precision", "prepare.path"}
 """Settings of the place where a run works, which do not tell presets apart."""
@@ -60,7 +57,7 @@ def changes_from_preset(params: Params) -> tuple[str, dict[str, str]]:
     return min(changes.items(), key=lambda item: len(item[1].keys() - OF_MACHINE), default=(params.prepare.data_name, {}))
 
 
-def _named(proxy: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def _named(proxy: Values, values: Values) -> Values:
     """What `evolve.proxy` has to name where `train` is as in ``values``."""
     return {name: value for name, value in proxy.items() if value != values.get(f"train.{name}")}
 
@@ -70,7 +67,7 @@ class Preset(NamedTuple):
 
     text: str
     """The complete params.yaml, with the comments of presets/digits.yaml."""
-    values: Sections
+    values: Values
     """The sections in the text."""
     params: Params
 
@@ -123,7 +120,7 @@ def write_preset(preset: Preset) -> list[str]:
     return [f"{key}: {_in_yaml(old.get(key))} → {_in_yaml(value)}" for key, value in new if old.get(key) != value]
 
 
-def set_param_arguments(old: Sections, new: Sections) -> list[str]:
+def set_param_arguments(old: Values, new: Values) -> list[str]:
     """The arguments of `dvc exp run --set-param` that turn the sections ``old`` into ``new``, which has the same keys."""
     before, arguments = _by_key(old), list[str]()
     for key, value in _by_key(new).items():
@@ -133,11 +130,11 @@ def set_param_arguments(old: Sections, new: Sections) -> list[str]:
     return arguments
 
 
-def _in_yaml(value: Any) -> str:
+def _in_yaml(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _in_hydra(value: Any) -> str:
+def _in_hydra(value: object) -> str:
     """``value`` in the grammar of Hydra, in which a string escapes quotes and the backslashes before them."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_in_hydra(item)}" for key, item in value.items()) + "}"
@@ -148,11 +145,11 @@ def _in_hydra(value: Any) -> str:
     return json.dumps(value)
 
 
-def _by_key(values: Sections) -> dict[str, Any]:
+def _by_key(values: Values) -> Values:
     return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
 
-def _sections(name: str) -> Sections:
+def _sections(name: str) -> Values:
     """The contents of a preset's file."""
     path, remedy = PRESETS / f"{name}.yaml", "fix it or take it from the repository"
     sections = read_sections(path, "take it from the repository: the other presets are changes to it", remedy)

@@ -45,9 +45,9 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(message.split()) or type(error).__name__) from None
 
 
-def parse_changes(changes: list[str]) -> dict[str, Any]:
+def parse_changes(changes: list[str]) -> dict[str, object]:
     """Parse ``section.key=value`` strings, as the option `--set` takes them, into values by key."""
-    values = {}
+    values = dict[str, object]()
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or "." not in key:

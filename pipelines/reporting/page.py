@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from pipelines.reporting.model_readme import as_yaml, template
 from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
 from pipelines.runtime.input_errors import reading
 
-Row = dict[str, Any]
+Row = dict[str, object]
 """Of a table, for the page."""
 
 
@@ -60,9 +60,7 @@ def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tabl
     energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
     with reading(path := models / "evolve" / FRONT.name):
         front = read_json_model(path, FrontFile) if path.exists() else None
-    confusion = _table(
-        path := reports / "evaluate/confusion.csv", [], ["actual", "predicted"], dtype=str, keep_default_na=False
-    )
+    confusion = _table(path := reports / "evaluate/confusion.csv", [], ["actual", "predicted"], texts=True)
     with reading(path):
         if unknown := {*confusion["actual"], *confusion["predicted"]} - {*class_names}:
             raise ValueError(f"the images have no class {min(unknown)!r}")
@@ -78,10 +76,10 @@ def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tabl
     )
 
 
-def _table(path: Path, numbers: list[str], others: Sequence[str] = (), **options: Any) -> pd.DataFrame:
-    """The table in the file ``path``, with columns of ``numbers`` and ``others``."""
+def _table(path: Path, numbers: list[str], others: Sequence[str] = (), texts: bool = False) -> pd.DataFrame:
+    """The table in the file ``path``, with columns of ``numbers`` and ``others``. With ``texts`` every cell is a string."""
     with reading(path):
-        table = pd.read_csv(path, **{"dtype": dict.fromkeys(numbers, float)} | options)
+        table = pd.read_csv(path, dtype=str if texts else dict.fromkeys(numbers, float), keep_default_na=not texts)
         if missing := [column for column in (*others, *numbers) if column not in table]:
             raise ValueError(f"it lacks {', '.join(missing)}")
         for column in others:
@@ -144,18 +142,27 @@ def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontF
     return search.gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
 
 
-def recognition_table(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Row]:
-    """The classes with test images, the least recognised first: ``name, share`` (recognised, a fraction), ``n_images``,
-    and ``mistake``, the class that its images are most often taken for (None where all are recognised)."""
+class Recognised(NamedTuple):
+    """How a class is recognised."""
+
+    name: str
+    share: float
+    """The fraction of its test images that is recognised."""
+    n_images: int
+    mistake: str | None
+    """The class that its images are most often taken for. None where all are recognised."""
+
+
+def recognition_table(confusion: pd.DataFrame, class_names: Sequence[str]) -> list[Recognised]:
+    """The classes with test images, the least recognised first."""
     counts = measurements.confusion_counts(confusion, class_names)
     n_images, right = counts.sum(axis=1), counts.diagonal().copy()
     np.fill_diagonal(counts, 0)
     rows = []
     for k in map(int, np.flatnonzero(n_images)):
         mistake = class_names[counts[k].argmax()] if counts[k].any() else None
-        row = {"name": class_names[k], "share": right[k] / n_images[k], "n_images": int(n_images[k]), "mistake": mistake}
-        rows.append(row)
-    return sorted(rows, key=lambda row: row["share"])
+        rows.append(Recognised(class_names[k], right[k] / n_images[k], int(n_images[k]), mistake))
+    return sorted(rows, key=lambda row: row.share)
 
 
 def render(params: Params, measured: Measured, summary: Summary, meta: Meta, genotype: GenotypeFile, tables: Tables) -> str:
@@ -203,11 +210,11 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         energy_unit=energy_unit((layers["energy_mj"] + layers["decode_energy_mj"]).max()),
         exits=tables.exit.to_dict("records"),
         recognised=by_class,
-        balanced_accuracy=fmean(row["share"] for row in by_class) if by_class else None,
+        balanced_accuracy=fmean(row.share for row in by_class) if by_class else None,
     )
 
 
-def fill_in(name: str, svgs: Mapping[str, str], **values: Any) -> str:
+def fill_in(name: str, svgs: Mapping[str, str], **values: object) -> str:
     """The page that the template ``name`` makes of figures and ``values``. It needs no other file."""
     page = template(name, percent=percent, number=number, error=standard_error)
     return page.render(svg={key: Markup(svg) for key, svg in svgs.items()}, **values)

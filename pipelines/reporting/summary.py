@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Group
@@ -77,7 +77,7 @@ class Summary(BaseModel):
     machine: str | None = None
     commit: str | None
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """As the file holds them: a reason why there is no ONNX or NIR only where there is one."""
         return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
 
@@ -117,26 +117,28 @@ def build_summary(params: Params, measured: Measured, test_images: int, commit: 
         if name in Summary.model_fields
     }
     evaluate, export = measured.evaluate, measured.export
-    return Summary(
-        **shown,
-        dataset=params.prepare.data_name,
-        network=params.network.name,
-        width=params.network.width,
-        n_genes=params.network.n_genes,
-        variant=params.evolve.variant,
-        seed=params.base.seed,
-        test_images=test_images,
-        parameter_ratio=_rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
-        cost=params.evolve.objectives[1] if params.evolve.several else None,
-        noise_domain=params.robustness.domain,
-        onnx_agreement=_rounded(export.agreement),
-        genes_format=None if export.genes_bytes is None else params.export.genes,
-        onnx_problem=export.problem,
-        commit=commit,
+    return Summary.model_validate(
+        {
+            **shown,
+            "dataset": params.prepare.data_name,
+            "network": params.network.name,
+            "width": params.network.width,
+            "n_genes": params.network.n_genes,
+            "variant": params.evolve.variant,
+            "seed": params.base.seed,
+            "test_images": test_images,
+            "parameter_ratio": _rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
+            "cost": params.evolve.objectives[1] if params.evolve.several else None,
+            "noise_domain": params.robustness.domain,
+            "onnx_agreement": _rounded(export.agreement),
+            "genes_format": None if export.genes_bytes is None else params.export.genes,
+            "onnx_problem": export.problem,
+            "commit": commit,
+        }
     )
 
 
-def _rounded(value: Any, decimals: bool = True) -> Any:
+def _rounded(value: object, decimals: bool = True) -> object:
     """Six decimals, or six significant digits. Whole numbers, texts and None are returned as they are."""
     if not isinstance(value, float):
         return value

@@ -58,7 +58,7 @@ class Change(Part):
     """Factor on `evolve.proxy.epochs`, the preset's E."""
     control: Literal["plain", "narrowed"] | None = None
     """`plain`: the same network without genes. `narrowed`: also narrowed to the parameter count of the genetic network."""
-    encoded: dict[Annotated[str, Field(pattern=r"^train\.")], Any] | None = None
+    encoded: dict[Annotated[str, Field(pattern=r"^train\.")], object] | None = None
     """Training starts at genes for the weights of the same plain network, which is trained first with these changes of
     `train`."""
     candidate: Annotated[int, Field(ge=0)] | None = None
@@ -154,15 +154,14 @@ class Study(Part):
 
     @field_validator("grid", mode="before")
     @classmethod
-    def _read_bare_values(cls, grid: Any) -> Any:
+    def _read_bare_values(cls, grid: object) -> object:
         if not isinstance(grid, dict):
             return grid
         lists = {str(column): options for column, options in grid.items()}
         for column, options in lists.items():
             if isinstance(options, list) and ("." in column or column in Change.model_fields):
-                changes = [{"set": {column: option}} if "." in column else {column: option} for option in options]
-                pairs = zip(options, changes, strict=True)
-                lists[column] = [o if isinstance(o, dict) else {"label": str(o)} | change for o, change in pairs]
+                bare = [{"label": str(o)} | ({"set": {column: o}} if "." in column else {column: o}) for o in options]
+                lists[column] = [o if isinstance(o, dict) else change for o, change in zip(options, bare, strict=True)]
         return lists
 
     @model_validator(mode="after")

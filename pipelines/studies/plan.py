@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gee_core.config import Params
 from gee_core.data.meta import Meta, load_meta
@@ -22,8 +22,8 @@ from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest, network_files
 from pipelines.inputs.search import check_search, load_start, start_files
-from pipelines.project.params import check_params, override_values
-from pipelines.project.presets import Sections, load_preset, preset_names
+from pipelines.project.params import Values, check_params, override_values
+from pipelines.project.presets import load_preset, preset_names
 from pipelines.runtime.run_files import read_record
 from pipelines.runtime.run_folder import runs_root
 from pipelines.studies.definition import STUDIES, Change, Overrides, Study
@@ -133,7 +133,7 @@ def cell_key(cell: Cell, params: Params, meta: Meta) -> str:
     """
     evolved = params.scores_candidates
     sections = ["base", "network", *(["evolve"] if evolved else []), "train", *cell.stages]
-    values: dict[str, Any] = {name: getattr(params, name).model_dump() for name in sections}
+    values: dict[str, object] = {name: getattr(params, name).model_dump() for name in sections}
     values |= {"images": meta.model_dump(exclude={"source"}), "candidate": cell.candidate}
     if cell.encoded is not None:
         values["encoded"] = cell.encoded.model_dump(include={"base", "network", "train"})
@@ -193,7 +193,7 @@ def _choose(study: Study, only: dict[str, set[str]]) -> list[tuple[dict[str, str
     return combinations
 
 
-def _draft_cell(common: Sections, changes: Sequence[Change], seed: int, source: str) -> Cell:
+def _draft_cell(common: Values, changes: Sequence[Change], seed: int, source: str) -> Cell:
     """The cell with ``changes``, and the seed so many after the first; its labels and stages are still to come."""
     settings, others = Overrides(), Overrides()
     for change in changes:

@@ -4,14 +4,13 @@ import html
 import itertools
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.figures.studies import Axis, bars, line, scatter
 from pipelines.project.paths import REPORTS
 from pipelines.studies.definition import ROW_COLUMNS, ROWS, Plot, Study
+from pipelines.studies.figures import bars, line, scatter
 from pipelines.studies.metrics import METRICS
 from pipelines.studies.plan import Cell, CellResult, Request
 from pipelines.studies.steps import ROWS_OF
@@ -36,7 +35,7 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
     if missing := [name for name in shown if name not in frame]:
         log.warning("left out, no cell has it: %s", ", ".join(missing))
     table = add_published(aggregate(frame, columns, study.metrics), study)
-    measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ROWS}
+    measured: dict[str, list[dict[str, object]]] = {kind: [] for kind in ROWS}
     for kind, cell in itertools.product(ROWS, cells):
         labels = dict.fromkeys(columns, "") | cell.columns | {"network_seed": cell.params.base.seed}
         path = cell.folder / ROWS_OF.format(kind)
@@ -57,14 +56,13 @@ def write_reports(request: Request, study: Study, cells: list[Cell], results: Re
 
 def make_frame(columns: list[str], cells: list[Cell], results: Results) -> pd.DataFrame:
     """A row per cell: its labels, `seed`, `status`, its numbers (none in the place of a label), `key` and `commit`."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for cell in cells:
         result = results[cell.key]
-        numbers = {name: number for name, number in result.metrics.items() if name not in columns}
+        labels, numbers = dict.fromkeys(columns, "") | cell.columns, dict(result.metrics)
         if "parameters" in numbers:
             numbers["parameter_ratio"] = numbers["parameters"] / cell.full_parameters
-        labels = dict.fromkeys(columns, "") | cell.columns
-        rows.append(labels | {"seed": cell.params.base.seed, "status": result.status} | numbers)
+        rows.append(labels | {"seed": cell.params.base.seed, "status": result.status} | numbers | labels)
     ends = {"key": [cell.key for cell in cells], "commit": [results[cell.key].commit for cell in cells]}
     return pd.DataFrame(rows).assign(**ends)
 
@@ -76,7 +74,7 @@ def aggregate(frame: pd.DataFrame, columns: list[str], metrics: list[str]) -> pd
     `n` that succeeded, `failed`, and `source`.
     """
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *metrics])))
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, object] = {}
     for metric in metrics:
         numbers |= {metric: (metric, "mean"), f"{metric}_sd": (metric, "std"), f"{metric}_n": (metric, "count")}
     numbers |= {"n": ("status", lambda status: sum(status == "ok")), "failed": ("status", lambda status: sum(status != "ok"))}
@@ -132,15 +130,11 @@ def _draw(plot: Plot, columns: list[str], frame: pd.DataFrame) -> str | None:
         return None
     match plot.kind:
         case "bars":
-            return bars(frame, _axis(y), plot.group)
+            return bars(frame, y, plot.group)
         case "line":
-            return line(frame, x, _axis(y), plot.group)
+            return line(frame, x, y, plot.group)
         case "scatter":
-            return scatter(frame, _axis(x), _axis(y), plot.group, columns)
-
-
-def _axis(metric: str) -> Axis:
-    return Axis(metric, METRICS[metric].header, METRICS[metric].scale)
+            return scatter(frame, x, y, plot.group, columns)
 
 
 def markdown(title: str, table: pd.DataFrame) -> str:

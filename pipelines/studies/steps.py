@@ -20,7 +20,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError, InputError
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import json_digest
@@ -69,20 +69,21 @@ def run_cell(cell: Cell) -> CellResult:
 
     A training run that diverges is a result; every other failure is an exception.
     """
-    device = Compute.of(cell.params.base.device, "fp32").device
-    set_up_gpu(device)
+    compute = Compute.of(cell.params.base.device, cell.params.base.precision)
+    set_up_gpu(compute.device)
     data, rows = prepared_images(cell.prepared), {}
     try:
         folder, genotype, numbers = train_cell(cell, data)
     except DivergedError as error:
         return CellResult(f"failed: {error}", {})
     params = cell.params.with_genes(genotype.genes)
-    net = load_network(params, data.meta, folder).to(device)
+    net = load_network(params, data.meta, folder).to(compute.device)
     if "evaluate" in cell.stages:
-        measured, rows["layers"], _ = evaluate.run(params, net, data)
+        measured, rows["layers"], _ = evaluate.run(params, net, data, compute)
         numbers |= measured.model_dump()
     if "robustness" in cell.stages:
-        rows["noise"], rows["hardware"] = robustness.run(params, net, data), robustness.run_hardware(params, net, data)
+        rows["noise"] = robustness.run(params, net, data, compute)
+        rows["hardware"] = robustness.run_hardware(params, net, data, compute)
         numbers |= robustness.metrics(rows["noise"])
         numbers["noise_drop"] = numbers["clean_accuracy"] - numbers["noise_accuracy"]
     if "export" in cell.stages and params.export.genes is not None:

@@ -30,7 +30,7 @@ from pipelines.inputs.loading import load_trained, prepared_images
 from pipelines.inputs.measured import Evaluation, read_metrics
 from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
-from pipelines.project.watched_files import check_links
+from pipelines.project.paths import check_links
 from pipelines.runtime.input_errors import known_message
 from pipelines.runtime.settings import Settings
 from tests.bad_inputs.case import Case, write

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.chaos import Count, chaos, compare_records
 from benchmarks.chaos_project import SMALL_STUDY, Journals, spoil
 from pipelines.runtime.run_files import append_row, read_rows
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 
 @pytest.mark.slow

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.free_port import free_port
 from tests.project_copy import SMALL, copy_project, environment, run
-from tests.running import running
+from tests.running import free_port, running
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [

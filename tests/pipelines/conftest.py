@@ -13,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gee_core.checkpoint import save
+from gee_core.compute import Compute
 from gee_core.config import Params
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import Source, load_prepared, write_prepared
@@ -30,6 +31,8 @@ from pipelines.project.params import load_params
 from tests.made_once import made_once
 from tests.project_copy import ROOT
 from tests.short_stages import _initialised, short_stages  # noqa: F401 - fixtures
+
+CPU = Compute.of("cpu", "fp32")
 
 TINY = {
     "base": {"device": "cpu", "precision": "fp32"},

@@ -29,7 +29,6 @@ AROUND = (
     "pipelines/runtime/redact.py",
     "pipelines/project/paths.py",
     "pipelines/project/params.py",
-    "pipelines/project/watched_files.py",
 )
 """Code around a stage's work: it reads params, checks where files lie, imports the own network (the folder networks is its
 source), tracks, shows progress and reports errors, and changes no result."""

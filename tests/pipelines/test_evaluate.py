@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from gee_core.compute import Compute
 from gee_core.data.prepared import load_prepared
 from gee_core.evaluation.energy import firing_rates, measure_energy
 from gee_core.genome.encoding import genome_of
@@ -18,9 +17,8 @@ from gee_core.model.wired import wired_network
 from pipelines import evaluate
 from pipelines.evaluate import IMAGES, MISTAKES, NEURONS
 from pipelines.inputs.measured import MEASURES
-from tests.pipelines.conftest import put_trained
+from tests.pipelines.conftest import CPU, put_trained
 
-COMPUTE = Compute(torch.device("cpu"), torch.float32)
 LAYERS = "layer kind input_rate binary macs energy_mj decode_macs decode_energy_mj output_rate"
 
 
@@ -31,7 +29,7 @@ def results(digits, make_params, net):
 
 def measured(*arguments):
     """The metrics of ``evaluate.run``, and its two tables as frames."""
-    metrics, layers, images = evaluate.run(*arguments)
+    metrics, layers, images = evaluate.run(*arguments, CPU)
     return metrics.model_dump(), pd.DataFrame(layers), pd.DataFrame(images)
 
 
@@ -88,7 +86,7 @@ def test_a_plain_network_has_nothing_to_decode_and_is_its_own_comparison(digits,
 
 def test_early_exit_gives_accuracy_steps_and_energy_by_confidence(net, results, digits, make_params):
     data = load_prepared(digits)
-    first, some, last = evaluate.run_exits(make_params(evaluate={"exit": [0.0, 0.5, 1.0], "batch_size": 24}), net, data)
+    first, some, last = evaluate.run_exits(make_params(evaluate={"exit": [0.0, 0.5, 1.0], "batch_size": 24}), net, data, CPU)
     assert (last["mean_steps"], last["accuracy"]) == (net.T, results[0]["test_accuracy"])
     assert last["energy_mj"] == pytest.approx(results[0]["energy_mj"])
     x = data.meta.normalise(data.test.images)
@@ -97,7 +95,7 @@ def test_early_exit_gives_accuracy_steps_and_energy_by_confidence(net, results, 
         assert (first["mean_steps"], first["energy_mj"]) == (1, pytest.approx(measure_energy(net, x).energy_mj(4.6, 0.9)))
     assert 1 < some["mean_steps"] < net.T
     assert first["energy_mj"] < some["energy_mj"] < last["energy_mj"]
-    assert evaluate.run_exits(make_params(), net, data) == []
+    assert evaluate.run_exits(make_params(), net, data, CPU) == []
 
 
 def test_the_stage_writes_its_files(in_project, trained, results):
@@ -124,7 +122,7 @@ def test_the_stage_writes_its_files(in_project, trained, results):
 def found(net, results, digits):
     """(images, answers on them, what is shown of these)."""
     data, answers = load_prepared(digits), results[2].to_dict("records")
-    return data, answers, evaluate.show(net, data, answers, COMPUTE)
+    return data, answers, evaluate.show(net, data, answers, CPU)
 
 
 def test_the_answers_are_those_of_the_network_mistakes_first(found, net):
@@ -146,7 +144,7 @@ def test_the_spikes_are_those_of_evenly_spaced_neurons_of_every_layer(found, net
     assert torch.__version__ in shown.machine and shown.machine.endswith("float32")
     assert all(len(rows) <= NEURONS and {len(row) for row in rows} == {net.T} for rows in shown.spikes.values())
     monkeypatch.setattr("pipelines.evaluate.NEURONS", 10**9)
-    everything = evaluate.show(net, data, answers, COMPUTE)
+    everything = evaluate.show(net, data, answers, CPU)
     right = [i for i, row in enumerate(answers) if row["actual"] == row["predicted"]]
     rates = firing_rates(net, data.meta.normalise(data.test.images[right[-1:]]))
     assert list(rates) == list(everything.spikes)

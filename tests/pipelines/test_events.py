@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from gee_core.compute import Compute
 from gee_core.config import PrepareConfig
 from gee_core.data.augment import Augment, to_input
 from gee_core.data.prepared import load_prepared
@@ -24,7 +23,7 @@ from pipelines import evaluate, evolve, export, prepare, robustness, train
 from pipelines.commands.prediction import open_model, predict
 from pipelines.tracking.pipeline_run import describe_datasets
 from tests.gee_core.lively import awake
-from tests.pipelines.conftest import MEASURED, SEARCHED, HereAndNow
+from tests.pipelines.conftest import CPU, MEASURED, SEARCHED, HereAndNow
 from tests.recordings import SIDE, make_recordings, recording
 from tests.recordings import save as save_recording
 
@@ -127,22 +126,22 @@ def test_what_evaluate_and_robustness_measure(params, net, prepared):
     data = load_prepared(prepared)
     schema = json.loads(describe_datasets(data.meta, "testing")["testing"]["schema"])
     assert schema["mlflow_tensorspec"]["features"].count("4, 2, 12, 12") == 1
-    numbers, layers, images = evaluate.run(params, net, data)
+    numbers, layers, images = evaluate.run(params, net, data, CPU)
     assert len(images) == 16 and 0 < numbers.firing_rate < 1
     assert (layers[0]["binary"], layers[0]["counts"]) == (False, True)
     frames = data.test.images.float()
     assert layers[0]["input_rate"] == pytest.approx(frames.mean().item())
     assert layers[0]["energy_mj"] == pytest.approx(0.9e-9 * frames.mean().item() * layers[0]["macs"] * 4)
     early = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"exit": [0.0, 1.0]})})
-    first, last = evaluate.run_exits(early, net, data)
+    first, last = evaluate.run_exits(early, net, data, CPU)
     assert (first["mean_steps"], last["mean_steps"], last["accuracy"]) == (1, 4, numbers.test_accuracy)
     assert 0 < first["energy_mj"] < last["energy_mj"] == pytest.approx(numbers.energy_mj)
-    rows = robustness.run(params, net, data)
+    rows = robustness.run(params, net, data, CPU)
     assert [(row["domain"], row["r"], row["seed"]) for row in rows] == [
         (kind, r, seed) for kind in ("dropped", "spurious", "hot", "jitter") for r in (0.0, 0.5) for seed in (0, 1)
     ]
     assert {row["accuracy"] for row in rows if row["r"] == 0} == {numbers.test_accuracy}
-    shown = evaluate.show(net, data, images, Compute(torch.device("cpu"), torch.float32))
+    shown = evaluate.show(net, data, images, CPU)
     assert Image.open(io.BytesIO(base64.b64decode(shown.frames))).size == (4 * SIDE, SIDE)
     assert Image.open(io.BytesIO(base64.b64decode(shown.answers[0].picture))).size == (SIDE, SIDE)
 

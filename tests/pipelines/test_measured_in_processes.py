@@ -15,10 +15,9 @@ from gee_core.training.loop import accuracy_and_loss, for_inference
 from pipelines import evaluate, measuring, robustness
 from pipelines.inputs.loading import load_trained
 from tests.gee_core.processes import in_processes
-from tests.pipelines.conftest import put_trained, write_params
+from tests.pipelines.conftest import CPU, put_trained, write_params
 
 HARDWARE = {"n_draws": 1, "max_images": 10, "weights": [0.0, 0.8], "lost_step": [1]}
-FP32 = Compute(torch.device("cpu"), torch.float32)
 
 
 def measured(compute: Compute, params: Params, folder: Path, network: Path) -> dict:
@@ -26,15 +25,15 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
     data = load_prepared(folder)
     data = replace(data, test=data.test.subset(torch.arange(13)))
     net = load_trained(params, data.meta, network)
-    metrics, layers, images = evaluate.run(params, net, data, compute=compute)
+    metrics, layers, images = evaluate.run(params, net, data, compute)
     few = data.test.subset(torch.arange(1))
     return {
         "metrics": metrics.model_dump(),
         "layers": layers,
         "images": images,
         "exits": evaluate.run_exits(params, net, data, compute),
-        "noise": robustness.run(params, net, data, compute=compute),
-        "hardware": robustness.run_hardware(params, net, data, compute=compute),
+        "noise": robustness.run(params, net, data, compute),
+        "hardware": robustness.run_hardware(params, net, data, compute),
         "one image": accuracy_and_loss(for_inference(net), few, 4, data.meta.normalise, compute),
     }
 
@@ -43,7 +42,7 @@ def measured(compute: Compute, params: Params, folder: Path, network: Path) -> d
 def test_two_processes_measure_what_one_does(digits, trained, make_params, tmp_path):
     robust = {"domain": "image", "batch_size": 4, "strengths": [0.0, 0.5], "n_seeds": 2, "hardware": HARDWARE}
     params = make_params(base={"precision": "fp32"}, evaluate={"batch_size": 4, "exit": [0.5, 1.0]}, robustness=robust)
-    alone = measured(FP32, params, digits, trained)
+    alone = measured(CPU, params, digits, trained)
     assert 0.2 < alone["metrics"]["test_accuracy"] < 1
     assert len({row["accuracy"] for row in alone["noise"]}) > 1
     for found in in_processes(2, measured, tmp_path, params, digits, trained):
@@ -67,7 +66,7 @@ def test_processes_that_would_measure_another_network_differ(changed, in_project
     keys, folder = [], in_project()
     put_trained(folder, trained)
     monkeypatch.setattr(measuring, "check_alike", lambda rank, own: keys.append((rank, own)))
-    monkeypatch.setattr(measuring, "joined", lambda base: nullcontext(replace(FP32, rank=Rank(1, 2))))
+    monkeypatch.setattr(measuring, "joined", lambda base: nullcontext(replace(CPU, rank=Rank(1, 2))))
     monkeypatch.setattr(measuring, "load_trained", lambda *_: torch.nn.Identity())  # the changed files are damaged
 
     def compare() -> None:

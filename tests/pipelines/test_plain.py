@@ -6,6 +6,7 @@ import pytest
 
 from gee_core.data.prepared import load_prepared
 from pipelines import evaluate, plain, train
+from tests.pipelines.conftest import CPU
 from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import PLAIN
 
@@ -26,7 +27,7 @@ def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(
         load_prepared(folder / "data/prepared"),
     )
     trained = train.run(params, PLAIN, data, tmp_path / "other")
-    numbers, *_ = evaluate.run(params, trained.net, data)
+    numbers, *_ = evaluate.run(params, trained.net, data, CPU)
     metrics = json.loads((folder / "reports/plain/metrics.json").read_text())
     assert metrics == {f"plain_{name}": getattr(numbers, name) for name in plain.MEASURED}
 

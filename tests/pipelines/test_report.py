@@ -43,9 +43,9 @@ def test_the_summary_file_is_what_is_returned_and_leads_to_the_run_in_mlflow(def
     result = hashlib.sha256(content).hexdigest()[:12]
     assert f"tags.\"gee.result\" = '{result}'" in Page(html).text and "127.0.0.1" not in html
     track_result(summary, track)
-    (tags,), (metrics,) = track.tags.call_args.args, track.metrics.call_args.args
-    assert tags["gee.result"] == result and metrics["test_accuracy"] == summary.test_accuracy
-    assert {"width", "n_genes", "seed", "dataset"}.isdisjoint(metrics)
+    noted = track.note.call_args.kwargs
+    assert noted["tags"]["gee.result"] == result and noted["metrics"]["test_accuracy"] == summary.test_accuracy
+    assert {"width", "n_genes", "seed", "dataset"}.isdisjoint(noted["metrics"])
 
 
 def test_the_same_inputs_give_the_same_bytes(default, tmp_path):

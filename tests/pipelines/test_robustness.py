@@ -12,7 +12,7 @@ from gee_core.seeding import torch_generator
 from gee_core.training.loop import for_inference
 from pipelines import robustness
 from pipelines.evaluate import run as evaluate
-from tests.pipelines.conftest import put_trained
+from tests.pipelines.conftest import CPU, put_trained
 
 NOISE = {"strengths": [0.0, 0.5, 2.0], "n_seeds": 3, "domain": "image"}
 HARDWARE = {"n_draws": 2, "max_images": None, "weights": [0.0, 0.5, 50.0], "dropped": [0.0, 1.0], "gene_bits": [0.0, 0.5]}
@@ -32,7 +32,7 @@ def params(make_params):
 def noise(params, net, data):
     """The rows, as a table, and how often progress was told."""
     steps = []
-    return pd.DataFrame(robustness.run(params, net, data, lambda: steps.append(1))), steps
+    return pd.DataFrame(robustness.run(params, net, data, CPU, lambda: steps.append(1))), steps
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def with_hardware(make_params):
 def hardware(with_hardware, net, data):
     """The rows, and how often progress was told."""
     steps = []
-    return robustness.run_hardware(with_hardware(), net, data, lambda: steps.append(1)), steps
+    return robustness.run_hardware(with_hardware(), net, data, CPU, lambda: steps.append(1)), steps
 
 
 def test_every_strength_and_seed_has_the_accuracy_with_the_noise_of_its_seed(noise, params, net, data):
@@ -67,7 +67,7 @@ def test_strength_0_is_the_accuracy_of_evaluate_and_a_strong_defect_lowers_it(ha
     expected = [(d, s, draw) for d in ("weights", "dropped", "gene_bits") for s in HARDWARE[d] for draw in (0, 1)]
     assert [(row["domain"], row["strength"], row["draw"]) for row in hardware[0]] == expected
     assert len(hardware[1]) == len(expected)
-    clean = evaluate(params, net, data)[0].test_accuracy
+    clean = evaluate(params, net, data, CPU)[0].test_accuracy
     rows = pd.DataFrame(hardware[0]).set_index(["domain", "strength"])["accuracy"]
     assert [*rows["weights", 0.0], *rows["dropped", 0.0]] == [pytest.approx(clean)] * 4
     assert rows["weights", 50.0].mean() < clean - 0.2 and rows["dropped", 1.0].mean() < clean - 0.2
@@ -84,9 +84,9 @@ def test_an_accuracy_is_that_of_the_disturbed_network(hardware, params, net, dat
 
 def test_what_does_not_exist_for_a_plain_network_is_left_out_with_a_reason(with_hardware, data, make_params):
     plain = for_inference(build_network("vgg16", 10, 1, 8, None, 1 / 16, T=2))
-    assert {row["domain"] for row in robustness.run_hardware(with_hardware(), plain, data)} == {"weights", "dropped"}
+    assert {row["domain"] for row in robustness.run_hardware(with_hardware(), plain, data, CPU)} == {"weights", "dropped"}
     assert robustness.hardware_domains(with_hardware(), plain)[1] == {"gene_bits": "the network is plain and has no genes"}
-    assert robustness.run_hardware(make_params(), plain, data) == []
+    assert robustness.run_hardware(make_params(), plain, data, CPU) == []
     assert robustness.hardware_domains(make_params(), plain) == ({}, {})
 
 
@@ -94,7 +94,7 @@ def test_at_most_so_many_images_are_used_the_same_in_every_run(with_hardware, ne
     used = []
     monkeypatch.setattr(robustness, "accuracy_and_loss", lambda net, images, *rest: used.append(images) or (0.5, 0.0))
     for most in (7, 7, 1000, None):
-        robustness.run_hardware(with_hardware(max_images=most, weights=[0.1], dropped=None, gene_bits=None), net, data)
+        robustness.run_hardware(with_hardware(max_images=most, weights=[0.1], dropped=None, gene_bits=None), net, data, CPU)
     assert [len(images) for images in used[::2]] == [7, 7, 24, 24]
     assert used[0].labels.tolist() == used[2].labels.tolist()
     assert used[0].images.equal(used[2].images)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pipelines.test_train_stage import write_genotype
 from tests.project_copy import ROOT, environment
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 RESULTS = [
     "models/train/network.safetensors",

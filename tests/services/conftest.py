@@ -20,10 +20,8 @@ import psutil
 import pytest
 
 from pipelines.runtime.run_files import read_rows
-from tests.free_port import free_port
 from tests.project_copy import ROOT, SMALL, copy_project, environment
-from tests.running import listens, running
-from tests.wait_until import wait_until
+from tests.running import free_port, listens, running, wait_until
 
 TINY = SMALL | {
     "network": SMALL["network"] | {"T": 2},

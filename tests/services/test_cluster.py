@@ -10,11 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.free_port import free_port
 from tests.project_copy import environment, run
-from tests.running import listens, running
+from tests.running import free_port, listens, running, wait_until
 from tests.services.conftest import N_SCORED, need, scored, section
-from tests.wait_until import wait_until
 
 PAGE = "CLUSTER.md"
 OUTPUTS = "reports/evolve/candidates.csv", "models/evolve/genotype.json"

@@ -13,11 +13,9 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.free_port import free_port
 from tests.project_copy import ROOT, environment, run
-from tests.running import listens, running
+from tests.running import free_port, listens, running, wait_until
 from tests.services.conftest import N_SCORED, TINY, need, scored, section
-from tests.wait_until import wait_until
 
 PAGE = "tutorials/team-server.md"
 KEYS = {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "LONG-PASSWORD", "GEE_TRACKING": "on", "BROWSER": "true"}

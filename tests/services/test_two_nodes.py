@@ -13,7 +13,7 @@ import pytest
 from tests.pipelines.conftest import digits, in_project, make_params  # noqa: F401 - fixtures
 from tests.pipelines.test_train_processes import ROOT, TORCHRUN, states
 from tests.pipelines.test_train_stage import write_genotype
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 STAGES = ("train", "evaluate", "robustness")
 

@@ -125,11 +125,6 @@ def counters(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     return macs.get_total(), synops.get_total()
 
 
-def test_spikingjelly_counts_zeros_and_padding_only_where_a_layer_multiplies(padded):
-    assert [layer.synops for layer in padded.layers] == [2 * 4, 2 * 8, 10 * 3]
-    assert counters(Padded(), IMAGE) == (36, 16 + 30)
-
-
 LAYERS = {
     "conv1d": (nn.Conv1d(4, 6, 5, padding=2, stride=2), (4, 11)),
     "circular": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (4, 5, 6)),

@@ -38,18 +38,14 @@ def test_the_binary_form_has_the_logits_the_events_and_the_energy_of_the_integer
     net, x = lively(name, **settings), images()
     binary = gee_core.to_binary(net)
     outputs = []
-    handles = [
-        module.register_forward_hook(lambda module, args, y: outputs.append(y))
-        for module in binary.modules()
-        if isinstance(module, ILIF)
-    ]
+    for module in binary.modules():
+        if isinstance(module, ILIF):
+            module.register_forward_hook(lambda module, args, y: outputs.append(y))
     torch.testing.assert_close(binary(x), net(x), rtol=0, atol=1e-10)
     events = sum(y.sum().item() for y in outputs) / len(x)
-    slots = net.T * INTEGERS["levels"] if "levels" not in settings else settings["levels"]
+    slots = net.T * (INTEGERS | settings)["levels"]
     assert all(set(y.unique().tolist()) <= {0.0, 1.0} for y in outputs)
     assert max(len(y) for y in outputs) == slots * len(x)
-    for handle in handles:
-        handle.remove()
     integers, slots_of = (gee_core.measure_energy(one, x) for one in (net, binary))
     assert integers.spikes_per_image == slots_of.spikes_per_image == events
     assert not slots_of.not_counted

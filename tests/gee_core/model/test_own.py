@@ -14,6 +14,7 @@ from gee_core.genome.genotype import Genotype
 from gee_core.model.network import build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from tests.gee_core.evolution.proxy_task import NETWORK
+from tests.gee_core.lively import same_state
 from tests.gee_core.own_networks import THREE, VGG, AllSteps, MultiStep, ResNet, lively
 
 pytestmark = pytest.mark.usefixtures("own")
@@ -29,11 +30,6 @@ class Images:
 
 def config(name: str, **changes) -> NetworkConfig:
     return NetworkConfig.model_validate(NETWORK.model_dump() | {"name": name, "width": 1.0, "n_genes": 4} | changes)
-
-
-def equal(one: nn.Module, other: nn.Module) -> bool:
-    others = other.state_dict()
-    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
 
 
 @GENES
@@ -149,7 +145,7 @@ def test_the_configured_network_has_drawn_genes_or_its_own_weights():
     before, genotype = torch.get_rng_state(), Genotype(0.3, (0.2,) * 3, Shape(omega_X=0.5))
     genetic, again, other = (wired_network(config(NAME), Images, genotype, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
-    assert equal(genetic, again) and not torch.equal(genetic.net.head.weight, other.net.head.weight)
+    assert same_state(genetic, again) and not torch.equal(genetic.net.head.weight, other.net.head.weight)
     assert genome_of(genetic).channels == encoded_channels(NAME) and genome_of(genetic).O.abs().max() <= 0.6
     plain, shaped = (wired_network(config(NAME, n_genes=None, init=init), Images, None, 3) for init in (None, {"beta": 2.0}))
     stem, conv, *_ = plain.conv_chain()
@@ -190,7 +186,7 @@ def test_neurons_keep_no_charge_of_a_call_and_can_be_copied_after_training():
     next(m for m in net.modules() if isinstance(m, neuron.BaseNode)).v = torch.ones(6, 8, 8, 8)
     assert torch.equal(net(x), expected)
     net.train()(x).sum().backward()
-    assert equal(gee_core.decode(net), net)
+    assert same_state(gee_core.decode(net), net)
 
 
 def test_its_images_and_weights_have_the_ordinary_layout_for_view():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from gee_core.model.network import build_network, count_parameters
 from gee_core.model.wired import architecture_of, empty_network, find_width, plain_parameters, wired_network
 from gee_core.seeding import derive_seed, torch_generator
 from tests.gee_core.evolution.proxy_task import NETWORK as PROXY
+from tests.gee_core.lively import same_state
 
 SHAPE = SimpleNamespace(num_classes=5, in_channels=1, image_size=8)
 NETWORK = NetworkConfig(
@@ -46,7 +48,7 @@ def test_without_a_genotype_the_wiring_is_that_of_build_network():
             weights_seed = derive_seed(seed, "weights")
             neurons = {"surrogate_name": NETWORK.surrogate} | {name: getattr(NETWORK, name) for name in OF_NEURONS}
             built = build_network("resnet18", *sizes, network.n_genes, NETWORK.width, weights_seed, **neurons)
-            assert same(built, wired_network(network, SHAPE, None, seed))
+            assert same_state(built, wired_network(network, SHAPE, None, seed))
     assert plain_parameters(NETWORK, SHAPE) == count_parameters(built)
 
 
@@ -73,11 +75,6 @@ def is_flat(matrix):
     return bool(S.max() < 1.001 * S.min())
 
 
-def same(one, other):
-    others = other.state_dict()
-    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
-
-
 def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own():
     genome = genome_of(wired(NETWORK, ORTHOGONAL))
     assert is_flat(genome.O) and is_flat(genome.X_0[4])
@@ -85,7 +82,7 @@ def test_the_analytic_wiring_has_the_shape_of_init_and_a_genotype_its_own():
     net = wired(NETWORK, ORTHOGONAL, genotype)
     assert is_flat(genome_of(net).O)
     assert not is_flat(genome_of(net).X_0[4])
-    assert same(net, wired(NETWORK, None, genotype))
+    assert same_state(net, wired(NETWORK, None, genotype))
 
 
 def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
@@ -95,27 +92,25 @@ def test_a_plain_network_gets_the_shape_too_but_for_its_stem_and_shortcuts():
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, neutral.get_parameter(name))}
     names = {module: name for name, module in net.named_modules()}
     assert changed == {f"{names[conv]}.weight" for conv in chain[1:]}
-    assert same(net, wired(PLAIN, ORTHOGONAL))
+    assert same_state(net, wired(PLAIN, ORTHOGONAL))
     for network in (NETWORK, PLAIN):
-        assert same(wired(network, None), wired(network, Shape()))  # neutral
+        assert same_state(wired(network, None), wired(network, Shape()))  # neutral
 
 
-def width_of(name, in_channels, image_size, target, tolerance=0.02, block=None):
-    network = PROXY.model_copy(update={"name": name, "block": block})
-    images = SimpleNamespace(num_classes=10, in_channels=in_channels, image_size=image_size)
-    return find_width(network, images, target, tolerance)
+VGG = PROXY.model_copy(update={"name": "vgg16", "block": None})
 
 
 def test_no_other_width_comes_closer_and_it_has_few_decimals():
     target = 40_000
-    found = width_of("vgg16", 1, 8, target, tolerance=0.05)
-    reached = count_parameters(build_network("vgg16", 10, 1, 8, width=found))
+    found = find_width(VGG, SHAPE, target, tolerance=0.05)
     assert found == round(found, 4)
-    others = [count_parameters(build_network("vgg16", 10, 1, 8, width=k / 1000)) for k in range(30, 160, 2)]
-    assert abs(reached - target) <= min(abs(other - target) for other in others)
+    off = [
+        abs(count_parameters(build_network("vgg16", 5, 1, 8, width=w)) - target) for w in (found, *np.arange(0.03, 0.16, 0.002))
+    ]
+    assert off[0] == min(off)
 
 
 @pytest.mark.parametrize("target", [10, 10**12])
 def test_a_count_out_of_reach_is_refused_with_the_closest_one(target):
     with pytest.raises(InputError, match=r"vgg16: no plain network within 2% of .* the closest has .*: raise width"):
-        width_of("vgg16", 1, 8, target)
+        find_width(VGG, SHAPE, target)

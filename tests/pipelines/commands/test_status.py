@@ -14,6 +14,8 @@ from dvc.lock import LockError
 
 from pipelines.commands.status import find_at_work
 from pipelines.project.presets import describe_presets
+from pipelines.runtime.run_files import Record, write_record
+from pipelines.runtime.run_folder import runs_root
 from tests.project_copy import ROOT
 
 
@@ -22,7 +24,7 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     says = {"train": [{"changed deps": changed}], "report": ["always changed"]}
     repo = MagicMock()
     repo.return_value.__exit__.return_value = None  # no error is suppressed
-    repo.return_value.__enter__.return_value.status.side_effect = [says, says, {}, LockError("busy"), LockError("busy")]
+    repo.return_value.__enter__.return_value.status.side_effect = [says, says, {}, LockError("busy"), LockError("busy"), {}]
     monkeypatch.setattr("dvc.repo.Repo", repo)
     monkeypatch.setattr("pipelines.commands.status.find_at_work", lambda *_: ["17 python -m pipelines.train"])
     code, out, _ = main("status")
@@ -38,6 +40,8 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     assert main("status")[1].endswith("All stages are up to date\n")
     assert main("status")[1].startswith("stale    not known while DVC compares the files itself: ask again\n")
     assert json.loads(main("status", "--json")[1])["stale"] is None
+    write_record(runs_root() / "train-1", Record(level="stage", store="sqlite:///mlflow.db", start=1, status="FINISHED"))
+    assert "MLflow   1 runs wait: `gee track status` says why" in main("status")[1]
 
 
 @pytest.mark.parametrize("command", ["preset list", "pretrained", "track status", "study list", "gc"])

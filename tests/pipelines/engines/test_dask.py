@@ -22,8 +22,7 @@ from pipelines.engines import dask as dask_file
 from pipelines.engines.dask import CODE, Dask, check_worker, enter, own_requirements
 from pipelines.engines.pools import run_each
 from pipelines.project.paths import COPIES
-from tests.free_port import free_port
-from tests.running import running
+from tests.running import free_port, running
 
 pytestmark = pytest.mark.slow
 

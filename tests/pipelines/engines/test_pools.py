@@ -14,7 +14,7 @@ import torch
 
 from pipelines.engines.pools import Processes, Serial, run_each
 from tests.project_copy import ROOT
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 BOTH = pytest.mark.parametrize("open_pool", [Serial, lambda: Processes(2)], ids=["serial", "processes"])
 

@@ -17,9 +17,8 @@ from gee_core.config import Params
 from pipelines.project.params import load_params
 from pipelines.runtime.run_files import waiting_folders
 from tests.project_copy import ROOT, run
-from tests.running import listening
+from tests.running import listening, wait_until
 from tests.short_stages import gee, start
-from tests.wait_until import wait_until
 
 
 def test_the_form_has_the_presets_and_every_setting_with_its_range_and_requires_none(flow):

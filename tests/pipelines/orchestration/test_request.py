@@ -1,11 +1,10 @@
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
 from gee_core.errors import InputError
-from pipelines.orchestration.request import Request, check_request, experiment_changes
+from pipelines.orchestration.request import Request, check_request, experiment_values
 from pipelines.project.presets import load_preset
 from tests.project_copy import ROOT, commit, make_repository, run
 
@@ -34,7 +33,7 @@ def project(committed, tmp_path, monkeypatch):
 
 
 def test_nothing_special_is_params_yaml_as_it_is(project):
-    params, changes = check_request(Request(), project)
+    params, changes = check_request(Request())
     assert (params.evolve.n_generations, changes) == (4, [])
     words = Request(stages=["train", "export"], force=True).command("fox", changes)[3:]
     assert words == ["--wait-for-lock", "repro", "--force", "train", "export"]
@@ -42,7 +41,7 @@ def test_nothing_special_is_params_yaml_as_it_is(project):
 
 def test_overrides_of_a_preset_are_changes_to_params_yaml(project):
     request = Request({"evolve.n_generations": 1, "network.init": {"beta": 0.5}}, preset="digits")
-    params, changes = check_request(request, project)
+    params, changes = check_request(request)
     assert (params.evolve.n_generations, params.network.init.beta) == (1, 0.5)
     assert changes == ["network.init={beta:0.5}", "evolve.n_generations=1"]
     where = ["--wait-for-lock", "exp", "run", "--temp", "--name", "fox"]
@@ -62,15 +61,15 @@ def make_images(folder):
 
 def path_of_images(path: str) -> str:
     overrides = {"prepare.dataset": "folder", "prepare.image_size": 8, "prepare.path": path}
-    params, changes = check_request(Request(overrides), Path())  # the current folder
+    params, changes = check_request(Request(overrides))
     assert params.prepare.path == path or f"prepare.path='{params.prepare.path}'" in changes
     return params.prepare.path
 
 
 def test_images_that_an_experiments_copy_lacks_are_read_where_they_are(project):
     preset = load_preset("cifar10-small", "data/raw")
-    _, changes = experiment_changes(preset.values, preset.params, project)
-    assert f"prepare.path='{project}/data/raw'" in changes  # git knows the readme in it alone
+    found = experiment_values(preset.values, preset.params)
+    assert found["prepare"]["path"] == str(project / "data/raw")  # git knows the readme in it alone
     make_images(project / "data/raw")
     assert path_of_images("data/raw") == str(project / "data/raw")
     make_images(project.parent / "imgs")
@@ -85,9 +84,9 @@ def test_a_file_of_an_own_network_that_git_does_not_track_is_named_before_the_ru
     (project / "networks/my_vgg.py").touch()
     request = Request({"network.name": "networks.my_vgg:MyVGG"})
     with pytest.raises(InputError, match=re.escape("no file that git does not track: `git add networks/my_vgg.py`")):
-        check_request(request, project)
+        check_request(request)
     run(project, "git", "add", "networks")
-    assert check_request(request, project)[1] == ["network.name='networks.my_vgg:MyVGG'"]
+    assert check_request(request)[1] == ["network.name='networks.my_vgg:MyVGG'"]
 
 
 def test_images_that_git_tracks_are_read_in_the_experiments_copy(project):
@@ -110,7 +109,7 @@ def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch
     monkeypatch.chdir(committed)
     before = (committed / "params.yaml").read_bytes()
     with pytest.raises(InputError, match=re.escape(message)) as caught:
-        check_request(request_, committed)
+        check_request(request_)
     assert "\n" not in str(caught.value)
     assert (committed / "params.yaml").read_bytes() == before
 
@@ -118,13 +117,13 @@ def test_what_cannot_be_is_one_message(request_, message, committed, monkeypatch
 def test_a_damaged_dvc_yaml_stops_a_run_before_dvc(project):
     (project / "dvc.yaml").write_text("stages: [")
     with pytest.raises(InputError, match=r"^dvc\.yaml: .*: `dvc repro --dry` shows what is wrong"):
-        check_request(Request(stages=["train"]), project)
+        check_request(Request(stages=["train"]))
 
 
 def test_an_experiment_needs_a_git_that_works(project):
     (project / ".git/config").write_text("[")
     with pytest.raises(InputError, match="git: bad config"):
-        check_request(Request({"train.epochs": 3}), project)
+        check_request(Request({"train.epochs": 3}))
     shutil.rmtree(project / ".git")
     with pytest.raises(InputError, match="project: no git commit of the project, which DVC's experiments need"):
-        check_request(Request({"train.epochs": 3}), project)
+        check_request(Request({"train.epochs": 3}))

@@ -1,8 +1,11 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from gee_core.errors import InputError
 from pipelines.project.git import check_git, git_commit, head
-from tests.project_copy import commit, make_repository, run
+from tests.project_copy import ROOT, commit, make_repository, run
 
 
 def git(folder, *arguments):
@@ -62,3 +65,18 @@ def test_the_commit_of_a_repository_that_does_not_hold_the_project_is_not_its_ow
     assert (head(project), git_commit(project), caplog.text) == (None, None, "")
     commit(tmp_path, "gee")
     assert head(project) == git(tmp_path, "rev-parse", "HEAD")
+
+
+def test_images_and_results_are_ignored_and_what_names_them_is_not(tmp_path, monkeypatch):
+    """DVC reads .gitignore in a way of its own."""
+    from dvc.repo import Repo
+    from dvc.scm import Git
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    Git.init(str(tmp_path)).close()
+    repo = Repo.init()
+    for path in ("data/raw/birds/0.png", "data/prepared/meta.json", "models/train/network.json"):
+        assert repo.scm.is_ignored(str(Path(path).absolute())), path
+    for path in ("data/README.md", "data/raw/README.md", "data/raw/birds.dvc", "models/studies/tiny.dvc"):
+        assert not repo.scm.is_ignored(str(Path(path).absolute())), path

@@ -13,9 +13,9 @@ TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
     assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [
-        {"name": "b", "share": 0.0, "n_images": 3, "mistake": "c"},
-        {"name": "a", "share": 0.5, "n_images": 2, "mistake": "b"},
-        {"name": "c", "share": 1.0, "n_images": 1, "mistake": None},
+        ("b", 0.0, 3, "c"),
+        ("a", 0.5, 2, "b"),
+        ("c", 1.0, 1, None),
     ]
 
 

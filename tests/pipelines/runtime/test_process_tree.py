@@ -10,7 +10,7 @@ import pytest
 
 from gee_core.errors import InputError
 from pipelines.runtime.process_tree import dvc_ancestor, file_lock, followed, is_gone, process_key
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 ROOT = str(Path(__file__).resolve().parents[3])
 STAGE = """

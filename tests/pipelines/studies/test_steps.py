@@ -17,6 +17,7 @@ from pipelines.studies import steps
 from pipelines.studies.plan import Cell
 from pipelines.studies.steps import NETWORK, ROWS_OF, prepare_images, run_cell
 from tests.gee_core.data.conftest import config
+from tests.pipelines.conftest import CPU
 
 SEVERAL = {
     "variant": "baseline",
@@ -52,8 +53,8 @@ def test_what_is_measured_is_what_the_stages_measure(cell, digits, tmp_path):
     metrics, params, data = run_cell(wanted).metrics, wanted.params, load_prepared(digits)
     evolved = evolve.run(params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
     net, _, of_training, _ = train.run(params, evolved.genotype, data, tmp_path / "train")
-    expected = evolved.metrics | of_training | evaluate.run(params, net, data)[0].model_dump()
-    noise = robustness.run(params, net, data)
+    expected = evolved.metrics | of_training | evaluate.run(params, net, data, CPU)[0].model_dump()
+    noise = robustness.run(params, net, data, CPU)
     expected |= robustness.metrics(noise)
     expected |= {"evolve_passes": 3 * 1 * 48, "train_passes": 2 * 64}  # candidates, epochs, images without the hold-out
     assert {name: metrics[name] for name in expected} == expected
@@ -88,7 +89,7 @@ def test_a_plain_network_is_trained_first_where_the_cell_encodes_it(cell, make_p
     data = load_prepared(encoded.prepared)
     genotype = evolve.run(params, encoded.prepared, tmp_path / "evolve", open_scorer=steps.score_here).genotype
     by_hand = train.run(params, genotype, data, tmp_path / "by_hand").net
-    assert metrics["test_loss"] == evaluate.run(params, by_hand.eval(), data)[0].test_loss
+    assert metrics["test_loss"] == evaluate.run(params, by_hand.eval(), data, CPU)[0].test_loss
 
 
 def test_a_candidate_is_trained_from_its_own_wiring_with_a_seed_per_training(cell):
@@ -116,7 +117,7 @@ def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, t
         assert {name: numbers[name] for name in alone.metrics} == alone.metrics
         net = train.run(wanted.params, alone.genotype, load_prepared(digits), tmp_path / str(wanted.params.evolve.choose)).net
         params = wanted.params.with_genes(alone.genotype.genes)
-        assert numbers["test_loss"] == evaluate.run(params, net, load_prepared(digits))[0].test_loss
+        assert numbers["test_loss"] == evaluate.run(params, net, load_prepared(digits), CPU)[0].test_loss
 
 
 def test_killed_work_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypatch):

@@ -20,6 +20,7 @@ from pipelines.runtime.run_folder import RunFolder, runs_root
 from pipelines.studies import study
 from pipelines.studies.plan import Cell, CellResult, Request
 from pipelines.studies.reports import OUT
+from tests.pipelines.conftest import CPU
 from tests.pipelines.studies.conftest import measure
 
 TINY = OUT / "tiny"
@@ -185,6 +186,6 @@ def test_a_kept_network_measures_as_its_result_says_and_is_under_dvc(project, ru
     assert [folder.name.rpartition("-")[0] for folder in folders] == ["genetic-seed0", "unencoded-seed0"]
     for folder in folders:
         result, net = read_json_object(folder / "result.json"), load(folder / "network.safetensors").eval()
-        measured = evaluate.run(Params.model_validate(result["params"]), net, load_prepared(digits))[0].model_dump()
+        measured = evaluate.run(Params.model_validate(result["params"]), net, load_prepared(digits), CPU)[0].model_dump()
         assert {name: result["metrics"][name] for name in measured} == measured
     assert "path: tiny" in (project / "models/studies/tiny.dvc").read_text()

@@ -21,12 +21,10 @@ from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import mlflow_client, publish
 from pipelines.tracking.mlflow_models import FILES
 from pipelines.tracking.tracker import open_stage
-from tests.free_port import free_port
 from tests.pipelines.tracking.conftest import GONE, Store, make_folder, publish_all
 from tests.pipelines.tracking.models import README, exported_model, write_exported
 from tests.project_copy import ROOT
-from tests.running import listens, running
-from tests.wait_until import wait_until
+from tests.running import free_port, listens, running, wait_until
 
 pytestmark = pytest.mark.slow
 

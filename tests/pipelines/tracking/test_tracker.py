@@ -20,7 +20,7 @@ from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, origin
 from pipelines.tracking.tracker import open_execution, open_stage, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, META, as_gone, candidate, names_of, publish_all
 from tests.project_copy import ROOT
-from tests.wait_until import wait_until
+from tests.running import wait_until
 
 
 @pytest.mark.parametrize(

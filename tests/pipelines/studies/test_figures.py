@@ -3,8 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from pipelines.figures import studies as figures
-from pipelines.figures.studies import Axis
+from pipelines.studies import figures
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 
 CELLS = pd.DataFrame(
@@ -16,11 +15,10 @@ CELLS = pd.DataFrame(
         "parameters": [100, 100, 200, 200, 90, 90],
     }
 )
-ACCURACY, PARAMETERS = Axis("test_accuracy", "test accuracy (%)", 100), Axis("parameters", "parameters", 1)
 CALLS = {
-    "bars": (ACCURACY, ["network"]),
-    "line": ("genes", ACCURACY, ["network"]),
-    "scatter": (PARAMETERS, ACCURACY, ["network"], ["network", "genes"]),
+    "bars": ("test_accuracy", ["network"]),
+    "line": ("genes", "test_accuracy", ["network"]),
+    "scatter": ("parameters", "test_accuracy", ["network"], ["network", "genes"]),
 }
 
 
@@ -34,7 +32,7 @@ def test_every_group_is_in_the_figure_once_and_its_label_is_text(name):
         svg = draw(name, CELLS.replace({"network": dict(zip(("A", "B & <C>"), labels, strict=True))}))
         assert_self_contained(svg)
         assert [texts(svg).count(label) for label in labels] == [1, 1]
-    assert "all" in texts(figures.scatter(CELLS, PARAMETERS, ACCURACY, [], ["network", "genes"]))
+    assert "all" in texts(figures.scatter(CELLS, "parameters", "test_accuracy", [], ["network", "genes"]))
 
 
 @pytest.mark.parametrize(
