@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
 from gee_core.gene_file import DAMAGE, read_genes, read_header
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import check_finite, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object

@@ -29,8 +29,8 @@ from gee_core.errors import InputError, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
-from gee_core.model.network import SpikingNetwork
-from gee_core.model.wired import Architecture, check_finite, check_numbers, describe_unchanged, fill_network, read_network
+from gee_core.model.base import Architecture, SpikingNetwork
+from gee_core.model.wired import check_finite, check_numbers, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
 

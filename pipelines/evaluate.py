@@ -17,8 +17,8 @@ from gee_core.data.prepared import Prepared
 from gee_core.evaluation.early_exit import find_exits
 from gee_core.evaluation.energy import measure_energy, record
 from gee_core.genome.encoding import decode, encoding, genome_of
-from gee_core.model.base import with_steps
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork, with_steps
+from gee_core.model.network import count_parameters
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import for_inference, outputs

@@ -19,7 +19,7 @@ from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.training.loop import for_inference, outputs
 from pipelines.inputs.loading import load_trained, png, prepared_images, spaced

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from gee_core.compute import Compute, limit_threads
 from gee_core.data.prepared import Prepared
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import largest_activation
 from pipelines.engines.ranks import check_alike, joined
 from pipelines.inputs.loading import load_trained, prepared_images

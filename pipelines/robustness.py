@@ -12,7 +12,7 @@ from gee_core.config import Params
 from gee_core.data.prepared import Prepared
 from gee_core.evaluation.hardware_noise import OF_BITS, disturb, unfit
 from gee_core.evaluation.noise import NOISE_OF_EVENTS, noisy_input
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import torch_generator
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text

@@ -16,7 +16,8 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError, in_section
 from gee_core.evaluation.energy import firing_rates
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import count_parameters
 from gee_core.model.wired import largest_activation, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.snn.kernels import long_run

@@ -31,7 +31,8 @@ from gee_core.evolution.candidate import Candidate, Failure, Price, ProxyTask, S
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
 from gee_core.gene_file import stored_bytes
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import count_parameters
 from gee_core.model.wired import ImageShape, first_not_finite, plain_parameters, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from gee_core.config.network import is_own
 from gee_core.genome.encoding import attach_genome, genome_of
-from gee_core.model.base import Architecture, settings_of, to_channels_last
-from gee_core.model.base import SpikingNetwork as SpikingNetwork
+from gee_core.model.base import Architecture, SpikingNetwork, settings_of, to_channels_last
 from gee_core.model.layers import BasicBlock, ConvLayer, PreActivationBlock, ResidualStream, Stem, StepDropout
 from gee_core.model.own import own_network
 from gee_core.seeding import check_seed, private_torch_rng

@@ -16,8 +16,7 @@ from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
 from gee_core.genome.wiring import shape_weight
-from gee_core.model.base import Architecture as Architecture
-from gee_core.model.base import SpikingNetwork, check_unwrapped, settings_of, to_channels_last
+from gee_core.model.base import Architecture, SpikingNetwork, check_unwrapped, settings_of, to_channels_last
 from gee_core.model.network import build, count_parameters
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.storage.json_object import as_model

@@ -206,7 +206,7 @@ def _compiled(loop: Loop, on_gpu: bool) -> Loop:
     # torch keeps what it compiles, and does not look for which CPU: on another one, that gives wrong numbers or a crash
     name = f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else getpass.getuser()}_{cpu_kind()}"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), name))
-    options: dict[str, Any] = {}
+    options: dict[str, str | int | bool | Callable[..., object]] = {}
     if not on_gpu or multiprocessing.parent_process() is not None:  # next to others, a worker starts no processes of its own
         options["compile_threads"] = 1
     if on_gpu:

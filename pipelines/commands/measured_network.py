@@ -34,8 +34,8 @@ from gee_core.evaluation.activity import E_AC, E_MAC, PICO_TO_MILLI, Activity, e
 from gee_core.evaluation.energy import measure_energy, present
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
-from gee_core.model.base import is_neuron
-from gee_core.model.wired import Architecture, architecture_of
+from gee_core.model.base import Architecture, is_neuron
+from gee_core.model.wired import architecture_of
 from gee_core.seeding import private_torch_rng
 from gee_core.storage.json_object import as_model
 from pipelines.commands.prediction import find_images, read_image

@@ -14,7 +14,7 @@ from pipelines.runtime.input_errors import TRACKED
 
 if TYPE_CHECKING:
     from gee_core.data.meta import Meta
-    from gee_core.model.network import SpikingNetwork
+    from gee_core.model.base import SpikingNetwork
 
 
 def init_from_files(params: Params) -> list[Path]:

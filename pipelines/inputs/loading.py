@@ -19,7 +19,8 @@ from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, count_parameters
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured

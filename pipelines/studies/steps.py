@@ -20,7 +20,7 @@ from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.data.sources import raw_files
 from gee_core.errors import DivergedError, InputError
-from gee_core.model.network import SpikingNetwork
+from gee_core.model.base import SpikingNetwork
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import json_digest

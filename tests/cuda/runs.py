@@ -11,7 +11,8 @@ from gee_core.compute import Compute
 from gee_core.data.augment import Augment, Normalise
 from gee_core.data.image_files import as_array
 from gee_core.data.images import PackedImages, StreamedImages
-from gee_core.model.network import SpikingNetwork, build_network
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import build_network
 from gee_core.training.optimizers import make_optimizer
 from gee_core.training.recipe import Recipe, steps_per_epoch
 from gee_core.training.resume import Resumable, training_tensors

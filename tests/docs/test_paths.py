@@ -6,7 +6,7 @@ import pytest
 
 from gee_core.data.meta import Meta
 from gee_core.export.model_card import ModelCard
-from gee_core.model.wired import Architecture
+from gee_core.model.base import Architecture
 from pipelines.inputs.genotype_file import GenotypeFile
 
 FOLDERS = "gee_core|pipelines|tests|benchmarks|studies|presets|notebooks|docs|\\.ci"

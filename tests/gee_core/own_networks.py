@@ -9,9 +9,9 @@ from gee_core.model.base import SpikingNetwork
 from tests.gee_core.lively import awake
 
 
-def lif(**settings) -> neuron.LIFNode:
-    settings = {"tau": 2.0, "v_threshold": 0.5, "detach_reset": True} | settings
-    return neuron.LIFNode(**settings, surrogate_function=surrogate.PiecewiseQuadratic(alpha=2.0))
+def lif() -> neuron.LIFNode:
+    triangle = surrogate.PiecewiseQuadratic(alpha=2.0)
+    return neuron.LIFNode(tau=2.0, v_threshold=0.5, detach_reset=True, surrogate_function=triangle)
 
 
 class OneStep(nn.Module):
@@ -52,15 +52,13 @@ class VGG(OneStep):
         return torch.stack([OneStep.forward(self, x) for _ in range(self.T)])
 
 
-class MultiStep(AllSteps):
+class MultiStep(VGG):
     """``AllSteps`` on T times the same images."""
 
-    def __init__(self, num_classes, in_channels, image_size, T, width=1.0):
-        super().__init__(num_classes, in_channels, image_size, width)
-        self.T = T
+    mode = "m"
 
     def forward(self, x):
-        return super().forward(x.repeat(self.T, 1, 1, 1, 1))
+        return OneStep.forward(self, x.repeat(self.T, 1, 1, 1, 1))
 
 
 class Folded(nn.Module):
@@ -93,10 +91,10 @@ class WithDropout(MultiStep):
 class ResNet(nn.Module):
     """A stem and two basic blocks, the second with a 1x1 shortcut; multi-step neurons, steps repeated inside."""
 
-    def __init__(self, num_classes, in_channels, image_size, T, tau=2.0, surrogate="piecewise_quadratic"):
+    def __init__(self, num_classes, in_channels, image_size, T):
         super().__init__()
         self.T = T
-        self.stem = nn.Sequential(layer.Conv2d(in_channels, 8, 3, padding=1, bias=False), layer.BatchNorm2d(8), lif(tau=tau))
+        self.stem = nn.Sequential(layer.Conv2d(in_channels, 8, 3, padding=1, bias=False), layer.BatchNorm2d(8), lif())
         self.blocks = nn.ModuleList([Basic(8, 8, 1), Basic(8, 16, 2)])
         self.head = layer.Linear(16, num_classes)
         functional.set_step_mode(self, "m")

@@ -45,9 +45,9 @@ def expected(name, tensor, format):
         return torch.zeros_like(tensor)
     if format == "fp32":
         return tensor
-    return (
-        tensor.bfloat16().float() if dim is None or format == "bf16" else dequantise(*quantise(tensor, BITS[format], dim), dim)
-    )
+    if dim is None or format == "bf16":
+        return tensor.bfloat16().float()
+    return dequantise(*quantise(tensor, BITS[format], dim), dim)
 
 
 @ENCODINGS
@@ -229,10 +229,8 @@ def test_an_encoded_module_of_any_code_comes_back_in_a_fresh_one_rounded(format,
 def test_a_file_of_another_module_is_refused_by_the_name_that_does_not_fit(path, tmp_path):
     x, other = torch.zeros(1, 3, 12, 12), tmp_path / "module.safetensors"
     save_genes(other, encode(Convolutions(), 4, example=x))
-    more = Convolutions()
-    more.extra = nn.BatchNorm2d(8)
-    fewer = Convolutions()
-    fewer.norm = nn.Identity()
+    more, fewer = Convolutions(), Convolutions()
+    more.extra, fewer.norm = nn.BatchNorm2d(8), nn.Identity()
     for net, says in (
         (nn.Linear(2, 2), "Linear has no attribute `stem`"),
         (more, "Missing key.*extra.weight"),

@@ -23,7 +23,8 @@ from gee_core.export.onnx_genes import with_genes
 from gee_core.export.to_onnx import neurons_in_onnx, to_onnx
 from gee_core.gene_file import save_genes
 from gee_core.genome.encoding import genome_of
-from gee_core.model.network import SpikingNetwork, build_network
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import build_network
 from gee_core.snn.lif import ILIF, LIF
 from tests.gee_core import own_networks
 from tests.gee_core.lively import awake

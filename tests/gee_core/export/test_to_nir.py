@@ -18,7 +18,8 @@ from gee_core.errors import ExportError, InputError
 from gee_core.evaluation.energy import record
 from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.genome.encoding import encode, genome_of
-from gee_core.model.network import SpikingNetwork, build_network
+from gee_core.model.base import SpikingNetwork
+from gee_core.model.network import build_network
 from gee_core.snn.lif import ILIF, LIF
 from gee_core.zoo import NETWORKS, A, Dropout, NetworkSpec, P
 from tests.gee_core.lively import awake
