@@ -46,8 +46,10 @@ def test_a_dry_run_lists_the_cells_without_a_result_and_changes_nothing(write_st
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == files
 
 
-def test_a_study_without_a_table_and_a_choice_without_a_column_say_how_to_mend_it(write_study):
+def test_an_unknown_study_a_missing_table_and_a_bad_choice_say_how_to_mend_it(write_study):
     write_study()
+    with pytest.raises(InputError, match="unknown study 'tinny': choose one of tiny"):
+        gee("study", "show", "tinny")
     with pytest.raises(InputError, match="tiny: no table yet: run it with `gee study run tiny`"):
         gee("study", "show", "tiny")
     with pytest.raises(InputError, match="--only encoding: write COLUMN=LABEL, for instance network=ResNet-19"):

@@ -44,12 +44,6 @@ def test_a_bad_study_file_is_refused_with_file_key_and_remedy(write_study, chang
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_study_is_refused_with_the_known_ones(write_study):
-    write_study()
-    with pytest.raises(InputError, match="unknown study 'tinny': choose one of tiny"):
-        load_study("tinny")
-
-
 def test_a_bare_value_in_a_column_named_by_a_key_sets_that_key(write_study):
     study = load_study(write_study(grid={"network.T": [1], "candidate": [2]}, plots=[], published=[]))
     [[T], [candidate]] = study.grid.values()
