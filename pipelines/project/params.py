@@ -4,11 +4,11 @@ import copy
 import os
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from gee_core.config import SHARED, Params
 from gee_core.errors import InputError, did_you_mean, in_short
@@ -120,13 +120,13 @@ def validate_values(model: type[Model], values: Values, source: object) -> Model
         raise InputError(re.sub(r"(?m)^--set: (\S+) = ", r"--set \1=", text)) from None  # as it was typed
 
 
-def _is_of_train(problem: ErrorDetails, values: Values) -> bool:
+def _is_of_train(problem: Mapping[str, Any], values: Values) -> bool:
     """Whether a ``problem`` is one of `train`, which `evolve.proxy` has from there."""
     place = problem["loc"]
     return len(place) > 2 and place[:2] == ("evolve", "proxy") and place[2] not in values["evolve"]["proxy"]
 
 
-def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
+def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     place, kind, value = ".".join(map(in_short, problem["loc"])), problem["type"], problem["input"]
     message = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     if not place:
