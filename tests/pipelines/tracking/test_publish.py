@@ -59,7 +59,7 @@ def test_what_a_stage_notes_is_in_its_run_its_pipelines_and_those_of_candidates(
     assert waiting_folders(runs_root()) == {} and not list(runs_root().rglob("plot.svg"))
 
 
-@pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [19, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fault", ["lost", "dropped"])
 def test_whichever_call_fails_the_next_publisher_misses_and_doubles_nothing(
     store, a_stage, expected, fault, every, tmp_path, monkeypatch

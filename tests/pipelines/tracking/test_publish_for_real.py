@@ -185,7 +185,7 @@ def test_whatever_is_killed_the_store_equals_that_of_an_undisturbed_run(make, mo
     assert search(quiet, 20, 0.0).wait() == 0
     expected = replayed(quiet, monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    for kind in ("stage", "publisher", "both", "stage"):
+    for kind in ("stage", "publisher", "both"):
         process = search(folder, 20, 0.3)
         wait_until(lambda: publishers(folder))
         with pytest.raises(subprocess.TimeoutExpired):
