@@ -61,7 +61,6 @@ RESULTS = (
     "models/evolve/genotype.json",
     "models/train/network.safetensors",
     "models/export/network.onnx",
-    "models/export/network.nir",
     "reports/evolve/candidates.csv",
     "reports/train/history.csv",
     "reports/summary.json",
