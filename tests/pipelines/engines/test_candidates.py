@@ -104,6 +104,7 @@ with Processes(1) as pool:
 """
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_lost_its_gpu_runs_again_in_another(tmp_path):
     command = [sys.executable, "-c", LOSES_ITS_GPU, str(tmp_path / "mark")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -75,6 +75,7 @@ def registered(store, name: str) -> list:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", "dropped"])
 def test_a_model_whose_writing_breaks_off_is_there_once_with_its_alias(write, store, fault):
     for time, accuracy in ACCURACIES.items():
