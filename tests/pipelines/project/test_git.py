@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_images_and_results_are_ignored_and_what_names_them_is_not(tmp_path, mon
     from dvc.repo import Repo
     from dvc.scm import Git
 
+    monkeypatch.setattr(logging.getLogger("dvc"), "handlers", [])  # they may write to the closed output of an earlier test
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / ".gitignore", tmp_path)
     Git.init(str(tmp_path)).close()
