@@ -219,11 +219,12 @@ def test_a_bad_value_is_one_line_with_its_key_its_value_and_a_remedy(preset, cha
 
 
 def test_params_of_an_earlier_version_are_refused_with_the_names_of_now():
-    old = changed("digits", {"evolve.proxy_epochs": 2, "evolve.lr": 4e-3, "evolve.whiten": False})
+    old = changed("digits", {"evolve.proxy_epochs": 2, "evolve.lr": 4e-3, "evolve.whiten": False, "prepare.split_seed": 0})
     with pytest.raises(InputError) as caught:
         check_params(old, "params.yaml")
     now = "evolve.proxy_epochs is now evolve.proxy.epochs, evolve.lr is now evolve.proxy.lr, evolve.whiten is now evolve.proxy."
     assert str(caught.value).startswith(f"params.yaml: of an earlier version: {now}")
+    assert "prepare.split_seed is gone" in str(caught.value)
 
 
 def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():

@@ -11,6 +11,7 @@ Shapes: K kernel positions, I in-channels, J out-channels, G genes.
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,11 +88,9 @@ class _Genes:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: int | list[int]) -> str:
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add an operator with the name of its output. Returns this name."""
-        node = helper.make_node(operator, inputs, [output], output)
-        node.attribute.extend(itertools.starmap(helper.make_attribute, attributes.items()))
-        self.nodes.append(node)
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
     def constant(self, name: str, value: Tensor) -> str:

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H W space.
 import contextlib
 import importlib
 import inspect
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from rich.filesize import decimal
 from spikingjelly.activation_based.op_counter import (
     DispatchCounterMode,
     LemaireEnergyConfig,
@@ -49,6 +51,9 @@ Shape = tuple[int, ...]
 
 BATCH = 32
 """Inputs that the network sees at once."""
+
+MOST_VALUES = 2**28
+"""Numbers in all inputs together, which takes 1 GB, and several times that in layers."""
 
 OTHERWISE = "name a network as MODULE:NETWORK, of a module here or of an installed package, or a network.safetensors"
 """The remedy for a name that leads to none."""
@@ -140,6 +145,7 @@ def read_input(here: Path, folder: Path | None, target: Target, meta: Meta | Non
     """
     shape = target.shape
     if folder is None and meta is None:
+        _check_memory(n, shape)
         return f"{n:,} random inputs of {sizes(shape)}", torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     described = target.card or (meta if meta and (folder is None or shape_of(meta) == shape) else None)
     if folder is None:
@@ -161,7 +167,14 @@ def _read_folder(here: Path, folder: Path, shape: Shape, events: Events | None, 
         raise InputError(f"--images: a network for inputs of {sizes(shape)}", "images have a --shape such as 3,32,32")
     files = find_images(here, [folder], endings_of(events))
     files = [files[i] for i in evenly(len(files), n)]
+    _check_memory(len(files), (*shape, events.frames) if events else shape)
     return torch.from_numpy(np.stack([read_image(here, path, shape[0], shape[1], events)[0] for path in files]))
+
+
+def _check_memory(n: int, shape: Shape) -> None:
+    if (values := n * math.prod(shape)) > MOST_VALUES:
+        problem = f"--n {n}: {n:,} inputs of {sizes(shape)} fill {decimal(4 * values)} of memory"
+        raise InputError(problem, f"take --n {max(1, MOST_VALUES // math.prod(shape))} or a smaller --shape")
 
 
 def shape_of(images: Meta | Architecture) -> Shape:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +43,7 @@ def run(
     """
     from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
     from pipelines.orchestration.request import Request, check_request, last_summary
+    from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
@@ -59,6 +61,7 @@ def run(
         before = last_summary() if PAGE.is_file() else None  # else it came with the clone
         tracking = tracked_execution(params, not stages, with_versions=not request.is_experiment)
         with tracking as tracked, whole_dvc_lock():
+            check_for_dvc(Path())
             if code := run_in_foreground([*request.command(name, set_params, keep_going), *verbose]):
                 raise typer.Exit(code)  # in here, so that the run in MLflow fails too
             found = last_summary(name if request.is_experiment else None)

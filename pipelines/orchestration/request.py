@@ -56,11 +56,12 @@ def check_request(request: Request) -> tuple[Params, list[str]]:
     Raises:
         InputError: params.yaml, a stage, the preset or an override is invalid, or no experiment can be.
     """
-    file = read_sections(Path("dvc.yaml"), "take it from the repository", "`dvc repro --dry` shows what is wrong")
-    known = file.get("stages") or {}
-    for stage in request.stages:
-        if stage.partition("@")[0] not in known:  # DVC calls a stage of a `foreach` name@item
-            raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(known)}")
+    if request.stages:
+        file = read_sections(Path("dvc.yaml"), "take it from the repository", "`dvc repro --dry` shows what is wrong")
+        known = file.get("stages") or {}
+        for stage in request.stages:
+            if stage.partition("@")[0] not in known:  # DVC calls a stage of a `foreach` name@item
+                raise InputError(f"stages: unknown stage {stage!r}", f"choose one of {', '.join(known)}")
     params = load_params()
     if not request.is_experiment:
         check_inputs(params)
@@ -90,10 +91,12 @@ def experiment_values(values: Values, params: Params) -> Values:
     if is_own(name) and (files := git(project, "ls-files", "--others", "--exclude-standard", "--", f"{NETWORKS}/*.py")):
         problem = f"network.name = {name}: a DVC experiment has no file that git does not track"
         raise InputError(problem, f"`git add {' '.join(files.splitlines())}`")
+    if not params.prepare.reads_path:
+        return values
     images = project / params.prepare.path
     others, tracked = (git(project, "ls-files", *option, "--", str(images)) for option in (("--others", "--directory"), ()))
     lacks = images.is_symlink() or others or all(Path(file).name == "README.md" for file in (tracked or "").splitlines())
-    return override_values(values, {"prepare.path": str(images)}, "") if params.prepare.reads_path and lacks else values
+    return override_values(values, {"prepare.path": str(images)}, "prepare.path") if lacks else values
 
 
 def last_summary(experiment: str | None = None) -> Summary | None:

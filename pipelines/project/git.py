@@ -30,6 +30,22 @@ def check_git(folder: Path) -> None:
         raise InputError(f"git: {problem.removeprefix('fatal: ')}", remedy)
 
 
+def check_for_dvc(project: Path) -> None:
+    """Check that DVC works in ``project``: in no git repository only where its setting `core.no_scm` says so.
+
+    Raises:
+        InputError: it is in none.
+    """
+    folder = project.resolve()
+    if any((parent / ".git").exists() for parent in [folder, *folder.parents]):  # as DVC looks for it, without git itself
+        return
+    from dvc.config import Config
+
+    if not Config(str(folder / ".dvc")).get("core", {}).get("no_scm"):
+        problem = f"{folder}: in no git repository, which DVC expects"
+        raise InputError(problem, "`git init`, or `dvc config core.no_scm true` (no experiments then)")
+
+
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     """A git command that has ended, its messages in English; None where git is not installed."""
     try:

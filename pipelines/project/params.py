@@ -27,6 +27,9 @@ MOVED = {"evolve.proxy_epochs": "evolve.proxy.epochs", "evolve.proxy_images": "e
 MOVED |= {f"evolve.{name}": f"evolve.proxy.{name}" for name in SHARED}
 """Settings of before, by their key then."""
 
+GONE = ("prepare.split_seed", "train.sync_batch_norm", "export.verify_images", "export.promote_metric")
+"""Settings of before that there are no more."""
+
 FIX = (
     f"fix it there (`git diff {PARAMS}` shows your changes); `gee preset use digits` starts anew and keeps this file as {KEPT}"
 )
@@ -65,9 +68,12 @@ def check_params(values: Values, source: str) -> Params:
             pipeline, so that DVC would find a circle.
     """
     found = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
-    if moved := [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]:
-        remedy = "evolve.proxy has the values of train but for those that it names"
-        raise InputError(f"{source}: of an earlier version: {', '.join(moved)}", remedy)
+    moved = [f"{key} is now {MOVED[key]}" for key in found if key in MOVED]
+    gone = [f"{key} is gone" for key in found if key in GONE]
+    if moved or gone:
+        default = "evolve.proxy has the values of train but for those that it names" if moved else ""
+        remedy = "; ".join(filter(None, [default, "remove what is gone" if gone else ""]))
+        raise InputError(f"{source}: of an earlier version: {', '.join(moved + gone)}", remedy)
     params = validate_values(Params, values, source)
     for section, keys in params.model_dump().items():
         for key, value in keys.items():

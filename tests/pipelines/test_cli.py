@@ -113,6 +113,11 @@ def test_preset_takes_the_folder_of_images_as_seen_by_the_user_and_says_what_cha
     assert "reads scikit-learn's digits, no folder" in main("preset", "use", "digits", "--data", "my/images")[2]
 
 
+def test_preset_list_shows_them(main, bare_project):
+    out = main("preset", "list")[1]
+    assert all(text in out for text in ("cifar10-small", "what for", "CIFAR-10", "not measured"))
+
+
 @pytest.fixture
 def example(bare_project) -> Path:
     """An image in the project, which has a model now."""

@@ -221,8 +221,13 @@ def test_recordings_are_counted_each_as_one_by_spikingjelly_too(gee, tmp_path):
     assert found["spikingjelly"] == pytest.approx(found["same_by_us"]) and found["spikingjelly"]["synops"] > 0
 
 
-def test_a_network_whose_code_ends_the_program_is_one_message(gee, main):
-    code, _, err = main("energy", "energy_ones:ends", "--shape", "1,4,4", "--steps", 1)
-    assert (
-        code == 2 and err == "gee: error: the code of the network ends the program (SystemExit(0)): leave sys.exit out of it\n"
-    )
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("energy_ones:Ones", "--n", 10**6, "--shape", "3,224,224"), "602.1 GB of memory: take --n 1783 or a smaller --shape"),
+        (("energy_ones:ends", "--shape", "1,4,4", "--steps", 1), "the code of the network ends the program (SystemExit(0))"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_message(arguments, says, gee, main):
+    code, _, err = main("energy", *arguments)
+    assert code == 2 and says in err.splitlines()[-1] and err.count("gee: error: ") == 1

@@ -102,4 +102,7 @@ def test_other_values_run_as_an_experiment_and_leave_the_project_as_it_is(short_
 
 def test_what_cannot_run_is_one_message_before_dvc_starts(main, bare_project):
     (bare_project / "data/raw").mkdir(parents=True)
+    problem = f"{bare_project}: in no git repository, which DVC expects"
+    remedy = "`git init`, or `dvc config core.no_scm true` (no experiments then)"
+    assert main("run") == (2, "", f"gee: error: {problem}: {remedy}\n")
     assert main("run", "--set", "train.lr=-1")[2] == "gee: error: --set train.lr=-1: input should be greater than 0\n"

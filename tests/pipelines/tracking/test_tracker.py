@@ -14,7 +14,7 @@ from pipelines.project.presets import load_preset
 from pipelines.runtime.run_files import ROWS, read_rows, waiting_folders
 from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import tracker
-from pipelines.tracking.experiment_page import EXPERIMENT_TAGS
+from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.mlflow_client import find_experiment
 from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, origin_tags, pipeline_name
 from pipelines.tracking.tracker import open_execution, open_stage, tracked_execution
@@ -104,6 +104,17 @@ def test_a_gee_run_in_which_no_stage_ran_is_no_row(store, make_params):
     with tracked_execution(make_params()) as tracked:
         pass
     assert (tracked.execution, store.calls, list(runs_root().parent.glob("*"))) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("uri", "server"),
+    [
+        ("https://user:secret@host.example/mlflow/", "https://host.example/mlflow"),
+        ("sqlite:////srv/gee/mlflow.db", "http://127.0.0.1:5000"),
+    ],
+)
+def test_an_address_holds_no_secret_and_that_of_a_file_is_of_a_server(uri, server):
+    assert run_address(uri, "3", "abc") == f"{server}/#/experiments/3/runs/abc?workflowType=machine_learning"
 
 
 def test_an_experiment_that_exists_is_described_once_and_keeps_what_people_write(store):
