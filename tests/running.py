@@ -1,5 +1,6 @@
 """Servers that tests start, and end with all that they started; to wait for what a thread or process does."""
 
+import itertools
 import os
 import signal
 import socket
@@ -20,23 +21,16 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def ports_of_this_worker() -> Iterator[int]:
-    """Ports that neither another worker of pytest nor the kernel, for a connection that goes out, gives away."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    yield from range(10_000 + 1_000 * worker, 11_000 + 1_000 * worker)
-
-
-PORTS = ports_of_this_worker()
+PORTS = (10_000 + n % 22_000 for n in itertools.count(32 * os.getpid()))
+"""Ports below those that the kernel gives to outgoing connections. Processes at work side by side begin at different ones."""
 
 
 def free_port() -> int:
     """A port of this machine that nothing listens at, another one each time."""
-    for port in PORTS:
+    while True:
         with suppress(OSError), socket.socket() as found:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("every port of this worker has been given away")
+            found.bind(("127.0.0.1", next(PORTS)))
+            return found.getsockname()[1]
 
 
 def listens(port: int) -> bool:

@@ -1,11 +1,14 @@
 """What every stage does around its work."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from gee_core.errors import InputError
 from pipelines import stage as frame
+from pipelines.runtime import progress
 from pipelines.stage import stage
 
 
@@ -62,3 +65,11 @@ def test_bad_params_are_refused_before_anything_is_tracked(in_project, monkeypat
         pytest.fail("the stage ran")
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("train: error: params.yaml: ")
+
+
+def test_a_stage_shows_its_progress(tracked, monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=text))
+    with stage("train") as s, s.progress("train", 3) as steps:
+        steps(3, note="loss 0.5")
+    assert text.getvalue().startswith("train 3/3 100 % loss 0.5, in 0:0")

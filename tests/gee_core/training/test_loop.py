@@ -106,6 +106,13 @@ def test_accuracy_and_loss_are_means_over_all_images(batch):
     assert loss == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-5)
 
 
+def test_a_loss_that_is_no_longer_finite_ends_the_epoch_with_its_number():
+    net = Linear()
+    net.fc.bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the training loss is nan in epoch 3"):
+        train_epoch(net, make_optimizer("adamw", net, 0.0), numbered(8), recipe(), 2)
+
+
 SCHEDULES = [((), 2, [None] * 2), ((16,), 2, [16] * 2), ((1, 2), 5, [1, 1, 1, 2, 2]), ((1, 2, 3), 2, [2, 3])]
 
 

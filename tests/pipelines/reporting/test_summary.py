@@ -106,3 +106,8 @@ def test_a_file_of_genes_and_reasons_in_place_of_onnx_and_nir_are_in_the_summary
     assert keys.index("onnx_problem") == keys.index("nir_bytes") - 1 and keys[-3:] == ["nir_problem", "machine", "commit"]
     assert (summary.onnx_bytes, summary.onnx_agreement, summary.nir_bytes, summary.nir_agreement) == (None,) * 4
     assert summary.onnx_problem in printed(summary) and summary.nir_problem in printed(summary)
+
+
+def test_a_plain_network_has_no_fitness(summarised):
+    summary = summarised(evolve={"n_candidates": 0})
+    assert summary.best_fitness is None and "evolution none" in printed(summary)

@@ -177,7 +177,7 @@ def test_the_load_of_a_stage_is_a_curve_that_ends_with_it_and_goes_on_with_it(st
         wait_until(lambda: (stage.run.path / ROWS).is_file() and len(read_rows(stage.run.path)) >= 3)
     stage.close("FINISHED")
     rows = read_rows(stage.run.path)
-    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
     most = {"cpu_utilization_percentage": 100, "system_memory_usage_percentage": 100}
     for name, limit in (most | {"system_memory_usage_megabytes": psutil.virtual_memory().total / 1e6}).items():
         assert all(0 <= row["metrics"][f"system/{name}"] <= limit for row in rows)
