@@ -87,8 +87,8 @@ def run(
         effective_acs=activity.effective_acs,
         dense_synops=activity.dense,
     )
-    of_events = meta.events is not None
-    layers = [layer.row(cfg.e_mac, cfg.e_ac) | ({"counts": layer.counts} if of_events else {}) for layer in activity.layers]
+    has_counts = meta.events is not None or params.network.neuron == "ilif"
+    layers = [layer.row(cfg.e_mac, cfg.e_ac) | ({"counts": layer.counts} if has_counts else {}) for layer in activity.layers]
     pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
     return numbers, layers, [{"actual": meta.class_names[k], "predicted": meta.class_names[guess]} for k, guess in pairs]
 
@@ -159,14 +159,14 @@ def _picture(image: Tensor, side: int) -> str:
     return base64.b64encode(png(image, side)).decode()
 
 
-def _spikes(net: nn.Module, x: Tensor) -> dict[str, list[str]]:
-    """For each layer, the spikes of some of the neurons after it, evenly spaced, on one image ``x``: a digit per step."""
-    digits = {}
+def _spikes(net: nn.Module, x: Tensor) -> dict[str, list[list[int]]]:
+    """For each layer, what some of the neurons after it, evenly spaced, fire at every step on one image ``x``."""
+    fired = {}
     for neurons in record(net, x).values():
-        spikes_TN = (neurons.spikes != 0).flatten(1).int().cpu()
+        spikes_TN = neurons.spikes.flatten(1).int().cpu()
         some = evenly(spikes_TN.shape[1], NEURONS)
-        digits[neurons.layer] = ["".join(map(str, spikes_T)) for spikes_T in spikes_TN[:, some].T.tolist()]
-    return digits
+        fired[neurons.layer] = spikes_TN[:, some].T.tolist()
+    return fired
 
 
 def _maps(net: SpikingNetwork) -> dict[str, list[list[float]]]:

@@ -182,8 +182,6 @@ def main() -> None:
         net = load_trained(s.params, data.meta)
         name, measured_files = write_all(ONNX.parent, s.params, net, data, searched, measured)
         s.run.note(cfg.model_dump())
-        if measured_files.nir_problem:
-            console.print(f"export: no NIR: {measured_files.nir_problem}", soft_wrap=True)
         write_json(OUT / "metrics.json", measured_files.model_dump(exclude_none=True))
         if name is None:
             console.print(f"export: no ONNX, and no model in MLflow: {measured_files.problem}", soft_wrap=True)

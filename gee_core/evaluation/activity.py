@@ -31,6 +31,14 @@ def energy_text(mj: float) -> str:
     return f"{mj * scale:.3g}\N{NO-BREAK SPACE}{unit}"
 
 
+def rate_text(rate: float, T: int, levels: int | None) -> str:
+    """A firing rate: "firing rate 14.4 %", or of integers "1.4 events per neuron and image, 17 % of the 8 slots"."""
+    if levels is None:
+        return f"firing rate {100 * rate:.1f}\N{NO-BREAK SPACE}%"
+    share = f"{100 * rate / levels:.0f}\N{NO-BREAK SPACE}% of the {T * levels} slots"
+    return f"{rate * T:.2g} events per neuron and image, {share}"
+
+
 @dataclass
 class LayerCount:
     """Counts of one convolution or fully connected layer, and the energy that follows from them."""
@@ -157,7 +165,7 @@ class Activity:
         titles = "layer", "kind", "MACs per step", "steps", "input", "input rate", "energy", "fires"
         rows = [titles]
         for layer in self.layers:
-            fires = "–" if layer.output_rate is None else f"{100 * layer.output_rate:.1f}\N{NO-BREAK SPACE}%"
+            fires = "–" if layer.output_rate is None else f"{layer.output_rate:.3f}"
             kind = "binary" if layer.binary else "counts" if layer.counts else "real"
             counts = f"{layer.macs:,.0f}", f"{layer.steps:g}", kind, f"{layer.input_rate:.4g}"
             rows.append((layer.layer or "(the network)", layer.kind, *counts, energy_text(layer.energy_mj(e_mac, e_ac)), fires))
@@ -173,7 +181,7 @@ class Activity:
             energy += f"; {energy_text(decoding)} more with building W"
         if sums := self.energy_of_sums_mj(e_ac):
             energy += f"; {energy_text(sums)} more for the residual sums"
-        spikes = f"{self.spikes_per_image:,.1f} per image, firing rate {100 * self.firing_rate:.1f}\N{NO-BREAK SPACE}%"
+        spikes = f"{self.spikes_per_image:,.1f} per image, {self.firing_rate:.3f} per neuron and step"
         left_out = ", ".join(f"{name} ({kind})" for name, kind in self.not_counted.items())
         return {"energy": energy, "spikes": spikes} | ({"not counted": left_out} if left_out else {})
 

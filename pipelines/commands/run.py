@@ -17,6 +17,7 @@ from pipelines.project.paths import PAGE, SUMMARY
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
+    from pipelines.reporting.summary import Summary
     from pipelines.tracking.tracker import Execution
 
 console = Console(markup=False)
@@ -71,18 +72,21 @@ def run(
     if reported:
         console.print(format_summary(reported))
     if request.is_experiment:
-        _print_experiment(name, bool(reported))
+        _print_experiment(name, reported)
     elif reported:
         if before and before.machine and before.machine != reported.machine:
             print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {reported.machine}")
         _print_next(tracked.execution)
 
 
-def _print_experiment(name: str, reported: bool) -> None:
+def _print_experiment(name: str, reported: "Summary | None") -> None:
     """Print the results of a DVC experiment that ``reported`` some next to those of the last run here, and what to do next."""
-    from pipelines.orchestration.request import COMPARE
+    from pipelines.orchestration.request import COMPARE, last_summary
 
-    if reported and PAGE.is_file():  # without a run here, the numbers are those that came with the clone
+    last = last_summary() if PAGE.is_file() else None  # else the numbers are those that came with the clone
+    if reported and last and last.dataset != reported.dataset:
+        print(f"\nNot compared with the last run here: that was on {last.dataset}, this is on {reported.dataset}")
+    elif reported and last:
         print(flush=True)
         subprocess.run([sys.executable, "-m", "dvc", "metrics", "diff", "--no-path", "--precision", "6", "workspace", name])
     print(f"\nResults  {COMPARE}\nNext     dvc exp apply {name}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap, PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from gee_core.evaluation.activity import energy_text, energy_unit
 from pipelines.figures.svg import GENETIC, GRID, INK, MARK, MUTED, OTHER, RAMP, headline, label, panel, svg
 
-SILENT_OR_SPIKE = ListedColormap([(MUTED, 0.15), GENETIC])
+SPIKES = LinearSegmentedColormap.from_list("spikes", [(MUTED, 0.15), GENETIC])
 WITH_NUMBERS = 20
 """The confusion matrix of as many classes has a number in every square. With more classes it is as wide as the page."""
 DEFECTS = {
@@ -55,21 +55,30 @@ def training_curve(history: pd.DataFrame) -> tuple[Figure, str]:
 
 
 @svg
-def raster(spikes: Mapping[str, Sequence[str]], layers: pd.DataFrame) -> tuple[Figure, str]:
-    """Neurons of every layer as rows and the steps as columns, a spike blue. On the right are the layers' firing rates."""
+def raster(spikes: Mapping[str, Sequence[Sequence[int]]], layers: pd.DataFrame) -> tuple[Figure, str]:
+    """Neurons of every layer as rows and the steps as columns, a spike blue. On the right are the layers' firing rates.
+
+    Where there is one step, the neurons are columns, with what they fire as numbers.
+    """
+    most = max(max(row) for rows in spikes.values() for row in rows)
     n, T = len(spikes), len(next(iter(spikes.values()))[0])
     figure = Figure(figsize=(5.4, 1.2 + 0.42 * n), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for place, rows in enumerate(spikes.values()):
-        seen, edges = [list(map(int, row)) for row in rows], np.linspace(place - 0.42, place + 0.42, len(rows) + 1)
-        left.pcolormesh(np.arange(T + 1) + 0.5, edges, seen, cmap=SILENT_OR_SPIKE, vmin=0, vmax=1, rasterized=True)
+        seen = np.array(rows[::2]).T if T == 1 else np.array(rows)
+        edges, columns = np.linspace(place - 0.42, place + 0.42, len(seen) + 1), np.arange(seen.shape[1] + 1) + 0.5
+        left.pcolormesh(columns, edges, seen, cmap=SPIKES, vmin=0, vmax=max(most, 1), rasterized=True)
+        for column, fired in enumerate(seen[0] if T == 1 else (), 1):
+            ink = "white" if 2 * fired > most else INK
+            left.text(column, place, str(fired), ha="center", va="center", fontsize=7, color=ink)
     left.set_yticks(range(n), [label(name, 30) for name in spikes], parse_math=False)
-    left.set(xlabel="time step", ylim=(n - 0.5, -0.5), title="One image: spikes")
+    left.set(xlabel="neuron" if T == 1 else "time step", ylim=(n - 0.5, -0.5), title="One image: spikes")
     left.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     left.grid(visible=False)
-    rates = 100 * layers.set_index("layer")["output_rate"].reindex(list(spikes)).fillna(0.0)
+    rates = (100 if most < 2 else 1) * layers.set_index("layer")["output_rate"].reindex(list(spikes)).fillna(0.0)
     right.bar_label(right.barh(range(n), rates, color=GENETIC, height=0.7), fmt="%.1f", padding=3, fontsize=8.5)
-    right.set(xlabel="firing rate (%)", title="All test images", xlim=(0, 1.25 * max(rates.max(), 0.1)))
+    unit = "firing rate (%)" if most < 2 else "events per neuron and step"
+    right.set(xlabel=unit, title="All test images", xlim=(0, 1.25 * max(rates.max(), 0.1)))
     right.grid(axis="y", visible=False)
     return figure, f"Spikes of one image in {n} layers over {T} steps, and the firing rate of each layer."
 

@@ -30,7 +30,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
     name = front.columns[1]
     search = searched_rows(candidates)
     x, loss = search[MEASURED_AS.get(name, name)], search["L_ce"]
-    ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.35, ms=5, label="candidate")
+    ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.75, ms=5, label="candidate")
     *points, start = zip(front[name], front["loss"], strict=True)
     ax.plot(*start, "s", color=OTHER, ms=7, label="start")
     ax.plot(*zip(*points, strict=True), "o", color=INK, mfc="none", mew=1.4, ms=7, ls="", label="front")
@@ -112,7 +112,7 @@ def fitness_over_generations(candidates: pd.DataFrame, title: str) -> tuple[Figu
     for side in right:  # every draw of the wirings scored again as a dot, mean ± standard deviation as a bar
         for x, (_, rows) in enumerate(groups):
             F = rows["final_fitness"]
-            side.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.45, ms=4, mew=0)
+            side.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.75, ms=4, mew=0)
             side.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=GENETIC, ms=11, mew=2, lw=1.4)
         names = [f"{name}, trained" if rows["winner"].any() else name for name, rows in groups]
         side.set_xticks(range(len(groups)), names, fontsize=8, rotation=90)
@@ -131,7 +131,7 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
         low, high = ok.quantile([0.05, 0.75])
         top = max(high + 2 * (high - low), ok.min())
     inside, outside = ok[ok <= top], ok[ok > top]
-    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", alpha=0.45, ms=5)
+    ax.plot(x[inside.index], inside, "o", color=GENETIC, mew=0, label="candidate", alpha=0.75, ms=5)
     if len(outside):
         rim = np.full(len(outside), top)
         ax.plot(x[outside.index], rim, "^", color=GENETIC, alpha=0.6, mew=0, ms=6, label="far above")

@@ -19,8 +19,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 GENETIC, OTHER, MARK = "#0072b2", "#e69f00", "#c2410c"
 """Our values, values to compare with, and highlights: three hues that colour-blind readers can distinguish."""
 INK, MUTED, EDGE, GRID = "#1f2933", "#5b6673", "#b8c2cc", "#e3e8ee"
-DARK = {INK: "#e6ebef", MUTED: "#a7b3bd", EDGE: "#5b6873", GRID: "#33404a"}
-"""Colours of text and lines on a dark page."""
+DARK = {INK: "#e6ebef", MUTED: "#a7b3bd", EDGE: "#5b6873", GRID: "#33404a", GENETIC: "#2f8fd0", MARK: "#f0884f"}
+"""Colours on a dark page, where they differ."""
 ON_DARK = "".join(f'[style*="{part}: {c}"]{{{part}: {DARK[c]} !important}}' for c in DARK for part in ("fill", "stroke"))
 RAMP = LinearSegmentedColormap.from_list("genetic", [(GENETIC, 0.05), GENETIC])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#e66101", ("#888888", 0.0), "#7b5fc9"])

@@ -59,8 +59,6 @@ class Searched(BaseModel):
     best_L_ce: float | None = None
     image_passes: int | None = None
     start_fitness: float | None = None
-    gain_error: float | None = None
-    """Standard error of the difference between the two, over the same fresh draws."""
     cost_ratio: float | None = None
     """Of several objectives: the winner's second one over that of the start."""
     random_fitness: float | None = None
@@ -81,12 +79,17 @@ class Searched(BaseModel):
 
 
 class PlainNetwork(BaseModel):
-    """Of plain, as far as the report shows it: the same network with plain weights, if it was trained."""
+    """Of plain: the configured network with plain weights, and the start of the search, as far as they were trained."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     plain_test_accuracy: float | None = None
     plain_energy_mj: float | None = None
+    configured_plain_parameters: int | None = None
+    start_test_accuracy: float | None = None
+    """Of the start of a search of several objectives, trained in full."""
+    start_energy_mj: float | None = None
+    start_parameters: int | None = None
 
 
 class Robustness(StrictModel):
@@ -136,8 +139,8 @@ class Shown(StrictModel):
     answers: list[Answer]
     frames: str | None = None
     """The frames of the last of these, if it is a recording, as base64 of a PNG."""
-    spikes: dict[str, list[str]]
-    """By the layer before the neurons: some neurons, a digit per step, 1 for a spike."""
+    spikes: dict[str, list[list[int]]]
+    """By the layer before the neurons: some neurons, at every step 1 for a spike, or the integer that it fires."""
     maps: dict[str, list[list[float]]]
     """By name: O, an X_l and the W_l of it at the kernel's middle, at most 64 rows and columns each."""
     machine: str

@@ -11,7 +11,7 @@ from gee_core.config import Params
 from gee_core.config.network import is_own
 from gee_core.config.section import Section
 from gee_core.data.meta import Meta
-from gee_core.evaluation.activity import energy_text
+from gee_core.evaluation.activity import energy_text, rate_text
 from pipelines.inputs.measured import Evaluation, Exported, Searched
 
 
@@ -47,7 +47,7 @@ def describe(
 
 
 def template(name: str, **filters: Callable[..., str]) -> jinja2.Template:
-    """A template of this folder with ``filters``, and `energy`. That of a page in HTML escapes the texts that it is given."""
+    """A template of this folder with ``filters``, `energy` and `rate`. That of a page in HTML escapes texts."""
     is_page = name.endswith(".html")
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -57,7 +57,7 @@ def template(name: str, **filters: Callable[..., str]) -> jinja2.Template:
         autoescape=is_page,
         keep_trailing_newline=not is_page,
     )
-    env.filters |= {"energy": energy_text} | filters
+    env.filters |= {"energy": energy_text, "rate": rate_text} | filters
     return env.get_template(name)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from gee_core import __version__
 from gee_core.config import Params, Shape
 from gee_core.config.evolve import SWITCHES
 from gee_core.config.genes import GENES, Gene
@@ -28,7 +29,7 @@ from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
 from pipelines.inputs.measured import Measured
 from pipelines.project.paths import FRONT
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, describe_gain, nir, number, percent, result_id, verdict
+from pipelines.reporting.summary import RESULT, Summary, interval, nir, number, percent, result_id, verdict
 from pipelines.runtime.input_errors import reading
 
 Row = dict[str, object]
@@ -197,7 +198,7 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         mlflow_filter=f"tags.\"{RESULT}\" = '{result_id(summary)}'",
         nir=nir(summary),
         rescored=rescored,
-        in_words=describe_gain(summary),
+        version=__version__,
         verdict=verdict(summary),
         again=next((row for row in rescored if row["won"]), None),
         start=next((row for row in rescored if row["start"]), None),
@@ -216,13 +217,8 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
 
 def fill_in(name: str, svgs: Mapping[str, str], **values: object) -> str:
     """The page that the template ``name`` makes of figures and ``values``. It needs no other file."""
-    page = template(name, percent=percent, number=number, error=standard_error)
+    page = template(name, percent=percent, number=number, interval=interval)
     return page.render(svg={key: Markup(svg) for key, svg in svgs.items()}, **values)
-
-
-def standard_error(accuracy: float, n: int, decimals: int = 2) -> str:
-    """The standard error of an accuracy on ``n`` images: "± 0.62 %"."""
-    return f"± {percent(math.sqrt(accuracy * (1 - accuracy) / n), decimals)}"
 
 
 def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: GenotypeFile) -> dict[str, str]:

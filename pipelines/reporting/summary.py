@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from gee_core.config import Params
 from gee_core.errors import printable
-from gee_core.evaluation.activity import energy_text
+from gee_core.evaluation.activity import energy_text, rate_text
 from gee_core.storage.json_object import read_json_model
 from pipelines.inputs.measured import MEASURES, Measured, Searched
 from pipelines.tracking.tags import NOTE
@@ -28,8 +29,9 @@ RESULT = "gee.result"
 class Summary(BaseModel):
     """The content of reports/summary.json: settings and numbers of a run, without times, so that equal runs have equal files.
 
-    Accuracies, rates and the ratio are fractions, energies are in mJ per image. A value that does not exist, such as the
-    fitness of a plain network, is None.
+    Accuracies, rates and the ratio are fractions, energies are in mJ per image. ``plain_parameters`` are those of the found
+    network with plain weights, ``configured_plain_parameters`` those of the plain network that was trained. A value that does
+    not exist, such as the fitness of a plain network, is None.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -41,23 +43,27 @@ class Summary(BaseModel):
     variant: str
     seed: int
     test_accuracy: float
-    test_images: int | None = None
+    test_images: int
     plain_test_accuracy: float | None = None
     plain_energy_mj: float | None = None
+    start_test_accuracy: float | None = None
+    start_energy_mj: float | None = None
     parameters: int
     plain_parameters: int
+    configured_plain_parameters: int | None = None
     parameter_ratio: float
     energy_mj: float
     energy_with_decoding_mj: float
     energy_of_sums_mj: float
     spikes_per_image: float
     firing_rate: float
+    T: int
+    levels: int | None
     noise_accuracy: float
     noise_domain: str
     n_candidates: int
     best_fitness: float | None
     start_fitness: float | None = None
-    gain_error: float | None = None
     cost: str | None = None
     """Name of the second objective."""
     cost_ratio: float | None = None
@@ -73,13 +79,17 @@ class Summary(BaseModel):
     nir_bytes: int | None = None
     nir_agreement: float | None = None
     nir_spike_agreement: float | None = None
-    nir_problem: str | None = None
     machine: str | None = None
     commit: str | None
 
+    @property
+    def cost_share(self) -> float | None:
+        """The cost over that of the start: of energy, as both have it when they are trained in full, if they were."""
+        return self.energy_mj / self.start_energy_mj if self.cost == "energy" and self.start_energy_mj else self.cost_ratio
+
     def values(self) -> dict[str, object]:
-        """As the file holds them: a reason why there is no ONNX or NIR only where there is one."""
-        return {key: value for key, value in self.model_dump().items() if value is not None or not key.endswith("_problem")}
+        """As the file holds them: a reason why there is no ONNX only where there is one."""
+        return {key: value for key, value in self.model_dump().items() if value is not None or key != "onnx_problem"}
 
     def text(self) -> str:
         """The file."""
@@ -87,7 +97,7 @@ class Summary(BaseModel):
 
     def numbers(self) -> dict[str, float]:
         """The results among the values, without settings, and without energies of 0, such as that of no residual sums."""
-        values = self.model_dump(exclude={"width", "n_genes", "seed", "test_images"})
+        values = self.model_dump(exclude={"width", "n_genes", "T", "levels", "seed", "test_images"})
         return {
             key: value for key, value in values.items() if isinstance(value, int | float) and (value or "energy" not in key)
         }
@@ -111,12 +121,13 @@ def track_result(summary: Summary, run: "RunFolder") -> None:
 def build_summary(params: Params, measured: Measured, test_images: int, commit: str | None) -> Summary:
     """The summary of the measurements of a run, rounded."""
     shown = {
-        name: _rounded(value, getattr(MEASURES.get(name.removeprefix("plain_")), "unit", "fraction") == "fraction")
+        name: _rounded(value, getattr(MEASURES.get(re.sub("^(plain|start)_", "", name)), "unit", "fraction") == "fraction")
         for part in measured
         for name, value in part
         if name in Summary.model_fields
     }
     evaluate, export = measured.evaluate, measured.export
+    plain_parameters = measured.plain.configured_plain_parameters or evaluate.plain_parameters
     return Summary.model_validate(
         {
             **shown,
@@ -124,10 +135,12 @@ def build_summary(params: Params, measured: Measured, test_images: int, commit: 
             "network": params.network.name,
             "width": params.network.width,
             "n_genes": params.network.n_genes,
+            "T": params.network.T,
+            "levels": params.network.levels,
             "variant": params.evolve.variant,
             "seed": params.base.seed,
             "test_images": test_images,
-            "parameter_ratio": _rounded(evaluate.parameters / max(evaluate.plain_parameters, 1)),
+            "parameter_ratio": _rounded(evaluate.parameters / max(plain_parameters, 1)),
             "cost": params.evolve.objectives[1] if params.evolve.several else None,
             "noise_domain": params.robustness.domain,
             "onnx_agreement": _rounded(export.agreement),
@@ -166,41 +179,89 @@ def summary_markdown(s: Summary) -> str:
 def verdict(s: Summary) -> list[str]:
     """What a newcomer asks first, in sentences: accuracy and size, those of the plain network, and what the search gained."""
     of_plain = "plain weights" if s.n_genes is None else f"{percent(s.parameter_ratio, 0)} of the plain network’s parameters"
-    sentences = [f"{percent(s.test_accuracy)} of the test images are right, with {of_plain}."]
-    if s.plain_test_accuracy is not None and s.test_images:
-        points = 100 * (s.plain_test_accuracy - s.test_accuracy)
-        certain = 200 * math.sqrt(sum(p * (1 - p) for p in (s.plain_test_accuracy, s.test_accuracy)) / s.test_images)
-        than = f"{abs(points):.1f} points {'more' if points > 0 else 'less'}"
-        if abs(points) < certain:
-            than += f"; {s.test_images:,} test images cannot tell apart less than {certain:.1f}"
-        sentences.append(f"The plain network, trained in this run too, reaches {percent(s.plain_test_accuracy)}: {than}.")
-    if s.n_candidates > 1 and s.start_fitness is not None and s.best_fitness is not None:
-        gain = s.start_fitness - s.best_fitness
-        better = f"one whose fitness is lower by {number(gain)} than before" if gain > 0 else "none better than its start"
-        sentences.append(f"The search found {describe_gain(s) or better}.")
+    right = f"{percent(s.test_accuracy)} of the {s.test_images:,} test images are right"
+    sentences = [f"{right} (95\N{NO-BREAK SPACE}% interval {interval(s.test_accuracy, s.test_images)}), with {of_plain}."]
+    if s.plain_test_accuracy is not None:
+        sentences.append(f"The plain network, trained in this run too, {_reaches(s, s.plain_test_accuracy)}.")
+    if gain := describe_gain(s):
+        sentences.append(f"The search {gain}.")
+    if gain and s.start_test_accuracy is not None:
+        sentences.append(f"Its start, trained in full too, {_reaches(s, s.start_test_accuracy)}.")
+    others = [p for p in (s.plain_test_accuracy, s.start_test_accuracy) if p not in (None, s.test_accuracy)]
+    if unclear := [noise for p in others if abs(p - s.test_accuracy) <= (noise := _noise(s, p))]:
+        sentences.append(f"With {s.test_images:,} test images, differences below {100 * max(unclear):.1f} points are noise.")
+    if s.random_fitness is not None and s.best_fitness is not None and s.random_fitness < s.best_fitness:
+        lower = f"a lower {'loss' if s.cost else 'fitness'} ({number(s.random_fitness)}) than the winner"
+        sentences.append(f"In short trainings, the best random candidate had {lower} ({number(s.best_fitness)}).")
     return sentences
+
+
+def _reaches(s: Summary, accuracy: float) -> str:
+    points = 100 * (accuracy - s.test_accuracy)
+    if not round(points, 1):
+        return f"also reaches {percent(accuracy)}"
+    return f"reaches {percent(accuracy)}, {abs(points):.1f} points {'more' if points > 0 else 'less'}"
+
+
+def _noise(s: Summary, other: float) -> float:
+    """Two standard errors of the difference between the accuracies of two networks."""
+    return 2 * math.sqrt(sum(p * (1 - p) for p in (s.test_accuracy, other)) / s.test_images)
+
+
+def interval(accuracy: float, n: int) -> str:
+    """Wilson's 95 % interval of an accuracy on ``n`` images: "96.8 … 99.4 %".
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
+    """
+    z2 = 1.96**2 / n
+    middle, half = accuracy + z2 / 2, math.sqrt(z2 * (accuracy * (1 - accuracy) + z2 / 4))
+    return f"{100 * (middle - half) / (1 + z2):.1f} … {percent((middle + half) / (1 + z2), 1)}"
+
+
+def describe_gain(s: Summary) -> str:
+    """What the search did, in words. Accuracies are compared on the test images, where its start was trained in full."""
+    if s.n_candidates < 2 or s.start_fitness is None or s.best_fitness is None:
+        return ""
+    gain, share, start = s.start_fitness - s.best_fitness, s.cost_share, s.start_test_accuracy
+    if share is None and gain > 0:
+        return f"lowered the fitness by {number(gain)} in short trainings"
+    points = 0.0 if start is None or abs(s.test_accuracy - start) <= _noise(s, start) else 100 * (s.test_accuracy - start)
+    less = round(100 * (1 - share)) if share else 0
+    if less <= 0 and points <= 0:
+        return "found no network better than its start"
+    how = " at the same accuracy" if start is not None else " in short trainings, and its start was not trained in full"
+    if points:
+        how = f" and {'gained' if points > 0 else 'lost'} {abs(points):.1f} points of accuracy"
+    return f"{'cut' if less > 0 else 'raised'} the {s.cost} by {abs(less)}\N{NO-BREAK SPACE}%{how}"
 
 
 def _lines(s: Summary) -> dict[str, str]:
     genes = "plain weights" if s.n_genes is None else f"{s.n_genes} genes, {s.variant}"
-    size = f"{s.parameters:,} of {s.plain_parameters:,} plain = {percent(s.parameter_ratio, 1)}"
-    if s.parameter_ratio > 1:
+    plain_parameters = s.configured_plain_parameters or s.plain_parameters
+    size = f"{s.parameters:,} of {plain_parameters:,} plain = {percent(s.parameter_ratio, 1)}"
+    if s.parameters > s.plain_parameters:
         size += ", larger than plain: lower network.n_genes, or raise network.width"
+    of_start = f", {percent(s.energy_mj / s.start_energy_mj, 0)} of the start’s" if s.start_energy_mj else ""
+    of_plain = f", plain network {energy_text(s.plain_energy_mj)}" if s.plain_energy_mj else ""
     sums = f", {energy_text(s.energy_of_sums_mj)} more for the residual sums" if s.energy_of_sums_mj else ""
     noise = "mean of the kinds of noise of events" if s.noise_domain == "events" else f"noise on the {s.noise_domain} input"
+    decoding = energy_text(s.energy_with_decoding_mj)
+    building = f"{decoding} where every image builds W. Genes save flash and transfer, not memory or energy"
     lines = {
         "run": f"{s.network} × {s.width:.3g} on {s.dataset}, {genes}, seed {s.seed}",
         "test accuracy": percent(s.test_accuracy),
         "accuracy at noise r = 0.5": f"{percent(s.noise_accuracy)} ({noise})",
         "parameters": size,
-        "energy per image": f"{energy_text(s.energy_mj)}, {energy_text(s.energy_with_decoding_mj)} with building W{sums}",
-        "spikes per image": f"{s.spikes_per_image:,.0f}, firing rate {percent(s.firing_rate, 1)}",
+        "energy per image": f"{energy_text(s.energy_mj)}{of_start}{of_plain}{sums}",
+        **({} if s.n_genes is None else {"building W": building}),
+        "spikes per image": f"{s.spikes_per_image:,.0f}, {rate_text(s.firing_rate, s.T, s.levels)}",
         "evolution": _search(s),
         "ONNX": f"not possible: {s.onnx_problem}"
         if s.onnx_bytes is None
         else f"{s.onnx_bytes / 1e6:.2f} MB, agrees with torch on {percent(s.onnx_agreement)} of images",
-        "NIR": nir(s),
     }
+    if s.nir_bytes is not None:
+        lines["NIR"] = nir(s)
     if s.genes_bytes is not None:
         lines["genes"] = f"{s.genes_format}, {s.genes_bytes / 1e6:.3f} MB, test accuracy {percent(s.genes_accuracy)}"
     return lines | {"commit": s.commit or "none"} | ({"machine": s.machine} if s.machine else {})
@@ -209,29 +270,14 @@ def _lines(s: Summary) -> dict[str, str]:
 def _search(s: Summary) -> str:
     """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
-    words = f"; {text}" if (text := describe_gain(s)) else ""
     fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words(s.cost is not None)
-    return f"{cost}{words}; {fitness}" if s.n_candidates else "none"
-
-
-def describe_gain(s: Summary) -> str:
-    """What a search of several objectives gained, in words; empty where it had one, or no spread over fresh draws is known."""
-    if s.cost_ratio is None or s.gain_error is None or s.start_fitness is None or s.best_fitness is None:
-        return ""
-    less = s.start_fitness - s.best_fitness
-    if s.cost_ratio == 1 and not less:
-        return "no better network than the one before the search"
-    alike = abs(less) < 2 * s.gain_error
-    how = "as accurate as" if alike else "more accurate than" if less > 0 else "less accurate than"
-    return f"one {how} the network before the search, for {s.cost_ratio:.2g} of its {s.cost}"
+    return f"{cost}; in short trainings, {fitness}" if s.n_candidates else "none"
 
 
 def nir(s: Summary) -> str:
     """Size of the NIR graph, and how far SpikingJelly, which reads it, agrees with torch."""
-    if s.nir_bytes is None:
-        return f"not possible: {s.nir_problem}" if s.nir_problem else "–"
     predictions, spikes = percent(s.nir_agreement), percent(s.nir_spike_agreement)
-    return f"{s.nir_bytes / 1e6:.2f} MB, SpikingJelly agrees on {predictions} of images, {spikes} of spikes"
+    return f"{(s.nir_bytes or 0) / 1e6:.2f} MB, SpikingJelly agrees on {predictions} of images, {spikes} of spikes"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:

@@ -29,6 +29,7 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     follow by `final_fitness`. With several objectives all are ranked by front, with how far apart they are on it.
     """
     means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
+    draws = {label: [r for r in records if r.ok and r.candidate.rescored == label] for label in means}
     scored = [(c, F) for c, F in _scored(records, params) if not c.rescored or c.rescored in means]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
@@ -36,6 +37,8 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
             marks[c.name]["final_fitness"] = F
         if (label := c.rescored or c.label) in means:
             marks[c.name]["fresh_fitness"] = means[label]
+            for i, cost in enumerate(params.evolve.objectives[1:], 1):
+                marks[c.name][f"fresh_{MEASURED_AS.get(cost, cost)}"] = fmean(point(r, params.evolve)[i] for r in draws[label])
         if c is best or (c.label == best.rescored and not c.rescored):
             marks[c.name]["winner"] = 1.0
     if params.evolve.several:

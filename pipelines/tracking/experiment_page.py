@@ -37,9 +37,9 @@ description of a run links to the candidates of its search. Filters for the sear
 | `tags."{LEVEL}" = 'study'` | studies; `'cell'`: their cells |
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
-which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` is the mean over fresh draws. `rank`
-is the order of `fresh_fitness`, then of `final_fitness`; of several objectives, 1 is the front. `winner` marks the candidate
-that is trained. All come at the end of a search, but not for candidates that failed.
+which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` and `fresh_energy_uj` are
+means over the same fresh draws. `rank` is the order of `fresh_fitness`, then of `final_fitness`; of several objectives, 1 is
+the front. `winner` marks the candidate that is trained. All come at the end of a search, but not for candidates that failed.
 
 Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
 image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
@@ -67,7 +67,8 @@ EXPERIMENT_TAGS = {
         "metrics.`test_accuracy`",
         ascending=False,
         columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "params.`dataset`": 70, "metrics.`test_accuracy`": 103}
-        | {"metrics.`parameters`": 90, "metrics.`energy_uj`": 80, "metrics.`energy_with_decoding_uj`": 182, DURATION: 80},
+        | {"metrics.`plain_test_accuracy`": 140, "metrics.`parameters`": 90, "metrics.`parameter_ratio`": 120}
+        | {"metrics.`energy_uj`": 80, DURATION: 80},
     ),
 }
 
@@ -89,7 +90,8 @@ def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, s
     placed = [chart | {"metricSectionId": "search"} | new for chart in charts]
     shown = {"compareRunCharts": placed, "compareRunSections": [section | new]}
     views = {}
-    others = objectives if objectives[1:] else ["final_fitness", "L_ce"]  # of several objectives, the fitness is the loss
+    fresh = [f"fresh_{name}" for name in objectives[1:]]
+    others = [*fresh, *objectives] if fresh else ["final_fitness", "L_ce"]  # of several objectives, the fitness is the loss
     for level in ("candidate", "rescore"):
         names = dict.fromkeys(["rank", "winner", "fresh_fitness", *others, *genes])
         columns = {f"metrics.`{name}`": 70 if name in ("rank", "winner") else 115 for name in names} | {DURATION: 80}

@@ -36,8 +36,9 @@ FLOW_RUN = "GEE_FLOW_RUN"
 EXPERIMENT = "DVC_EXP_NAME"
 """Environment variable: the name of the DVC experiment that a stage belongs to."""
 
-SHORT, N_SHOWN = {"network.n_genes": "g"}, 3
-"""For the name of a run: settings that it calls not by the last part of their key, and how many it shows."""
+SHORT, N_SHOWN, HIDDEN = {"network.n_genes": "g"}, 3, OF_MACHINE | {"prepare.dataset", "prepare.name"}
+"""For the name of a run: settings that it calls not by the last part of their key, how many it shows, and those that it leaves
+out, since they are of the machine, or its name begins with the data set's."""
 
 
 def execution_key() -> str:
@@ -58,7 +59,7 @@ def filter_keys(params: Params) -> dict[str, object]:
 
 
 def described(params: Params) -> tuple[str, dict[str, str]]:
-    """The name of a pipeline run, and its parameters.
+    """The name of a pipeline run, which begins with its data set, and its parameters.
 
     These are all settings, those to filter by, and as ``changed``, in short, what differs from the preset.
     """
@@ -67,12 +68,14 @@ def described(params: Params) -> tuple[str, dict[str, str]]:
     of_machine_last = sorted(changes.items(), key=lambda change: change[0] in OF_MACHINE)
     shown = {key if names[name := key.rpartition(".")[2]] > 1 else name: value for key, value in of_machine_last}
     changed = ", ".join(f"{key}={value}" for key, value in shown.items()) or "nothing"
+    if not preset.startswith(dataset := params.prepare.data_name):
+        preset = f"{dataset} · {preset}"
     return pipeline_name(preset, changes), as_texts(filter_keys(params) | {"changed": changed} | settings)
 
 
 def pipeline_name(preset: str, changes: Mapping[str, object]) -> str:
-    """Name of a pipeline run: its preset, the first ``changes`` to that, the DVC experiment: ``digits · g=16 · lr=0.02``."""
-    shown = [f"{SHORT.get(key, key.rpartition('.')[2])}={value}" for key, value in changes.items() if key not in OF_MACHINE]
+    """Name of a pipeline run: ``preset``, the first ``changes`` to it, the DVC experiment: ``digits · g=16 · lr=0.02``."""
+    shown = [f"{SHORT.get(key, key.rpartition('.')[2])}={value}" for key, value in changes.items() if key not in HIDDEN]
     more = [f"{len(shown) - N_SHOWN} more"] if len(shown) > N_SHOWN else []
     return " · ".join(filter(None, [preset, *shown[:N_SHOWN], *more, os.environ.get(EXPERIMENT)]))
 

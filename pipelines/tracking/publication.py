@@ -20,7 +20,7 @@ from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, SEA
 log = logging.getLogger("pipelines.tracking")
 
 CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "generation_least_fitness"}
-"""Metrics of stages whose points the pipeline's run has too, in a section of charts of their own."""
+"""Metrics whose points a stage's run and the pipeline's have in a section of charts of their own, before all others."""
 
 
 class Publication:
@@ -104,8 +104,9 @@ class Publication:
             return
         metrics, lost = split_finite(row["metrics"])
         self._lost += lost
+        metrics = {f"curves/{name}" if name in CURVES else name: value for name, value in metrics.items()}
         log_batch(self._client, self._own, metrics=metrics, time=row["time"], step=row["step"])
-        curves = {f"curves/{name}": value for name, value in metrics.items() if name in CURVES}
+        curves = {name: value for name, value in metrics.items() if name.startswith("curves/")}
         if curves and self._above:
             log_batch(self._client, self._above, metrics=curves, time=row["time"], step=row["step"])
 

@@ -141,7 +141,10 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
     left = {"confidence": [0.9], "accuracy": [0.9654], "mean_steps": [1.37], "energy_mj": [0.0019]}
     put("reports/evaluate/exit.csv", pd.DataFrame(left))
     answer = {"picture": "iVBORw0KGgo=", "actual": classes[0], "predicted": classes[1], "probability": 0.6}
-    spikes, maps = {"stem.conv": ["0101", "1111"], "body.0": ["0000"]}, {"O": [[0.1, -0.2]], "X_1": [[1.0]], "W_1": [[0.0]]}
+    spikes, maps = (
+        {"stem.conv": [[0, 1, 0, 1], [1] * 4], "body.0": [[0] * 4]},
+        {"O": [[0.1, -0.2]], "X_1": [[1.0]], "W_1": [[0.0]]},
+    )
     put("reports/evaluate/shown.json", {"answers": [answer], "spikes": spikes, "maps": maps, "machine": "A CPU; torch 2"})
     size = {"parameters": 312_340, "plain_parameters": 802_000, "energy_mj": 0.0038, "energy_with_decoding_mj": 0.247}
     size |= {"energy_of_sums_mj": 0.0012}

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from gee_core.evolution.front import ranks
 from pipelines.figures.search import front_of_candidates
@@ -42,6 +43,7 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_
     expected = {name: 1 if name in members else max(2, rank) for name, rank in zip(names, ranks(points), strict=True)}
     assert {name: tracked.ranked[name]["rank"] for name in names} == expected  # 1 is the front of the report, of fresh draws
     assert all(tracked.ranked[name]["crowding"] >= 0 for name in names)
+    assert tracked.ranked["gen0-cand0"]["fresh_energy_uj"] == pytest.approx(rows[rows.rescored == "0-0"].energy_uj.mean())
     assert not any("rank" in found for name, found in tracked.ranked.items() if name not in names)
     volumes = [(step, values["hypervolume"]) for step, values in tracked.curves if "hypervolume" in values]
     assert volumes == list(enumerate(front.hypervolume))

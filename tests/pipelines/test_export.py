@@ -146,10 +146,7 @@ def test_an_own_network_that_torch_cannot_export_is_packed_as_its_checkpoint(pro
         (folder / "models/export" / name).write_text("old")
     monkeypatch.setattr(export, "to_nir", lambda *_: give_up("it is no network of the table"))
     export.main()
-    assert capsys.readouterr().err.splitlines() == [
-        "export: no NIR: it is no network of the table",
-        "export: no ONNX, and no model in MLflow: torch cannot export it (because)",
-    ]
+    assert capsys.readouterr().err == "export: no ONNX, and no model in MLflow: torch cannot export it (because)\n"
     packed = {path.name: path.read_bytes() for path in (folder / "models/export").iterdir()}
     assert set(packed) == {"network.safetensors", "network.json", "meta.json", "example.png"}
     assert packed["network.safetensors"] == trained.read_bytes()

@@ -87,14 +87,14 @@ def test_counts_of_processes_add_up_also_where_a_process_has_no_images(padded, m
 
 def test_printed_it_is_a_table_of_the_layers_at_the_energies_of_the_paper(padded):
     titles, *rows, energy, spikes = str(padded).replace("\N{NO-BREAK SPACE}", " ").splitlines()
-    assert titles == "layer  kind  MACs per step  steps  input   input rate     energy   fires"
+    assert titles == "layer  kind  MACs per step  steps  input   input rate     energy  fires"
     assert rows == [
-        "conv1  conv             36      1  real        0.1875   0.166 nJ  25.0 %",
-        "conv2  conv             72      2  binary        0.25  0.0324 nJ  62.5 %",
-        "fc     fc               24      2  binary       0.625   0.027 nJ       –",
+        "conv1  conv             36      1  real        0.1875   0.166 nJ  0.250",
+        "conv2  conv             72      2  binary        0.25  0.0324 nJ  0.625",
+        "fc     fc               24      2  binary       0.625   0.027 nJ      –",
     ]
     assert energy == "energy: 0.225 nJ per image (Eq. 17: 4.6 pJ per MAC, 0.9 pJ per AC)"
-    assert spikes == "spikes: 12.0 per image, firing rate 50.0 %"
+    assert spikes == "spikes: 12.0 per image, 0.500 per neuron and step"
     assert padded.energy_mj() == padded.energy_mj(4.6, 0.9)
     assert padded.table(4.6e6, 0.0).splitlines()[1].split()[6:8] == ["166", "µJ"]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.commands.run import _print_experiment
+from pipelines.project.paths import PAGE, SUMMARY
+from pipelines.reporting.summary import read_summary
 from tests.project_copy import ROOT, commit, make_repository, run
 from tests.short_stages import gee
 
@@ -83,6 +86,18 @@ def test_a_run_ends_with_its_results_and_where_to_look(short_stages, main, monke
     out = main("run")[1]
     assert "Numbers may differ from the last ones, made on A; torch 2: this is B; torch 2\n" in out
     assert f"First    source {sys.prefix}/bin/activate\n" in out
+
+
+def test_an_experiment_on_other_images_is_not_compared(short_stages, capsys):
+    Path("reports").mkdir()
+    PAGE.touch()
+    SUMMARY.write_text(json.dumps(make_report(short_stages, "A; torch 2")))
+    _print_experiment("more", read_summary(SUMMARY).model_copy(update={"dataset": "birds"}))
+    out = capsys.readouterr().out
+    assert (
+        out.startswith("\nNot compared with the last run here: that was on digits, this is on birds\n\nResults")
+        and "Next" in out
+    )
 
 
 def test_other_values_run_as_an_experiment_and_leave_the_project_as_it_is(short_stages, main):

@@ -44,7 +44,7 @@ def drawn() -> dict[str, str]:
         "noise": figures.accuracy_over_noise(NOISE, 0.9),
         "confusion": figures.confusion_matrix(CONFUSION, ["a", "b", "none"]),
         "hardware": accuracy_under_defects(ALL),
-        "raster": figures.raster({"stem.conv": ["0101", "1111"], "head.2": ["0000"]}, layers()),
+        "raster": figures.raster({"stem.conv": [[0, 1, 0, 1], [1] * 4], "head.2": [[0] * 4]}, layers()),
         "genes": search.genes({"O": [[0.1, -0.2]], "W_1": [[0.0]]}, {"genes": 12.3, "network.onnx": 80.0}),
     }
 
@@ -55,6 +55,11 @@ def test_equal_tables_give_equal_bytes_which_load_nothing_and_share_no_id(drawn)
         assert_self_contained(svg)
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in drawn.values()]
     assert len(set.union(*ids)) == sum(map(len, ids)) > 0
+
+
+def test_of_one_step_every_second_neuron_has_its_integer_and_no_rate_is_a_percentage():
+    shown = texts(figures.raster({"stem.conv": [[11], [5], [0]]}, layers().assign(output_rate=13.5)))
+    assert {"11", "13.5", "events per neuron and step"} <= set(shown) and "firing rate (%)" not in shown
 
 
 def test_the_confusion_matrix_shares_out_the_images_of_each_actual_class():

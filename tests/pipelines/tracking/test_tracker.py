@@ -16,7 +16,7 @@ from pipelines.runtime.run_folder import runs_root
 from pipelines.tracking import tracker
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.mlflow_client import find_experiment
-from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, origin_tags, pipeline_name
+from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, described, origin_tags, pipeline_name
 from pipelines.tracking.tracker import open_execution, open_stage, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, META, as_gone, candidate, names_of, publish_all
 from tests.project_copy import ROOT
@@ -45,6 +45,8 @@ def test_the_run_of_a_pipeline_has_the_changes_to_its_preset_by_key(folder, monk
     network = params.network.model_copy(update={"n_genes": 16})
     record = open_execution(params.model_copy(update={"network": network})).run.record
     assert (record.name, record.params["changed"], record.params["n_genes"]) == ("digits · g=16", "n_genes=16", "16")
+    folder = params.prepare.model_copy(update={"dataset": "folder", "name": "birds"})
+    assert described(params.model_copy(update={"prepare": folder}))[0] == "birds · digits"
 
 
 def test_classes_are_counted_of_the_training_images_alone():
