@@ -66,7 +66,7 @@ EXPERIMENT_TAGS = {
         f"tags.\"{LEVEL}\" = 'pipeline'",
         "metrics.`test_accuracy`",
         ascending=False,
-        columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "params.`dataset`": 70, "metrics.`test_accuracy`": 103}
+        columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "metrics.`test_accuracy`": 103}
         | {"metrics.`plain_test_accuracy`": 140, "metrics.`parameters`": 90, "metrics.`parameter_ratio`": 120}
         | {"metrics.`energy_uj`": 80, DURATION: 80},
     ),
