@@ -1,11 +1,15 @@
 # make run: evolve, train, measure and export on the embedded digits.  make test: the tests.
 # Everything is installed by uv where it is on the PATH, and by pip otherwise. UV_TORCH_BACKEND=cpu takes PyTorch without CUDA.
+SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPTIONS)
-INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP)) --quiet -c constraints.txt
+INSTALL := set -o pipefail; $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP)) -c constraints.txt
+# Of the hundreds of lines of pip those on large files and on the end. uv prints bars.
+SHOW := $(if $(UV),,| { grep --line-buffered -oE "(Downloading|Using cached) .*\.[0-9] [MG]B.|Installing collected packages" || true; })
+ABOUT := Installing packages into $(VENV), about 2 GB the first time: 2 to 7 minutes with pip, 1 or 2 with uv.
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 NEEDS := pyproject.toml pipelines/pyproject.toml constraints.txt
@@ -35,7 +39,7 @@ test-all: install-dev
 test-services: install-dev
 	@dpkg --status $(SERVICES) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || \
 	   { apt-get update -q && apt-get install -q --yes --no-install-recommends $(SERVICES); } >/dev/null
-	@$(INSTALL) $(CLIENTS)
+	@$(INSTALL) --quiet $(CLIENTS)
 	@$(PYTEST) tests/services
 
 # The library on the lowest versions that the two pyproject.toml promise: needs `uv`. Old releases warn of what new ones forbid.
@@ -52,13 +56,15 @@ docs: install-dev
 
 install: $(RUN)
 $(RUN): $(NEEDS) | $(BIN)/python
-	@$(INSTALL) $(LIBRARY) -e ./pipelines
+	@echo "$(ABOUT)"
+	@$(INSTALL) $(LIBRARY) -e ./pipelines $(SHOW)
 	@test -e .git || $(BIN)/dvc config core.no_scm true
 	@touch $@
 
 install-dev: $(DEV)
 $(DEV): $(NEEDS) | $(BIN)/python
-	@$(INSTALL) $(EVERYTHING)
+	@echo "$(ABOUT)"
+	@$(INSTALL) $(EVERYTHING) $(SHOW)
 	@test -e .git || $(BIN)/dvc config core.no_scm true
 	@touch $(RUN) $@
 

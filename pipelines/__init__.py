@@ -1,5 +1,6 @@
 """Stages, flows and tracking around `gee_core`."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,3 +11,4 @@ if not Path(__file__).with_name("commands").is_dir():
 
 end_imports_in_one_line()
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which ONNX Runtime keeps below the home folder, from its import on
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for Triton, and does without

@@ -56,9 +56,9 @@ def options(
         Path | None, typer.Option("-C", metavar="DIR", exists=True, file_okay=False, help="Work in this folder.")
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", help="Show no progress.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", help="Show the log and reasons of DVC.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="Show the logs of GEE and DVC.")] = False,
 ) -> None:
-    """Evolve, train and measure genetically encoded spiking networks: `gee run`."""
+    """Evolve, train and measure genetically encoded spiking networks. Start with `gee run`."""
     from gee_core.errors import InputError
 
     if quiet:
@@ -79,11 +79,11 @@ def options(
 
 
 def count(
-    network: Annotated[str, typer.Option(help="An entry of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
-    genes: Annotated[int | None, typer.Option(min=1, max=10_000, help="Number of genes g; without, the plain network.")] = None,
+    network: Annotated[str, typer.Option(help="A network of gee_core/zoo.py such as resnet19, or networks.MODULE:NAME.")],
+    genes: Annotated[int | None, typer.Option(min=1, max=10_000, help="Number of genes g (default: plain network).")] = None,
     classes: Annotated[int, typer.Option(min=1, max=10**6, help="Number of classes.")] = 10,
-    channels: Annotated[int, typer.Option(min=1, max=10_000, help="Channels of the images (the pipeline's have 1 or 3).")] = 3,
-    size: Annotated[int | None, typer.Option(min=1, max=10_000, help="Side of images (default: 32, resnet34: 224).")] = None,
+    channels: Annotated[int, typer.Option(min=1, max=10_000, help="Channels of the images.")] = 3,
+    size: Annotated[int | None, typer.Option(min=1, max=10_000, help="Pixels per side (default: 32, resnet34: 224).")] = None,
     width: Annotated[float, typer.Option(max=16, help="Multiplies every channel count.")] = 1.0,
     block: Annotated[str | None, typer.Option(help="Residual blocks of a ResNet, pre or post (default: pre).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -137,7 +137,7 @@ def encode(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
     genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
-    out: Annotated[Path, typer.Option(help="The encoded checkpoint to write, a new file; its .json is written beside it.")],
+    out: Annotated[Path, typer.Option(help="The new file of the encoded checkpoint. Its .json is written next to it.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Find genes for the weights of a plain network; train.init_from fine-tunes them.
@@ -156,16 +156,16 @@ def encode(
 
 
 # In the order of `gee --help`.
-app.command("run", short_help="Run what changed, or an experiment; print the results.", rich_help_panel=RUN)(run)
+app.command("run", short_help="Run the stages that changed, or an experiment.", rich_help_panel=RUN)(run)
 app.add_typer(preset, name="preset", rich_help_panel=RUN)
 app.add_typer(study, name="study", rich_help_panel=RUN)
 app.add_typer(flow, name="flow", rich_help_panel=RUN)
 app.command("status", rich_help_panel=INSPECT)(status)
 app.command("summary", rich_help_panel=INSPECT)(summary)
-app.command("ui", short_help="Open the table of all runs in MLflow, and serve it.", rich_help_panel=INSPECT)(ui)
+app.command("ui", short_help="Serve MLflow and open the table of all runs.", rich_help_panel=INSPECT)(ui)
 app.add_typer(data, name="data", rich_help_panel=INSPECT)
 app.add_typer(track, name="track", rich_help_panel=INSPECT)
-app.command("gc", rich_help_panel=INSPECT)(gc)
+app.command("gc", short_help="List old folders that you can delete.", rich_help_panel=INSPECT)(gc)
 app.command("predict", short_help="Classify images with a trained network.", rich_help_panel=LIBRARY)(predict)
 app.command("pretrained", short_help="List the trained networks that come with GEE.", rich_help_panel=LIBRARY)(pretrained)
 app.command("energy", short_help="Count operations, spikes and energy of a network.", rich_help_panel=LIBRARY)(energy)

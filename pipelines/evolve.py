@@ -26,6 +26,7 @@ from pipelines.inputs.own_network import network_files
 from pipelines.inputs.search import search_space, start_files
 from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.input_errors import PREPARE, remedy
+from pipelines.runtime.progress import console
 from pipelines.runtime.run_files import WORK, append_row, as_texts, delete_folder
 from pipelines.runtime.run_folder import run_key, runs_root
 from pipelines.runtime.settings import Settings
@@ -223,6 +224,8 @@ def _evolve(s: Stage) -> None:
         s.run.record.views = views_of(params)
         s.run.note(params.evolve.model_dump(), datasets=describe_datasets(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
+            if 0 < (known := len(known_scores(folder))) < total:
+                console.print(f"evolve: continuing at candidate {known + 1} of {total}")
             done = itertools.count(1)
 
             def on_record(record: Record, known: bool) -> None:

@@ -15,7 +15,7 @@ def print_interruption(name: str) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     words = sys.argv[1:] if name == "gee" else []
-    resumes = name != "gee" or "run" in words[:4]  # after -C DIR and study
+    resumes = "run" in words[:4] if name == "gee" else "GEE_PARENT" not in os.environ  # after -C DIR and study; that says it
     continues = "; the same command continues where it stopped" if resumes else ""
     if resumes and {"--force", "-f"} & set(words):
         continues = "; the same command begins anew, without --force it runs what is not up to date"

@@ -44,6 +44,8 @@ def main() -> None:
         check_links(s.params.prepare)  # a folder may have become one since check ran
         with s.progress("prepare", None) as steps:
             meta = run(s.params.prepare, PREPARED, lambda done, total: steps.at(done, "images", total), notes.append)
+            if steps.total is None:  # of a data set that is read as a whole
+                steps.at(meta.n_train + meta.n_test, "images", meta.n_train + meta.n_test)
         for note in notes:
             print(f"prepare: {note}")
         s.run.note(metrics={"n_train": meta.n_train, "n_test": meta.n_test, "n_holdout": meta.n_holdout})

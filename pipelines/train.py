@@ -39,6 +39,7 @@ from pipelines.runtime.run_files import WORK, read_sent
 from pipelines.runtime.run_folder import folder_of
 from pipelines.runtime.settings import Settings
 from pipelines.stage import Stage, stage
+from pipelines.tracking.mlflow_client import is_local
 from pipelines.tracking.pipeline_run import describe_datasets
 
 OUT = REPORTS / "train"
@@ -190,7 +191,8 @@ def _train(s: Stage, compute: Compute) -> None:
                 nonlocal page
                 steps.at(epochs)
                 if s.run.record.store and not page and (page := read_sent(folder).page):
-                    console.print(f"train: its curves grow at {page}", soft_wrap=True)
+                    where = "`gee ui` shows its curves" if is_local(s.run.record.store) else f"its curves grow at {page}"
+                    console.print(f"train: {where}", soft_wrap=True)
 
             def on_epoch(row: dict[str, float]) -> None:
                 s.run.point(int(row["epoch"]), {key: value for key, value in row.items() if key != "epoch"})

@@ -1,6 +1,7 @@
 """The files of the networks that come with the package, by name, and their cards. Nothing here loads torch."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -54,9 +55,18 @@ def list_pretrained() -> list[str]:
 
 def pretrained_card(name: str) -> PretrainedCard:
     """The card of a shipped network, without its tensors. Errors as of ``load_pretrained``."""
+    return as_model(_header(name)["card"], PretrainedCard)
+
+
+def has_nir_graph(name: str) -> bool:
+    """Whether NIR can express a shipped network. It has no neurons that fire integers."""
+    return _header(name)["architecture"]["network"].get("neuron") != "ilif"
+
+
+def _header(name: str) -> dict[str, Any]:
     with safe_open(pretrained_file(name), "np") as file:
         (entry,) = file.metadata().values()
-    return as_model(parse_json_object(entry)["card"], PretrainedCard)
+    return parse_json_object(entry)
 
 
 def pretrained_file(name: str) -> Path:

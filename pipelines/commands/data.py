@@ -26,7 +26,7 @@ MEANINGS = {
 }
 """What is the matter with images of a kind."""
 
-data = typer.Typer(help="Your own images: what a run would read.", no_args_is_help=True)
+data = typer.Typer(help="Check what a run would read of your own images.", no_args_is_help=True)
 
 
 @data.command("check")
@@ -36,9 +36,9 @@ def check_command(
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image, instead of reading its header.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what a run would read from a folder of images or recordings; nothing is written.
+    """Show what a run would read from a folder of images or recordings. Nothing is written.
 
-    The shares of the splits are those of params.yaml.
+    The splits follow params.yaml.
     The exit code is 2 if something in the folder would stop a run.
 
     gee data check photos

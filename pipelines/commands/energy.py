@@ -29,17 +29,16 @@ def energy(
     """Count operations, spikes and theoretical energy of any SpikingJelly network.
 
     MODULE is imported from the current folder or an installed package, which runs its code.
-    NETWORK is a module, or a class or function that returns one.
-    These are called with num_classes, in_channels, image_size and T, as far as they take them.
+    NETWORK is a module, or a class or function that returns a module.
+    A class or function gets num_classes, in_channels, image_size and T, if it takes them.
     With --steps, each image is presented that many times, but once to a class that takes T.
-    Without images the input is random, and its rates say little.
+    Without images the input is random, so the firing rates say little.
 
     gee energy my_net:MyVGG --images photos --shape 3,64,64 --steps 4
     gee energy my_net:trained --prepared --json
     gee energy models/train/network.safetensors
     """
     os.environ.setdefault("GEE_COMPILE", "0")  # compiling takes longer than a few batches
-    from gee_core.genome.copying import without_logs
     from pipelines.commands import measured_network as measured
 
     here: Path = context.obj  # the folder in which the command was called; it runs in the project folder
@@ -47,7 +46,7 @@ def energy(
         raise InputError("--prepared: has images and a shape of its own", "leave out --images and --shape, or --prepared")
     sys.path.insert(0, str(here))
     sys.dont_write_bytecode = True  # in the folder of the user's module
-    with run_networks(as_json), without_logs("torch._library.triton"):  # SpikingJelly asks for it, and does without
+    with run_networks(as_json):
         meta = measured.prepared_meta(prepared)
         target = measured.open_target(here, network, _read_shape(shape), steps, meta if prepared else None)
         if images is None and not prepared and (shape is not None or not target.was_trained_on(meta)):

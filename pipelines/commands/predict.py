@@ -28,16 +28,16 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Name this many classes for each image, the most probable first.")] = 1,
     exit: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability; for a file of genes."),
+        typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability. Only files of genes can."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
 ) -> None:
-    """Classify images with the exported network, or with one that comes with GEE, in any folder.
+    """Classify images with the exported network, or with a network that comes with GEE.
 
-    A line per image: its class and the probability that the network gives it.
-    Below 50 % the line says `not sure`. The network knows its own classes only.
-    Images may have any size; they are converted as in training.
-    A note tells of images unlike the training images: in colour or grey, of another size, not square.
+    Each line names an image, its class and the probability that the network gives it.
+    Below 50 % the line says `not sure`. The network knows only its own classes.
+    Images may have any size. They are converted as in training.
+    A note warns when images differ from the training images in colour, size or shape.
     Files that cannot be read are named and left out. The exit code is then 1, or 2 if no image was read.
     With --exit, the network stops early on the images of which it is sure.
 
@@ -88,24 +88,24 @@ def predict(
 def pretrained(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of the cards.")] = False,
 ) -> None:
-    """List the trained networks that come with GEE; `gee predict --pretrained NAME` uses one.
+    """List the trained networks that come with GEE, and say which have a NIR graph. `gee predict --pretrained NAME` uses one.
 
     gee pretrained
     """
     from rich.console import Console
     from rich.table import Column, Table
 
-    from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
+    from gee_core.pretrained.files import has_nir_graph, list_pretrained, pretrained_card, pretrained_file
 
     cards = list(map(pretrained_card, list_pretrained()))
     if as_json:
         print(json.dumps([card.model_dump(mode="json") for card in cards]))
         return
     name, accuracy = (Column(text, no_wrap=True) for text in ("name", "accuracy"))
-    table = Table(name, "classes", "input", "T", accuracy, "parameters", "µJ", "kB", box=None)
+    table = Table(name, "classes", "input", "T", accuracy, "parameters", "µJ", "kB", "NIR", box=None, padding=(0, 1, 0, 0))
     for card in cards:
-        kilobytes = pretrained_file(card.name).stat().st_size / 1000
+        kilobytes, nir = pretrained_file(card.name).stat().st_size / 1000, "yes" if has_nir_graph(card.name) else "no"
         numbers = [str(len(card.class_names)), f"{card.in_channels} x {card.image_size}²", str(card.T)]
         numbers += [f"{card.accuracy:.1%} ± {card.standard_error:.1%}", f"{card.parameters:,}"]
-        table.add_row(card.name, *numbers, f"{card.energy_uj:.3g}", f"{kilobytes:.0f}")
+        table.add_row(card.name, *numbers, f"{card.energy_uj:.3g}", f"{kilobytes:.0f}", nir)
     Console().print(table)

@@ -157,7 +157,6 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
     from gee_core.data.augment import Normalise
     from gee_core.evaluation import early_exit
     from gee_core.gene_file import read_genes, read_header
-    from gee_core.genome.copying import without_logs
     from gee_core.model.base import SpikingNetwork, image_shape
     from gee_core.training.loop import for_inference
     from pipelines.inputs.own_network import register_if_configured
@@ -182,8 +181,7 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         x_BCHW = normalise(torch.from_numpy(images_BCHW))
         if confidence is None:
             return net(x_BCHW).mean(0).softmax(1).numpy(), [None] * len(images_BCHW)
-        with without_logs("torch._library.triton"):  # SpikingJelly asks for Triton, and does without
-            logits, steps_B = early_exit.classify(cast(SpikingNetwork, net), x_BCHW, confidence)
+        logits, steps_B = early_exit.classify(cast(SpikingNetwork, net), x_BCHW, confidence)
         return logits.softmax(1).numpy(), steps_B.tolist()
 
     return Model(str(path), remedy, card, classify)

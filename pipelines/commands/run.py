@@ -30,12 +30,13 @@ def run(
     stages: Stages = None,
     force: Force = False,
     name: Annotated[str | None, typer.Option(help="Name of the experiment (default: run- and the time).")] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure run what does not need it.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure, run what does not need it.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", help="Show no progress, as `gee -q run` does.")] = False,
 ) -> None:
     """Run the stages that changed (`dvc repro` on params.yaml), and print the results.
 
-    With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.
-    It waits for the end of any other run in this project.
+    With --set or --preset, DVC runs an experiment in a copy. Your params.yaml and results stay as they are.
+    The command waits for the end of any other run in this project.
 
     gee run
     gee run --stage evolve
@@ -53,6 +54,8 @@ def run(
     request = Request(parse_changes(changes or []), stages or [], force, preset)
     name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
+    if quiet:
+        os.environ["GEE_PROGRESS"] = "off"
     exit_on_sigterm()
     params, set_params = check_request(request)
     say_what_is_left_of_earlier_versions()
@@ -70,7 +73,7 @@ def run(
             if reported and (reported != before or tracked.goes_on):  # also where all stages came from the cache
                 track_result(reported, tracked.open().run)
     if reported:
-        console.print(format_summary(reported))
+        console.print("", format_summary(reported), sep="\n")
     if request.is_experiment:
         _print_experiment(name, reported)
     elif reported:

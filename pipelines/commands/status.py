@@ -70,8 +70,8 @@ def gc(
 ) -> None:
     """List folders that you can delete: states of runs and studies, and copies of the project that killed experiments left.
 
-    An interrupted run resumes from its folder. A complete run or study needs none.
-    The commands that delete them, and that clean DVC's cache and MLflow's database, are printed.
+    An interrupted run resumes from its folder. A finished run or study needs none.
+    The command prints how to delete them, and how to clean DVC's cache and MLflow's database.
 
     gee gc --days 7
     """

@@ -7,7 +7,6 @@ every Python file of the folder. ``gee_core.model.own`` says what a network must
 
 import hashlib
 import importlib
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +86,6 @@ def register_own_network(name: str, digest: str = "") -> None:
         raise InputError(problem, "start both again; workers on other machines need the same files")
     if name in OWN and name in _imported:
         return
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for triton, and does without
     from gee_core.model.own import register_network
 
     try:

@@ -10,24 +10,20 @@ from pipelines.project.safe_yaml import parse_changes
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-flow = typer.Typer(help="The pipeline and studies in Prefect: now, or on a schedule.", no_args_is_help=True)
+flow = typer.Typer(help="Run the pipeline and studies in Prefect, now or on a schedule.", no_args_is_help=True)
 
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value: run with it, as a DVC experiment; may be repeated.")
-]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Run a DVC experiment with section.key=value. Repeatable.")]
 FromPreset = Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")]
-Stages = Annotated[
-    list[str] | None, typer.Option("--stage", help="Bring this stage up to date, and what it needs; may be repeated.")
-]
+Stages = Annotated[list[str] | None, typer.Option("--stage", help="Bring this stage and what it needs up to date. Repeatable.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")]
 
 
 @flow.command("run")
 def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stages = None, force: Force = False) -> None:
-    """Run the pipeline now, one Prefect task per stage; the same results as `gee run`.
+    """Run the pipeline now, with one Prefect task per stage. The results are those of `gee run`.
 
-    With --set or --preset it runs as a DVC experiment in a copy: params.yaml and the results stay as they are.
-    It waits for the end of any other run in this project.
+    With --set or --preset, DVC runs an experiment in a copy. Your params.yaml and results stay as they are.
+    The command waits for the end of any other run in this project.
 
     gee flow run
     gee flow run --preset cifar10-small --set train.epochs=10
@@ -61,13 +57,13 @@ def run_command(changes: Changes = None, preset: FromPreset = None, stages: Stag
 def serve_command(
     cron: Annotated[str | None, typer.Option(help='Schedule of the pipeline, such as "0 2 * * *" (default: none).')] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of the schedules, e.g. Europe/Berlin.")] = "UTC",
-    studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too; may be repeated.")] = None,
+    studies: Annotated[list[str] | None, typer.Option("--study", help="Run this study too. Repeatable.")] = None,
     study_cron: Annotated[str, typer.Option(help="Schedule of the studies.")] = "0 4 * * 0",
 ) -> None:
-    """Run the pipeline and studies on a schedule, or when asked to in Prefect, until stopped.
+    """Run the pipeline and studies on a schedule, or when Prefect asks for a run, until you stop the command.
 
     It needs a Prefect server, whose address is in PREFECT_API_URL.
-    A run that is triggered during another one in this project waits for its end.
+    A run that starts during another run in this project waits for its end.
 
     gee flow serve
     gee flow serve --cron "0 2 * * *" --timezone Europe/Berlin --study ablation

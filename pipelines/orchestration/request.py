@@ -47,7 +47,8 @@ class Request(NamedTuple):
         how = ["repro", *(["--keep-going"] if keep_going else [])]
         if self.is_experiment:
             how = ["exp", "run", "--temp", "--name", experiment, *(f"--set-param={change}" for change in changes)]
-        return [sys.executable, "-m", "dvc", "--wait-for-lock", *how, *(["--force"] if self.force else []), *self.stages]
+        dvc = [sys.executable, "-m", "pipelines.orchestration.dvc", "--wait-for-lock"]
+        return [*dvc, *how, *(["--force"] if self.force else []), *self.stages]
 
 
 def check_request(request: Request) -> tuple[Params, list[str]]:

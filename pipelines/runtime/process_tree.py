@@ -48,7 +48,7 @@ def is_dvc_run(process: psutil.Process) -> bool:
         words = process.cmdline()
     except psutil.Error:
         return False
-    names = [Path(word).name for word in words[:3]]  # dvc …, python dvc …, python -m dvc …
+    names = [Path(word).name.rpartition(".")[2] for word in words[:3]]  # dvc …, python dvc …, python -m dvc …
     return "dvc" in names and bool({"repro", "exp", "experiments"} & set(words[names.index("dvc") + 1 :]))
 
 
@@ -129,8 +129,11 @@ def run_in_foreground(command: Sequence[str]) -> int:
     process = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
     with _ended_with_body(process.pid):
         try:
-            return process.wait()
+            while process.poll() is None:  # `wait` answers to a Ctrl-C a quarter of a second late
+                time.sleep(0.1)
+            return process.returncode
         except KeyboardInterrupt:
+            print("\ngee: stopping …", file=sys.stderr, flush=True)
             with suppress(subprocess.TimeoutExpired):  # the Ctrl-C reaches DVC too, which then frees its locks
                 process.wait(10)
             raise

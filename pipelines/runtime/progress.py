@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from pipelines.runtime.settings import Settings
 
@@ -58,8 +59,10 @@ class Steps:
             self._next_line = now + LINE_SECONDS
 
     def end(self) -> None:
-        """Print the last line."""
-        if self._next_line < math.inf:
+        """Show that all steps are done, in a log by a last line."""
+        is_log, self._next_line = self._next_line < math.inf, math.inf
+        self.at(self.done if self.total is None else self.total)
+        if is_log:
             self._print(self.line(ended=True))
 
     def _print(self, line: str) -> None:
@@ -101,9 +104,9 @@ def progress(description: str, total: int | None, out: Console | None = None) ->
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column()),  # whose lines wrap where the screen is narrow
     )
     with Progress(*columns, console=out, disable=is_off or not out.is_terminal) as bars:
         steps = Steps(description, total, bars, lines=not is_off and not out.is_terminal)
         yield steps
-    steps.end()
+        steps.end()

@@ -9,7 +9,7 @@ from rich.console import Console
 from gee_core.errors import InputError
 from pipelines.project.safe_yaml import parse_changes
 
-study = typer.Typer(help="Grids of runs over seeds, with tables and plots.", no_args_is_help=True)
+study = typer.Typer(help="Run grids of settings over several seeds, with tables and plots.", no_args_is_help=True)
 console = Console(markup=False)  # labels may hold brackets
 
 
@@ -21,11 +21,11 @@ def run_command(
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="Number of seeds per cell (default: the study's).")] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value: set this in every cell.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="COLUMN=LABEL: run only these cells; may be repeated.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Set section.key=value in every cell. Repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only the cells with COLUMN=LABEL. Repeatable.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Drop the results of these cells, and run them again.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Copy the trained networks to models/studies/, under DVC.")] = False,
-    dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, check and list the cells that would run.")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Prepare the images, and list the cells without running them.")] = False,
 ) -> None:
     """Run the cells of a study that have no result yet, then write its table and plots.
 
@@ -56,7 +56,7 @@ def run_command(
 
 @study.command("list")
 def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object: titles.")] = False) -> None:
-    """List the studies of this project, each with its title or with what is wrong in its file.
+    """List the studies of this project with their titles, or with what is wrong in their files.
 
     gee study list
     """

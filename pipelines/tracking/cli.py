@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-track = typer.Typer(help="What MLflow has not received yet: list it, write it.", no_args_is_help=True)
+track = typer.Typer(help="List the runs that MLflow has not received yet, or send them.", no_args_is_help=True)
 
 
 @track.command("status")

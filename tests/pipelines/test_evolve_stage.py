@@ -158,7 +158,7 @@ def test_the_settings_of_a_plain_network_are_searched_and_trained(in_project, ma
     assert built.n_genes is None and built.width == found.genes["width"]
 
 
-def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores(in_project, make_params, here_and_now):
+def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores(in_project, make_params, here_and_now, capsys):
     """It ends in the bytes of a new one."""
     folder = in_project(evolve={"rescore": Rescore(top=1, draws=1)})
     first = run_main(folder)
@@ -167,6 +167,7 @@ def test_a_run_that_is_changed_in_its_length_alone_takes_over_all_scores(in_proj
     write_params(folder / "params.yaml", make_params(evolve={"n_generations": 3}))
     here_and_now.scored.clear()
     evolve.main()
+    assert f"evolve: continuing at candidate {len(first.candidates) + 1} of " in capsys.readouterr().err
     rows = [row for row in read_rows(first.path) if "child" in row]
     extended, record = contents(folder), read_record(first.path)
     assert {generation for generation, _ in here_and_now.scored} == {2}

@@ -30,6 +30,7 @@ def line(name: str) -> tuple[int, str]:
 
 def test_a_stage_that_still_imports_torch_ends_as_one_that_works(run):
     assert run("-u", "-m", "pipelines.train", where="torch") == line("train")
+    assert run("-m", "pipelines.train", where="torch", GEE_PARENT="1") == (130, "train: interrupted\n")  # `gee` says the rest
 
 
 def test_gee_too(run, tmp_path):

@@ -13,7 +13,8 @@ from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of, wired_network
 from gee_core.training.resume import Resumable
 from pipelines import train
-from pipelines.runtime.run_files import read_record, read_rows
+from pipelines.runtime.run_files import Sent, read_record, read_rows
+from pipelines.tracking import publish
 from tests.pipelines.train_cases import RATED, SIGMAS, every_change
 
 
@@ -58,6 +59,21 @@ def test_the_stage_writes_its_results_and_keeps_its_state_until_dvc_knows_of_the
         patch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained again"))
         train.main()
     assert [(folder / name).read_bytes() for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [("sqlite:///mlflow.db", "train: `gee ui` shows its curves\n"), ("http://a", "train: its curves grow at http://a/run\n")],
+)
+def test_the_stage_says_where_its_curves_grow(store, says, in_project, monkeypatch, capsys):
+    monkeypatch.setenv("GEE_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setattr(publish, "start", lambda owner: None)
+    monkeypatch.setattr(publish, "wait", lambda run: (None, []))
+    monkeypatch.setattr(train, "read_sent", lambda folder: Sent(page="http://a/run"))
+    write_genotype(in_project(train={"epochs": 1, "warmup_epochs": 0}))
+    train.main()
+    assert capsys.readouterr().err.count(says) == 1
 
 
 def test_a_run_goes_on_in_the_number_format_in_which_it_began(in_project, monkeypatch):

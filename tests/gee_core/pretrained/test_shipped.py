@@ -1,6 +1,7 @@
 """Every network that comes with the package: its file, its card, and what it answers."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.functional import pil_to_tensor
 
-from gee_core.errors import InputError
+from gee_core.errors import ExportError, InputError
+from gee_core.export.to_nir import to_nir
 from gee_core.model.network import count_parameters
 from gee_core.pretrained import files
 from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
@@ -68,6 +70,13 @@ def test_a_card_says_who_trained_the_network_on_what_and_how_well_it_does(name):
     sizes = f" {card.parameters:,} | {pretrained_file(name).stat().st_size / 1000:.0f} | {card.energy_uj:.3g} |"
     assert row + sizes in (ROOT / "docs/pretrained.md").read_text()
     assert name != "cifarnet.cifar10" or f"CIFAR-10 ({100 * card.accuracy:.1f} %)" in (ROOT / "README.md").read_text()
+
+
+@EACH
+def test_a_network_whose_neurons_fire_integers_has_no_nir_graph(name):
+    card = pretrained_card(name)
+    with nullcontext() if files.has_nir_graph(name) else pytest.raises(ExportError, match="no neurons that fire integers"):
+        to_nir(load_pretrained(name), card.in_channels, card.image_size)
 
 
 def test_all_of_them_take_three_megabytes():

@@ -173,8 +173,9 @@ def test_a_model_that_is_none_is_refused_and_no_password_is_printed(options, say
 def test_networks_that_come_with_gee_are_listed_and_classify_without_torch(main, images, digits, tmp_path, monkeypatch):
     labels = load_prepared(digits).test.labels[:8].tolist()
     monkeypatch.chdir(tmp_path)  # no project
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = main("pretrained")
-    assert code == 0 and all(name in out for name in list_pretrained())
+    assert code == 0 and all(name in out for name in list_pretrained()) and "parameters" in out and "…" not in out
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "torch", None)  # an import of it would fail
         code, out, err = main("predict", *images[:8], "--pretrained", NAME, "--top", 2)

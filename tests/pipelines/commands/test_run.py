@@ -64,6 +64,14 @@ def test_a_lock_that_a_kill_has_cut_off_is_put_back_by_the_next_run(short_stages
     assert "dvc.lock: damaged: `git checkout dvc.lock` restores it" in main("run")[2] and lock.read_bytes() == conflict
 
 
+def test_a_ctrl_c_is_answered_at_once_and_dvc_adds_no_error(short_stages):
+    stage = "trap '' INT; echo progress $GEE_PROGRESS; sleep 1; kill -INT 0; exit 130"
+    Path("dvc.yaml").write_text(f'stages:\n  one: {{cmd: "{stage}"}}\n')
+    code, out, err = gee(short_stages, "run", "-q")
+    assert code == 130 and "progress off\n" in out
+    assert err == "\ngee: stopping …\ngee run -q: interrupted; the same command continues where it stopped\n"
+
+
 def make_report(project: Path, machine: str) -> dict:
     """Let the stage `report` write the summary of a run on ``machine``."""
     summary = json.loads((ROOT / "reports/summary.json").read_text()) | {"machine": machine}
@@ -113,6 +121,8 @@ def test_other_values_run_as_an_experiment_and_leave_the_project_as_it_is(short_
     assert run(short_stages, "git", "status", "--porcelain") == "" and not Path("a").exists()
     with DVCFileSystem(str(short_stages), rev="more").open("a") as file:
         assert "epochs: 77" in file.read().decode()
+    out = gee(short_stages, "run")[1]
+    assert "Running stage 'one'" in out and "git add" not in out  # as DVC proposes
 
 
 def test_what_cannot_run_is_one_message_before_dvc_starts(main, bare_project):

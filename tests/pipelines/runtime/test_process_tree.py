@@ -185,6 +185,7 @@ def test_a_reused_pid_makes_a_process_another_but_a_clock_that_jumps_does_not(mo
     [
         ("dvc repro", True),
         ("python -m dvc --wait-for-lock repro -s train", True),
+        ("python -m pipelines.orchestration.dvc repro", True),
         ("python /opt/bin/dvc exp exec-run --infofile x", True),
         ("dvc push", False),
         ("gee repro", False),

@@ -70,7 +70,7 @@ def test_a_log_gets_a_line_after_a_while_and_one_at_the_end(monkeypatch):
     assert [line.split(", best")[0] for line in (first, second, third)] == [
         f"evolve {done}/28 {percent} % generation [0]" for done, percent in ((3, 11), (4, 14), (3, 11))
     ]
-    assert last.startswith("evolve 3/28 11 % generation [0], best F 0.512, in 0:")
+    assert last.startswith("evolve 28/28 100 % generation [0], best F 0.512, in 0:")
 
 
 def test_a_short_task_is_one_line_and_a_failed_one_is_none(monkeypatch):
@@ -84,13 +84,14 @@ def test_a_short_task_is_one_line_and_a_failed_one_is_none(monkeypatch):
     assert log.getvalue().count("\n") == 1
 
 
-def test_a_terminal_has_a_bar_that_moves_within_a_step(monkeypatch):
+def test_a_terminal_has_a_bar_that_moves_within_a_step_and_ends_full(monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     monkeypatch.setattr(progress, "console", console)
     with progress.progress("train", 3) as steps:
         steps.at(1.5, "loss 0.5 [x]")
+        assert steps.bars.tasks[0].completed == 1.5
+        steps.bars.refresh()
     text = console.file.getvalue()
-    assert "1/3" in text
+    assert "1/3" in text and "3/3" in text.rpartition("1/3")[2]
     assert ", in 0:" not in text  # no line
     assert "loss 0.5 [x]" in text
-    assert steps.bars.tasks[0].completed == 1.5
