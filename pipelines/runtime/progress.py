@@ -104,9 +104,9 @@ def progress(description: str, total: int | None, out: Console | None = None) ->
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False, table_column=Column()),  # whose lines wrap where the screen is narrow
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),  # is cut first
     )
-    with Progress(*columns, console=out, disable=is_off or not out.is_terminal) as bars:
+    with Progress(*columns, console=out, expand=True, disable=is_off or not out.is_terminal) as bars:
         steps = Steps(description, total, bars, lines=not is_off and not out.is_terminal)
         yield steps
         steps.end()
