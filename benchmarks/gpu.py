@@ -40,12 +40,13 @@ from gee_core.errors import in_short
 from gee_core.evolution.candidate import Candidate, ProxyTask
 from gee_core.genome.genotype import configured_genotype
 from gee_core.model.wired import largest_activation, wired_network
+from gee_core.seeding import derive_seed
 from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import MidEpochState, train_epoch
+from gee_core.training.recipe import full_recipe
 from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset
-from pipelines.train import full_recipe
 
 CONTENDERS = ("genetic", "plain", "spikingjelly_best", "conv_floor")
 PER_PROCESS = 3
@@ -153,7 +154,8 @@ def train(params: Params, data: Prepared, deadline: float) -> dict:
     compute = Compute.of(params.base.device, params.base.precision)
     net = wired_network(params.network, data.meta, None, 0).to(compute.device)
     images, steps, start = data.train.to(compute.device), 0, 0.0
-    recipe = full_recipe(params, data.meta.normalise, compute, len(images))
+    seed = derive_seed(params.base.seed, "train")
+    recipe = full_recipe(params.train, data.meta.normalise, compute, len(images), seed, params.network.v_threshold)
     optimizer = recipe.begin(net, images)
 
     def seconds() -> float:

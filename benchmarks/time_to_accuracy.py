@@ -25,12 +25,12 @@ from gee_core.seeding import derive_seed
 from gee_core.settings import keep_freed_memory
 from gee_core.snn.kernels import long_run
 from gee_core.training.loop import accuracy_and_loss, for_inference, train_epoch
+from gee_core.training.recipe import full_recipe
 from pipelines import prepare
 from pipelines.project.params import check_params, override_values
 from pipelines.project.presets import load_preset
 from pipelines.project.safe_yaml import parse_changes
 from pipelines.studies.definition import Overrides
-from pipelines.train import full_recipe
 
 CHANGES: Overrides = {"network.name": "cifarnet", "network.block": None, "network.width": 0.25, "train.init_from": None}
 CHANGES |= {"evolve.variant": "analytic", "prepare.max_train_images": None, "prepare.max_test_images": None}
@@ -59,7 +59,8 @@ def train(params: Params, data: Prepared, by_spikingjelly: bool) -> list[dict[st
     if by_spikingjelly:
         use_spikingjelly(net, contiguous=True)
     images, scored_on = data.train.to(compute.device), data.test.to(compute.device)
-    recipe = full_recipe(params, data.meta.normalise, compute, len(images))
+    seed = derive_seed(params.base.seed, "train")
+    recipe = full_recipe(params.train, data.meta.normalise, compute, len(images), seed, params.network.v_threshold)
     optimizer = recipe.begin(net, images)
     seconds, rows = 0.0, []
     for epoch in range(recipe.cfg.epochs):

@@ -12,8 +12,8 @@ from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
 from gee_core.evolution.candidate import ProxyTask, Record
-from gee_core.evolution.front import front, hypervolumes, start_point
-from gee_core.evolution.winner import START, draws_of, final_fitness, fresh_fitness, winner
+from gee_core.evolution.front import START, front, hypervolumes, mean_points, repeats
+from gee_core.evolution.winner import draws_of, final_fitness, fresh_fitness, winner
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import forget_states, sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
@@ -38,7 +38,7 @@ OUT = REPORTS / "evolve"
 EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
 generations, with others scored again or another member chosen, goes on with the scores of the last one."""
-COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
+COLUMNS = ("generation", "index", "rescored", "in_full", "seed", "status", "winner", "fitness")
 """The columns of candidates.csv where there are no candidates."""
 
 
@@ -77,8 +77,8 @@ def run(
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = folder / WORK, Settings.read().save_seconds
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
-    known = known_scores(folder)
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj, params.train)
+    known = known_scores(folder, _recipe(params))
 
     def keep(record: Record) -> None:
         c = record.candidate
@@ -106,7 +106,12 @@ def run(
 
 def row_of(record: Record, params: Params, ended: float = 0.0) -> CandidateRow:
     """The row of a candidate."""
-    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended)
+    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended, _recipe(params))
+
+
+def _recipe(params: Params) -> str:
+    """A digest of what the full training of a candidate depends on, next to what its search does."""
+    return json_digest(params.train.model_dump())
 
 
 def search_key(params: Params, prepared: Path) -> str:
@@ -158,15 +163,19 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
         )
         for m in ranked
     )
-    chosen = 1 + [m.record for m in ranked].index(best)
-    return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members)
+    labels = [m.record.candidate.rescored or m.record.candidate.label for m in ranked]
+    label = best.candidate.rescored or best.candidate.label
+    chosen = 1 + labels.index(label) if label in labels else None
+    return FrontFile(
+        hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members, start=genotype_file(params, records[0])
+    )
 
 
 def table(records: list[Record], best: Record | None, params: Params) -> list[dict[str, object]]:
     """One row per candidate, without times, so that equal seeds give equal files. None is ``best`` during a search."""
     rows: list[dict[str, object]] = []
     for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
-        first = {"winner": r is best, "fitness": r.fitness, "final_fitness": final}
+        first = {"winner": r is best, "fitness": final if params.evolve.several else r.fitness, "final_fitness": final}
         price = r.price() if params.evolve.counts else {}
         rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.state)
     return rows
@@ -178,20 +187,19 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, fl
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
     volumes = hypervolumes(records, cfg) if cfg.several else []
     draws, scored = fresh.get(best.candidate.rescored, [finals[records.index(best)]]), draws_of(best, records)
-    chosen = [m for m in front(records, cfg) if m.record is best] if cfg.several and len(fresh.get(START, [])) > 1 else []
+    in_full = mean_points([*repeats(records)][-1], cfg) if best.candidate.in_full else {}
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
     values: dict[str, float | None] = {
         "best_fitness": fmean(draws),
-        "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
+        "best_fitness_sd": stdev(draws) if len(draws) > 1 and not cfg.several else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
-        "gain_error": chosen[0].error if chosen else None,
-        "cost_ratio": chosen[0].point[1] / start_point(records, cfg)[1] if chosen else None,
+        "cost_ratio": in_full[best.candidate.rescored][1] / in_full[START][1] if START in in_full else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
         "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": fmean(r.score.L_ce for r in scored),
         "best_proxy_accuracy": fmean(r.score.proxy_accuracy for r in scored),
-        "fresh_draws": len(draws) if best.candidate.rescored else None,
+        "fresh_draws": len(draws) if best.candidate.rescored in fresh else None,
         "n_candidates": len(search),
         "n_rescored": len(records) - len(search),
         "n_failed": sum(not record.ok and not record.score.excess for record in search),
@@ -230,13 +238,14 @@ def _evolve(s: Stage) -> None:
 
             def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
-                doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
+                again = f"{'training' if c.in_full else 'scoring'} {c.rescored} {'in full' if c.in_full else 'again'}"
+                doing = again if c.rescored else f"generation {c.generation}, candidate {c.index}"
                 note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
                 steps.at(next(done), note, resumed=known)
 
             found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
             n = len(found.records)  # there may be fewer to score again than was thought
-            steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(params.evolve.several), total=n)
+            steps.at(n, Searched.model_validate(found.metrics).fitness_in_words(), total=n)
         write_outputs(found, params)
         assert found.best is not None  # only what is not searched has none
         labels = [row_of(record, params).child for record in found.records]

@@ -1,23 +1,43 @@
-"""Stage plain: trains the winner's network with plain weights too, by the same recipe → reports/plain/metrics.json.
+"""Stage plain: trains what the result is compared with, by the same recipe → reports/plain/metrics.json.
 
-The report compares the two, and nothing else depends on it. Without `evaluate.plain` the file is empty.
+That is the network of the section `network` with plain weights, and after a search of several objectives its start. The report
+shows both, and nothing else depends on them. Without `evaluate.plain` the file is empty.
 """
 
+from collections.abc import Iterator
+
+from gee_core.config import Params
 from gee_core.storage.atomic_files import write_json
+from gee_core.storage.json_object import read_json_model
 from pipelines.engines.ranks import joined
-from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
+from pipelines.inputs.genotype_file import FrontFile, GenotypeFile, load_genotype
 from pipelines.inputs.own_network import network_files
 from pipelines.project.params import load_params
-from pipelines.project.paths import PREPARED, REPORTS
-from pipelines.runtime.input_errors import report_input_errors
+from pipelines.project.paths import FRONT, PREPARED, REPORTS
+from pipelines.runtime.input_errors import reading, report_input_errors
 from pipelines.runtime.run_files import WORK
 from pipelines.runtime.run_folder import folder_of
 from pipelines.stage import stage
 
 METRICS = REPORTS / "plain/metrics.json"
 
-MEASURED = ("test_accuracy", "test_loss", "energy_mj", "spikes_per_image")
-"""What the file has of the plain network, each as `plain_…`."""
+MEASURED = {
+    "start": ("test_accuracy", "energy_mj", "parameters"),
+    "plain": ("test_accuracy", "test_loss", "energy_mj", "spikes_per_image"),
+}
+"""What the file has of each network, such as `plain_test_accuracy`."""
+
+
+def networks(params: Params, winner: GenotypeFile) -> Iterator[tuple[str, Params, GenotypeFile]]:
+    """The networks that are trained, by their names in `MEASURED`: the settings and the genotype of each."""
+    configured = params.network
+    if params.evolve.several:
+        with reading(FRONT, "run `dvc repro evolve`"):
+            start = read_json_model(FRONT, FrontFile).start
+        yield "start", params.with_genes(start.genes), start.model_copy(update={"seed": winner.seed})
+    plain = params.model_copy(update={"network": configured.model_copy(update={"n_genes": None})})
+    about = configured.model_dump(include={"width"}) | {"network": configured.name, "n_genes": None}
+    yield "plain", plain, GenotypeFile(**about, genes={}, seed=winner.seed)
 
 
 def main() -> None:
@@ -26,24 +46,29 @@ def main() -> None:
     if not wanted:
         write_json(METRICS, {})
         return
-    from pipelines import evaluate, train  # here, since they load torch
+    from gee_core.model.wired import plain_parameters  # here, since these load torch
+    from pipelines import evaluate, train
     from pipelines.inputs.loading import prepared_images
 
     with stage("plain") as s, joined(s.params.base) as compute:
-        data, winner = prepared_images(), load_genotype(s.params)
-        params = s.params.with_genes(winner.genes)
-        network = params.network.model_copy(update={"n_genes": None})
-        params = params.model_copy(update={"network": network})
-        weights = GenotypeFile(network=network.name, width=network.width, n_genes=None, genes={}, seed=winner.seed)
-        inputs = [PREPARED / "meta.json", *network_files(network.name)]
-        folder = folder_of("plain", [params.base, network, params.train], inputs, extra=str(winner.seed))
+        data, params = prepared_images(), s.params
+        compared = list(networks(params, load_genotype(params)))
+        inputs = [PREPARED / "meta.json", *network_files(params.network.name)]
+        wirings = [weights.model_dump_json() for _, _, weights in compared]
+        folder = folder_of("plain", [params.base, params.network, params.train], inputs, extra="".join(wirings))
         with train.training_together(s, params, data, folder, compute) as compute:
-            with s.progress("plain", params.train.epochs) as steps:
-                net = train.run(params, weights, data, folder / WORK, on_step=steps.at, compute=compute).net
-            numbers = evaluate.run(params, net, data, compute)[0].model_dump()
+            metrics = {"plain_network_parameters": plain_parameters(params.network, data.meta)}
+            with s.progress("plain", len(compared) * params.train.epochs) as steps:
+                for number, (name, of, weights) in enumerate(compared):
+
+                    def on_step(epochs: float, before: int = number * params.train.epochs, name: str = name) -> None:
+                        steps.at(before + epochs, f"the {name} network")
+
+                    net = train.run(of, weights, data, folder / WORK / name, on_step=on_step, compute=compute).net
+                    numbers = evaluate.run(of, net, data, compute)[0].model_dump()
+                    metrics |= {f"{name}_{measure}": numbers[measure] for measure in MEASURED[name]}
             if s.follows:
                 return
-            metrics = {f"plain_{name}": numbers[name] for name in MEASURED}
             s.run.note(metrics=metrics)
             write_json(METRICS, metrics)
             s.run.finish(METRICS)

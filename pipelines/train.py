@@ -11,7 +11,6 @@ from typing import NamedTuple
 from gee_core.checkpoint import save
 from gee_core.compute import Compute, limit_threads
 from gee_core.config import Params, TrainConfig
-from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import DivergedError, InputError, in_section
@@ -25,7 +24,7 @@ from gee_core.storage.atomic_files import sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
 from gee_core.training.loop import Images, accuracy_and_loss, for_inference, train_epoch, with_integers
 from gee_core.training.processes import from_all, parallel
-from gee_core.training.recipe import Recipe, check_images, steps_per_epoch
+from gee_core.training.recipe import check_images, full_recipe, steps_per_epoch
 from gee_core.training.resume import Resumable, Rows, adopt_format
 from pipelines.engines.ranks import at_work_together, check_alike, joined, said_once
 from pipelines.inputs.genotype_file import GenotypeFile, load_genotype
@@ -87,7 +86,8 @@ def run(
     images, holdout = (part.to(compute.device) for part in (training_images(cfg, data), data.holdout_images()))
     rated, _ = next(spaced(holdout, RATE_IMAGES).batches(RATE_IMAGES))
     x_rates = data.meta.normalise(rated)
-    recipe = full_recipe(params, data.meta.normalise, compute, len(images))
+    seed = derive_seed(params.base.seed, "train")
+    recipe = full_recipe(cfg, data.meta.normalise, compute, len(images), seed, params.network.v_threshold)
     with in_section("train"):
         optimizer = recipe.begin(net, images)
     model = parallel(net, compute)
@@ -134,19 +134,6 @@ def start_network(params: Params, genotype: GenotypeFile, meta: Meta) -> tuple[S
         return wired_network(params.network, meta, genotype.genotype, seed), {}
     except ValueError as error:
         raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
-
-
-def full_recipe(params: Params, normalise: Normalise, compute: Compute, n_images: int) -> Recipe:
-    """The recipe of Sec. 4 with the values of the section `train`."""
-    cfg = params.train
-    return Recipe(
-        cfg=cfg,
-        normalise=normalise,
-        compute=compute,
-        seed=derive_seed(params.base.seed, "train"),
-        warmup_steps=round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size)),
-        tet_phi=params.network.v_threshold,
-    )
 
 
 def train_folder(params: Params) -> Path:

@@ -38,10 +38,15 @@ class Rescore(Section):
 
 
 class Budget(Section):
-    """`evolve.budget`: the most that a network may cost. A cost without a limit is free."""
+    """`evolve.budget`: the most that a network may cost. A cost without a limit is free.
+
+    Under any budget, a candidate has no more parameters than the same network with plain weights.
+    """
 
     parameters: Positive | None = None
     """Parameters, genes in place of the weights that they encode."""
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Parameters as a part of those of the plain network that the section `network` describes."""
     bytes: Positive | None = None
     """Bytes of all numbers in a file of genes in int8, without its header."""
     energy_uj: Annotated[float, Field(gt=0, le=1e9)] | None = None
@@ -51,8 +56,11 @@ class Budget(Section):
 
     def exceeded(self, price: Mapping[str, float]) -> dict[str, float]:
         """By name the part, above 0, by which ``price`` is more than each limit; what ``price`` lacks is within."""
-        limits = self.model_dump(exclude_none=True)
-        return {name: over for name, most in limits.items() if (over := price.get(name, 0) / most - 1) > 0}
+        return {name: over for name, most in self.limits().items() if (over := price.get(name, 0) / most - 1) > 0}
+
+    def limits(self) -> dict[str, float]:
+        """The limits by name."""
+        return self.model_dump(exclude_none=True) | {"own_ratio": 1.0}
 
 
 class SearchConfig(Section):
@@ -70,13 +78,13 @@ class SearchConfig(Section):
     """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
     training, but for the energy of layers that add, which is measured after. null: no limit."""
     objectives: list[Literal["loss", "parameters", "bytes", "energy", "steps"]] = Field(default=["loss"], min_length=1)
-    """loss alone: CMA-ES minimises F, more, with loss first: their product, and the candidates make a front. No other beats its
-    members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
+    """loss alone: CMA-ES minimises F of Eq. 16. With more, loss first, it minimises the product of the others, the costs, as a
+    part of the start's. A loss of more than 1.05 times the start's is penalised. The candidates then make a front: no other
+    candidate beats its members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive = "no_worse"
-    """The member of a front that is trained: `no_worse`, `knee`, or its number in models/evolve/front.json. `no_worse`: the one
-    with the least of the second objective, of those that lose at most a standard error over fresh draws more than the start
-    (Breiman et al., Classification and Regression Trees, 1984). `knee`: the nearest to the best of every objective, each on its
-    range."""
+    """The member of a front that is trained: `no_worse`, `knee`, or its number in models/evolve/front.json. `no_worse` trains
+    the start and the two most promising members in full, without the hold-out images. Of these it takes the one of least F, with
+    the loss on the hold-out images. `knee`: the nearest to the best of every objective, each on its range."""
     n_generations: Positive = 5
     """Generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
-from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
+from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig, TrainConfig
 from gee_core.genome.genotype import Genotype
 from gee_core.settings import SAVE_SECONDS
 
@@ -28,6 +28,8 @@ class Candidate:
     """A fresh draw repeats this candidate, by its `label`, or the "mean" of CMA-ES's distribution. Empty in the search."""
     draw: int = 0
     """The number of its fresh seed, from 0."""
+    in_full: bool = False
+    """Whether it repeats the candidate `rescored` by the full training, without the hold-out images."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -42,6 +44,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """The name of its run in MLflow and of its trained network."""
+        if self.in_full:
+            return f"full-{self.rescored}"
         if self.rescored:
             return f"rescore-{self.rescored}-draw{self.draw}"
         return f"gen{self.generation}-cand{self.index}"
@@ -71,6 +75,8 @@ class ProxyTask:
     """Least number of seconds between two states within an epoch."""
     pj: tuple[float, float] = (4.6, 0.9)
     """E_MAC and E_AC of `evaluate`, in pJ."""
+    train: TrainConfig | None = None
+    """The full training, for candidates that are trained in full."""
 
 
 class Failure(StrEnum):
@@ -99,6 +105,10 @@ class Price:
     """T."""
     energy_uj: float
     """Per image (Eq. 17). Before the training, only layers that multiply are counted."""
+    ratio: float = math.nan
+    """Parameters over those of the configured network with plain weights."""
+    own_ratio: float = math.nan
+    """Parameters over those of this network with plain weights."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,8 @@ class Score:
     """How far it is outside of the budget: the sum of the parts by which it exceeds limits. Its status says which."""
     failure: Failure | None = None
     """The kind of failure, whose reason is in ``status``."""
+    dead: bool = False
+    """Whether its loss is at least that of the best constant answer. What such a network costs says nothing."""
 
     @property
     def repeatable(self) -> bool:
@@ -155,7 +167,7 @@ class Record:
     seconds: float
     """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
-    """`evolve.proxy.epochs`."""
+    """`evolve.proxy.epochs`, or 0 if it was trained in full."""
     state: dict[str, float] = field(default_factory=dict)
     """CMA-ES's distribution that it was drawn from, by column: step size, axis ratio, mean and standard deviation by gene."""
 
@@ -167,8 +179,8 @@ class Record:
     def identity(self) -> dict[str, object]:
         """The columns that identify its candidate, and its status."""
         c = self.candidate
-        values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "seed": c.seed}
-        return values | {"status": self.score.status}
+        values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "in_full": c.in_full}
+        return values | {"seed": c.seed, "status": self.score.status}
 
     def metrics(self) -> dict[str, float]:
         """Its measurements."""

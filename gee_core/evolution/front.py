@@ -4,9 +4,9 @@ Source: Deb, Pratap, Agarwal, Meyarivan, A Fast and Elitist Multiobjective Genet
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,9 @@ from gee_core.evolution.candidate import Record
 
 MEASURED_AS = {"loss": "L_ce", "energy": "energy_uj"}
 """The name of an objective's measurement, where it has another."""
+
+START, MEAN = "0-0", "mean"
+"""`Candidate.rescored` of the start of a search, its first candidate, and of the mean of CMA-ES's distribution."""
 
 Point = tuple[float, ...]
 """A candidate's value of every objective."""
@@ -29,8 +32,6 @@ class Member(NamedTuple):
     """Its candidate, or of several fresh draws the draw with the least loss."""
     point: Point
     """Its value of every objective, or the mean over fresh draws."""
-    error: float
-    """Standard error of the difference between its loss and the start's over the same fresh draws. 0 where there are none."""
 
 
 def point(record: Record, cfg: SearchConfig) -> Point:
@@ -39,30 +40,40 @@ def point(record: Record, cfg: SearchConfig) -> Point:
     return tuple(float(values[MEASURED_AS.get(name, name)]) for name in cfg.objectives)
 
 
+def repeats(records: Sequence[Record]) -> Iterator[dict[str, list[Record]]]:
+    """The draws of every candidate by its label: those of the search, the fresh draws, and those that were trained in full."""
+    of_search = [r for r in records if not r.candidate.rescored]
+    fresh, in_full = ([r for r in records if r.candidate.rescored and r.candidate.in_full == full] for full in (False, True))
+    for kind in (of_search, fresh, in_full):
+        groups: dict[str, list[Record]] = {}
+        for r in kind:
+            groups.setdefault(r.candidate.rescored or r.candidate.label, []).append(r)
+        yield groups
+
+
+def mean_points(groups: Mapping[str, Sequence[Record]], cfg: SearchConfig) -> dict[str, Point]:
+    """By label the mean objectives over the draws of a candidate, where no draw failed or is dead.
+
+    If all candidates are dead, they are compared all the same.
+    """
+    ok = {label: draws for label, draws in groups.items() if all(r.ok for r in draws)}
+    alive = {label: draws for label, draws in ok.items() if not any(r.score.dead for r in draws)}
+    return {
+        label: tuple(map(fmean, zip(*(point(r, cfg) for r in draws), strict=True))) for label, draws in (alive or ok).items()
+    }
+
+
+def start_of(points: Mapping[str, Point]) -> Point:
+    """The objectives of the start of a search, or where it failed or is dead those of the first candidate."""
+    return points.get(START) or next(iter(points.values()))
+
+
 def front(records: Sequence[Record], cfg: SearchConfig) -> list[Member]:
     """The front of the candidates that were scored again, by their means, or else of the search. The least loss is first."""
-    groups: dict[str, list[Record]] = {}
-    for r in records:
-        groups.setdefault(r.candidate.rescored, []).append(r)
-    search = [[r] for r in groups.pop("", []) if r.ok]
-    whole = [group for group in groups.values() if all(r.ok for r in group)] or search
-    points = [tuple(map(fmean, zip(*(point(r, cfg) for r in group), strict=True))) for group in whole]
-    best, start = (min(group, key=lambda r: r.score.L_ce) for group in whole), groups.get(records[0].candidate.label, [])
-    errors = (_error(group, start) for group in whole)
-    members = map(Member, best, points, errors)
-    return sorted((m for m, rank in zip(members, ranks(points), strict=True) if rank == 1), key=lambda m: m.point)
-
-
-def _error(group: Sequence[Record], start: Sequence[Record]) -> float:
-    """``Member.error`` of the draws of a candidate."""
-    differences = [r.score.L_ce - s.score.L_ce for r, s in zip(group, start, strict=False)]
-    return stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
-
-
-def start_point(records: Sequence[Record], cfg: SearchConfig) -> Point:
-    """The objectives of the start of a search: their means over its fresh draws, where there are any among ``records``."""
-    again = [r for r in records if r.candidate.rescored == records[0].candidate.label] or records[:1]
-    return tuple(map(fmean, zip(*(point(r, cfg) for r in again), strict=True)))
+    of_search, fresh, _ = repeats(records)
+    groups, points = next(((g, found) for g in (fresh, of_search) if (found := mean_points(g, cfg))), ({}, {}))
+    members = [Member(min(groups[label], key=lambda r: r.score.L_ce), at) for label, at in points.items()]
+    return sorted((m for m, rank in zip(members, ranks([*points.values()]), strict=True) if rank == 1), key=lambda m: m.point)
 
 
 def ranks(points: Sequence[Point]) -> list[int]:
@@ -74,44 +85,36 @@ def ranks(points: Sequence[Point]) -> list[int]:
     return [fronts.get(i, -1) + 1 for i in range(len(points))]
 
 
-def crowding(points: Sequence[Point]) -> list[float]:
-    """The distance of each point of a front: the gaps between its neighbours, summed over the objectives, each on its range.
-
-    The least and greatest of an objective have the number of objectives, the most that there can be, in place of infinity.
-    """
-    distances = np.zeros(len(points))
-    for values in np.array(points).T:
-        order = values.argsort(kind="stable")
-        distances[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / (np.ptp(values) or 1.0)
-        distances[order[[0, -1]]] = math.inf
-    return np.minimum(distances, len(points[0])).tolist()
-
-
 def hypervolumes(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
-    """The hypervolume of the search up to each generation. It is empty where the start failed.
+    """The hypervolume of the search up to each generation. It is empty where the start failed or is dead.
 
     It is the part of all points below twice the values of the start that some candidate beats.
     """
     import moocore
 
-    search = [r for r in records if not r.candidate.rescored]
-    if not search[0].ok:
+    groups = next(repeats(records))
+    points = mean_points(groups, cfg)
+    if START not in points:
         return []
-    reference = [2 * value for value in start_point(search, cfg)]
-    ok = [(r.candidate.generation, point(r, cfg)) for r in search if r.ok]
-    fronts = ([p for g, p in ok if g <= generation] for generation in range(search[-1].candidate.generation + 1))
-    return [float(moocore.hypervolume(points, ref=reference)) / math.prod(reference) for points in fronts]
+    reference = [2 * value for value in points[START]]
+    ok = [(groups[label][0].candidate.generation, at) for label, at in points.items()]
+    last = max(r.candidate.generation for draws in groups.values() for r in draws)
+    fronts = ([at for g, at in ok if g <= generation] for generation in range(last + 1))
+    return [float(moocore.hypervolume(at, ref=reference)) / math.prod(reference) for at in fronts]
 
 
-def pick_member(members: Sequence[Member], cfg: SearchConfig, start: Point) -> Member:
-    """The member of a front that `choose` names, ``start`` being where the search began. An ``InputError`` if there is none."""
+def pick_member(members: Sequence[Member], cfg: SearchConfig) -> Member:
+    """The member of a front that `choose` names: its knee, or that with a number. An ``InputError`` if there is none."""
     choice, n = cfg.choose, len(members)
-    if choice == "no_worse":  # where the start failed, the one of least loss
-        return min((m for m in members if m.point[0] <= start[0] + m.error), key=lambda m: m.point[1], default=members[0])
     if isinstance(choice, int):
         if choice > n:
             raise InputError(f"= {choice}: the front has {n} members", f"choose 1 to {n}", ("choose",))
         return members[choice - 1]
+    return knee(members)
+
+
+def knee(members: Sequence[Member]) -> Member:
+    """The member of a front that is nearest to the best of every objective, each on its range."""
     values = np.array([member.point for member in members])
     parts = (values - values.min(axis=0)) / (np.ptp(values, axis=0) + (np.ptp(values, axis=0) == 0))
     return members[int((parts**2).sum(axis=1).argmin())]

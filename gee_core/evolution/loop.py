@@ -3,6 +3,7 @@
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 from gee_core.config import SearchConfig
@@ -13,7 +14,7 @@ from gee_core.evolution.fitness import fitness, regulariser_decay
 from gee_core.evolution.front import point
 from gee_core.evolution.search import CmaEs, RandomSearch, Search, genotypes_of
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.evolution.winner import candidates_to_rescore
+from gee_core.evolution.winner import candidates_in_full, candidates_to_rescore
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -25,12 +26,13 @@ Known = Mapping[Key, tuple[Score, float]]
 
 
 def n_candidates(cfg: SearchConfig, space: SearchSpace) -> int:
-    """The number of candidates that ``evolve`` scores: of the search, and at most so many fresh draws."""
+    """The number of candidates that ``evolve`` scores: of the search, and at most so many that are scored again."""
+    in_full = 3 if cfg.several and cfg.choose == "no_worse" else 0
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
-        return of_search
+        return of_search + in_full
     has_mean = cfg.searches and cfg.variant != "random_search"
-    return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws
+    return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws + in_full
 
 
 def evolve(
@@ -46,7 +48,8 @@ def evolve(
     """Run the variant of ``cfg`` and return every record, by generation and index. ``winner.winner`` chooses among them.
 
     With `evolve.rescore`, the best candidates and the start of the search are scored again on fresh seeds as a further
-    generation, number `evolve.n_generations`, of records whose candidates say what they repeat.
+    generation, number `evolve.n_generations`, of records whose candidates say what they repeat. Of several objectives, where
+    `evolve.choose` is no_worse, the last candidates are `in_full`: ``score_all`` should train them as long as a winner.
 
     Args:
         cfg: the settings of the search.
@@ -94,7 +97,8 @@ def evolve(
         done: dict[int, Record] = {}
         for candidate, result, seconds in _results(candidates, score_all, known):
             F = fitness(result, decay, cfg)
-            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.epochs, state)
+            epochs = 0 if candidate.in_full else cfg.epochs
+            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, epochs, state)
             on_record(record)
         if lost := [candidate for candidate in candidates if candidate.index not in done]:
             raise InputError(f"score_all: candidate {lost[0].label} has no score", "yield a score of every candidate")
@@ -116,11 +120,13 @@ def evolve(
             raise InputError(others, "give it a fixed seed, or start without known")
         in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), state)
         if search is not None:
-            search.tell(vectors, [(*(point(r, cfg) if cfg.several else [r.fitness]), r.score.excess) for r in in_order])
+            search.tell(vectors, [_told(r, cfg) for r in in_order])
     favourite = search.mean if search is not None else None
     mean = None if favourite is None else genotypes_of([favourite], space, "mean")[0]
     if again := candidates_to_rescore(records, mean, cfg, seed):
         score(again, records[-1].decay, {})
+    if finals := candidates_in_full(records, cfg, seed):
+        score(finals, records[-1].decay, {})
     return records
 
 
@@ -128,3 +134,9 @@ def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> 
     yield from ((c, *known[c.key]) for c in candidates if c.key in known)
     if missing := [c for c in candidates if c.key not in known]:
         yield from score_all(missing)
+
+
+def _told(record: Record, cfg: SearchConfig) -> tuple[float, ...]:
+    """What a search is told of a candidate: its fitness or objectives, then its excess over the budget."""
+    values = point(record, cfg) if cfg.several else (record.fitness,)
+    return (*((math.nan,) * len(values) if cfg.several and record.score.dead else values), record.score.excess)

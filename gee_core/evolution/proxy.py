@@ -1,5 +1,7 @@
 """The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
+A candidate that is `in_full` is trained as the winner will be.
+
 The price of its network is counted before it is trained, its energy measured after.
 
 Runs in worker processes: all it needs is in its arguments, and each process reads the images once.
@@ -9,6 +11,7 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -37,12 +40,12 @@ from gee_core.model.wired import ImageShape, first_not_finite, plain_parameters,
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.processes import parallel
-from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
+from gee_core.training.recipe import Recipe, full_recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, adopt_format
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
-    """Train ``candidate`` for E epochs and measure it on the hold-out. A failed run is a score too.
+    """Train ``candidate`` for E epochs, or in full, and measure it on the hold-out. A failed run is a score too.
 
     It resumes from the newest state in ``task.checkpoints``. Without a state it is trained again, with the same result.
 
@@ -79,14 +82,23 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     if task.checkpoints is not None:
         compute = adopt_format(compute, task.checkpoints)
     genes = dict(candidate.genotype.settings)
-    network, cfg, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
-    meta, train, holdout = _images(task.prepared, cfg.images, compute.device)
+    network, proxy, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
+    meta, train, holdout = _images(task.prepared, None if candidate.in_full else proxy.images, compute.device)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
-    price = count_price(net, meta, task.pj[0]) if evolve.counts else None
+    price = None
+    if evolve.counts:
+        price = count_price(net, meta, task.pj[0], [plain_parameters(n, meta) for n in (task.network, network)])
     if price is not None and (before := apply_budget(failed(""), evolve, price)).excess:
         return before
-    recipe = proxy_recipe(cfg, meta.normalise, compute, len(train), candidate.seed)
-    with in_section("evolve", "proxy"):
+    if candidate.in_full:
+        assert task.train is not None
+        cfg, seed = with_genes(task.train, genes), derive_seed(candidate.seed, "train")
+        recipe = full_recipe(cfg, meta.normalise, compute, len(train), seed, network.v_threshold)
+        section, size = ["train"], None
+    else:
+        recipe = proxy_recipe(proxy, meta.normalise, compute, len(train), candidate.seed)
+        section, size = ["evolve", "proxy"], proxy.sizes[-1] if proxy.sizes else None
+    with in_section(*section):
         optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
     series = f"{candidate.name}-{candidate.wiring}-step"  # no other wiring has it
@@ -102,8 +114,7 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
         mid_epoch = None
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    TSE, size = fmean(row["train_loss"] for row in rows), cfg.sizes[-1] if cfg.sizes else None
-    result = measure(net, holdout, recipe, TSE, size)
+    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows), size)
     if price is not None and result.status == "ok":
         inputs = recipe.normalise(next(holdout.batches(256))[0])
         price = replace(price, energy_uj=1000 * measure_energy(net, inputs, recipe.compute.dtype).energy_mj(*task.pj))
@@ -122,9 +133,10 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     def to_input(images: Tensor) -> Tensor:
         return resize_square(recipe.normalise(images), size)
 
-    sums = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device)
+    sums, classes = torch.zeros(6, dtype=torch.float64, device=recipe.compute.device), list[Tensor]()
     for o_TBK, labels in outputs(for_inference(net), holdout, 256, to_input, recipe.compute):
         logits, o = o_TBK.mean(0), o_TBK.double()
+        classes.append(labels.bincount(minlength=logits.shape[1]))
         loss, correct = F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
         spread = o.sum(), o.square().sum(), torch.full_like(sums[0], o.numel())
         sums += torch.stack([x.double() for x in (loss, temporal_difference(o_TBK) * len(labels), correct, *spread)])
@@ -135,17 +147,22 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
     R_S = 0.0 if genome is None else spatial_entropy(genome.O.detach()).item()
     if not all(map(math.isfinite, (L_ce, R_T, o_square, R_S))):
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
-    return Score(L_ce, TSE, R_T, var_o, R_S, accuracy)
+    p_K = torch.stack(classes).sum(0) / len(holdout)  # the best constant answer
+    return Score(L_ce, TSE, R_T, var_o, R_S, accuracy, dead=L_ce >= -p_K.xlogy(p_K).sum().item())
 
 
-def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float) -> Price:
-    """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem."""
+def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float, plain: Sequence[int]) -> Price:
+    """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem.
+
+    ``plain`` are the parameters of the configured network and of this one with plain weights.
+    """
     image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
     if meta.events is not None:
         image = image.round().expand(net.T, *image.shape)
     layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
     energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
-    return Price(count_parameters(net), stored_bytes(net), net.T, energy)
+    n = count_parameters(net)
+    return Price(n, stored_bytes(net), net.T, energy, *(n / of_plain for of_plain in plain))
 
 
 def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
@@ -161,7 +178,8 @@ def apply_budget(score: Score, cfg: SearchConfig, price: Price) -> Score:
     values = asdict(price)
     if cfg.budget is None or not (over := cfg.budget.exceeded(values)):
         return replace(score, price=price)
-    named = ", ".join(f"{name} = {values[name]:,.6g} of {getattr(cfg.budget, name):,}" for name in over)
+    limits = cfg.budget.limits()
+    named = ", ".join(f"{name} = {values[name]:,.6g} of {limits[name]:,}" for name in over)
     return replace(score, price=price, excess=sum(over.values()), status=f"outside: {named}", failure=Failure.BUDGET)
 
 

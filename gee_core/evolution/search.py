@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gee_core.errors import InputError
+from gee_core.evolution.fitness import constrained_cost
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
@@ -30,7 +31,7 @@ class Search(Protocol):
 
     def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
         """Learn the values, all minimised, of the ``vectors`` that ``ask`` returned. By vector they are the fitness, or each of
-        several `evolve.objectives`, NaN where it failed or was not trained, then the excess over `evolve.budget`.
+        several `evolve.objectives`, NaN where it failed, is dead or was not trained, then the excess over `evolve.budget`.
         """
 
     @property
@@ -97,6 +98,7 @@ class CmaEs:
             self._es = cma.CMAEvolutionStrategy(start, step, options)
         self._columns = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
         self.state: dict[str, float] = {}
+        self._start: tuple[float, ...] | None = None
 
     def ask(self) -> list[np.ndarray]:
         """Draws from the distribution, as ``Search.ask``."""
@@ -112,12 +114,17 @@ class CmaEs:
     def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
         """Moves the distribution, as ``Search.tell``."""
         *objectives, excess = np.asarray(values, dtype=float).T
-        F = objectives[0] if len(objectives) == 1 else np.log(np.maximum(objectives, 1e-12)).sum(axis=0)
+        F = objectives[0] if len(objectives) == 1 else self._constrained(list(zip(*objectives, strict=True)))
         worst = np.max(F[(excess == 0) & ~np.isnan(F)], initial=-np.inf)
         ranked = np.where(excess > 0, (worst + 1.0 if np.isfinite(worst) else 0.0) + excess, F)
         if np.isfinite(ranked).any():
             with warnings.catch_warnings(action="ignore"):
                 self._es.tell(list(vectors), np.where(np.isnan(ranked), np.nanmax(ranked) + 1.0, ranked).tolist())
+
+    def _constrained(self, points: list[tuple[float, ...]]) -> np.ndarray:
+        """F of every candidate. The start is the first of the first generation, or where that has NaN the next without."""
+        self._start = self._start or next((p for p in points if not np.isnan(p).any()), None)
+        return np.array([constrained_cost(p, self._start) if self._start else np.nan for p in points])
 
     @property
     def mean(self) -> np.ndarray:

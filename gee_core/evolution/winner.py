@@ -1,4 +1,4 @@
-"""The candidate that wins: the best of the search, or of the candidates that are scored again on fresh draws."""
+"""The candidate that wins: the best of the search, of the fresh draws, or of several objectives of those trained in full."""
 
 import itertools
 import math
@@ -7,21 +7,24 @@ from statistics import fmean
 
 from gee_core.config import SearchConfig
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.fitness import fitness
-from gee_core.evolution.front import crowding, front, pick_member, point, ranks, start_point
+from gee_core.evolution.fitness import constrained_cost, fitness
+from gee_core.evolution.front import MEAN, START, front, knee, mean_points, pick_member, repeats, start_of
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
-
-START, MEAN = "0-0", "mean"
-"""`Candidate.rescored` of the start of a search, its first candidate, and of the mean of CMA-ES's distribution."""
 
 
 def final_fitness(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
 
+    Of several objectives: `fitness.constrained_cost` of the mean over the draws of a candidate. The search, the fresh draws and
+    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all are.
+
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
     first generation would win by their larger reward alone.
     """
+    if cfg.several:
+        costs = _constrained(records, cfg)
+        return [costs.get(r.candidate.name, math.nan) for r in records]
     return [fitness(r.score, records[-1].decay, cfg) if r.ok else math.nan for r in records]
 
 
@@ -30,12 +33,12 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
     which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. With
-    several objectives, they are the front, then the front of the others, and so on, of those near the start.
+    several objectives, all have one seed and the best are those of least F.
     """
     if cfg.rescore is None:
         return []
     start, named = records[0].candidate.genotype, dict[Genotype, str]()
-    for r in _front_by_front(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
+    for r in _from_best(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
             named.setdefault(r.candidate.genotype, START if r.candidate.genotype == start else r.candidate.label)
     if named:
@@ -50,25 +53,50 @@ def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg:
     ]
 
 
+def candidates_in_full(records: Sequence[Record], cfg: SearchConfig, seed: int) -> list[Candidate]:
+    """With `choose` = no_worse, the start of a search of several objectives and the two most promising members of its front.
+
+    They are the member of least F and the knee, or the next in F where these are one or the start. They share a fresh seed.
+    """
+    if not cfg.several or cfg.choose != "no_worse" or not (members := front(records, cfg)):
+        return []
+    F = _constrained(records, cfg)
+    best, *others = sorted(members, key=lambda m: F[m.record.candidate.name])
+    named = {records[0].candidate.genotype: START}
+    for m in (best, knee(members), *others):
+        c = m.record.candidate
+        if len(named) < 3:
+            named.setdefault(c.genotype, c.rescored or c.label)
+    full = derive_seed(seed, "in_full") % 2**31
+    return [
+        Candidate(cfg.n_generations + 1, index, full, genotype, rescored=name, in_full=True)
+        for index, (genotype, name) in enumerate(named.items())
+    ]
+
+
 def fresh_fitness(records: Sequence[Record], cfg: SearchConfig) -> dict[str, list[float]]:
-    """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out."""
+    """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out.
+
+    Of several objectives, all draws of a candidate have the F of their mean.
+    """
     draws: dict[str, list[float]] = {}
     for record, value in zip(records, final_fitness(records, cfg), strict=True):
-        if record.candidate.rescored:
+        if record.candidate.rescored and not record.candidate.in_full:
             draws.setdefault(record.candidate.rescored, []).append(value)
     return {name: values for name, values in draws.items() if not any(map(math.isnan, values))}
 
 
 def draws_of(record: Record, records: Sequence[Record]) -> list[Record]:
-    """Those of ``records`` that are fresh draws of the wiring of ``record``, or a ``record`` of the search alone."""
-    label = record.candidate.rescored
-    return [r for r in records if r.candidate.rescored == label] if label else [record]
+    """The fresh draws of the genotype of ``record`` among ``records``, or where there are none its candidate of the search."""
+    of_search, fresh, _ = repeats(records)
+    label = record.candidate.rescored or record.candidate.label
+    return fresh.get(label) or of_search[label]
 
 
 def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
     """The best draw of the candidate with the lowest mean F over fresh draws, or else the best candidate of the search.
 
-    Of several objectives: the member of the front that `choose` names.
+    Of several objectives: that of least F of those that were trained in full, or else the member that `choose` names.
 
     Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. A
     candidate that fails on a fresh draw cannot win. If all fail, the winner of the search stands.
@@ -84,8 +112,11 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
         ValueError: every candidate failed.
         InputError: `choose` names no member of the front.
     """
+    *_, in_full = repeats(records)
+    if points := mean_points(in_full, cfg):
+        return in_full[min(points, key=lambda label: constrained_cost(points[label], start_of(points)))][0]
     if cfg.several and (members := front(records, cfg)):
-        return pick_member(members, cfg, start_point(records, cfg)).record
+        return pick_member(members, cfg).record
     fresh = fresh_fitness(records, cfg)
     ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:
@@ -93,17 +124,15 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
     return ranked[0]
 
 
-def _front_by_front(records: Sequence[Record], cfg: SearchConfig) -> list[Record]:
-    """The candidates within 1.5 times the start's values, or else all, front by front: first those without near neighbours."""
-    start, ok = start_point(records, cfg), [r for r in records if r.ok]
-    near = [r for r in ok if all(x <= 1.5 * s for x, s in zip(point(r, cfg), start, strict=True))] or ok
-    points = [point(r, cfg) for r in near]
-    places, apart = ranks(points), [0.0] * len(near)
-    for rank in set(places):
-        members = [i for i, place in enumerate(places) if place == rank]
-        for i, distance in zip(members, crowding([points[i] for i in members]), strict=True):
-            apart[i] = distance
-    return [near[i] for i in sorted(range(len(near)), key=lambda i: (places[i], -apart[i]))]
+def _constrained(records: Sequence[Record], cfg: SearchConfig) -> dict[str, float]:
+    """F of several objectives by `Candidate.name`, without candidates that have none."""
+    costs: dict[str, float] = {}
+    for groups in repeats(records):
+        points = mean_points(groups, cfg)
+        for label, point in points.items():
+            F = constrained_cost(point, start_of(points))
+            costs |= {draw.candidate.name: F for draw in groups[label]}
+    return costs
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: SearchConfig) -> list[Record]:

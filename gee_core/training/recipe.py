@@ -105,6 +105,14 @@ class Recipe:
         return values[epoch * len(values) // self.cfg.epochs] if values else None
 
 
+def full_recipe(
+    cfg: TrainConfig, normalise: Normalise, compute: Compute, n_images: int, seed: int, v_threshold: float
+) -> Recipe:
+    """The recipe of Sec. 4 with the values of the section `train`, on ``n_images``."""
+    warmup_steps = round(cfg.warmup_epochs * steps_per_epoch(n_images, cfg.batch_size))
+    return Recipe(cfg=cfg, normalise=normalise, compute=compute, seed=seed, warmup_steps=warmup_steps, tet_phi=v_threshold)
+
+
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
     """Steps of an epoch. A last, smaller batch is used if it is at least half full, else its images are left out."""
     return max(1, (n_images + batch_size // 2) // batch_size)

@@ -20,11 +20,17 @@ def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     return candidates[candidates["rescored"].isin(["", np.nan])]
 
 
+def fresh_rows(candidates: pd.DataFrame) -> pd.DataFrame:
+    """The fresh draws among ``candidates``."""
+    return candidates.drop(searched_rows(candidates).index)[lambda rows: ~rows["in_full"]]
+
+
 @svg
-def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: int) -> tuple[Figure, str]:
+def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: int | None) -> tuple[Figure, str]:
     """Loss over the second objective: the candidates of the search, and the members of ``front`` with their numbers.
 
-    ``front`` has a column per objective and the start of the search as its last row. ``trained`` is the number of a member.
+    ``front`` has a column per objective and the start of the search as its last row. ``trained`` is the number of a member, or
+    None for the start.
     """
     figure, ax = panel(3.4)
     name = front.columns[1]
@@ -34,7 +40,7 @@ def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: 
     *points, start = zip(front[name], front["loss"], strict=True)
     ax.plot(*start, "s", color=OTHER, ms=7, label="start")
     ax.plot(*zip(*points, strict=True), "o", color=INK, mfc="none", mew=1.4, ms=7, ls="", label="front")
-    ax.plot(*points[trained - 1], "o", color=MARK, ms=7, label="trained")
+    ax.plot(*(points[trained - 1] if trained else start), "o", color=MARK, ms=7, label="trained")
     step = 1 + len(points) // 16
     for number, at in enumerate(points, 1):
         if number % step == 0 or number == trained:
@@ -98,7 +104,7 @@ def fitness_over_generations(candidates: pd.DataFrame, title: str) -> tuple[Figu
     ``title`` names the winner's. Candidates outside of the budget are dots, and do not count for the lines.
     """
     search = searched_rows(candidates)
-    again = candidates.drop(search.index)
+    again = fresh_rows(candidates)
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     widths = [3, 1] if len(again) else [1]
     ax, *right = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
@@ -114,7 +120,8 @@ def fitness_over_generations(candidates: pd.DataFrame, title: str) -> tuple[Figu
             F = rows["final_fitness"]
             side.plot(np.full(len(F), x), F.clip(upper=top), "o", color=GENETIC, alpha=0.75, ms=4, mew=0)
             side.errorbar(x, F.mean(), F.std() if F.count() > 1 else 0.0, fmt="_", color=GENETIC, ms=11, mew=2, lw=1.4)
-        names = [f"{name}, trained" if rows["winner"].any() else name for name, rows in groups]
+        won = set(candidates.loc[candidates["winner"], "rescored"])
+        names = [f"{name}, trained" if name in won else name for name, _ in groups]
         side.set_xticks(range(len(groups)), names, fontsize=8, rotation=90)
         side.set(xlim=(-0.6, len(groups) - 0.4), xlabel="scored again")
         side.grid(axis="x", visible=False)

@@ -31,15 +31,18 @@ class CandidateRow(Child):
     wiring: str
     excess: float
     failure: Failure | None
+    dead: bool
+    recipe: str
+    """Digest of the section `train` if it was trained in full."""
 
     def score(self) -> Score:
         """Its score."""
         price = {f.name: self.metrics[f.name] for f in fields(Price)} if "bytes" in self.metrics else None
-        about = {"status": self.tags["status"], "price": price, "excess": self.excess, "failure": self.failure}
+        about = {"status": self.tags["status"], "price": price} | self.model_dump(include={"excess", "failure", "dead"})
         return SCORE.validate_python({name: self.metrics[name] for name in MEASURED} | about)
 
 
-def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float) -> CandidateRow:
+def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float, recipe: str) -> CandidateRow:
     """A candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
 
     ``keys`` are parameters that it has in common with the others.
@@ -68,17 +71,23 @@ def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], 
         wiring=c.wiring,
         excess=record.score.excess,
         failure=record.score.failure,
+        dead=record.score.dead,
+        recipe=recipe if c.in_full else "",
     )
 
 
-def known_scores(folder: Path) -> dict[Key, tuple[Score, float]]:
+def known_scores(folder: Path, recipe: str) -> dict[Key, tuple[Score, float]]:
     """The scores of earlier runs in ``folder``, with their seconds, by ``Candidate.key``.
 
-    Damaged rows are ignored, and so are failures of the machine or the code: these are tried again.
+    Damaged rows are ignored, and so are failures of the machine or the code: these are tried again. Candidates are trained in
+    full again where the ``recipe`` is another.
     """
     known: dict[Key, tuple[Score, float]] = {}
     for row in read_rows(folder):
-        if "child" in row and (score := (candidate := CandidateRow.model_validate(row)).score()).repeatable:
+        if "child" not in row:
+            continue
+        candidate = CandidateRow.model_validate(row)
+        if (score := candidate.score()).repeatable and candidate.recipe in ("", recipe):
             known[*candidate.place, candidate.wiring] = score, candidate.metrics["seconds"]
     return known
 

@@ -74,9 +74,11 @@ class FrontFile(StrictModel):
 
     hypervolume: tuple[float, ...]
     """Up to each generation, as the part of the volume below twice the values of the start."""
-    chosen: int
-    """Number of the member that is trained, from 1."""
+    chosen: int | None
+    """Number of the member that is trained, from 1. None where the start is, and no member."""
     members: tuple[FrontMember, ...]
+    start: GenotypeFile
+    """Where the search started."""
 
 
 def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:

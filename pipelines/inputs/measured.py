@@ -60,7 +60,7 @@ class Searched(BaseModel):
     image_passes: int | None = None
     start_fitness: float | None = None
     cost_ratio: float | None = None
-    """Of several objectives: the winner's second one over that of the start."""
+    """Of several objectives: the winner's second one over that of the start, both trained in full."""
     random_fitness: float | None = None
     fresh_draws: int = 0
     """Of how many draws the fitness is the mean. 0 where nothing was scored again."""
@@ -71,11 +71,11 @@ class Searched(BaseModel):
         n = self.fresh_draws
         return f"mean of {n} fresh draw{'s' * (n > 1)}" if n else "on the draw of the search"
 
-    def fitness_in_words(self, several: bool) -> str:
-        """The fitness of winner, start and the best of the first, random candidates: of ``several`` objectives the loss."""
+    def fitness_in_words(self) -> str:
+        """The fitness of winner, start and the best of the first, random candidates."""
         fitness = {"winner": self.best_fitness, "start": self.start_fitness, "best random candidate": self.random_fitness}
         texts = [f"{name} {F:.4g}" for name, F in fitness.items() if F is not None]
-        return f"{'loss' if several else 'fitness'} ({self.scored_on}, lower is better): {', '.join(texts)}"
+        return f"fitness ({self.scored_on}, lower is better): {', '.join(texts)}"
 
 
 class PlainNetwork(BaseModel):

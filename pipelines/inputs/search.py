@@ -1,12 +1,14 @@
 """What evolve searches, and the file that its search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 import inspect
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gee_core.config import NetworkStructure, Params
+from gee_core.config import NetworkConfig, NetworkStructure, Params
+from gee_core.config.evolve import Budget
 from gee_core.config.genes import SETTINGS
 from gee_core.config.network import is_own, registered
 from gee_core.errors import InputError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSpace:
     """The genes that evolve searches, around its start. An own network is registered before.
 
-    With ``images``, candidates have no more genes than fit into `evolve.budget`, where that limits parameters.
+    With ``images``, candidates have no more genes than fit into `evolve.budget`.
 
     Raises:
         InputError: the start is unusable, or an own network does not take a gene.
@@ -37,11 +39,20 @@ def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSp
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
     budget, fitted = params.evolve.budget, None
-    if images is not None and budget is not None and budget.parameters is not None:
-        from gee_core.evolution.proxy import most_genes  # loads torch
-
-        fitted = partial(most_genes, meta=images, parameters=budget.parameters)
+    if images is not None and budget is not None:
+        fitted = partial(_most_genes, images, budget, params.network)
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
+
+
+def _most_genes(images: "ImageShape", budget: Budget, configured: NetworkConfig, network: NetworkConfig) -> int:
+    """The largest g of ``network`` that the limits on parameters allow."""
+    from gee_core.evolution.proxy import most_genes  # these load torch
+    from gee_core.model.wired import plain_parameters
+
+    limits = [plain_parameters(network, images)] + ([budget.parameters] if budget.parameters else [])
+    if budget.ratio:
+        limits.append(math.floor(budget.ratio * plain_parameters(configured, images)))
+    return most_genes(network, images, min(limits))
 
 
 def check_search(params: Params) -> None:

@@ -35,7 +35,7 @@ def describe(
         params=params,
         own=is_own(params.network.name),
         population=params.evolve.population(len(params.searched_genes())),
-        fitness=searched.fitness_in_words(params.evolve.several),
+        fitness=searched.fitness_in_words(),
         recipe=as_yaml(params.train, indent=4),
         meta=meta,
         classes=[label[:40] for label in meta.class_names[:10]],

@@ -19,8 +19,7 @@ from gee_core.config.network import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit
-from gee_core.evolution.front import MEASURED_AS
-from gee_core.evolution.winner import START
+from gee_core.evolution.front import MEASURED_AS, START
 from gee_core.genome.genotype import configured_genotype
 from gee_core.storage.csv_rows import unescaped
 from gee_core.storage.json_object import read_json_model
@@ -66,7 +65,9 @@ def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tabl
         if unknown := {*confusion["actual"], *confusion["predicted"]} - {*class_names}:
             raise ValueError(f"the images have no class {min(unknown)!r}")
     return Tables(
-        candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
+        candidates=_table(
+            reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "in_full", "winner"]
+        ),
         history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"]),
         layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"]),
         confusion=confusion,
@@ -116,15 +117,16 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     It is ``certain`` from two standard errors on.
     """
     searched = search.searched_rows(candidates)
-    again = candidates.drop(searched.index)
+    again = search.fresh_rows(candidates)
     if again.empty:
         return []
-    won = again.loc[again["rescored"].isin(again.loc[again["winner"], "rescored"]), "final_fitness"].to_numpy()
+    label = [*candidates.loc[candidates["winner"], "rescored"]]
+    won = again.loc[again["rescored"].isin(label), "final_fitness"].to_numpy()
     rows = []
     for name, group in again.groupby("rescored", sort=False):
         F = group["final_fitness"]
         below = pd.Series(F.to_numpy() - won if len(won) == len(F) else np.nan).dropna()
-        row = {"name": name, "start": name == START and len(searched) > 1, "won": bool(group["winner"].any())}
+        row = {"name": name, "start": name == START and len(searched) > 1, "won": name in label}
         row |= {"mean": F.mean(), "sd": F.std(), "draws": len(F), "failed": int(F.isna().sum())}
         rows.append(row | {"gain": (gain := below.mean()), "error": (error := below.sem()), "certain": gain >= 2 * error})
     return rows
@@ -132,8 +134,10 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
 
 def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
     """The objectives and ``proxy_accuracy`` of the members of ``front`` and, in the last row, of the start of the search."""
-    names, again = [*front.members[0].objectives, "proxy_accuracy"], candidates[candidates["rescored"] == START]
-    start = (again if len(again) else candidates[:1])[[MEASURED_AS.get(name, name) for name in names]].mean()
+    names, fresh = [*front.members[0].objectives, "proxy_accuracy"], search.fresh_rows(candidates)
+    start = (again if len(again := fresh[fresh["rescored"] == START]) else candidates[:1])[
+        [MEASURED_AS.get(name, name) for name in names]
+    ].mean()
     members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
     return pd.DataFrame([*members, start.tolist()], columns=names)
 

@@ -270,7 +270,7 @@ def _lines(s: Summary) -> dict[str, str]:
 def _search(s: Summary) -> str:
     """The cost and the winner of a search, next to its start and the best of the first, random candidates."""
     cost = f"{s.n_candidates:,} candidate{'s' if s.n_candidates > 1 else ''}, {s.image_passes or 0:,} image passes"
-    fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words(s.cost is not None)
+    fitness = Searched.model_validate(s.model_dump(include=set(Searched.model_fields))).fitness_in_words()
     return f"{cost}; in short trainings, {fitness}" if s.n_candidates else "none"
 
 

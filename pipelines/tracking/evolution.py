@@ -7,8 +7,7 @@ from statistics import fmean
 
 from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.front import MEASURED_AS, crowding, front, hypervolumes, point
-from gee_core.evolution.front import ranks as fronts
+from gee_core.evolution.front import MEASURED_AS, front, hypervolumes, mean_points, ranks, repeats
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from pipelines.runtime.run_files import WORK, Mark
 from pipelines.runtime.run_folder import RunFolder
@@ -26,23 +25,23 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     """By name of the candidates: ranks, means over draws, and who has won, ``best`` and the candidate that it repeats.
 
     Those that were scored again are the first, by the mean over the draws of one candidate, which that one has too. The others
-    follow by `final_fitness`. With several objectives all are ranked by front, with how far apart they are on it.
+    follow by `final_fitness`. With several objectives all are ranked by front.
     """
     means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
     draws = {label: [r for r in records if r.ok and r.candidate.rescored == label] for label in means}
     scored = [(c, F) for c, F in _scored(records, params) if not c.rescored or c.rescored in means]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
-        if not c.rescored:
+        if c.in_full or not c.rescored:
             marks[c.name]["final_fitness"] = F
-        if (label := c.rescored or c.label) in means:
+        if (label := c.rescored or c.label) in means and not c.in_full:
             marks[c.name]["fresh_fitness"] = means[label]
             for i, cost in enumerate(params.evolve.objectives[1:], 1):
                 marks[c.name][f"fresh_{MEASURED_AS.get(cost, cost)}"] = fmean(point(r, params.evolve)[i] for r in draws[label])
         if c is best or (c.label == best.rescored and not c.rescored):
             marks[c.name]["winner"] = 1.0
     if params.evolve.several:
-        for name, values in _on_fronts(records, params).items():
+        for name, values in _ranks(records, params).items():
             marks[name] |= values
     else:
         for is_draw in (False, True):
@@ -70,21 +69,16 @@ def final_curves(records: list[Record], params: Params) -> Iterator[tuple[int, d
         yield generation, values
 
 
-def _on_fronts(records: list[Record], params: Params) -> dict[str, dict[str, float]]:
-    """By name of the search's candidates: `rank`, the number of the front, and how far apart each is on its own.
+def _ranks(records: list[Record], params: Params) -> dict[str, dict[str, float]]:
+    """By name of the search's candidates: `rank`, the number of the front.
 
     1 is the front of front.json alone, also where fresh draws made it.
     """
-    points = {r.candidate.name: point(r, params.evolve) for r in records if r.ok and not r.candidate.rescored}
-    labels = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
-    first = {r.candidate.name for r in records if r.candidate.label in labels}
-    number_of, placed = dict(zip(points, fronts(list(points.values())), strict=True)), dict[str, dict[str, float]]()
-    for number in set(number_of.values()):
-        names = [name for name, n in number_of.items() if n == number]
-        apart = crowding([points[name] for name in names])
-        ranks = [1 if name in first else max(number, 2) for name in names]
-        placed |= {name: {"rank": rank, "crowding": x} for name, rank, x in zip(names, ranks, apart, strict=True)}
-    return placed
+    of_search = next(repeats(records))
+    points = mean_points(of_search, params.evolve)
+    first = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
+    numbers = zip(points, ranks([*points.values()]), strict=True)
+    return {of_search[label][0].candidate.name: {"rank": 1 if label in first else max(number, 2)} for label, number in numbers}
 
 
 def note_generation(run: RunFolder, params: Params, records: list[Record]) -> None:

@@ -123,7 +123,10 @@ def _holders(client: Client, name: str) -> "dict[str, ModelVersion]":
     """The versions of the registered model ``name`` by their aliases; registers the name if it is new."""
     from mlflow.exceptions import MlflowException
 
-    about = "Exported spiking networks: `champion` is the best on its images, `challenger` the newest that is not better."
+    about = (
+        "Exported spiking networks. `champion` has the highest accuracy on the test images, which chose it: it is a little "
+        "too high. `challenger` is the newest version that is not better."
+    )
     try:
         client.create_registered_model(name, description=about)
     except MlflowException as error:

@@ -57,7 +57,7 @@ PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 
 SHAPE = changed(evolve={"genes": ["shape", "tau"], "rescore": Rescore(top=2, draws=3)})
-PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
+PLAIN_COLUMNS = ["generation", "index", "rescored", "in_full", "seed", "status", "winner", "fitness"]
 NEUROBENCH = {"footprint": 1_250_000, "footprint_decoded": 3_210_000, "connection_sparsity": 0.0, "activation_sparsity": 0.8563}
 NEUROBENCH |= {"effective_macs": 20_000.4, "effective_acs": 1_234_567.0, "dense_synops": 9_876_543.0}
 MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy"]
@@ -72,7 +72,8 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
     for t, i, name in places:
         key = name or f"{t}-{i}"
         F, last = rng.uniform(0.4, 0.9) - 0.05 * t, n_generations - 1
-        row = {"generation": t, "index": i, "rescored": name, "seed": i, "status": "ok", "winner": False, "fitness": F}
+        row = {"generation": t, "index": i, "rescored": name, "in_full": False, "seed": i, "status": "ok"}
+        row |= {"winner": False, "fitness": F}
         row |= {"final_fitness": F + 0.01, "L_ce": F + 0.1, "TSE": F + 0.2, "R_T": 0.5 + rng.random(), "var_o": 2.0, "R_S": 0.9}
         row |= {"energy_uj": 5 * F} if params.evolve.several else {}
         row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}

@@ -4,13 +4,21 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
+from gee_core.data.images import PackedImages
+from gee_core.data.prepared import Source, load_prepared, write_prepared
+from gee_core.evolution import proxy
 from gee_core.evolution.front import ranks
+from gee_core.storage.csv_rows import csv_text
+from gee_core.storage.json_object import read_json_model
+from pipelines import evaluate, evolve, plain, train
 from pipelines.figures.search import front_of_candidates
-from pipelines.inputs.genotype_file import FrontFile, FrontMember
+from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile
+from pipelines.project.params import load_params
 from pipelines.reporting.page import front_table
 from pipelines.runtime.run_files import UPLOAD
-from tests.pipelines.conftest import write_params
+from tests.pipelines.conftest import CPU, write_params
 from tests.pipelines.figures.svg_checks import assert_self_contained, texts
 from tests.pipelines.report_inputs import Page, changed, make
 from tests.pipelines.test_evolve_stage import run_main
@@ -42,7 +50,6 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_
     members = {f"gen{label[0]}-cand{label[1]}" for label in labels if len(label) > 1}  # not the mean
     expected = {name: 1 if name in members else max(2, rank) for name, rank in zip(names, ranks(points), strict=True)}
     assert {name: tracked.ranked[name]["rank"] for name in names} == expected  # 1 is the front of the report, of fresh draws
-    assert all(tracked.ranked[name]["crowding"] >= 0 for name in names)
     assert tracked.ranked["gen0-cand0"]["fresh_energy_uj"] == pytest.approx(rows[rows.rescored == "0-0"].energy_uj.mean())
     assert not any("rank" in found for name, found in tracked.ranked.items() if name not in names)
     volumes = [(step, values["hypervolume"]) for step, values in tracked.curves if "hypervolume" in values]
@@ -66,11 +73,55 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_
     assert files(folder) == before
 
 
+def test_the_start_is_trained_in_full_too_and_again_only_where_the_training_is_another(
+    in_project, make_params, here_and_now, monkeypatch
+):
+    trained, real = [], proxy.train_epoch
+
+    def noted(net, optimizer, images, recipe, epoch, *arguments):
+        trained.append((recipe.cfg.epochs, len(images)))
+        return real(net, optimizer, images, recipe, epoch, *arguments)
+
+    monkeypatch.setattr(proxy, "train_epoch", noted)
+    thrifty, network = OF_TWO | {"choose": "no_worse"}, {"evaluate": {"plain": True}}
+    folder = in_project(evolve=thrifty, **network)
+    tracked = run_main(folder)
+    in_full = [name for name in tracked.names if name.startswith("full-")]
+    assert in_full[0] == "full-0-0" and 2 <= len(in_full) <= 3
+    assert trained.count((4, 48)) == 4 * len(in_full) and trained.count((1, 16)) == len(tracked.names) - len(in_full)
+    won = read_json_model(folder / "models/evolve/genotype.json", GenotypeFile)
+    rows = pd.read_csv(folder / "reports/evolve/candidates.csv", na_values=[""])
+    assert (won.generation, won.index) == tuple(rows.loc[rows.winner, ["generation", "index"]].iloc[0])
+    assert rows[rows.winner].in_full.item() and rows[rows.in_full].final_fitness.min() == rows[rows.winner].final_fitness.item()
+    plain.main()
+    compared = json.loads((folder / "reports/plain/metrics.json").read_text())
+    start = read_json_model(folder / "models/evolve/front.json", FrontFile).start.model_copy(update={"seed": won.seed})
+    params, data = load_params(folder / "params.yaml"), load_prepared(folder / "data/prepared")
+    net = train.run(params, start, data, folder / "start").net
+    assert compared["start_test_accuracy"] == evaluate.run(params, net, data, CPU)[0].test_accuracy
+    here_and_now.scored.clear()
+    write_params(folder / "params.yaml", make_params(evolve=thrifty, train={"epochs": 3}, **network))
+    evolve.main()
+    assert here_and_now.scored == [(3, index) for index in range(len(in_full))]
+
+
+def test_no_choice_depends_on_the_test_images(digits, make_params, tmp_path, here_and_now):
+    data, params, tables = load_prepared(digits), make_params(evolve=OF_TWO | {"choose": "no_worse"}), []
+    black = PackedImages(torch.zeros_like(data.test.images), data.test.labels)
+    source = Source("digits", data.meta.class_names, data.train, black, data.holdout)
+    write_prepared(tmp_path / "black", "digits", source, data.meta.mean, data.meta.std)
+    for prepared in (digits, tmp_path / "black"):
+        (folder := tmp_path / f"run-{len(tables)}").mkdir()
+        found = evolve.run(params, prepared, folder)
+        tables.append(csv_text(evolve.table(found.records, found.best, params)))
+    assert tables[0] == tables[1]
+
+
 def member(loss: float, energy: float) -> FrontMember:
     return FrontMember(objectives={"loss": loss, "energy": energy}, price={}, proxy_accuracy=loss / 2, genotype=SIGMAS)
 
 
-MADE_UP = FrontFile(hypervolume=(0.1, 0.2), chosen=2, members=(member(0.5, 3.0), member(0.8, 1.0)))
+MADE_UP = FrontFile(hypervolume=(0.1, 0.2), chosen=2, members=(member(0.5, 3.0), member(0.8, 1.0)), start=SIGMAS)
 
 
 def test_the_page_has_the_front_and_the_start_as_table(tmp_path, no_figures):
@@ -85,7 +136,9 @@ def test_the_page_has_the_front_and_the_start_as_table(tmp_path, no_figures):
 
 def test_the_figure_numbers_the_members():
     table = pd.DataFrame({"L_ce": [2.0, 1.0, 3.0], "energy_uj": [0.1, 0.4, 0.3], "index": [0, 1, 2]})
-    table = table.assign(rescored="", generation=0, fitness=table["L_ce"], final_fitness=table["L_ce"], winner=False)
+    table = table.assign(
+        rescored="", in_full=False, generation=0, fitness=table["L_ce"], final_fitness=table["L_ce"], winner=False
+    )
     svg = front_of_candidates(table, front_table(MADE_UP, table.assign(proxy_accuracy=0.5)), MADE_UP.chosen)
     assert_self_contained(svg)
     title = f"{len(MADE_UP.members)} members of the front"

@@ -1,4 +1,4 @@
-"""The stage plain: the winner's network with plain weights, trained by the same recipe and measured as evaluate does."""
+"""The stage plain: the configured network with plain weights, trained by the same recipe and measured as evaluate does."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(
         patch.setattr(evaluate, "run", lambda *a, **b: exit(1))
         with pytest.raises(SystemExit):
             plain.main()
-    assert len(list(folder.glob(".scratch/runs/plain-*/files/work/step-*16.safetensors"))) > 0
+    assert len(list(folder.glob(".scratch/runs/plain-*/files/work/plain/step-*16.safetensors"))) > 0
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.train.train_epoch", None)  # nothing is left to train
         plain.main()
@@ -29,7 +29,8 @@ def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(
     trained = train.run(params, PLAIN, data, tmp_path / "other")
     numbers, *_ = evaluate.run(params, trained.net, data, CPU)
     metrics = json.loads((folder / "reports/plain/metrics.json").read_text())
-    assert metrics == {f"plain_{name}": getattr(numbers, name) for name in plain.MEASURED}
+    of_plain = {f"plain_{name}": getattr(numbers, name) for name in plain.MEASURED["plain"]}
+    assert metrics == of_plain | {"plain_network_parameters": numbers.parameters}
 
 
 @pytest.mark.parametrize("sections", [{}, {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}])

@@ -1,8 +1,9 @@
-"""Fronts: ranks, crowding, hypervolume and choice, and searches of several objectives whose scores are known beforehand."""
+"""Fronts: ranks, hypervolume and choice, and searches of several objectives whose scores are known beforehand."""
 
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from gee_core.errors import InputError
 from gee_core.evolution.candidate import Candidate, Price, Record, failed
-from gee_core.evolution.front import crowding, front, hypervolumes, pick_member, point, ranks, start_point
-from gee_core.evolution.loop import evolve
-from gee_core.evolution.winner import START, candidates_to_rescore, winner
+from gee_core.evolution.fitness import constrained_cost
+from gee_core.evolution.front import START, front, hypervolumes, knee, pick_member, point, ranks
+from gee_core.evolution.loop import evolve, n_candidates
+from gee_core.evolution.winner import candidates_to_rescore, final_fitness, winner
 from tests.gee_core.evolution.made_up import SPACE, Scorer, config, measured
 
 POINTS = st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 3), min_size=1, max_size=12)
@@ -46,11 +48,6 @@ def test_the_hypervolume_is_the_part_of_all_cells_that_a_point_beats(points):
     cells = sum(map(beaten, itertools.product(range(6), repeat=3)))  # below twice the first
     assert hypervolumes(records, cfg) == [pytest.approx(cells / 6**3)]
     assert hypervolumes([replace(records[0], score=failed("it")), *records[1:]], cfg) == []
-
-
-def test_crowding_is_that_of_nsga2_with_the_number_of_objectives_at_the_ends():
-    points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
-    assert crowding(points) == [2.0, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, 2.0]
 
 
 def trade(c: Candidate):
@@ -86,38 +83,67 @@ def members_of(*points):
     return front([Record(Candidate(0, i, 1, SPACE.start), score, 1, score.L_ce, 0, 1) for i, score in enumerate(scores)], CFG)
 
 
-def test_the_member_is_the_knee_or_no_worse_than_the_start_or_of_a_number():
+def test_the_member_is_the_knee_or_of_a_number():
     members = members_of((0.5, 10.0), (1.0, 2.0), (2.0, 1.0), (0.45, 40.0), (3.0, 3.0))
     assert [m.point for m in members] == [(0.45, 40.0), (0.5, 10.0), (1.0, 2.0), (2.0, 1.0)]
 
     def choose(choice):
-        return members.index(pick_member(members, CFG.model_copy(update={"choose": choice}), start))
+        return members.index(pick_member(members, CFG.model_copy(update={"choose": choice})))
 
-    start = (1.5, 9.0)
     assert choose("knee") == 1  # the corner
-    assert choose("no_worse") == 2
-    start = (0.5, 10.0)
-    assert choose("no_worse") == 1  # the start itself
-    start = (0.1, 9.0)
-    assert choose("no_worse") == 0  # all lose more than the start: the least of them
-    start = (math.nan, math.nan)
-    assert choose("no_worse") == 0  # the start failed
-    start, unsure = (1.9, 9.0), members[3]._replace(error=0.2)
-    assert pick_member([*members[:3], unsure], CFG.model_copy(update={"choose": "no_worse"}), start) == unsure
     assert choose(4) == 3
     with pytest.raises(InputError, match=r"^choose = 5: the front has 4 members: choose 1 to 4$"):
         choose(5)
 
 
-def test_the_error_of_a_member_is_that_of_its_difference_from_the_start():
-    draws = {"": [1.0, 0.9], "0-0": [1.0, 1.2, 1.1], "0-1": [0.8, 0.9, 1.3]}
-    records = [
-        Record(Candidate(0, i, 1, SPACE.start, name, i), measured(loss, price=Price(9, 9, 4, 5.0)), 1, loss, 0, 1)
-        for name, losses in draws.items()
-        for i, loss in enumerate(losses)
-    ]
-    (member,) = front(records, CFG.model_copy(update={"objectives": ["loss", "energy"]}))
-    assert member.point == (1.0, 5.0) and member.error == pytest.approx(np.std([-0.2, -0.3, 0.2], ddof=1) / 3**0.5)
+def test_the_cost_counts_at_a_loss_of_at_most_5_percent_more_and_hardly_beyond():
+    start = (0.4, 2.0, 100.0)
+    assert constrained_cost(start, start) == 1
+    assert constrained_cost((0.1, 1.0, 50.0), start) == constrained_cost((0.42, 1.0, 50.0), start) == pytest.approx(0.25)
+    assert constrained_cost((0.84, 1.0, 100.0), start) == pytest.approx(0.5 * 2**8)
+    assert math.isnan(constrained_cost((math.nan, 1.0, 50.0), start)) and math.isfinite(constrained_cost((1e80, 1, 1), start))
+
+
+def dead_or_alive(c: Candidate):
+    """All with a large σ_O fall silent, or answer at random, and cost next to nothing."""
+    x = math.log(c.genotype.sigma_O / SPACE.start.sigma_O)
+    if x > 0.1:
+        return measured(math.log(10) + (x > 0.3), dead=True, price=Price(1, 1, 4, 1e-3))
+    return measured(0.4 + 0.1 * abs(x), price=Price(100, 100, 4, 10.0 + 5 * x))
+
+
+@pytest.mark.parametrize("choose", ["no_worse", "knee"])
+def test_a_dead_network_ranks_last_and_never_wins_whatever_it_saves(choose):
+    cfg = config(variant="baseline", objectives=["loss", "energy"], choose=choose, rescore={"top": 3, "draws": 1}, sigma=1.0)
+    records = evolve(cfg, SPACE, 3, Scorer(dead_or_alive))
+    search = [r for r in records if not r.candidate.rescored]
+    assert any(r.score.dead for r in search) and not any(r.score.dead for r in records[len(search) :])
+    assert not winner(records, cfg).score.dead and not any(m.record.score.dead for m in front(records, cfg))
+    assert all(math.isnan(F) == r.score.dead for F, r in zip(final_fitness(records, cfg), records, strict=True))
+    first, *_, last = ([not r.score.dead for r in search if r.candidate.generation == g] for g in range(cfg.n_generations))
+    assert sum(last) > sum(first)
+    silent = [replace(r, score=measured(2.4, dead=True, price=Price(1, 1, 4, 1e-3))) for r in search]
+    assert winner(silent, cfg).score.dead  # there is nothing else
+
+
+def test_the_start_and_two_members_are_trained_in_full_and_the_cheapest_that_loses_no_more_wins():
+    cfg = config(variant="baseline", objectives=["loss", "energy"], choose="no_worse", rescore={"top": 4, "draws": 2})
+
+    def longer(c, worse):
+        return replace(trade(c), L_ce=1.0 if c.rescored == START else worse) if c.in_full else trade(c)
+
+    for worse, best in ((1.04, False), (1.5, True)):
+        records = evolve(cfg, SPACE, 1, scorer := Scorer(partial(longer, worse=worse)))
+        *others, a, b, c = records
+        assert [r.candidate.in_full for r in records] == [False] * len(others) + [True] * 3
+        assert len({r.candidate.seed for r in (a, b, c)}) == 1 and a.candidate.seed not in {r.candidate.seed for r in others}
+        assert a.candidate.rescored == START and a.candidate.genotype == records[0].candidate.genotype
+        assert knee(front(records, cfg)).record.candidate.rescored in {r.candidate.rescored for r in (a, b, c)}
+        won = winner(records, cfg)
+        assert won.candidate.in_full and (won is a) == best
+        assert final_fitness(records, cfg)[-3] == 1 and len(scorer.scored) == len(records) <= n_candidates(cfg, SPACE)
+    other = config(**cfg.model_dump() | {"choose": "knee"})
+    assert [r.candidate for r in evolve(other, SPACE, 1, Scorer(trade))] == [r.candidate for r in others]
 
 
 def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained():
@@ -135,20 +161,23 @@ def test_fresh_draws_decide_what_is_on_the_front_and_the_better_draw_is_trained(
     for m in members:
         own = [point(r, cfg) for r in again if r.candidate.rescored == m.record.candidate.rescored]
         assert m.point == pytest.approx(np.mean(own, axis=0))
-    start = start_point(records, cfg)
-    assert start == pytest.approx(np.mean([point(r, cfg) for r in again if r.candidate.rescored == START], axis=0))
-    assert winner(records, cfg) == pick_member(members, cfg, start).record
-    thrifty = winner(records, cfg.model_copy(update={"choose": "no_worse"}))
-    assert point(thrifty, cfg)[0] <= start[0] and point(thrifty, cfg)[1] < start[1]
+    assert winner(records, cfg) == pick_member(members, cfg).record
+    start = np.mean([point(r, cfg) for r in again if r.candidate.rescored == START], axis=0)
+    of_start, *_ = (F for F, r in zip(final_fitness(records, cfg), records, strict=True) if r.candidate.rescored == START)
+    assert of_start == 1
+    for F, r in zip(final_fitness(records, cfg), records, strict=True):
+        if r in again:
+            own = [point(draw, cfg) for draw in again if draw.candidate.rescored == r.candidate.rescored]
+            assert pytest.approx(constrained_cost(np.mean(own, axis=0), start)) == F
 
 
-def test_those_near_the_start_are_scored_again_front_by_front():
+def test_those_of_least_cost_within_the_loss_are_scored_again():
     cfg = config(variant="baseline", objectives=["loss", "energy"], rescore={"top": 5, "draws": 1})
     losses_and_energies = [(1.0, 4.0), (1.6, 1.0), (2.5, 0.5), (0.9, 6.5), (1.2, 3.0), (0.95, 5.5), (1.4, 2.0), (1.3, 3.5)]
     scores = [measured(loss, price=Price(9, 9, 4, energy)) for loss, energy in losses_and_energies]
     genotypes = [replace(SPACE.start, sigma_O=0.1 + 0.01 * i) for i in range(len(scores))]
     records = [Record(Candidate(0, i, 1, g), s, 1, s.L_ce, 0) for i, (g, s) in enumerate(zip(genotypes, scores, strict=True))]
     again = {c.rescored for c in candidates_to_rescore(records, None, cfg, 0)}
-    assert again == {"0-0", "0-4", "0-5", "0-6", "0-7"}
+    assert again == {"0-0", "0-3", "0-4", "0-5", "0-7"}
     two = candidates_to_rescore(records, None, config(**cfg.model_dump() | {"rescore": {"top": 2, "draws": 1}}), 0)
-    assert "0-7" not in {c.rescored for c in two}
+    assert {c.rescored for c in two} == {"0-0", "0-5"}

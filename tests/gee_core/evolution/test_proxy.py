@@ -213,12 +213,13 @@ PRICE = Price(1000, 900, 4, 2.5)
 def test_the_price_of_a_network_is_its_parameters_bytes_steps_and_energy(task, tmp_path):
     meta = load_prepared(task.prepared).meta
     net = wired_network(NETWORK, meta, None, 0)
-    price = count_price(net, meta, 4.6)
+    price = count_price(net, meta, 4.6, [2 * count_parameters(net), count_parameters(net) // 2])
     save_genes(tmp_path / "genes.safetensors", net)
     with safe_open(tmp_path / "genes.safetensors", "pt") as file:
         stored = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
     assert price.bytes == sum(tensor.nbytes for tensor in stored)
     assert (price.parameters, price.steps) == (count_parameters(net), 3)
+    assert (price.ratio, price.own_ratio) == (0.5, pytest.approx(2.0, rel=1e-3))
     layers = measure_energy(net, meta.normalise(load_prepared(task.prepared).holdout_images().images)).layers
     assert price.energy_uj == pytest.approx(1e-6 * 4.6 * layers[0].macs)  # the stem alone
 
