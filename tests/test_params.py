@@ -37,9 +37,9 @@ def test_the_committed_params_are_read_as_written_and_the_proxy_as_train_is():
     assert found == written
 
 
-def test_evolve_depends_on_what_its_proxy_has_of_train():
+def test_evolve_depends_on_all_of_train_by_which_it_trains_candidates_in_full():
     params = read("dvc.yaml")["stages"]["evolve"]["params"]
-    assert {key for key in params if key.startswith("train")} == {f"train.{name}" for name in SHARED}
+    assert {key for key in params if key.startswith("train")} == {"train"}
 
 
 WITHOUT_SECTION = {"check", "plain"}

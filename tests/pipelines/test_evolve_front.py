@@ -73,9 +73,7 @@ def test_the_stage_leaves_a_front_and_trains_another_member_without_a_search(in_
     assert files(folder) == before
 
 
-def test_the_start_is_trained_in_full_too_and_again_only_where_the_training_is_another(
-    in_project, make_params, here_and_now, monkeypatch
-):
+def test_finalists_are_trained_again_only_where_the_training_is_another(in_project, make_params, here_and_now, monkeypatch):
     trained, real = [], proxy.train_epoch
 
     def noted(net, optimizer, images, recipe, epoch, *arguments):

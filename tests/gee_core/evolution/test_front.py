@@ -126,7 +126,7 @@ def test_a_dead_network_ranks_last_and_never_wins_whatever_it_saves(choose):
     assert winner(silent, cfg).score.dead  # there is nothing else
 
 
-def test_the_start_and_two_members_are_trained_in_full_and_the_cheapest_that_loses_no_more_wins():
+def test_of_start_and_members_in_full_the_cheapest_that_loses_no_more_wins():
     cfg = config(variant="baseline", objectives=["loss", "energy"], choose="no_worse", rescore={"top": 4, "draws": 2})
 
     def longer(c, worse):

@@ -98,7 +98,7 @@ def test_candidates_over_budget_rank_by_excess_between_the_others_and_failures(t
     assert not np.array_equal(ranked(*told), ranked(2, 3, 1, 0, 5, 4))
 
 
-def test_cma_es_minimises_the_costs_as_far_as_the_loss_of_the_start_lets_it_whatever_their_scale():
+def test_cma_es_minimises_costs_of_any_scale_as_far_as_the_loss_of_the_start_lets_it():
     def found(scale):
         es = search(n=2)
         for _ in range(40):
