@@ -18,8 +18,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 import gee_core
+from gee_core.config import SearchConfig
 from gee_core.config.genes import GENES
 from gee_core.evolution.candidate import Candidate, Price, Score, Scored
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.seeding import derive_seed
 from pipelines.inputs.search import search_space
 from pipelines.project.params import check_params
@@ -62,14 +64,12 @@ class Model:
             yield c, Score(loss, dead=loss >= AT_CHANCE, price=Price(0, 0, 1, energy)), 0.0
 
 
-def search_once(model: Model, seed: int, changes: dict[str, object]) -> dict[str, float]:
-    """Search with the preset digits, changed. Returns the true loss and energy of the winner over those of the start."""
-    params = check_params(load_preset("digits").values, "digits")
-    cfg, space = params.evolve.model_copy(update=changes), search_space(params)
+def search_once(model: Model, seed: int, cfg: SearchConfig, space: SearchSpace) -> dict[str, float]:
+    """Search once. Returns the true loss and energy of the winner over those of the start, and the number of trainings."""
     records = gee_core.evolve(cfg, space, seed, lambda candidates: model.score_all(candidates, seed))
     chosen, start = (dict(r.candidate.genotype.settings) for r in (gee_core.winner(records, cfg), records[0]))
     (loss, energy), (start_loss, start_energy) = model.truth(chosen), model.truth(start)
-    return {"seed": seed, "loss": loss / start_loss, "energy": energy / start_energy, "trainings": len(records)}
+    return {"loss": loss / start_loss, "energy": energy / start_energy, "trainings": len(records)}
 
 
 def main() -> None:
@@ -81,7 +81,8 @@ def main() -> None:
     params = check_params(load_preset("digits").values, "digits")
     model = Model(table, list(params.evolve.genes))
     print(f"noise of the log loss: {model.noise:.3f}, {table['run'].nunique()} runs")
-    results = pd.DataFrame([search_once(model, seed, {}) for seed in range(arguments.seeds)])
+    space = search_space(params)
+    results = pd.DataFrame([search_once(model, seed, params.evolve, space) for seed in range(arguments.seeds)])
     for name in ("loss", "energy"):
         median, high = results[name].quantile([0.5, 0.9])
         print(f"true {name} of the chosen over the start's: median {median:.3f}, 90th percentile {high:.3f}")
