@@ -57,7 +57,7 @@ def main() -> None:
         wirings = [weights.model_dump_json() for _, _, weights in compared]
         folder = folder_of("plain", [params.base, params.network, params.train], inputs, extra="".join(wirings))
         with train.training_together(s, params, data, folder, compute) as compute:
-            metrics = {"plain_network_parameters": plain_parameters(params.network, data.meta)}
+            metrics = {"configured_plain_parameters": plain_parameters(params.network, data.meta)}
             with s.progress("plain", len(compared) * params.train.epochs) as steps:
                 for number, (name, of, weights) in enumerate(compared):
 

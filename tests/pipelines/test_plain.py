@@ -30,7 +30,7 @@ def test_a_stopped_run_goes_on_to_the_network_that_train_makes_of_plain_weights(
     numbers, *_ = evaluate.run(params, trained.net, data, CPU)
     metrics = json.loads((folder / "reports/plain/metrics.json").read_text())
     of_plain = {f"plain_{name}": getattr(numbers, name) for name in plain.MEASURED["plain"]}
-    assert metrics == of_plain | {"plain_network_parameters": numbers.parameters}
+    assert metrics == of_plain | {"configured_plain_parameters": numbers.parameters}
 
 
 @pytest.mark.parametrize("sections", [{}, {"network": {"n_genes": None}, "evolve": {"variant": "analytic"}}])
