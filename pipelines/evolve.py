@@ -232,7 +232,7 @@ def _evolve(s: Stage) -> None:
         s.run.record.views = views_of(params)
         s.run.note(params.evolve.model_dump(), datasets=describe_datasets(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            if 0 < (known := len(known_scores(folder))) < total:
+            if 0 < (known := len(known_scores(folder, _recipe(params)))) < total:
                 console.print(f"evolve: continuing at candidate {known + 1} of {total}")
             done = itertools.count(1)
 

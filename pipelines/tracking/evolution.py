@@ -28,7 +28,8 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     follow by `final_fitness`. With several objectives all are ranked by front.
     """
     means = {label: fmean(values) for label, values in fresh_fitness(records, params.evolve).items()}
-    draws = {label: [r for r in records if r.ok and r.candidate.rescored == label] for label in means}
+    _, fresh, _ = repeats(records)
+    points = mean_points(fresh, params.evolve)
     scored = [(c, F) for c, F in _scored(records, params) if not c.rescored or c.rescored in means]
     marks = defaultdict[str, dict[str, float]](dict)
     for c, F in scored:
@@ -36,8 +37,8 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
             marks[c.name]["final_fitness"] = F
         if (label := c.rescored or c.label) in means and not c.in_full:
             marks[c.name]["fresh_fitness"] = means[label]
-            for i, cost in enumerate(params.evolve.objectives[1:], 1):
-                marks[c.name][f"fresh_{MEASURED_AS.get(cost, cost)}"] = fmean(point(r, params.evolve)[i] for r in draws[label])
+            for cost, value in zip(params.evolve.objectives[1:], points[label][1:], strict=True):
+                marks[c.name][f"fresh_{MEASURED_AS.get(cost, cost)}"] = value
         if c is best or (c.label == best.rescored and not c.rescored):
             marks[c.name]["winner"] = 1.0
     if params.evolve.several:
