@@ -3,9 +3,10 @@
     python -m benchmarks.search_noise docs/results/data/search_noise.csv [--seeds 60]
 
 The table has the rows of candidates.csv of runs with the preset digits. The true log loss and log energy are smooth functions
-of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a training is the standard deviation
-of the log loss over the fresh draws of one candidate in the table. It is drawn anew for each candidate, because rounding alone
-makes equal seeds differ as much. A full training has the same noise.
+of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a short training is the standard
+deviation of the log loss over the fresh draws of one candidate in the table. That of a full training is the standard deviation
+over the starts that were trained in full. Noise is drawn anew for each candidate, because rounding alone makes equal seeds
+differ as much.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import gee_core
 from gee_core.config import SearchConfig
 from gee_core.config.genes import GENES
 from gee_core.evolution.candidate import Candidate, Price, Score, Scored
+from gee_core.evolution.front import START
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.seeding import derive_seed
 from pipelines.inputs.search import search_space
@@ -45,7 +47,9 @@ class Model:
         self._loss, self._energy = (fit.fit((x - self._middle) / self._scale, y) for fit, y in zip(fits, values, strict=True))
         fresh = table[table["rescored"].notna() & ~table["in_full"]]
         groups = np.log(fresh["L_ce"]).groupby([fresh["run"], fresh["rescored"]])
-        self.noise = float(np.sqrt(groups.var().mean()))
+        in_full = np.log(table.loc[table["in_full"] & (table["rescored"] == START), "L_ce"])
+        self.noise = {False: float(np.sqrt(groups.var().mean())), True: float(in_full.std())}
+        """Of the log loss of a short training, and of a full one."""
 
     def _features(self, values: pd.DataFrame) -> np.ndarray:
         return np.stack([np.log(values[gene]) if GENES[gene].log else values[gene] for gene in self.genes], axis=1)
@@ -60,7 +64,7 @@ class Model:
         for c in candidates:
             loss, energy = self.truth(dict(c.genotype.settings))
             random = np.random.default_rng(derive_seed(seed, "noise", *c.place))
-            loss *= np.exp(random.normal(0, self.noise))
+            loss *= np.exp(random.normal(0, self.noise[c.in_full]))
             yield c, Score(loss, dead=loss >= AT_CHANCE, price=Price(0, 0, 1, energy)), 0.0
 
 
@@ -80,7 +84,7 @@ def main() -> None:
     table = pd.read_csv(arguments.table)
     params = check_params(load_preset("digits").values, "digits")
     model = Model(table, list(params.evolve.genes))
-    print(f"noise of the log loss: {model.noise:.3f}, {table['run'].nunique()} runs")
+    print(f"{table['run'].nunique()} runs, noise of the log loss {model.noise[False]:.3f}, in full {model.noise[True]:.3f}")
     space = search_space(params)
     results = pd.DataFrame([search_once(model, seed, params.evolve, space) for seed in range(arguments.seeds)])
     for name in ("loss", "energy"):
