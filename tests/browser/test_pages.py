@@ -57,6 +57,8 @@ def test_the_search_of_the_docs_finds_names_options_and_explanations(page, built
     page.goto((built_site / "RESULTS.html").as_uri())
     assert white_share(page.locator("img[src*='results/']").first) < 0.05
     found = {"reset_net": "", "--set": "knobs.html", "train.lr": "knobs.html#train", "energy": "how-it-works.html#energy"}
+    found |= {"quantize": "", "normalization": "", "pip": "first-run.html", "custom dataset": "your-images.html"}
+    found |= {"transfer learning": "pretrained.html#fine-tune-one-on-your-photographs"}
     for query, first in found.items():
         page.goto((built_site / "faq.html").as_uri())
         page.locator("input.md-search__input").press_sequentially(query)

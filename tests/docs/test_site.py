@@ -63,6 +63,11 @@ def test_products_in_docstrings_are_no_emphasis(hook):
     assert escaped("``k*k`` and *this*\n\n    k*k\n") == "``k*k`` and *this*\n\n    k*k\n"
 
 
+def test_the_search_knows_american_spellings(hook):
+    words = hook("search").american_words("Quantise grey images, otherwise normalised. Colours raise your optimism.")
+    assert words == ["colors", "gray", "normalized", "quantize"]
+
+
 def test_every_public_name_has_a_docstring_and_a_page(hook):
     reference = hook("reference")
     assert reference.gaps(reference.load(), reference.pages()) == []
