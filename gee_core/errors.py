@@ -54,7 +54,7 @@ def whole_number(name: str, value: object, least: int = 1, most: int | None = No
     """The argument ``name`` as an int; ValueError where it is no whole number, below ``least`` or above ``most``."""
     number = as_int(value)
     if number is None:
-        raise ValueError(f"{name} must be >= {least}, and an int, got {value!r}")
+        raise ValueError(f"{name} must be >= {least}, and an int, got {in_short(repr(value), 60)}")
     if number < least:
         raise ValueError(f"{name} must be >= {least}, got {number}")
     if most is not None and number > most:

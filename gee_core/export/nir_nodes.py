@@ -130,26 +130,33 @@ class GraphBuilder:
         weight = torch.diag(scale * x.factor)[:, :, None, None]
         return self.add(name, nir.Conv2d(x.size[1:], _array(weight), 1, 0, 1, 1, _array(shift)), x)
 
-    def lif(self, name: str, x: Signal, neurons: neuron.LIFNode) -> Signal:
-        """LIF neurons. ExportError where they subtract the threshold when they fire."""
-        if type(neurons) not in (LIF, neuron.LIFNode):  # a class that inherits may do anything
-            raise ExportError(f"{name}: NIR has no node for {type(neurons).__name__}")
-        if neurons.v_reset is None:
+    def neurons(self, name: str, x: Signal, layer: neuron.BaseNode) -> Signal:
+        """LIF or IF neurons. ExportError where they subtract the threshold when they fire."""
+        if type(layer) not in (LIF, neuron.LIFNode, neuron.IFNode):  # a class that inherits may do anything
+            remedy = "take LIF or IFNode and train the network anew, or export it with to_onnx"
+            raise ExportError(f"{name}: NIR has no node for {type(layer).__name__}", remedy)
+        if layer.v_reset is None:
             remedy = "set it to 0 and train the network anew"
             raise ExportError(f"= null in {name}: NIR has no soft reset", remedy, ("v_reset",))
-        self._tau = neurons.tau
-        unit = (1.0 if neurons.decay_input else neurons.tau) * x.factor
-        return self._lif(name, x, neurons.v_threshold / unit, neurons.v_reset / unit)
+        if isinstance(layer, neuron.IFNode):
+            values = {"r": 1 / DT, "v_reset": layer.v_reset / x.factor}
+            return self._neurons(nir.IF, name, x, layer.v_threshold / x.factor, values)
+        self._tau = layer.tau
+        unit = (1.0 if layer.decay_input else layer.tau) * x.factor
+        return self._lif(name, x, layer.v_threshold / unit, layer.v_reset / unit)
 
     def _lif(self, name: str, x: Signal, v_threshold: float, v_reset: float) -> Signal:
         """LIF neurons whose input is divided by τ, as r = 1 says: not every reader heeds r.
 
         Neurons whose input is not divided, v - v/τ + x, are the same with their membrane in units of τ: u + (x - u)/τ, u = v/τ.
         """
+        values = {"tau": self._tau * DT, "r": 1.0, "v_leak": v_reset, "v_reset": v_reset}
+        return self._neurons(nir.LIF, name, x, v_threshold, values)
+
+    def _neurons(self, kind: type[nir.NIRNode], name: str, x: Signal, v_threshold: float, values: dict[str, float]) -> Signal:
         # NIR fires above a threshold, these neurons at it too
         just_below = float(np.nextafter(np.float32(v_threshold), np.float32(0)))
-        values = {"tau": self._tau * DT, "r": 1.0, "v_leak": v_reset, "v_threshold": just_below, "v_reset": v_reset}
-        node = nir.LIF(**{key: np.full(x.size, value) for key, value in values.items()})
+        node = kind(**{key: np.full(x.size, value) for key, value in (values | {"v_threshold": just_below}).items()})
         return self.add(name, node, x, binary=True)
 
     def max_pool(self, name: str, x: Signal, pool: nn.MaxPool2d) -> Signal:

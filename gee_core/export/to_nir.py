@@ -34,15 +34,18 @@ from gee_core.storage.atomic_files import write_atomically
 POOLS = ("sum", "avg")
 
 
-def to_nir(net: nn.Module, in_channels: int | None = None, image_size: int | None = None, pool: str = "sum") -> nir.NIRGraph:
+def to_nir(
+    net: nn.Module, in_channels: int | Tensor | None = None, image_size: int | None = None, pool: str = "sum"
+) -> nir.NIRGraph:
     """The NIR graph of ``net``, genes decoded and batch norm folded: (C, H, W) → (K,) at every step. ``net`` is not changed.
 
     Its metadata are ``T``, the number of steps where ``net`` says it, and ``dt``, the seconds of a step on which its time
-    constants are based. It consists of ``Conv2d``, ``LIF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
+    constants are based. It consists of ``Conv2d``, ``LIF``, ``IF``, ``SumPool2d``, ``AvgPool2d``, ``Flatten`` and ``Affine``.
 
     Args:
         net: a network of ``build_network``, or any whose ``forward`` calls layers one after another or adds their outputs.
-        in_channels: C, None for the channels that the network was built for.
+        in_channels: C, None for the channels that the network was built for. Or an example, images (B, C, H, W) or frames
+            (T, B, C, H, W), in place of both numbers: ``to_nir(net, x)``.
         image_size: H and W, None likewise.
         pool: the node of pools. ``sum``: ``SumPool2d``, the 1/k² of a mean in the next weights. SpikingJelly (single-step),
             norse and snnTorch read it. ``avg``: ``AvgPool2d``, which SpikingJelly's multi-step mode reads too, and norse does
@@ -101,7 +104,7 @@ NODES: dict[type | tuple[type, ...], Callable[..., Signal]] = {
     (StepDropout, nn.Identity, nn.Dropout, StepModeDropout): lambda graph, name, x, layer: x,
     nn.Conv2d: GraphBuilder.conv,
     nn.BatchNorm2d: GraphBuilder.norm,
-    neuron.LIFNode: GraphBuilder.lif,
+    neuron.BaseNode: GraphBuilder.neurons,
     nn.MaxPool2d: GraphBuilder.max_pool,
     nn.AvgPool2d: lambda graph, name, x, layer: graph.avg_pool(name, x, *windows(name, layer)),
     nn.AdaptiveAvgPool2d: GraphBuilder.adaptive_pool,

@@ -116,7 +116,11 @@ class Logits(nn.Module):
 
 
 def to_onnx(
-    net: nn.Module, in_channels: int | None = None, image_size: int | None = None, opset: int = OLDEST, T: int | None = None
+    net: nn.Module,
+    in_channels: int | Tensor | None = None,
+    image_size: int | None = None,
+    opset: int = OLDEST,
+    T: int | None = None,
 ) -> bytes:
     """The ONNX model of ``net`` as bytes: input ``images`` (B, C, H, W) float32, output ``logits`` (B, K), any B.
 
@@ -125,10 +129,12 @@ def to_onnx(
     Args:
         net: a network of ``build_network``, or any whose output is (T, B, K), whose mean over T are the logits, or (B, K). One
             in step mode ``s`` leaves as one step from rest. ``register_network`` makes it run T times.
-        in_channels: C, None for the channels that a network of ``build_network`` was built for.
+        in_channels: C, None for the channels that a network of ``build_network`` was built for. Or an example, images
+            (B, C, H, W) or frames (T, B, C, H, W), in place of the numbers: ``to_onnx(net, x)``.
         image_size: H and W, None likewise.
         opset: version of the ONNX operator set, >= 18.
-        T: frames of a network that takes events as (T, B, C, H, W). The model's input is then (B, T, C, H, W).
+        T: steps of a network that takes (T, B, C, H, W), as events or in step mode ``m``. The model's input is then
+            (B, T, C, H, W).
 
     Returns:
         The model, as the bytes of an .onnx file.
@@ -149,6 +155,8 @@ def to_onnx(
         raise InputError(f"opset = {opset}: the installed onnx knows none above {newest}", "set it to 18")
     if opset < OLDEST:
         raise InputError(f"opset = {opset}: torch's exporter writes none below {OLDEST}", f"set it to {OLDEST}")
+    if T is None and isinstance(in_channels, Tensor) and in_channels.ndim == 5:
+        T = len(in_channels)
     example = torch.zeros(2, *([] if T is None else [whole_number("T", T)]), *image_shape(net, in_channels, image_size))
     check_values(net)
     plain = decode(net).cpu().float().eval()
@@ -196,7 +204,8 @@ def _check_output(name: str, plain: nn.Module, image: Tensor) -> None:
     """ExportError unless the output of ``plain`` on one image, (1, C, H, W) or (T, 1, C, H, W), is (T, 1, K) or (1, K)."""
     functional.reset_net(plain)
     try:
-        running = running_on(image, "images", "if it takes (T, B, …), register it with gee_core.register_network")
+        remedy = "if it takes (T, B, …), as in step mode m, give T, or register it with gee_core.register_network"
+        running = running_on(image, "images", remedy)
         with running, torch.no_grad(), as_written(plain), private_torch_rng(0):
             output = plain(image)
     except InputError as error:

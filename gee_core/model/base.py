@@ -127,15 +127,24 @@ def check_unwrapped(net: nn.Module) -> None:
             raise InputError(f"the network is wrapped in {type(net).__name__}", f"give its .{attribute}")
 
 
-def image_shape(net: nn.Module, in_channels: int | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of the images for ``net``: as given, else those that it was built for; ValueError for a size below 1."""
+def image_shape(net: nn.Module, in_channels: int | Tensor | None, image_size: int | None) -> tuple[int, int, int]:
+    """(C, H, W) of the images for ``net``: as given, else those that it was built for; ValueError for a size below 1.
+
+    An example (…, C, H, W) may take the place of ``in_channels``, and has all three.
+    """
+    if isinstance(in_channels, Tensor):
+        if in_channels.ndim not in (4, 5) or image_size is not None:
+            problem = f"the example has the shape {tuple(in_channels.shape)}, and image_size is {image_size}"
+            raise InputError(problem, "give images (B, C, H, W) or frames (T, B, C, H, W), and no image_size")
+        C, H, W = in_channels.shape[-3:]
+        return C, H, W
     built_with = net.built_with if isinstance(net, SpikingNetwork) else None
     if built_with is not None:
         in_channels = built_with.in_channels if in_channels is None else in_channels
         image_size = built_with.image_size if image_size is None else image_size
     if in_channels is None or image_size is None:
         problem = f"in_channels, image_size: {type(net).__name__} does not say which it is built for"
-        raise InputError(problem, "give them as arguments")
+        raise InputError(problem, "give them as arguments, or an example, images (B, C, H, W)")
     side = whole_number("image_size", image_size)
     return whole_number("in_channels", in_channels), side, side
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +26,7 @@ from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.project.paths import CHECKPOINT, PREPARED
 from pipelines.runtime.input_errors import PREPARE, remedy
+from pipelines.runtime.progress import progress
 
 
 def prepared_images(folder: Path = PREPARED) -> Prepared:
@@ -110,14 +111,17 @@ def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, fl
     net, _ = load_checkpoint(path, register=True)
     if (genome := genome_of(net)) is not None:
         raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
-    encoded, errors = compressed(net, n_genes)
+    with progress("encode", None) as steps:
+        encoded, errors = compressed(net, n_genes, lambda done, total: steps.at(done, total=total))
     save(out, encoded)
     return errors, count_parameters(net), count_parameters(encoded)
 
 
-def compressed(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
+def compressed(
+    net: SpikingNetwork, n_genes: int, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[SpikingNetwork, dict[str, float]]:
     """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
-    encoded, errors = compress(net, n_genes, convs=net.conv_chain())
+    encoded, errors = compress(net, n_genes, convs=net.conv_chain(), on_progress=on_progress)
     names = {module: name for name, module in net.named_modules()}
     return cast(SpikingNetwork, encoded), dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
 

@@ -146,6 +146,7 @@ def not_finite():
         (not_finite, r"^body\.0\.conv has weights that are not finite$"),
         (lambda: nn.Conv2d(3, 4, 3), r"^Conv2d answers one image with \(1, 4, 6, 6\): its output must be \(T, B, K\)"),
         (lambda: nn.Conv3d(3, 4, 3), r"raises RuntimeError on images of shape \(1, 3, 8, 8\): .*register_network$"),
+        (lambda: own_networks.AllSteps(5, 3, 8), "if it takes .T, B, ….*, as in step mode m, give T, or register it with"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(make, says):
@@ -159,6 +160,10 @@ def test_an_opset_or_sizes_that_nobody_knows_are_refused():
             to_onnx(lively("cifarnet", 4), 3, 8, opset)
     with pytest.raises(InputError, match="in_channels, image_size: Sequential does not say which it is built for: give them"):
         to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)), image_size=8)
+    with pytest.raises(InputError, match=r"the example has the shape \(3, 8, 8\), .*: give images .B, C, H, W. or frames"):
+        to_onnx(lively("cifarnet", 4), images(1)[0])
+    with pytest.raises(ValueError, match=r"^image_size must be >= 1, and an int, got tensor\(.{,53}$"):
+        to_onnx(lively("cifarnet", 4), 3, images(9))
     for size in ({"image_size": 0}, {"in_channels": 0}, {"T": 0}):
         with pytest.raises(ValueError, match=f"^{next(iter(size))} must be >= 1, got 0$"):
             to_onnx(lively("cifarnet", 4), **size)
@@ -189,6 +194,13 @@ def test_a_network_that_torch_cannot_export_is_refused_in_one_line(capsys):
         to_onnx(net, 1, 8, OPSET)
     assert "\n" not in str(refused.value)
     assert "def forward" not in capsys.readouterr().err
+
+
+@SLOW
+def test_an_example_takes_the_place_of_the_sizes_and_of_the_steps_of_step_mode_m():
+    net, x_TBCHW = own_networks.AllSteps(5, 1, 8).eval(), torch.rand(3, 4, 1, 8, 8)
+    assert to_onnx(net, x_TBCHW) == to_onnx(net, 1, 8, T=3)
+    assert to_onnx(lively("cifarnet", 4), images(2), opset=OPSET) == exported("cifarnet", 4)
 
 
 @SLOW

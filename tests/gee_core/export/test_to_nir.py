@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from examples.spiking_vgg import SpikingVGG
@@ -222,6 +222,22 @@ def test_an_own_network_is_the_same_in_spikingjelly_and_in_snntorch(make):
         to_nir(net, 1, SIZE)
 
 
+@pytest.mark.parametrize("pool", ["sum", "avg"])
+def test_integrate_and_fire_neurons_with_hard_reset_are_the_same_in_spikingjelly(pool):
+    """An example takes the place of both sizes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = [layer.Conv2d(1, 8, 3, padding=1), neuron.IFNode(v_reset=0.1), layer.AvgPool2d(2)]
+        net = nn.Sequential(*first, layer.Conv2d(8, 8, 3), neuron.IFNode(v_threshold=0.3), layer.Flatten(), layer.Linear(32, 5))
+        x_TBCHW = torch.rand(4, 8, 1, 8, 8) * 3
+    functional.set_step_mode(net, "m")
+    graph = to_nir(net, x_TBCHW, pool=pool)
+    assert [type(graph.nodes[name]).__name__ for name in ("1", "4")] == ["IF", "IF"]
+    predictions, spikes, layers = nir_agreement(net, graph, x_TBCHW)
+    assert predictions == 1 and min(spikes, *layers.values()) >= EQUAL and len(layers) == 2
+    assert net(x_TBCHW).std() > 0.01
+
+
 def not_finite(net):
     net.body[0].norm_lif.norm.running_mean[0] = torch.nan
     return net
@@ -236,7 +252,8 @@ def not_finite(net):
         (lambda: built("cifarnet", v_reset=None), "^v_reset = null in .*: NIR has no soft reset: set it to 0"),
         (lambda: not_finite(built("cifarnet")), r"^body\.0\.conv has weights that are not finite"),
         (lambda: own(nn.ReLU()), "^2: NIR has no node for ReLU"),
-        (lambda: own(ILIF()), "^2: NIR has no node for ILIF"),
+        (lambda: own(ILIF()), "^2: NIR has no node for ILIF: take LIF or IFNode and train the network anew, or export it with"),
+        (lambda: own(neuron.IFNode(v_reset=None)), "^v_reset = null in 2: NIR has no soft reset: set it to 0"),
         (lambda: own(nn.MaxPool2d(2)), "^2 pools values that are no spikes"),
         (lambda: own(nn.Conv2d(2, 2, 1, groups=2)), "^2 is Conv2d.*groups=2.*: NIR has ungrouped convolutions"),
         (lambda: own(nn.AvgPool2d(2)), "ends with a mean, which this graph has as a sum: name pool="),
