@@ -75,6 +75,9 @@ def predict(
         after = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
         best, *others = [(printable(name), f"{100 * p:.1f} %") for name, p in top_classes]
         print(f"{printable(str(file))}: {best[0]} ({best[1]}{doubt}{after}){''.join(f', {name} ({p})' for name, p in others)}")
+    if pretrained is not None and predictions:
+        names = ", ".join(map(printable, opened.card.class_names))
+        print(f"gee: note: {pretrained} knows {len(opened.card.class_names)} classes only: {names}", file=sys.stderr)
     if unlike := [f"{printable(str(each.file))} ({each.difference})" for each in predictions if each.difference]:
         card = opened.card
         learnt = f"{'grey images' if card.in_channels == 1 else 'images in colour'} of {card.image_size} pixels a side"

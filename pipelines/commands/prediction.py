@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from gee_core.config import Events
-from gee_core.data.folders import KINDS, files_below
+from gee_core.data.folders import KINDS, endings_of, files_below
 from gee_core.data.opening import opened
 from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
 from gee_core.errors import InputError, in_short, printable
@@ -211,6 +211,11 @@ def read_image(
 
     Next to it stands how an image differs from training images in colour, by far in size, or in shape, None if it does not.
     """
+    endings = endings_of(events)
+    kind, others, _ = KINDS[endings]
+    if path.suffix.lower() in others:
+        problem = f"{printable(str(path))}: the network takes {kind} ({', '.join(endings)})"
+        raise InputError(problem, "leave it out, or name another network")
     if events is not None:
         from gee_core.data.recordings import decode_recording  # loads torch
 

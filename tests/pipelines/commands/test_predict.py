@@ -179,12 +179,18 @@ def test_networks_that_come_with_gee_are_listed_and_classify_without_torch(main,
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "torch", None)  # an import of it would fail
         code, out, err = main("predict", *images[:8], "--pretrained", NAME, "--top", 2)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"gee: note: {NAME} knows 10 classes only: {', '.join('0123456789')}\n")
     lines = zip(images[:8], labels, out.splitlines(), strict=True)
     assert sum(line.startswith(f"{image}: {label} (") for image, label, line in lines) >= 7
     assert ", 1 step)" in main("predict", images[0], "--pretrained", NAME, "--exit", 0)[1]
     save(tmp_path / "saw.npy", recording(0))
     assert main("predict", tmp_path / "saw.npy", "--pretrained", "cifarnet.nmnist")[0] == 0
+    for file, name, takes in (
+        (images[0], "cifarnet.nmnist", "recordings (.bin, "),
+        (tmp_path / "saw.npy", NAME, "images (.png, "),
+    ):
+        code, _, err = main("predict", file, "--pretrained", name)
+        assert code == 2 and f"{file}: the network takes {takes}" in err and "leave it out, or name another network" in err
 
 
 HEAVY = {"torch", "torchvision", "mlflow", "pandas", "matplotlib", "sklearn", "onnx", "dvc", "prefect"}
