@@ -14,6 +14,7 @@ from gee_core.evolution import loop
 from gee_core.evolution.candidate import ProxyTask, Record
 from gee_core.evolution.front import START, front, hypervolumes, mean_points, repeats
 from gee_core.evolution.winner import draws_of, final_fitness, fresh_fitness, winner
+from gee_core.genome.genotype import configured_genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import forget_states, sha256, write_atomically, write_json
 from gee_core.storage.csv_rows import csv_text
@@ -46,9 +47,9 @@ class Evolved(NamedTuple):
     """The result of an evolution."""
 
     records: list[Record]
-    """By generation and index, fresh draws last. A plain network that is not searched has none."""
+    """By generation and index, fresh draws last."""
     best: Record | None
-    """The winner among them, or None for a plain network."""
+    """The winner among them, if there are any."""
     genotype: GenotypeFile
     metrics: dict[str, float]
     """The content of reports/evolve/metrics.json."""
@@ -64,7 +65,7 @@ def run(
     on_generation: Callable[[list[Record]], None] = lambda records: None,
     open_scorer: Callable[[ProxyTask], Workers] | None = None,
 ) -> Evolved:
-    """Evolve on the images in ``prepared`` and choose the winner. A plain network without a search has nothing to evolve.
+    """Evolve on the images in ``prepared`` and choose the winner, if there are candidates to score.
 
     Each candidate is a row of the run ``folder``, from which an interrupted run is resumed. ``open_scorer`` makes the object
     that scores candidates. ``on_record`` gets each record, and whether its score was known from an earlier run.
@@ -133,11 +134,12 @@ def n_candidates(params: Params) -> int:
 
 
 def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
-    """The genotype.json of a candidate. ``record=None`` for a plain network that is not searched."""
+    """The genotype.json of a candidate. ``record=None`` where none is scored: it has the configured genes."""
     network, evolve, start = params.network, params.evolve, params.evolve.start_file
     about = network.model_dump(include={"width", "n_genes"}) | {"network": network.name, "variant": evolve.variant}
     if record is None:
-        return GenotypeFile(**about, genes={}, seed=derive_seed(params.base.seed, "plain") % 2**31)
+        genes = {} if network.n_genes is None else configured_genotype(network).as_dict()
+        return GenotypeFile(**about, genes=genes, seed=derive_seed(params.base.seed, "plain") % 2**31)
     c = record.candidate
     return GenotypeFile(
         **about,

@@ -160,8 +160,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"evolve.genes": ["T"], "train.T_schedule": [1]}, "train.T_schedule = [1] fixes the steps, evolve.genes = ['T'] searches"),
     (
-        {"evolve.genes": ["structure"], "train.init_from": "inputs/a.safetensors"},
-        "train.init_from = 'inputs/a.safetensors' has one structure, evolve.genes = ['structure'] searches others: leave one",
+        {"train.init_from": "inputs/a.safetensors"},
+        "train.init_from = 'inputs/a.safetensors': training starts there, and evolve.variant = baseline searches among other",
     ),
     (
         LIF | {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 2]}},
@@ -169,7 +169,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"train.norm_images": 31}, "train: norm_images = 31 must be at least batch_size = 32"),
     ({"train.lr_min": 0.00404}, "train: lr_min = 0.00404 must not be greater than lr = 0.004"),
-    ({"train.warmup_epochs": 30}, "train: warmup_epochs = 30 must be less than epochs = 30"),
+    ({"train.warmup_epochs": 30}, "train: warmup_epochs = 30 must be less than epochs = 30: set it to less, s"),
     ({"train.quantise": {"format": "int4", "epochs": 31}}, "train: quantise.epochs = 31 must not be greater than epochs = 30"),
     ({"train.finish": FINISH | {"epochs": 30}}, "train: finish.epochs = 30 must be less than epochs = 30"),
     ({"train.finish": FINISH}, "train.finish = {'levels': 8, 'epochs': 2}: with network.neuron = ilif integers stay to"),
@@ -244,7 +244,7 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
         {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0},
         {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
         {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},
-        {"evolve.genes": ["neurons"], "train.init_from": "a", "train.T_schedule": [1]},
+        {"evolve.variant": "analytic", "train.init_from": "a", "train.T_schedule": [1]},
         LIF | {"robustness.hardware": DEFECTS | {"lost_step": [4]}, "prepare.path": "data"},  # digits read no folder
     ],
 )

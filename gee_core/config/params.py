@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from gee_core.config.evolve import SWITCHES, EvolveConfig
-from gee_core.config.genes import GENES, PLAIN, STRUCTURE, searched_genes, with_genes
+from gee_core.config.genes import GENES, PLAIN, searched_genes, with_genes
 from gee_core.config.network import NetworkConfig, encoded_channels, is_own, least_side
 from gee_core.config.prepare import PrepareConfig
 from gee_core.config.section import Fraction, Positive, Scale, Section, Weight
@@ -207,8 +207,9 @@ class Params(Section):
         if network.neuron == "ilif" and train.finish:
             integers = "with network.neuron = ilif integers stay to the end"
             yield f"train.finish = {train.finish.model_dump()}: {integers}: set network.neuron to lif, or finish to null"
-        if searched & set(STRUCTURE) and train.init_from is not None:
-            yield f"train.init_from = {train.init_from!r} has one structure, {searches} others: leave one out"
+        if evolve.searches and train.init_from is not None:
+            drawn = f"training starts there, and evolve.variant = {evolve.variant} searches among other networks"
+            yield f"train.init_from = {train.init_from!r}: {drawn}: set variant to analytic"
         if others := [gene for gene in searched & GENES.keys() if GENES[gene].neuron not in ("", network.neuron)]:
             needs = f"which neurons {network.neuron} have not"
             yield f"{searches} {min(others)}, {needs}: leave it out, or set network.neuron to {GENES[min(others)].neuron}"
@@ -264,8 +265,8 @@ class Params(Section):
 
     @property
     def scores_candidates(self) -> bool:
-        """Whether evolve has candidates to score: not of a plain network that is not searched."""
-        return self.network.n_genes is not None or self.evolve.searches
+        """Whether evolve has candidates to score. Without a search, a plain network and `train.init_from` have none."""
+        return self.evolve.searches or (self.network.n_genes is not None and self.train.init_from is None)
 
     @property
     def trains_plain(self) -> bool:

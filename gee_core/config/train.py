@@ -103,7 +103,8 @@ class TrainConfig(Learning):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
+            problem = f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}"
+            raise ValueError(f"{problem}: set it to less, such as {self.epochs / 5:g}")
         if self.norm_images is not None and self.norm_images < self.batch_size:
             raise ValueError(f"norm_images = {self.norm_images} must be at least batch_size = {self.batch_size}")
         if self.lr_min > self.lr:

@@ -63,12 +63,14 @@ def _shipped_network(params: Params, meta: "Meta", name: str) -> "SpikingNetwork
     from gee_core.pretrained.shipped import load_pretrained
     from pipelines.inputs.loading import differences
 
-    shipped = load_pretrained(name)
-    wanted = params.network.structure().model_dump(exclude={"T"}) | {"in_channels": meta.in_channels}
-    if differing := differences(shipped, wanted):
+    shipped, card = load_pretrained(name), pretrained_card(name)
+    if card.in_channels != meta.in_channels:
+        problem = f"train.init_from = {name}: takes {card.in_channels} channels, and the images have {meta.in_channels}"
+        raise InputError(problem, "save them so (grey has 1, colour 3), or name another that `gee pretrained` lists")
+    if differing := differences(shipped, params.network.structure().model_dump(exclude={"T"})):
         raise InputError(f"train.init_from = {name}: another network ({differing})", "set it so, or init_from to null")
     net = wired_network(params.network, meta, None, params.base.seed)
-    kept = pretrained_card(name).class_names == meta.class_names
+    kept = card.class_names == meta.class_names
     state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
     net.load_state_dict(net.state_dict() | state)
     return net

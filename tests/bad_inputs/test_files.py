@@ -121,7 +121,7 @@ GENOTYPES = [
 
 OLD, PLAIN = "inputs/old.json", "inputs/plain.safetensors"
 START = {"network": "vgg16", "width": 1 / 16, "n_genes": 6, "genes": Genotype(0.3, (0.4,) * 8).as_dict(), "seed": 1}
-AT_OLD, FROM_PLAIN = params(evolve={"start": OLD}), params(train={"init_from": PLAIN})
+AT_OLD, FROM_PLAIN = params(evolve={"start": OLD}), params(evolve={"variant": "analytic"}, train={"init_from": PLAIN})
 FEW = START | {"genes": {"sigma_O": 0.3, "sigma_0": 0.4}}
 SUM = {"sha256": hashlib.sha256(PICKLE).hexdigest()}
 BROUGHT = [

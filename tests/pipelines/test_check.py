@@ -35,7 +35,9 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
         ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy the checkpoint of a plain"),
     ):
         with pytest.raises(InputError) as caught:
-            check_inputs(make_params(**{section: {key: value}}))
+            check_inputs(
+                make_params(**{"evolve": {"variant": "analytic"} if key == "init_from" else {}, section: {key: value}})
+            )
         assert str(caught.value).startswith(f"{section}.{key} = {value}: {reason}")
 
 
@@ -102,9 +104,11 @@ def test_it_looks_at_every_section_and_prepare_waits_for_it():
     }
 
 
-def test_what_evolve_and_train_wait_for_changes_with_the_named_files(in_project, monkeypatch):
+def test_what_evolve_and_train_wait_for_changes_with_the_named_files(in_project, make_params, monkeypatch):
     monkeypatch.setattr(check, "check_search", lambda params: None)  # whatever the file holds
-    in_project(evolve={"start": "inputs/old.json"}, train={"init_from": "inputs/net.safetensors"})
+    in_project()
+    of_init_from = make_params(evolve={"variant": "analytic"}, train={"init_from": "inputs/net.safetensors"})
+    ways = {CHECKED_START: make_params(evolve={"start": "inputs/old.json"}), CHECKED_INIT_FROM: of_init_from}
     for folder in ("data/raw", "inputs"):
         Path(folder).mkdir()
     found = []
@@ -113,13 +117,14 @@ def test_what_evolve_and_train_wait_for_changes_with_the_named_files(in_project,
             (Path("inputs") / name).touch()
         with (Path("inputs") / changed).open("a") as file:
             file.write("more")
-        check.main()
-        found.append((CHECKED_START.read_text(), CHECKED_INIT_FROM.read_text()))
+        found.append([])
+        for path, params in ways.items():
+            write_params(Path("params.yaml"), params)
+            check.main()
+            found[-1].append(path.read_text())
     starts, networks = zip(*found, strict=True)
     assert starts[0] != starts[1] == starts[2] == starts[3] == starts[4]
     assert networks[0] == networks[1]
     assert len(set(networks[1:4])) == 3
     assert networks[3] == networks[4]
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("inputs/old.json", "analytic"))
-    check.main()
     assert CHECKED_START.read_text() == "no file\n"

@@ -16,7 +16,8 @@ def shipped(make_params, **network):
     card = pretrained_card(NAME)
     width = load_pretrained(NAME).built_with.network.width
     section = {"name": "cifarnet", "width": width, "n_genes": card.n_genes, "T": card.T} | network
-    return make_params(network=section, train={"init_from": NAME, "epochs": 1, "warmup_epochs": 0})
+    train = {"init_from": NAME, "epochs": 1, "warmup_epochs": 0}
+    return make_params(network=section, evolve={"variant": "analytic"}, train=train)
 
 
 def test_training_starts_at_a_shipped_network_with_a_new_classifier(make_params, digits):
@@ -36,5 +37,5 @@ def test_a_shipped_network_of_another_structure_is_refused(make_params, digits):
         match=rf"train.init_from = {NAME}: another network \(n_genes is \d+, not \d+\): set it so, or init_from to null",
     ):
         encoded_network(shipped(make_params, n_genes=5), meta)
-    with pytest.raises(InputError, match="in_channels is 1, not 3"):
+    with pytest.raises(InputError, match="takes 1 channels, and the images have 3: save them so"):
         encoded_network(shipped(make_params), meta.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3, "in_channels": 3}))

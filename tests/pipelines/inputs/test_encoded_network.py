@@ -23,6 +23,8 @@ from pipelines.inputs.loading import load_trained
 from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import SIGMAS
 
+ANALYTIC = {"variant": "analytic"}  # what `train.init_from` needs
+
 
 @pytest.fixture(scope="session")
 def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
@@ -38,7 +40,7 @@ def plain_checkpoint(digits, make_params, tmp_path_factory) -> Path:
 
 
 def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_else(plain_checkpoint, digits, make_params):
-    params, data = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits)
+    params, data = make_params(evolve=ANALYTIC, train={"init_from": str(plain_checkpoint)}), load_prepared(digits)
     net, errors = encoded_network(params, data.meta)
     plain = load(plain_checkpoint)
     assert genome_of(net).n_genes == 6
@@ -53,7 +55,7 @@ def test_training_starts_at_genes_that_approximate_the_weights_and_keeps_all_els
 
 @pytest.mark.slow
 def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_checkpoint, digits, make_params, tmp_path):
-    params = make_params(train={"init_from": str(plain_checkpoint), "lr": 1e-3})
+    params = make_params(evolve=ANALYTIC, train={"init_from": str(plain_checkpoint), "lr": 1e-3})
     data = load_prepared(digits)
     for name in ("whole", "stopped", "wired"):
         (tmp_path / name).mkdir()
@@ -73,7 +75,7 @@ def test_fine_tuning_begins_ahead_of_the_wiring_and_resumes_bit_for_bit(plain_ch
 
 
 def test_the_stage_writes_each_layers_error_beside_its_metrics(plain_checkpoint, in_project, capsys):
-    folder = in_project(train={"init_from": "inputs/network.safetensors", "epochs": 2})
+    folder = in_project(evolve=ANALYTIC, train={"init_from": "inputs/network.safetensors", "epochs": 2})
     shutil.copytree(plain_checkpoint.parent, folder / "inputs")
     write_genotype(folder)
     train.main()
@@ -94,7 +96,9 @@ def test_a_checkpoint_that_is_no_use_is_refused_with_a_remedy(plain_checkpoint, 
         (trained, 2, r".* another network .n_genes is 6, not None."),
         (lost, 2, "not found"),
     ):
-        params = make_params(train={"init_from": str(path)}, network={"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": T})
+        params = make_params(
+            evolve=ANALYTIC, train={"init_from": str(path)}, network={"name": "vgg16", "width": 1 / 16, "n_genes": 6, "T": T}
+        )
         with pytest.raises(InputError, match=rf"^train\.init_from = {path}: {says}: {remedy}$"):
             encoded_network(params, meta)
 
@@ -104,14 +108,14 @@ def test_a_run_depends_on_both_files_of_the_checkpoint_which_lie_where_dvc_watch
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain_checkpoint.parent, "inputs")
-    params = make_params(train={"init_from": "inputs/network.safetensors"})
+    params = make_params(evolve=ANALYTIC, train={"init_from": "inputs/network.safetensors"})
     assert init_from_files(params) == [Path("inputs/network.safetensors"), Path("inputs/network.json")]
     Path("inputs/network.json").unlink()
     with pytest.raises(InputError, match=r"train.init_from = inputs/network.safetensors: inputs/network.json: no such file"):
         init_from_files(params)
     for path in (str(plain_checkpoint), "models/train/network.safetensors"):
         with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
-            init_from_files(make_params(train={"init_from": path}))
+            init_from_files(make_params(evolve=ANALYTIC, train={"init_from": path}))
 
 
 def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):
@@ -120,7 +124,7 @@ def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, 
     result = CliRunner().invoke(app, arguments, obj=tmp_path, catch_exceptions=False)
     assert result.exit_code == 0
     assert "relative error" in result.output
-    params, meta = make_params(train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
+    params, meta = make_params(evolve=ANALYTIC, train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
     net = load_trained(params, meta, out)
     expected, _ = encoded_network(params, meta)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
