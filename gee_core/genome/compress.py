@@ -22,8 +22,7 @@ Shapes: K kernel positions (k*k), C or J out-channels, I in-channels, G genes. A
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,8 +33,6 @@ from gee_core.genome.copying import check_values, without_autocast
 from gee_core.genome.encoding import Genome, encoded_copy
 from gee_core.genome.genotype import TRUNCATED_VARIANCE
 from gee_core.seeding import check_seed
-
-Step = TypeVar("Step")
 
 EXACT_CUTOFF, CUTOFF = 1e-10, 1e-2
 """Singular values below this fraction of the largest count as 0 in a start: hardly any, to find decoded weights exactly, or
@@ -117,22 +114,22 @@ def _fit(W: list[Tensor], n_genes: int, sweeps: int, on_progress: Callable[[int,
     exact_at, swept_at, done = range(0, L + 1, max(1, L // 8)), sorted({L // 4, L // 2}), itertools.count(1)
     total = L + 1 + len(exact_at) + len(swept_at) * sweeps
 
-    def step(result: Step) -> Step:
-        on_progress(next(done), total)
-        return result
+    def counted(steps: Iterable[int]) -> Iterator[int]:
+        for step in steps:
+            yield step
+            on_progress(next(done), total)
 
     # for every Y_l, an orthonormal basis (K, C_l, ≤ G) of the leading directions
-    spaces = [step(torch.linalg.svd(_weights_at(W, l), full_matrices=False)[0][:, :, :n_genes]) for l in range(L + 1)]
-    exact = (step(_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l))) for l in exact_at)
+    spaces = [torch.linalg.svd(_weights_at(W, l), full_matrices=False)[0][:, :, :n_genes] for l in counted(range(L + 1))]
+    exact = (_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l)) for l in counted(exact_at))
     least, best = min(((_error(W, Y), Y) for Y in exact), key=lambda pair: pair[0])
     if least < EXACT or sweeps == 0:
         return best
     fitted = []
     for anchor in swept_at:
         Y = _start(W, spaces, n_genes, CUTOFF, anchor)
-        for sweep in range(sweeps):
+        for sweep in counted(range(sweeps)):
             _sweep(W, Y, backwards=sweep % 2 == 1)
-            step(Y)
         fitted.append(_balanced(Y))
     return min(fitted, key=lambda Y: _error(W, Y))
 

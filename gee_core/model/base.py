@@ -128,10 +128,7 @@ def check_unwrapped(net: nn.Module) -> None:
 
 
 def image_shape(net: nn.Module, in_channels: int | Tensor | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of the images for ``net``: as given, else those that it was built for; ValueError for a size below 1.
-
-    An example (…, C, H, W) may take the place of ``in_channels``, and has all three.
-    """
+    """(C, H, W) of images for ``net``: as given, or of an example as ``in_channels``, else those that it was built for."""
     if isinstance(in_channels, Tensor):
         if in_channels.ndim not in (4, 5) or image_size is not None:
             problem = f"the example has the shape {tuple(in_channels.shape)}, and image_size is {image_size}"
