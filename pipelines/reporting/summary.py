@@ -191,7 +191,7 @@ def verdict(s: Summary) -> list[str]:
     if unclear := [noise for p in others if abs(p - s.test_accuracy) <= (noise := _noise(s, p))]:
         sentences.append(f"With {s.test_images:,} test images, differences below {100 * max(unclear):.1f} points are noise.")
     if s.random_fitness is not None and s.best_fitness is not None and s.random_fitness < s.best_fitness:
-        lower = f"a lower {'loss' if s.cost else 'fitness'} ({number(s.random_fitness)}) than the winner"
+        lower = f"a lower fitness ({number(s.random_fitness)}) than the winner"
         sentences.append(f"In short trainings, the best random candidate had {lower} ({number(s.best_fitness)}).")
     return sentences
 

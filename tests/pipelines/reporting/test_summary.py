@@ -121,7 +121,7 @@ def test_the_verdict_compares_with_the_plain_network_as_far_as_the_images_can_te
         len(read_verdict(**one)) == 1
         and "(95 % interval 96.5 … 100.0 %)" in read_verdict(test_accuracy=1.0, test_images=107)[0]
     )
-    lower = "In short trainings, the best random candidate had a lower loss (0.4) than the winner (0.5123)."
+    lower = "In short trainings, the best random candidate had a lower fitness (0.4) than the winner (0.5123)."
     assert read_verdict(**one, random_fitness=0.4)[1:] == [lower]
 
 
