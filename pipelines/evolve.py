@@ -165,12 +165,9 @@ def front_file(records: list[Record], best: Record, params: Params) -> FrontFile
         )
         for m in ranked
     )
-    labels = [m.record.candidate.rescored or m.record.candidate.label for m in ranked]
-    label = best.candidate.rescored or best.candidate.label
-    chosen = 1 + labels.index(label) if label in labels else None
-    return FrontFile(
-        hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members, start=genotype_file(params, records[0])
-    )
+    origins, start = [m.record.candidate.origin for m in ranked], genotype_file(params, records[0])
+    chosen = 1 + origins.index(best.candidate.origin) if best.candidate.origin in origins else None
+    return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members, start=start)
 
 
 def table(records: list[Record], best: Record | None, params: Params) -> list[dict[str, object]]:

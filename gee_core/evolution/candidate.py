@@ -42,6 +42,11 @@ class Candidate:
         return f"{self.generation}-{self.index}"
 
     @property
+    def origin(self) -> str:
+        """The `label` of the candidate that it repeats, or "mean". Its own in the search."""
+        return self.rescored or self.label
+
+    @property
     def name(self) -> str:
         """The name of its run in MLflow and of its trained network."""
         if self.in_full:

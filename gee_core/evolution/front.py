@@ -47,7 +47,7 @@ def repeats(records: Sequence[Record]) -> Iterator[dict[str, list[Record]]]:
     for kind in (of_search, fresh, in_full):
         groups: dict[str, list[Record]] = {}
         for r in kind:
-            groups.setdefault(r.candidate.rescored or r.candidate.label, []).append(r)
+            groups.setdefault(r.candidate.origin, []).append(r)
         yield groups
 
 

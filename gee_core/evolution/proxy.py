@@ -165,11 +165,12 @@ def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float, plain: Sequ
     return Price(n, stored_bytes(net), net.T, energy, *(n / of_plain for of_plain in plain))
 
 
-def most_genes(network: NetworkConfig, meta: ImageShape, parameters: int) -> int:
-    """The largest g with which the configured network has no more than so many ``parameters``, or 0."""
+def most_genes(network: NetworkConfig, meta: ImageShape, parameters: float) -> int:
+    """The largest g with which the configured network has no more than so many ``parameters``, nor more than plain, or 0."""
     of_one, of_weights = genes_and_weights(network.name, network.width, 1, network.tilt)
     linear = of_one - 1  # g genes are g² + linear·g numbers
-    left = parameters - (plain_parameters(network, meta) - of_weights)
+    plain = plain_parameters(network, meta)
+    left = math.floor(min(parameters, plain)) - (plain - of_weights)
     return (math.isqrt(linear**2 + 4 * left) - linear) // 2 if left > 0 else 0
 
 

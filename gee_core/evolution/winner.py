@@ -66,7 +66,7 @@ def candidates_in_full(records: Sequence[Record], cfg: SearchConfig, seed: int) 
     for m in (best, knee(members), *others):
         c = m.record.candidate
         if len(named) < 3:
-            named.setdefault(c.genotype, c.rescored or c.label)
+            named.setdefault(c.genotype, c.origin)
     full = derive_seed(seed, "in_full") % 2**31
     return [
         Candidate(cfg.n_generations + 1, index, full, genotype, rescored=name, in_full=True)
@@ -89,8 +89,7 @@ def fresh_fitness(records: Sequence[Record], cfg: SearchConfig) -> dict[str, lis
 def draws_of(record: Record, records: Sequence[Record]) -> list[Record]:
     """The fresh draws of the genotype of ``record`` among ``records``, or where there are none its candidate of the search."""
     of_search, fresh, _ = repeats(records)
-    label = record.candidate.rescored or record.candidate.label
-    return fresh.get(label) or of_search[label]
+    return fresh.get(record.candidate.origin) or of_search[record.candidate.origin]
 
 
 def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
@@ -112,9 +111,9 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
         ValueError: every candidate failed.
         InputError: `choose` names no member of the front.
     """
-    *_, in_full = repeats(records)
-    if points := mean_points(in_full, cfg):
-        return in_full[min(points, key=lambda label: constrained_cost(points[label], start_of(points)))][0]
+    costs = _constrained(records, cfg) if cfg.several else {}
+    if in_full := [r for r in records if r.candidate.in_full and r.candidate.name in costs]:
+        return min(in_full, key=lambda r: costs[r.candidate.name])
     if cfg.several and (members := front(records, cfg)):
         return pick_member(members, cfg).record
     fresh = fresh_fitness(records, cfg)

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gee_core.config import NetworkConfig, NetworkStructure, Params
-from gee_core.config.evolve import Budget
+from gee_core.config import NetworkStructure, Params
 from gee_core.config.genes import SETTINGS
 from gee_core.config.network import is_own, registered
 from gee_core.errors import InputError
@@ -40,19 +39,12 @@ def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSp
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
     budget, fitted = params.evolve.budget, None
     if images is not None and budget is not None:
-        fitted = partial(_most_genes, images, budget, params.network)
+        from gee_core.evolution.proxy import most_genes  # these load torch
+        from gee_core.model.wired import plain_parameters
+
+        most = min(budget.parameters or math.inf, (budget.ratio or math.inf) * plain_parameters(params.network, images))
+        fitted = partial(most_genes, meta=images, parameters=most)
     return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
-
-
-def _most_genes(images: "ImageShape", budget: Budget, configured: NetworkConfig, network: NetworkConfig) -> int:
-    """The largest g of ``network`` that the limits on parameters allow."""
-    from gee_core.evolution.proxy import most_genes  # these load torch
-    from gee_core.model.wired import plain_parameters
-
-    limits = [plain_parameters(network, images)] + ([budget.parameters] if budget.parameters else [])
-    if budget.ratio:
-        limits.append(math.floor(budget.ratio * plain_parameters(configured, images)))
-    return most_genes(network, images, min(limits))
 
 
 def check_search(params: Params) -> None:

@@ -35,7 +35,7 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     for c, F in scored:
         if c.in_full or not c.rescored:
             marks[c.name]["final_fitness"] = F
-        if (label := c.rescored or c.label) in means and not c.in_full:
+        if (label := c.origin) in means and not c.in_full:
             marks[c.name]["fresh_fitness"] = means[label]
             for cost, value in zip(params.evolve.objectives[1:], points[label][1:], strict=True):
                 marks[c.name][f"fresh_{MEASURED_AS.get(cost, cost)}"] = value
@@ -47,7 +47,7 @@ def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str
     else:
         for is_draw in (False, True):
             group = [(c, F) for c, F in scored if bool(c.rescored) == is_draw]
-            ordered = sorted(group, key=lambda pair: (means.get(pair[0].rescored or pair[0].label, math.inf), pair[1]))
+            ordered = sorted(group, key=lambda pair: (means.get(pair[0].origin, math.inf), pair[1]))
             for rank, (c, _) in enumerate(ordered, 1):
                 marks[c.name]["rank"] = rank
     names = [record.candidate.name for record in records]
@@ -77,7 +77,7 @@ def _ranks(records: list[Record], params: Params) -> dict[str, dict[str, float]]
     """
     of_search = next(repeats(records))
     points = mean_points(of_search, params.evolve)
-    first = {r.candidate.rescored or r.candidate.label for r, *_ in front(records, params.evolve)}
+    first = {m.record.candidate.origin for m in front(records, params.evolve)}
     numbers = zip(points, ranks([*points.values()]), strict=True)
     return {of_search[label][0].candidate.name: {"rank": 1 if label in first else max(number, 2)} for label, number in numbers}
 
