@@ -1,12 +1,12 @@
 """How the search of several objectives chooses where its measurements are as noisy as those of digits. Nothing is trained.
 
-    python -m benchmarks.search_noise docs/results/data/search_noise.csv [--seeds 60]
+    python -m benchmarks.search_noise TABLE [--seeds 60]
 
-The table has the rows of candidates.csv of runs with the preset digits. The true log loss and log energy are smooth functions
-of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a short training is the standard
-deviation of the log loss over the fresh draws of one candidate in the table. That of a full training is the standard deviation
-over the starts that were trained in full. Noise is drawn anew for each candidate, because rounding alone makes equal seeds
-differ as much.
+TABLE has the rows of candidates.csv of several runs with the preset digits, and a column `run`. The true log loss and log energy
+are smooth functions of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a short training
+is the standard deviation of the log loss over the fresh draws of one candidate in the table. That of a full training is the
+standard deviation over the starts that were trained in full. Noise is drawn anew for each candidate, because rounding alone makes
+equal seeds differ as much.
 """
 
 import argparse
