@@ -2,11 +2,11 @@
 
     python -m benchmarks.search_noise TABLE [--seeds 60]
 
-TABLE has the rows of candidates.csv of several runs with the preset digits, and a column `run`. The true log loss and log energy
-are smooth functions of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a short training
-is the standard deviation of the log loss over the fresh draws of one candidate in the table. That of a full training is the
-standard deviation over the starts that were trained in full. Noise is drawn anew for each candidate, because rounding alone makes
-equal seeds differ as much.
+TABLE has the rows of candidates.csv of several runs with the preset digits, and a column `run`. The true log loss and log
+energy are smooth functions of the genes, fitted to the candidates of the searches by Gaussian processes. The noise of a
+short training is the standard deviation of the log loss over the fresh draws of one candidate in the table. That of a full
+training is the standard deviation over the starts that were trained in full. Noise is drawn anew for each candidate,
+because rounding alone makes equal seeds differ as much.
 """
 
 import argparse
