@@ -140,7 +140,7 @@ def encode(
     out: Annotated[Path, typer.Option(help="The new file of the encoded checkpoint. Its .json is written next to it.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Find genes for the weights of a plain network; train.init_from fine-tunes them.
+    """Find genes for the weights of a plain network. To fine-tune the genes, set train.init_from.
 
     gee encode models/train/network.safetensors --genes 28 --out encoded.safetensors
     """

@@ -23,7 +23,7 @@ def energy(
     prepared: Annotated[bool, typer.Option("--prepared", help="Take the project's test images (data/prepared).")] = False,
     shape: Annotated[str | None, typer.Option(help="Shape of one input (default: 3,32,32, or the checkpoint's).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10**6, help="Measure at most this many images.")] = 64,
-    steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="Time steps T, if the network makes none itself.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**4, help="Time steps T, unless the network runs them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Count operations, spikes and theoretical energy of any SpikingJelly network.

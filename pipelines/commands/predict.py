@@ -16,7 +16,7 @@ SURE = 0.5
 
 def predict(
     context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files or recordings, and folders with some at any depth.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, recordings, or folders that contain them at any depth.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +28,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Name this many classes for each image, the most probable first.")] = 1,
     exit: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability. Only files of genes can."),
+        typer.Option(min=0, max=1, help="Stop at the first step that gives a class this probability. Needs a file of genes."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list: file, class, probability, top, steps.")] = False,
 ) -> None:

@@ -11,7 +11,7 @@ from pipelines.project.paths import PARAMS, check_raw_folder, in_project
 
 preset = typer.Typer(help="List the ready-made params.yaml files, or use one of them.", no_args_is_help=True)
 console = Console(markup=False, highlight=False)
-Data = Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")]
+Data = Annotated[str | None, typer.Option(help="Folder with the images. Sets prepare.path.")]
 
 
 @preset.command("list")

@@ -30,7 +30,7 @@ def run(
     stages: Stages = None,
     force: Force = False,
     name: Annotated[str | None, typer.Option(help="Name of the experiment (default: run- and the time).")] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure, run what does not need it.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure, run all independent stages.")] = False,
     quiet: Annotated[bool, typer.Option("-q", help="Show no progress, as `gee -q run` does.")] = False,
 ) -> None:
     """Run the stages that changed (`dvc repro` on params.yaml), and print the results.

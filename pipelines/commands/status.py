@@ -70,7 +70,7 @@ def gc(
 ) -> None:
     """List folders that you can delete: states of runs and studies, and copies of the project that killed experiments left.
 
-    An interrupted run resumes from its folder. A finished run or study needs none.
+    An interrupted run resumes from its folder. A finished run or study does not need its folder.
     The command prints how to delete them, and how to clean DVC's cache and MLflow's database.
 
     gee gc --days 7

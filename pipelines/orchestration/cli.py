@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 flow = typer.Typer(help="Run the pipeline and studies in Prefect, now or on a schedule.", no_args_is_help=True)
 
-Changes = Annotated[list[str] | None, typer.Option("--set", help="Run a DVC experiment with section.key=value. Repeatable.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Set section.key=value in a DVC experiment. Repeatable.")]
 FromPreset = Annotated[str | None, typer.Option(help="Run this preset as a DVC experiment.")]
-Stages = Annotated[list[str] | None, typer.Option("--stage", help="Bring this stage and what it needs up to date. Repeatable.")]
+Stages = Annotated[list[str] | None, typer.Option("--stage", help="Run only this stage and those that it needs. Repeatable.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Run unchanged stages too.")]
 
 

@@ -19,7 +19,7 @@ def run_command(
     name: Annotated[str, typer.Argument(help="A file in studies/, without its ending.")],
     preset: Annotated[str | None, typer.Option(help="Start from this preset (default: the study's).")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=1000, help="Number of seeds per cell (default: the study's).")] = None,
-    data: Annotated[str | None, typer.Option(help="Folder with the images; sets prepare.path.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder with the images. Sets prepare.path.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells to run in parallel (default: CPU cores, or GPUs).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Set section.key=value in every cell. Repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only the cells with COLUMN=LABEL. Repeatable.")] = None,

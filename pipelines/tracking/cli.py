@@ -42,7 +42,7 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
 
 @track.command("replay")
 def replay_command() -> None:
-    """Write to MLflow what it has not received yet.
+    """Send the runs that MLflow has not received yet.
 
     The exit code is 1 if some could not be written. The next call tries them again.
 
