@@ -48,7 +48,6 @@ def run(
     from pipelines.project.git import check_for_dvc
     from pipelines.reporting.summary import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
-    from pipelines.tracking.publish import say_what_is_left_of_earlier_versions
     from pipelines.tracking.tracker import tracked_execution
 
     request = Request(parse_changes(changes or []), stages or [], force, preset)
@@ -58,7 +57,6 @@ def run(
         os.environ["GEE_PROGRESS"] = "off"
     exit_on_sigterm()
     params, set_params = check_request(request)
-    say_what_is_left_of_earlier_versions()
     with flow_lock() as has_waited:
         if has_waited:  # and params.yaml may have changed
             params, set_params = check_request(request)

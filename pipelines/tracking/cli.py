@@ -16,7 +16,7 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
     """
     from pipelines.runtime.run_files import read_sent, waiting_folders
     from pipelines.runtime.run_folder import runs_root
-    from pipelines.tracking.publish import Publisher, say_what_is_left_of_earlier_versions
+    from pipelines.tracking.publish import Publisher
 
     root = runs_root()
     publisher = Publisher(root)
@@ -37,7 +37,6 @@ def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSO
         print(f"{row['run']}   {row['outbox']}   {row['hindrance'] or remedy}")
     if not rows:
         print("MLflow has everything")
-    say_what_is_left_of_earlier_versions()
 
 
 @track.command("replay")
@@ -50,7 +49,7 @@ def replay_command() -> None:
     """
     from pipelines.runtime.run_files import waiting_folders
     from pipelines.runtime.run_folder import runs_root
-    from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone, say_what_is_left_of_earlier_versions
+    from pipelines.tracking.publish import PATIENCE_OF_REPLAY, Publisher, alone
 
     with alone(root := runs_root(), PATIENCE_OF_REPLAY):
         names = {folder: record.name for folder, record in waiting_folders(root).items()}
@@ -60,6 +59,5 @@ def replay_command() -> None:
         print(f"{name}   {left.get(folder) or 'written'}")
     reasons = f"; {len(left)} are left, for the reasons above" if left else ""
     print(f"{len(names) - len(left)} runs written to {publisher.store}{reasons}")
-    say_what_is_left_of_earlier_versions()
     if left:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from gee_core.errors import InputError
 from gee_core.storage.atomic_files import write_atomically
-from pipelines.project.paths import SCRATCH, find_project, original_project
+from pipelines.project.paths import find_project, original_project
 from pipelines.runtime.process_tree import is_gone
 from pipelines.runtime.redact import URI, bare
 from pipelines.runtime.run_files import (
@@ -48,9 +48,6 @@ LIMIT, LIMIT_OF_KILLED, RETRY = 60.0, 5.0, 2.0
 
 PATIENCE, PATIENCE_OF_REPLAY = 2.0, 30.0
 """Seconds in which the lock is tried, which `start` holds for a moment, and a publisher until it has ended."""
-
-EARLIER = ("tracking", "evolve", "train", "plain", "studies")
-"""Folders below .scratch in which earlier versions kept runs."""
 
 
 class Publisher:
@@ -170,13 +167,6 @@ def wait(run: RunFolder | None) -> tuple[str | None, list[str]]:
     of_run = [folder for folder, record in all_records(root).items() if record.execution == execution]
     models = [model for folder in of_run for model in read_sent(folder).models]
     return (None if run.path in waiting else read_sent(run.path).page or None), models
-
-
-def say_what_is_left_of_earlier_versions() -> None:
-    """Print one line if an earlier version has left runs, which this one does not read."""
-    if left := [f"{SCRATCH}/{name}" for name in EARLIER if any((SCRATCH / name).glob("[!.]*"))]:
-        how = "`gee track replay` of that version publishes what MLflow lacks; then delete them"
-        print(f"Left by an earlier version, and not read by this one: {', '.join(left)}. {how}")
 
 
 def main() -> None:
