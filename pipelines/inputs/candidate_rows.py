@@ -4,24 +4,16 @@ And the error of a search in which all candidates failed.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from gee_core.config import Params
 from gee_core.config.network import is_own
 from gee_core.errors import DivergedError, InputError
-from gee_core.evolution.candidate import Failure, Key, Price, Record, Score
+from gee_core.evolution.candidate import Failure, Key, Record, Score
 from gee_core.storage.json_object import json_digest
 from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.runtime.input_errors import MEMORY
 from pipelines.runtime.run_files import Child, as_texts, read_rows
-
-SCORE = TypeAdapter(Score)
-"""Makes a score of a row."""
-MEASURED = ("L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy", "image_passes")
-"""The fields of a score that are among the metrics of its row, next to its price."""
 
 
 class CandidateRow(Child):
@@ -29,17 +21,9 @@ class CandidateRow(Child):
 
     place: tuple[int, int]
     wiring: str
-    excess: float
-    failure: Failure | None
-    dead: bool
+    score: Score
     recipe: str
     """Digest of the section `train` if it was trained in full."""
-
-    def score(self) -> Score:
-        """Its score."""
-        price = {f.name: self.metrics[f.name] for f in fields(Price)} if "bytes" in self.metrics else None
-        about = {"status": self.tags["status"], "price": price} | self.model_dump(include={"excess", "failure", "dead"})
-        return SCORE.validate_python({name: self.metrics[name] for name in MEASURED} | about)
 
 
 def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float, recipe: str) -> CandidateRow:
@@ -69,9 +53,7 @@ def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], 
         status="FINISHED" if record.ok or status.startswith("outside: ") else "FAILED",
         place=c.place,
         wiring=c.wiring,
-        excess=record.score.excess,
-        failure=record.score.failure,
-        dead=record.score.dead,
+        score=record.score,
         recipe=recipe if c.in_full else "",
     )
 
@@ -87,8 +69,8 @@ def known_scores(folder: Path, recipe: str) -> dict[Key, tuple[Score, float]]:
         if "child" not in row:
             continue
         candidate = CandidateRow.model_validate(row)
-        if (score := candidate.score()).repeatable and candidate.recipe in ("", recipe):
-            known[*candidate.place, candidate.wiring] = score, candidate.metrics["seconds"]
+        if candidate.score.repeatable and candidate.recipe in ("", recipe):
+            known[*candidate.place, candidate.wiring] = candidate.score, candidate.metrics["seconds"]
     return known
 
 
