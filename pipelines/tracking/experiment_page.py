@@ -29,7 +29,7 @@ description of a run links to the candidates of its search. Filters for the sear
 | filter | runs |
 |---|---|
 | `tags."{LEVEL}" = 'pipeline'` | executions, with parameters, results and the model |
-| `tags."{LEVEL}" = 'stage'` | stages, with curves, files and system metrics; `tags."{STAGE}" = 'train'`: one of them |
+| `tags."{LEVEL}" = 'stage'` | stages, with curves and files; `tags."{STAGE}" = 'train'`: one of them |
 | `tags."{LEVEL}" = 'candidate'` | candidates, with their genes; `'rescore'`: draws of those that were scored again |
 | `metrics."gene.levels" > 4` | those with such a gene |
 | `tags."{WINNER}" = 'true'` | the candidates that won |

@@ -7,16 +7,12 @@ process that runs the pipeline waits for it at its end.
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from gee_core.config import Params
-from gee_core.errors import InputError
 from gee_core.storage.json_object import json_digest
 from pipelines.project.paths import find_project
 from pipelines.runtime.process_tree import is_gone
@@ -29,9 +25,6 @@ from pipelines.tracking.mlflow_client import tracking_uri
 from pipelines.tracking.tags import ERROR, NAME, STAGE
 
 log = logging.getLogger("pipelines.tracking")
-
-LOAD_INTERVAL = 10.0
-"""Seconds between two measurements of the load."""
 
 RESUMING = ("evolve", "train", "plain")
 """Stages that go on in the folder of their run key."""
@@ -62,30 +55,9 @@ class TrackedStage:
 
     run: RunFolder
     execution: Execution
-    _closed: threading.Event = field(default_factory=threading.Event)
-    _sampler: threading.Thread | None = None
-
-    def watch_load(self) -> None:
-        """Note the load of CPUs and memory until the stage is closed."""
-        self._sampler = threading.Thread(target=self._sample, name="system-metrics", daemon=True)
-        self._sampler.start()
-
-    def _sample(self) -> None:
-        """In percent and MB, under MLflow's names of system metrics."""
-        psutil.cpu_percent()  # the next call measures from here
-        while not self._closed.wait(LOAD_INTERVAL):
-            step = round((now_ms() - self.run.record.start) / 1000 / LOAD_INTERVAL)  # goes on where an interrupted run stopped
-            memory, load = psutil.virtual_memory(), {"system/cpu_utilization_percentage": psutil.cpu_percent()}
-            load["system/system_memory_usage_percentage"] = memory.percent
-            load["system/system_memory_usage_megabytes"] = memory.used / 1e6
-            with suppress(InputError):  # no space
-                self.run.point(step, load)
 
     def close(self, status: End, error: str = "") -> None:
         """End the run, and what it changes of its execution's."""
-        self._closed.set()
-        if self._sampler:
-            self._sampler.join()
         above, run = self.execution.run, self.run
         run.note(tags=_error_tags(error))
         run.end(status)
@@ -180,10 +152,7 @@ def open_stage(name: str, params: Params, writes: bool = True) -> TrackedStage:
     if name not in RESUMING:
         delete_finished(name, run.path)
         run.save()
-    stage = TrackedStage(run, execution)
-    if name in ("evolve", "train"):  # which last
-        stage.watch_load()
-    return stage
+    return TrackedStage(run, execution)
 
 
 def open_study(key: str, name: str, params: dict[str, str]) -> Execution:

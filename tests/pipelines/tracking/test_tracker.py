@@ -5,22 +5,19 @@ import json
 import logging
 import os
 
-import psutil
 import pytest
 
 from pipelines.project import presets
 from pipelines.project.params import load_params
 from pipelines.project.presets import load_preset
-from pipelines.runtime.run_files import ROWS, read_rows, waiting_folders
+from pipelines.runtime.run_files import waiting_folders
 from pipelines.runtime.run_folder import runs_root
-from pipelines.tracking import tracker
 from pipelines.tracking.experiment_page import EXPERIMENT_TAGS, run_address
 from pipelines.tracking.mlflow_client import find_experiment
 from pipelines.tracking.pipeline_run import EXECUTION, describe_datasets, described, origin_tags, pipeline_name
 from pipelines.tracking.tracker import open_execution, open_stage, tracked_execution
 from tests.pipelines.tracking.conftest import GONE, META, as_gone, candidate, names_of, publish_all
 from tests.project_copy import ROOT
-from tests.running import wait_until
 
 
 @pytest.mark.parametrize(
@@ -170,19 +167,6 @@ def test_what_is_not_tracked_is_written_nowhere(make_params, monkeypatch, tmp_pa
     stage.run.artifact(ROOT / "params.yaml")
     stage.close("FINISHED")
     assert stage.execution.address is None and list(tmp_path.iterdir()) == []
-
-
-def test_the_load_of_a_stage_is_a_curve_that_ends_with_it_and_goes_on_with_it(store, make_params, monkeypatch):
-    monkeypatch.setattr(tracker, "LOAD_INTERVAL", 0.01)
-    stage = open_stage("train", make_params())
-    with stage.run.at_work_in(runs_root() / "train-key"):
-        wait_until(lambda: (stage.run.path / ROWS).is_file() and len(read_rows(stage.run.path)) >= 3)
-    stage.close("FINISHED")
-    rows = read_rows(stage.run.path)
-    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
-    most = {"cpu_utilization_percentage": 100, "system_memory_usage_percentage": 100}
-    for name, limit in (most | {"system_memory_usage_megabytes": psutil.virtual_memory().total / 1e6}).items():
-        assert all(0 <= row["metrics"][f"system/{name}"] <= limit for row in rows)
 
 
 PASSWORD = "pä5s/w%rd"
