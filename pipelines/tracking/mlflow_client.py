@@ -4,6 +4,7 @@ mlflow is imported inside functions, because that takes seconds.
 """
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -213,9 +214,13 @@ def log_batch(
 
 
 def as_stored(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``metrics`` under names that MLflow takes; ``energy_mj`` as ``energy_uj``, since its pages show few digits."""
-    in_uj = {f"{name[:-3]}_uj": float(f"{1000 * mJ:.5g}") for name, mJ in metrics.items() if name.endswith("_mj")}
-    return {_allowed(name): value for name, value in metrics.items() if not name.endswith("_mj")} | in_uj
+    """The finite ``metrics``, since the store would keep NaN as 0, under names that MLflow takes.
+
+    ``energy_mj`` becomes ``energy_uj``, since MLflow's pages show few digits.
+    """
+    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    in_uj = {f"{name[:-3]}_uj": float(f"{1000 * mJ:.5g}") for name, mJ in finite.items() if name.endswith("_mj")}
+    return {_allowed(name): value for name, value in finite.items() if not name.endswith("_mj")} | in_uj
 
 
 def _allowed(name: str) -> str:

@@ -7,7 +7,6 @@ newest that is not better than it, and MLflow's own `latest` the newest. The fir
 import base64
 import importlib.metadata
 import json
-import math
 import re
 import shutil
 import tempfile
@@ -71,7 +70,7 @@ def write_model(
         if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             client.log_outputs(output_of, [LoggedModelOutput(model.model_id, step=0)])
     images = model.model_id, exported.dataset, exported.digest + TEST  # so that searches can rank models
-    metrics = as_stored({name: value for name, value in exported.metrics.items() if math.isfinite(value)}).items()
+    metrics = as_stored(exported.metrics).items()
     client.log_batch(run_id, [Metric(name, value, exported.time, 0, *images) for name, value in metrics])
     return _register(client, pipeline_id, model, exported, key) if exported.is_registered else None
 

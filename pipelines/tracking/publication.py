@@ -6,7 +6,6 @@ replace themselves. So publishing a folder may be killed anywhere, and repeated 
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -35,10 +34,8 @@ class Publication:
         """How much of the rows was read."""
         self._uploaded: dict[Path, int] = {}
         """When each file was changed last."""
-        self._lost: list[str] = []
-        """Names of numbers that are not finite."""
-        self._written: tuple[Record, int] | None = None
-        """The run.json that MLflow has, and how many numbers were not finite then."""
+        self._written: Record | None = None
+        """The run.json that MLflow has."""
         self.models: list[str] = []
         """What became of the model that it registered."""
         self._children = f"{record.work or record.entry}/child/"
@@ -59,10 +56,10 @@ class Publication:
         """Add what is new since the last pass, and end the run if it ``has_ended``."""
         self.record = record
         self._read_rows()
-        if self._written != (record, len(self._lost)):
+        if self._written != record:
             with self._leaving_out():
                 self._write_record()
-            self._written = record, len(self._lost)
+            self._written = record
         root = self._folder / UPLOAD
         for path in sorted(path for path in root.rglob("[!.]*") if path.is_file()):
             if self._uploaded.get(path) != (changed := path.stat().st_mtime_ns):
@@ -102,9 +99,7 @@ class Publication:
             return
         if row.get("entry") != self.record.entry:  # of an earlier run in this folder
             return
-        metrics, lost = split_finite(row["metrics"])
-        self._lost += lost
-        metrics = {f"curves/{name}" if name in CURVES else name: value for name, value in metrics.items()}
+        metrics = {f"curves/{name}" if name in CURVES else name: value for name, value in as_stored(row["metrics"]).items()}
         log_batch(self._client, self._own, metrics=metrics, time=row["time"], step=row["step"])
         curves = {name: value for name, value in metrics.items() if name.startswith("curves/")}
         if curves and self._above:
@@ -113,13 +108,10 @@ class Publication:
     def _write_record(self) -> None:
         """Write what differs in MLflow from run.json."""
         record, known = self.record, self._runs[self.record.entry].data
-        metrics, lost = split_finite(record.metrics)
-        of_model = split_finite(record.model.metrics)[1] if record.model else []
-        names = list(dict.fromkeys([*lost, *of_model, *self._lost]))
-        tags = record.tags | ({"not_finite": ", ".join(names)} if names else {})
+        tags = record.tags.copy()
         if NOTE in tags and (search := self._client.get_run(self._own).data.tags.get(SEARCH)):
             tags[NOTE] = f"{search_links(self.experiment_id, search)}\n\n{tags[NOTE]}"
-        self._log_new(self._own, known, record.params, tags, metrics)
+        self._log_new(self._own, known, record.params, tags, as_stored(record.metrics))
         if ERROR in known.tags and ERROR not in tags:  # of an earlier attempt
             self._client.delete_tag(self._own, ERROR)
             del known.tags[ERROR]
@@ -132,8 +124,8 @@ class Publication:
             self._link_to_search(run_id)
         for label, mark in (record.marks or {}).items():
             if child := self._runs.get(f"{self._children}{label}"):
-                self._log_new(child.info.run_id, child.data, {}, mark.tags, split_finite(mark.metrics)[0])
-        if record.model and (self._written is None or self._written[0].model is None):
+                self._log_new(child.info.run_id, child.data, {}, mark.tags, as_stored(mark.metrics))
+        if record.model and (self._written is None or self._written.model is None):
             key = f"{record.entry}/{record.model.digest}"
             where = self._own, self._above or self._own
             if said := write_model(self._client, self.experiment_id, *where, record.model, self._folder / MODEL, key):
@@ -181,9 +173,7 @@ class Publication:
         known.update(tags)
         if run.info.status in ("FINISHED", "FAILED"):
             return
-        metrics, lost = split_finite(child.metrics)
-        not_finite = {"not_finite": ", ".join(lost)} if lost else {}
-        log_batch(client, run_id, child.params, child.tags | not_finite, metrics, child.time)
+        log_batch(client, run_id, child.params, child.tags, as_stored(child.metrics), child.time)
         for file, text in child.texts.items():
             client.log_text(run_id, text, file)
         client.set_terminated(run_id, child.status, child.time)
@@ -217,9 +207,3 @@ class Publication:
         folders = [self._folder, *(f for f, r in all_records(self._folder.parent).items() if r.above == entry)]
         files = [path for folder in folders for path in (folder / ROWS, folder / "run.json") if path.is_file()]
         return round(1000 * max(path.stat().st_mtime for path in files))
-
-
-def split_finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-    """The finite metrics as MLflow stores them, and the names of the others: the store would keep NaN as 0."""
-    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-    return as_stored(finite), [name for name in metrics if name not in finite]
