@@ -95,7 +95,7 @@ def test_a_model_whose_writing_breaks_off_is_there_once_with_its_alias(write, st
         for time in (1, 3):  # as by a replay whose notes were lost
             write(ACCURACIES[time], time, name)
         assert registered(store, name) == expected, f"call {number}: {calls[number]}"
-    assert store.get_registered_model(NAME).description.startswith("Exported spiking networks: `champion` is ")
+    assert store.get_registered_model(NAME).description.startswith("Exported spiking networks. `champion` has ")
 
 
 def test_an_older_model_that_arrives_late_changes_no_alias_of_newer_ones(write, store):
