@@ -7,7 +7,6 @@ newest that is not better than it, and MLflow's own `latest` the newest. The fir
 import base64
 import importlib.metadata
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -178,9 +177,8 @@ def download_model(address: str, folder: str) -> Path:
     """Download the model at ``address``, such as ``models:/NAME@ALIAS``, to ``folder``; the path of its ONNX file.
 
     Raises:
-        InputError: the address lacks a part, or MLflow cannot be reached or has no such model of this project.
+        InputError: MLflow cannot be reached, or has no such model of this project.
     """
-    _check_form(address)
     uri = mlflow_client.tracking_uri()
     if uri.startswith(mlflow_client.SQLITE) and not Path(uri.removeprefix(mlflow_client.SQLITE).partition("?")[0]).exists():
         raise InputError(f"{address}: there is no {bare(uri)}", "`gee run` makes it, or set MLFLOW_TRACKING_URI")
@@ -190,7 +188,7 @@ def download_model(address: str, folder: str) -> Path:
     try:
         path = Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri, registry_uri=uri))
     except Exception as error:  # of MLflow, of its HTTP client, or of whatever stores the files
-        remedy = "`gee ui` shows which models there are; MLFLOW_TRACKING_URI names another server"
+        remedy = "write models:/NAME@champion, models:/NAME/VERSION or runs:/RUN/NAME of a model that `gee ui` shows"
         raise InputError(f"{address}: cannot be read from {bare(uri)} ({redact(in_short(error))})", remedy) from None
     network = path / "artifacts" / "network.onnx"
     for file in (network, network.with_name("meta.json")):
@@ -198,13 +196,3 @@ def download_model(address: str, folder: str) -> Path:
             problem = f"{address}: has no {file.relative_to(path)} in {bare(uri)}"
             raise InputError(problem, "restore it from a backup, or name a model that stage export logged")
     return network
-
-
-def _check_form(address: str) -> None:
-    """Refuse a model without a version, which MLflow takes for an id of its own, and a run without a model."""
-    scheme, _, rest = address.partition(":/")
-    rest = rest.strip("/")
-    if scheme == "models" and re.fullmatch(r"(?!m-[0-9a-f]{32}$)[^/@]+", rest):
-        raise InputError(f"{address}: names no version", f"write models:/{rest}@champion or models:/{rest}/VERSION")
-    if scheme == "runs" and "/" not in rest:
-        raise InputError(f"{address}: names no model of the run", f"write runs:/{rest or 'RUN'}/NAME")

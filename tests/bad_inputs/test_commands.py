@@ -57,7 +57,6 @@ COMMANDS = [
     row("gee predict nothing none", "nothing: not found", "none: not found", messages=2),
     row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
     row(f"gee predict {IMAGE} --model models:/a@b", "models:/a@b: there is no sqlite", "`gee run` makes it"),
-    row(f"gee predict {IMAGE} --model models:/a", "models:/a: names no version", "write models:/a@champion or"),
     row(f"gee predict {IMAGE} --model {CHECKPOINT}", "network.safetensors: a checkpoint, not", "name models/export, an"),
     row(ENCODE, f"{CHECKPOINT}: exists, and would be overwritten", "name another file"),
     row("gee energy energy", "'energy': neither MODULE:NETWORK", "name a network as"),
