@@ -1,7 +1,7 @@
 """The report page, made of a template, the tables that the stages wrote and the figures of a run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -179,9 +179,9 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
     by_class = recognition_table(tables.confusion, names)
     effects = effect_table(tables.candidates, genotype, tables.front)
-    return fill_in(
-        "report.html",
-        draw(tables, names, measured, genotype),
+    svgs = draw(tables, names, measured, genotype)
+    return template("report.html", percent=percent, number=number, interval=interval).render(
+        svg={key: Markup(svg) for key, svg in svgs.items()},
         params=params,
         own=is_own(params.network.name),
         params_yaml="".join(f"{name}:\n{as_yaml(section)}" for name, section in params),
@@ -217,12 +217,6 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         recognised=by_class,
         balanced_accuracy=fmean(row.share for row in by_class) if by_class else None,
     )
-
-
-def fill_in(name: str, svgs: Mapping[str, str], **values: object) -> str:
-    """The page that the template ``name`` makes of figures and ``values``. It needs no other file."""
-    page = template(name, percent=percent, number=number, interval=interval)
-    return page.render(svg={key: Markup(svg) for key, svg in svgs.items()}, **values)
 
 
 def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: GenotypeFile) -> dict[str, str]:
