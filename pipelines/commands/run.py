@@ -73,18 +73,17 @@ def run(
     if reported:
         console.print("", format_summary(reported), sep="\n")
     if request.is_experiment:
-        _print_experiment(name, reported)
+        _print_experiment(name, reported, before)
     elif reported:
         if before and before.machine and before.machine != reported.machine:
             print(f"\nNumbers may differ from the last ones, made on {before.machine}: this is {reported.machine}")
         _print_next(tracked.execution)
 
 
-def _print_experiment(name: str, reported: "Summary | None") -> None:
+def _print_experiment(name: str, reported: "Summary | None", last: "Summary | None") -> None:
     """Print the results of a DVC experiment that ``reported`` some next to those of the last run here, and what to do next."""
-    from pipelines.orchestration.request import COMPARE, last_summary
+    from pipelines.orchestration.request import COMPARE
 
-    last = last_summary() if PAGE.is_file() else None  # else the numbers are those that came with the clone
     if reported and last and last.dataset != reported.dataset:
         print(f"\nNot compared with the last run here: that was on {last.dataset}, this is on {reported.dataset}")
     elif reported and last:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.run import _print_experiment
-from pipelines.project.paths import PAGE, SUMMARY
-from pipelines.reporting.summary import read_summary
+from pipelines.reporting.summary import Summary
 from tests.project_copy import ROOT, commit, make_repository, run
 from tests.short_stages import gee
 
@@ -97,10 +96,8 @@ def test_a_run_ends_with_its_results_and_where_to_look(short_stages, main, monke
 
 
 def test_an_experiment_on_other_images_is_not_compared(short_stages, capsys):
-    Path("reports").mkdir()
-    PAGE.touch()
-    SUMMARY.write_text(json.dumps(make_report(short_stages, "A; torch 2")))
-    _print_experiment("more", read_summary(SUMMARY).model_copy(update={"dataset": "birds"}))
+    last = Summary.model_validate(make_report(short_stages, "A; torch 2"))
+    _print_experiment("more", last.model_copy(update={"dataset": "birds"}), last)
     out = capsys.readouterr().out
     assert (
         out.startswith("\nNot compared with the last run here: that was on digits, this is on birds\n\nResults")
