@@ -75,7 +75,7 @@ class ProxyTask:
     network: NetworkConfig
     evolve: EvolveConfig
     checkpoints: Path | None = None
-    """Folder for every candidate's trained network and the states of its training run. With None nothing is saved."""
+    """Folder for the states of every candidate's training run. With None nothing is saved."""
     save_seconds: float = SAVE_SECONDS
     """Least number of seconds between two states within an epoch."""
     pj: tuple[float, float] = (4.6, 0.9)

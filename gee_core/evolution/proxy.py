@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gee_core.checkpoint import save
 from gee_core.compute import Compute
 from gee_core.config import NetworkConfig, Proxy, SearchConfig, TrainConfig
 from gee_core.config.genes import with_genes
@@ -119,8 +118,6 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
         inputs = recipe.normalise(next(holdout.batches(256))[0])
         price = replace(price, energy_uj=1000 * measure_energy(net, inputs, recipe.compute.dtype).energy_mj(*task.pj))
         result = apply_budget(result, evolve, price)
-    if task.checkpoints is not None:
-        save(task.checkpoints / f"{candidate.name}.safetensors", net)
     return replace(result, image_passes=sum(passes), price=price)
 
 

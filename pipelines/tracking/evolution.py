@@ -9,7 +9,7 @@ from gee_core.config import Params
 from gee_core.evolution.candidate import Candidate, Record
 from gee_core.evolution.front import MEASURED_AS, front, hypervolumes, mean_points, ranks, repeats
 from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
-from pipelines.runtime.run_files import WORK, Mark
+from pipelines.runtime.run_files import Mark
 from pipelines.runtime.run_folder import RunFolder
 from pipelines.tracking.experiment_page import search_views
 from pipelines.tracking.tags import BEST, WINNER
@@ -83,22 +83,13 @@ def _ranks(records: list[Record], params: Params) -> dict[str, dict[str, float]]
 
 
 def note_generation(run: RunFolder, params: Params, records: list[Record]) -> None:
-    """Note CMA-ES's distribution and the generation's best candidate, with its checkpoint; the others are deleted.
-
-    Candidates that are scored again are no generation.
-    """
-    generation, best = records[0].candidate.generation, None
-    if not records[0].candidate.rescored:
-        by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
-        best = winner(records, by_loss) if any(record.ok for record in records) else None
-        measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
-        run.point(generation, records[0].state | measured)
-    for record in records:
-        path = run.path / WORK / f"{record.candidate.name}.safetensors"
-        for file in (path, path.with_suffix(".json")):
-            if record is best and file.is_file():
-                run.artifact(file, f"checkpoints/generation-{generation}")
-            file.unlink(missing_ok=True)
+    """Note CMA-ES's distribution and the generation's best candidate. Candidates that are scored again are no generation."""
+    if records[0].candidate.rescored:
+        return
+    by_loss = params.evolve.model_copy(update={"objectives": ["loss"]})
+    best = winner(records, by_loss) if any(record.ok for record in records) else None
+    measured = {f"generation_best/{name}": value for name, value in best.metrics().items()} if best else {}
+    run.point(records[0].candidate.generation, records[0].state | measured)
 
 
 def note_ranks(run: RunFolder, records: list[Record], labels: list[str], best: Candidate, params: Params) -> None:
