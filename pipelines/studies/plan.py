@@ -21,7 +21,7 @@ from gee_core.storage.json_object import json_digest
 from pipelines.evolve import n_candidates
 from pipelines.inputs.init_from import init_from_files
 from pipelines.inputs.own_network import build_own_network, check_module_file, network_digest, network_files
-from pipelines.inputs.search import check_search, load_start, start_files
+from pipelines.inputs.search import check_search, start_files
 from pipelines.project.params import Values, check_params, override_values
 from pipelines.project.presets import load_preset, preset_names
 from pipelines.runtime.run_files import read_record
@@ -171,7 +171,6 @@ def draft_cells(study: Study, request: Request) -> list[Cell]:
     ]
     for cell in cells:  # so that a long study does not fail halfway
         check_module_file(cell.params.network.name)
-        load_start(cell.params)
         check_search(cell.params)
         init_from_files(cell.params)
         if cell.control:
