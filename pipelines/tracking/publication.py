@@ -14,7 +14,7 @@ from pipelines.tracking import mlflow_client
 from pipelines.tracking.experiment_page import RUN_ID, VIEW, run_address, search_links
 from pipelines.tracking.mlflow_client import Client, Run, RunData, as_stored, is_refusal, log_batch, reason
 from pipelines.tracking.mlflow_models import write_model
-from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, SEARCH, STAGE, WORK
+from pipelines.tracking.tags import ENTRY, ERROR, LEVEL, NAME, NOTE, PARENT, SEARCH, STAGE
 
 log = logging.getLogger("pipelines.tracking")
 
@@ -43,8 +43,7 @@ class Publication:
         self._find(record.entry, f"{self._children}%", *filter(None, [record.above]))
         above = self._runs.get(record.above)
         self._above: str = above.info.run_id if above else ""
-        where = {LEVEL: record.level, PARENT: self._above, WORK: record.work}
-        tags = record.tags | {tag: text for tag, text in where.items() if text}
+        tags = record.tags | {LEVEL: record.level} | ({PARENT: self._above} if above else {})
         run = self._make(record.entry, record.name, record.start, tags)
         self._own: str = run.info.run_id
         if run.info.status != "RUNNING":  # it goes on

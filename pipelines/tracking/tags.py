@@ -7,7 +7,6 @@ NAME = "gee.pipeline"  # of stages and candidates: the name of their pipeline's 
 BEST, WINNER = "gee.best", "gee.winner"  # of evolve's run: the name of the candidate that won; of candidates that won
 ERROR = "gee.error"  # the message of a stage's run that failed, of its pipeline's, and of a cell's
 COMMIT = "gee.commit"  # the git commit, see `pipeline_run.origin_tags`; of a cell that at which it was measured
-WORK = "gee.work"  # of a stage: the work that a resumed run goes on with; the last of several has all candidates
 SEARCH = "gee.search"  # of a pipeline's run: the id of the evolve run whose candidates its description links to
 ENTRY = "gee.entry"  # also of models: the key that it was made for, by which it is found again
 
