@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gee_core import __version__
 from gee_core.config import Params
 
 LOADED = r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\"\s>]+)|<link[^>]*rel=\"?(?:stylesheet|pre)[^>]*href=\"?([^\"\s>]+)"
@@ -28,6 +29,7 @@ def test_settings_and_public_names_are_on_their_pages(built_site):
     settings = (built_site / "knobs.html").read_text(encoding="utf-8")
     assert "<code>evolve.proxy.epochs</code>" in settings and "<code>GEE_ENGINE</code>" in settings
     assert "<!--" not in settings.split("<article")[1]
+    assert f"GEE {__version__}" in settings  # in the header
     assert 'id="gee_core.encode"' in (built_site / "reference/encoding.html").read_text(encoding="utf-8")
     assert 'href="encoding.html#gee_core.encode"' in (built_site / "reference/index.html").read_text(encoding="utf-8")
 
