@@ -14,7 +14,7 @@ from gee_core.evolution.candidate import Score
 if TYPE_CHECKING:
     from torch import Tensor
 
-MARGIN, WEIGHT = 0.05, 8
+MARGIN, WEIGHT = 0.05, 5
 """Of `constrained_cost`: the part by which a loss may exceed that of the start, and the power of its penalty beyond that."""
 
 

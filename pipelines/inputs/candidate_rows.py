@@ -92,7 +92,7 @@ def all_failed(scores: Sequence[Score], params: Params, of: str = "") -> InputEr
 def _of_failed(score: Score, params: Params) -> str:
     """What to change where candidates fail as that of ``score`` did."""
     if score.failure is Failure.BUDGET:
-        return "raise evolve.budget, or search genes of structure"
+        return "raise evolve.budget, lower network.n_genes, or search genes of structure"
     if score.failure is Failure.DIVERGED:
         return "lower evolve.proxy.lr or narrow evolve.bound"
     if score.failure in (Failure.MEMORY, Failure.GPU_MEMORY):

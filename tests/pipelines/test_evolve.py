@@ -123,7 +123,7 @@ def test_what_the_machine_has_failed_is_tried_again_by_the_next_run(digits, make
         (Failure.MEMORY, "lower the batch_size of this stage, GEE_WORKERS or", 3),
         (Failure.CODE, "correct what the error names", 3),
         (Failure.DIVERGED, "lower evolve.proxy.lr or narrow evolve.bound", 6),
-        (Failure.BUDGET, "raise evolve.budget, or search genes of structure", 6),
+        (Failure.BUDGET, "raise evolve.budget, lower network.n_genes, or search genes of structure", 6),
     ],
 )
 def test_the_remedy_is_that_of_the_reason_and_a_reason_for_all_ends_the_search(
