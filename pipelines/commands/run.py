@@ -108,7 +108,7 @@ def _print_next(execution: "Execution | None") -> None:
         print("Runs     gee ui")
         if address:
             print(f"         then {address}")
-    print("Next     gee run --set evolve.n_generations=5\n         gee preset use cifar10-small\n         gee --help")
+    print("Next     gee run --set base.seed=1\n         gee preset use cifar10-small\n         gee --help")
 
 
 def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:

@@ -87,7 +87,7 @@ def test_a_run_ends_with_its_results_and_where_to_look(short_stages, main, monke
     assert (code, err) == (0, "") and "test accuracy" in out and "Numbers" not in out  # there were none
     *_, report, runs, after, _, _ = out.splitlines()
     assert report == f"Report   {(short_stages / 'reports/index.html').as_uri()}"  # no line break cuts an address
-    assert (runs, after) == ("Runs     gee ui", "Next     gee run --set evolve.n_generations=5")
+    assert (runs, after) == ("Runs     gee ui", "Next     gee run --set base.seed=1")
     make_report(short_stages, "B; torch 2")
     monkeypatch.setenv("PATH", "/bin:/usr/bin")  # without `gee`
     out = main("run")[1]
