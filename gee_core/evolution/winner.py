@@ -7,7 +7,7 @@ from statistics import fmean
 
 from gee_core.config import SearchConfig
 from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.fitness import constrained_cost, fitness
+from gee_core.evolution.fitness import LIMIT, constrained_cost, fitness
 from gee_core.evolution.front import MEAN, START, front, knee, mean_points, pick_member, repeats, start_of
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
@@ -17,7 +17,8 @@ def final_fitness(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
 
     Of several objectives: `fitness.constrained_cost` of the mean over the draws of a candidate. The search, the fresh draws and
-    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all are.
+    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all are, and
+    so has one whose loss in full is beyond `fitness.LIMIT`.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
     first generation would win by their larger reward alone.
@@ -126,11 +127,12 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
 def _constrained(records: Sequence[Record], cfg: SearchConfig) -> dict[str, float]:
     """F of several objectives by `Candidate.name`, without candidates that have none."""
     costs: dict[str, float] = {}
-    for groups in repeats(records):
+    for groups, limit in zip(repeats(records), (math.inf, math.inf, LIMIT), strict=True):
         points = mean_points(groups, cfg)
         for label, point in points.items():
-            F = constrained_cost(point, start_of(points))
-            costs |= {draw.candidate.name: F for draw in groups[label]}
+            start = start_of(points)
+            if point[0] <= (1 + limit) * start[0]:
+                costs |= {draw.candidate.name: constrained_cost(point, start) for draw in groups[label]}
     return costs
 
 
