@@ -83,8 +83,9 @@ class SearchConfig(Section):
     candidate beats its members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
     choose: Literal["no_worse", "knee"] | Positive = "no_worse"
     """The member of a front that is trained: `no_worse`, `knee`, or its number in models/evolve/front.json. `no_worse` trains
-    the start and the two most promising members in full, without the hold-out images. It takes the one of least F, by the loss
-    on these images. `knee`: the nearest to the best of every objective, each on its range."""
+    the start and the two most promising members in full, without the hold-out images. It takes the one of least F among those
+    whose loss on these images is at most 1.15 times the start's. `knee`: the nearest to the best of every objective, each on
+    its range."""
     n_generations: Positive = 5
     """Generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
