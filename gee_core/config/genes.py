@@ -40,9 +40,8 @@ class Shape(Section):
 class Gene:
     """A number that evolve can search, from ``low`` to ``high``, or to its start where that lies outside.
 
-    Those of neurons, plasticity and structure are named as the settings that they replace. ``neutral`` is None where that is
-    the value of the setting. Of a ``log`` gene equal factors are equal steps. ``relative``: the range is one of factors on
-    the value at the start.
+    Those of neurons, plasticity and structure are named as the settings that they replace. Of a ``log`` gene equal factors are
+    equal steps. ``relative``: the range is one of factors on the value at the start.
     """
 
     group: str
@@ -50,7 +49,6 @@ class Gene:
     high: float
     about: str
     """Symbol and meaning."""
-    neutral: float | None = None
     log: bool = True
     integer: bool = False
     relative: bool = False
@@ -67,9 +65,9 @@ class Gene:
 GENES = {
     "sigma_O": Gene("wiring", 0, 0, "σ_O: standard deviation of O, from its start divided to multiplied by evolve.bound"),
     "sigma_X": Gene("wiring", 0, 0, "σ_X: one standard deviation of all X_l, in place of σ_0 … σ_L"),
-    "omega_O": Gene("shape", 0.0, 1.0, "ω_O: flatness of O’s singular values", 0.0, log=False),
-    "omega_X": Gene("shape", 0.0, 1.0, "ω_X: flatness of the singular values of every X_l[p]", 0.0, log=False),
-    "beta": Gene("shape", 0.0, 2.0, "β: decay of a kernel from its centre", 0.0, log=False),
+    "omega_O": Gene("shape", 0.0, 1.0, "ω_O: flatness of O’s singular values", log=False),
+    "omega_X": Gene("shape", 0.0, 1.0, "ω_X: flatness of the singular values of every X_l[p]", log=False),
+    "beta": Gene("shape", 0.0, 2.0, "β: decay of a kernel from its centre", log=False),
     "v_threshold": Gene("neurons", 0.1, 2.0, "V_th: firing threshold, or current per spike"),
     "tau": Gene("neurons", 1.15, 4.0, "τ: membrane time constant in steps"),
     "surrogate_alpha": Gene("neurons", 0.7, 4.0, "α: slope of the surrogate gradient", neuron="lif"),

@@ -19,7 +19,7 @@ MARGIN, WEIGHT = 0.05, 5
 
 LIMIT = 0.15
 """The part by which the loss of a candidate that is trained in full may exceed that of the start, or it cannot win. Two full
-trainings of one network differ by as much: on digits their log losses have a standard deviation of 0.08, their difference 0.12."""
+trainings of one network differ by as much: on digits the standard deviation of one log loss is 0.08, of a difference 0.12."""
 
 
 def temporal_difference(o_TBK: "Tensor") -> "Tensor":

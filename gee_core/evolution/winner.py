@@ -17,8 +17,8 @@ def final_fitness(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
     """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
 
     Of several objectives: `fitness.constrained_cost` of the mean over the draws of a candidate. The search, the fresh draws and
-    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all are, and
-    so has one whose loss in full is beyond `fitness.LIMIT`.
+    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all
+    are dead, and so has one whose loss in full is beyond `fitness.LIMIT`.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
     first generation would win by their larger reward alone.

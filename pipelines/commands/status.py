@@ -59,7 +59,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         print(f"stale    {name}: {', '.join(changes[:SHOWN])}{more}")
     print("\n".join(f"running  {line}" for line in running) or "running  nothing")
-    print("MLflow   has everything" if not n_waiting else f"MLflow   {n_waiting} runs wait: `gee track status` says why")
+    waiting = f"{n_waiting} runs wait: `gee track replay` sends them, or says why not"
+    print(f"MLflow   {waiting if n_waiting else 'has everything'}")
     if stale is not None:
         print("Next     `gee run` runs what is stale" if stale else "All stages are up to date")
 

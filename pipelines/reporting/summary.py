@@ -246,7 +246,7 @@ def _lines(s: Summary) -> dict[str, str]:
     sums = f", {energy_text(s.energy_of_sums_mj)} more for the residual sums" if s.energy_of_sums_mj else ""
     noise = "mean of the kinds of noise of events" if s.noise_domain == "events" else f"noise on the {s.noise_domain} input"
     decoding = energy_text(s.energy_with_decoding_mj)
-    building = f"{decoding} where every image builds W. Genes save flash and transfer, not memory or energy"
+    building = f"{decoding} if W is built for every image. Genes save flash and transfer, not memory or energy"
     lines = {
         "run": f"{s.network} × {s.width:.3g} on {s.dataset}, {genes}, seed {s.seed}",
         "test accuracy": percent(s.test_accuracy),

@@ -1,42 +1,8 @@
 """The commands `gee track …`. Heavy imports wait until a command needs them."""
 
-import json
-from typing import Annotated
-
 import typer
 
-track = typer.Typer(help="List the runs that MLflow has not received yet, or send them.", no_args_is_help=True)
-
-
-@track.command("status")
-def status_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False) -> None:
-    """List the runs that MLflow has not received yet.
-
-    gee track status
-    """
-    from pipelines.runtime.run_files import read_sent, waiting_folders
-    from pipelines.runtime.run_folder import runs_root
-    from pipelines.tracking.publish import Publisher
-
-    root = runs_root()
-    publisher = Publisher(root)
-    rows = [
-        {
-            "run": record.name,
-            "outbox": folder.name,
-            "has_ended": record.has_ended,
-            "hindrance": publisher.hindrance(record, folder) or read_sent(folder).hindrance,
-        }
-        for folder, record in waiting_folders(root).items()
-    ]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        remedy = "`gee track replay` writes it" if row["has_ended"] else "at work"
-        print(f"{row['run']}   {row['outbox']}   {row['hindrance'] or remedy}")
-    if not rows:
-        print("MLflow has everything")
+track = typer.Typer(help="Send the runs that MLflow has not received yet.", no_args_is_help=True)
 
 
 @track.command("replay")

@@ -122,7 +122,7 @@ def alone(root: Path, patience: float) -> Iterator[None]:
         with FileLock(root / "publish.lock", timeout=patience):
             yield
     except Timeout:
-        remedy = "wait for its end; `gee track status` lists the rest"
+        remedy = "wait for its end; `gee status` counts the rest"
         raise InputError(f"{root}: another process is writing to MLflow", remedy) from None
 
 

@@ -18,7 +18,6 @@ def params(network=(), evolve=()) -> Params:
 def test_a_shape_is_neutral_where_no_gene_is_named_and_every_gene_is_documented():
     assert Shape().is_neutral()
     neutral = Shape().model_dump()
-    assert neutral == {gene: GENES[gene].neutral for gene in neutral}
     for gene, field in Shape.model_fields.items():
         assert field.description
         assert not Shape(**{gene: neutral[gene] + 0.5}).is_neutral()

@@ -41,10 +41,10 @@ def test_status_names_what_is_stale_what_runs_and_what_waits(main, bare_project,
     assert main("status")[1].startswith("stale    not known while DVC compares the files itself: ask again\n")
     assert json.loads(main("status", "--json")[1])["stale"] is None
     write_record(runs_root() / "train-1", Record(level="stage", store="sqlite:///mlflow.db", start=1, status="FINISHED"))
-    assert "MLflow   1 runs wait: `gee track status` says why" in main("status")[1]
+    assert "MLflow   1 runs wait: `gee track replay` sends them, or says why not" in main("status")[1]
 
 
-@pytest.mark.parametrize("command", ["preset list", "pretrained", "track status", "study list", "gc"])
+@pytest.mark.parametrize("command", ["preset list", "pretrained", "study list", "gc"])
 def test_tables_are_json_where_that_is_asked_for(command, main, bare_project):
     shutil.copytree(ROOT / "studies", bare_project / "studies")
     code, out, err = main(*command.split(), "--json")

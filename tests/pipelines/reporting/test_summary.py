@@ -71,7 +71,7 @@ def test_the_numbers_are_rounded_and_in_the_order_of_the_shipped_file(summarised
 
 def test_the_table_shows_a_value_that_is_no_markup_and_percent_a_missing_one(summarised):
     text = printed(summarised())
-    for part in ("97.22 %", "312,340 of 975,000 plain = 32.0 %", "247 µJ where every image builds W", "3.21 MB"):
+    for part in ("97.22 %", "312,340 of 975,000 plain = 32.0 %", "247 µJ if W is built for every image", "3.21 MB"):
         assert part in text
     for part in ("3.8 µJ, 50 % of the start’s, plain network 3.6 µJ", "36 candidates", "NIR"):
         assert part in text
