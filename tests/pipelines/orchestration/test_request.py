@@ -34,7 +34,7 @@ def project(committed, tmp_path, monkeypatch):
 
 def test_nothing_special_is_params_yaml_as_it_is(project):
     params, changes = check_request(Request())
-    assert (params.evolve.n_generations, changes) == (4, [])
+    assert (params.evolve.n_generations, changes) == (6, [])
     words = Request(stages=["train", "export"], force=True).command("fox", changes)[3:]
     assert words == ["--wait-for-lock", "repro", "--force", "train", "export"]
 
