@@ -93,6 +93,9 @@ class TrainConfig(Learning):
     init_from: PathName | None
     """A plain network.safetensors in inputs/ to encode, or a trained network such as cifarnet.cifar10 to fine-tune. The first
     takes its .json too, the other comes with GEE. null: start at the wiring."""
+    parts: Annotated[list[Literal["O", "norm", "head"]], Field(min_length=1)] | None
+    """What of `init_from` learns: O, batch norm's weights and biases (`norm`), the classifier (`head`). All else stays, but for
+    batch norm's statistics, which are also taken before training where `norm_images` is set. null: everything learns."""
     include_holdout: bool
     """Train on the hold-out of evolve too. Otherwise its accuracy is recorded after every epoch, as validation."""
     quantise: Quantise | None
@@ -111,6 +114,8 @@ class TrainConfig(Learning):
             raise ValueError(f"lr_min = {self.lr_min} must not be greater than lr = {self.lr}")
         if self.whiten and self.init_from is not None:
             raise ValueError(f"whiten = true would replace the stem of init_from = {self.init_from!r}: set one of the two")
+        if self.parts is not None and self.init_from is None:
+            raise ValueError(f"parts = {self.parts} are of a trained network: name it as init_from, or set parts to null")
         if self.quantise is not None and self.quantise.epochs > self.epochs:
             raise ValueError(f"quantise.epochs = {self.quantise.epochs} must not be greater than epochs = {self.epochs}")
         if self.finish is not None and self.finish.epochs >= self.epochs:

@@ -204,6 +204,7 @@ def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images:
         norm_images=None,
         wiring_seed="candidate",
         init_from=None,
+        parts=None,
         include_holdout=False,
         quantise=None,
         finish=None,

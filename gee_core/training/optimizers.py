@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gee_core.errors import InputError
 from gee_core.genome.encoding import genomes
 from gee_core.model.base import SpikingNetwork
 
@@ -39,6 +40,27 @@ def make_optimizer(
     if name == "sgd":
         return torch.optim.SGD([*hidden, *rest], lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
     return torch.optim.AdamW([*hidden, *rest], fused=True)
+
+
+def train_only(net: nn.Module, parts: Sequence[str]) -> None:
+    """Let nothing of ``net`` learn, in place, but ``parts``: ``O``, ``norm`` (weights and biases of batch norms), ``head``.
+
+    Raises:
+        InputError: the network has no parameters of such a part.
+    """
+    norms = (module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    head = getattr(net, "head", None)
+    found = {
+        "O": [genome.O for genome in genomes(net)],
+        "norm": [parameter for norm in norms for parameter in norm.parameters()],
+        "head": [*head.parameters()] if isinstance(head, nn.Module) else [],
+    }
+    net.requires_grad_(False)
+    for part in parts:
+        if not found[part]:
+            raise InputError(f"= {list(parts)}: the network has no {part}", "leave it out", ("parts",))
+        for parameter in found[part]:
+            parameter.requires_grad_(True)
 
 
 def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ from gee_core.model.base import SpikingNetwork
 from gee_core.rank import Rank
 from gee_core.seeding import derive_seed, private_torch_rng, torch_generator
 from gee_core.snn.dynamics import wide
-from gee_core.training.optimizers import make_optimizer
+from gee_core.training.optimizers import make_optimizer, train_only
 from gee_core.training.statistics import renew_statistics, whiten_stem
 
 
@@ -57,6 +57,9 @@ class Recipe:
         cfg = self.cfg
         if cfg.whiten:
             whiten_stem(net, images, self.normalise, self.seed)
+        if cfg.parts is not None:
+            self.end(net, images)  # the statistics of new images, before anything learns from them
+            train_only(net, cfg.parts)
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, cfg.momentum, cfg.lr_X, cfg.lr_O)
 
     def end(self, net: nn.Module, images: PackedImages | StreamedImages) -> None:
