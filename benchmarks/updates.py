@@ -36,7 +36,8 @@ from gee_core.data.augment import Normalise
 from gee_core.data.images import PackedImages
 from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork
-from gee_core.pretrained.shipped import load_pretrained, pretrained_card
+from gee_core.pretrained.files import pretrained_card
+from gee_core.pretrained.shipped import load_pretrained
 from gee_core.seeding import derive_seed, torch_generator
 from gee_core.settings import keep_freed_memory
 from gee_core.training.loop import accuracy_and_loss, for_inference, train_epoch
@@ -85,13 +86,12 @@ COLUMNS = ("network", "shift", "images", "arm", "seed", "lr", "factor", "accurac
 
 
 class LoRAXS(nn.Module):
-    """W + U·R·V of a convolution's weight W (J, I, h, w), with its leading singular vectors and values, and R that starts at 0."""
+    """W + U·R·V of a convolution's weight W (J, I, h, w): its leading singular vectors, and R, which starts at 0."""
 
     def __init__(self, weight: Tensor, rank: int):
         super().__init__()
         U, S, V = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
-        self.register_buffer("U", U[:, :rank] * S[:rank])
-        self.register_buffer("V", V[:rank])
+        self.U, self.V = U[:, :rank] * S[:rank], V[:rank]
         self.R = nn.Parameter(torch.zeros(rank, rank))
 
     def forward(self, W: Tensor) -> Tensor:
@@ -124,7 +124,9 @@ class Data:
         order = torch.randperm(len(train), generator=torch_generator(seed, "updates"))
         test = train.subset(order[-2000:]) if tuning else self._images(shift == "fashion", False)
         draw = torch_generator(derive_seed(seed, "updates"), shift)
-        learnt, tested = (PackedImages(SHIFTS[shift](part.images, draw), part.labels) for part in (train.subset(order[:n]), test))
+        learnt, tested = (
+            PackedImages(SHIFTS[shift](part.images, draw), part.labels) for part in (train.subset(order[:n]), test)
+        )
         return learnt, tested
 
 
@@ -138,7 +140,7 @@ def adapt(
     net = cast(SpikingNetwork, decode(base) if arm == "xs+norm" else copy.deepcopy(base))
     if new:
         torch.manual_seed(derive_seed(seed, "head"))
-        net.head[-1].reset_parameters()
+        cast(nn.Linear, cast(nn.Sequential, net.head)[-1]).reset_parameters()
     compute = Compute.of("cpu", "fp32")
     recipe = full_recipe(cfg, normalisation(learnt, arm), compute, len(learnt), derive_seed(seed, "train"), 0.5)
     if arm != "nothing":
@@ -166,14 +168,14 @@ def optimizer_of(net: SpikingNetwork, arm: str, cfg: TrainConfig, new: bool) -> 
         train_only(net, [*parts, *(["head"] if new and "head" not in parts else [])])
     if arm != "xs+norm":
         return make_optimizer(cfg.optimizer, net, cfg.weight_decay, lr_O=1.0 if arm == "everything" else cfg.lr_O)
-    R = list[Tensor]()
+    R = list[nn.Parameter]()
     for conv in net.conv_chain()[1:]:
         xs = LoRAXS(conv.weight, RANK)
         parametrize.register_parametrization(conv, "weight", xs)
         R.append(xs.R)
     others = [p for p in net.parameters() if p.requires_grad and all(p is not r for r in R)]
-    groups = (R, cfg.weight_decay, cfg.lr_O), ([p for p in others if p.ndim > 1], cfg.weight_decay, 1.0)
-    groups = *groups, ([p for p in others if p.ndim <= 1], 0.0, 1.0)
+    matrices, vectors = [p for p in others if p.ndim > 1], [p for p in others if p.ndim <= 1]
+    groups = (R, cfg.weight_decay, cfg.lr_O), (matrices, cfg.weight_decay, 1.0), (vectors, 0.0, 1.0)
     named = [{"params": p, "weight_decay": decay, "lr_factor": factor} for p, decay, factor in groups if p]
     return torch.optim.AdamW(named, fused=True)
 

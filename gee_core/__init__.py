@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gee_core.checkpoint import load, save
+    from gee_core.checkpoint import load, load_genes, save
     from gee_core.config.evolve import SearchConfig
     from gee_core.config.genes import Shape
     from gee_core.errors import DivergedError, ExportError, InputError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gee_core.evolution.winner import winner
     from gee_core.export.to_nir import read_nir, to_nir, write_nir
     from gee_core.export.to_onnx import to_onnx
-    from gee_core.gene_file import load_genes, read_card, save_genes
+    from gee_core.gene_file import read_card, save_genes
     from gee_core.genome.chain import conv_chain, left_out
     from gee_core.genome.compress import compress
     from gee_core.genome.encoding import Genome, decode, encode
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gee_core.pretrained.files import list_pretrained
     from gee_core.pretrained.shipped import classify, load_pretrained, transforms
     from gee_core.snn.lif import ILIF, LIF
+    from gee_core.update_file import save_update
     from gee_core.zoo import NETWORKS
 
 __version__ = "0.2.0"
@@ -46,10 +47,11 @@ __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "re
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["Score", "Search", "SearchConfig", "SearchSpace", "evolve", "winner"]
 __all__ += ["measure_energy", "read_nir", "record", "to_nir", "to_onnx", "write_nir"]
-__all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
+__all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "save_update", "to_binary"]
+__all__ += ["transforms"]
 
 _MODULES = {
-    "checkpoint": "load save",
+    "checkpoint": "load load_genes save",
     "config.evolve": "SearchConfig",
     "config.genes": "Shape",
     "errors": "DivergedError ExportError InputError",
@@ -61,7 +63,7 @@ _MODULES = {
     "evolution.winner": "winner",
     "export.to_nir": "read_nir to_nir write_nir",
     "export.to_onnx": "to_onnx",
-    "gene_file": "load_genes read_card save_genes",
+    "gene_file": "read_card save_genes",
     "genome.chain": "conv_chain left_out",
     "genome.compress": "compress",
     "genome.encoding": "Genome decode encode",
@@ -72,6 +74,7 @@ _MODULES = {
     "pretrained.files": "list_pretrained",
     "pretrained.shipped": "classify load_pretrained transforms",
     "snn.lif": "ILIF LIF",
+    "update_file": "save_update",
     "zoo": "NETWORKS",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

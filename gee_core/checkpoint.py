@@ -10,11 +10,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.errors import InputError, in_short
-from gee_core.gene_file import DAMAGE, read_genes, read_header
+from gee_core.gene_file import fill_module, read_genes, read_header
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import check_finite, describe_unchanged, fill_network, read_network
 from gee_core.storage.atomic_files import write_atomically, write_json
 from gee_core.storage.json_object import read_json_object
+from gee_core.storage.tensor_file import DAMAGE
+from gee_core.update_file import with_update
 
 
 def save(path: Path | str, net: nn.Module) -> None:
@@ -68,6 +70,40 @@ def load(path: Path | str) -> SpikingNetwork:
     path = Path(path)
     header = read_header(path)
     return load_pair(path) if header is None else read_genes(path, header)
+
+
+def load_genes(path: Path | str, net: nn.Module | None = None, update: Path | str | None = None) -> nn.Module:
+    """What the file ``path`` of ``save_genes`` holds, dequantised: a network, with an ``update`` or without, or a module.
+
+    Args:
+        path: the file.
+        net: where it holds a module that ``build_network`` did not make, a fresh, plain one, made by the code that made the
+            saved one. It is not changed.
+        update: a file that ``save_update`` wrote for this file.
+
+    Returns:
+        The network, as of ``load``. With an update it is for inference: its batch norms have no other statistics than 0 and 1.
+        Or an encoded copy of ``net``, in its mode.
+
+    Raises:
+        InputError: a file is missing or damaged, its names or shapes are not those of ``net``, or the update is of another
+            file of genes.
+
+    Examples:
+        >>> def fresh():
+        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
+        >>> gee_core.save_genes("module.safetensors", gee_core.encode(fresh(), 4, example=torch.zeros(1, 3, 8, 8)))
+        >>> gee_core.load_genes("module.safetensors", fresh()).genome.n_genes
+        4
+    """
+    path = Path(path)
+    header = read_header(path)
+    if net is not None:
+        return fill_module(path, header, net)
+    if header is None:
+        raise InputError(f"{path}: a checkpoint, not a file of gee_core.save_genes", "read it with gee_core.load")
+    base = read_genes(path, header)
+    return base if update is None else with_update(Path(update), base, header.sha256)
 
 
 def load_pair(path: Path) -> SpikingNetwork:

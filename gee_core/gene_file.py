@@ -12,7 +12,6 @@ The metadata of the file has one entry, ``gee.genes``: JSON with `version, archi
 checksum of the others and of all tensors.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gee_core.config import GeneFormat, Positive, StrictModel
@@ -31,8 +28,8 @@ from gee_core.genome.encoding import check_parametrizations, encoded_copy, genom
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.base import Architecture, SpikingNetwork
 from gee_core.model.wired import check_finite, check_numbers, describe_unchanged, fill_network, read_network
-from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import as_model, parse_json_object
+from gee_core.storage.tensor_file import DAMAGE, read_about, read_tensors, write_tensors
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GENE_FORMATS = (*FLOATS, *BITS)
@@ -41,12 +38,9 @@ GENE_FORMATS = (*FLOATS, *BITS)
 VERSION = 1
 
 GENES_ENTRY = "gee.genes"
-"""The only key of the metadata, because safetensors writes several in any order."""
+"""The key of the entry in the metadata."""
 
 SAME_CODE = "make the module by the code that made the saved one"
-
-DAMAGE = SafetensorError, OSError, ValueError, KeyError, RuntimeError
-"""Errors in reading a damaged safetensors file. A header that claims more bytes than there is memory raises RuntimeError."""
 
 LEFT_OUT = "num_batches_tracked"
 """Batches that a batch norm has seen: of no use with a momentum, so a loaded network starts at 0."""
@@ -104,8 +98,7 @@ def save_genes(path: Path | str, net: nn.Module, format: str = "int8", card: Map
     except (TypeError, ValueError) as error:
         raise ValueError(f"card must be a dict of values that JSON knows ({in_short(error)})") from None
     stored = _pack_all(check_finite(path, net.state_dict()), format)
-    entry = json.dumps(about | {"sha256": _checksum(about, stored)}, separators=(",", ":"))
-    write_atomically(Path(path), to_bytes(stored, {GENES_ENTRY: entry}))
+    write_tensors(Path(path), GENES_ENTRY, about, stored)
 
 
 def stored_bytes(net: nn.Module) -> int:
@@ -113,28 +106,8 @@ def stored_bytes(net: nn.Module) -> int:
     return sum(part.nbytes for part in _pack_all(net.state_dict(), "int8").values())
 
 
-def load_genes(path: Path | str, net: nn.Module) -> nn.Module:
-    """A copy of ``net``, encoded as the module in the file ``path`` of ``save_genes`` was, with its numbers, dequantised.
-
-    Args:
-        path: the file. A network of ``build_network`` needs no ``net``: ``load`` reads it.
-        net: a fresh, plain module, made by the code that made the saved one. It is not changed.
-
-    Returns:
-        The copy, in the mode of ``net``.
-
-    Raises:
-        InputError: the file is missing or damaged, or its names or shapes are not those of ``net``.
-
-    Examples:
-        >>> def fresh():
-        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
-        >>> gee_core.save_genes("module.safetensors", gee_core.encode(fresh(), 4, example=torch.zeros(1, 3, 8, 8)))
-        >>> gee_core.load_genes("module.safetensors", fresh()).genome.n_genes
-        4
-    """
-    path = Path(path)
-    header = read_header(path)
+def fill_module(path: Path, header: GeneHeader | None, net: nn.Module) -> nn.Module:
+    """A copy of the plain ``net``, encoded and filled as the file ``path`` of ``save_genes`` with this ``header`` says."""
     if header is None or "chain" not in header.architecture:
         raise InputError(f"{path}: holds a network of build_network", "read it with gee_core.load")
     about = as_model(header.architecture, Chain)
@@ -160,13 +133,7 @@ def read_genes(path: Path, header: GeneHeader) -> SpikingNetwork:
 
 def _state(path: Path, header: GeneHeader, net: nn.Module) -> dict[str, Tensor]:
     """The tensors of the file, verified: of the shape and type of those of ``net``, and all others that it holds."""
-    try:
-        with safe_open(path, "pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
-    if _checksum(header.model_dump(exclude={"sha256"}), stored) != header.sha256:
-        raise InputError(f"{path}: damaged, its checksum is another")
+    stored = read_tensors(path, header.model_dump(exclude={"sha256"}), header.sha256)
     wanted = net.state_dict()
     state = {name: tensor for name, tensor in stored.items() if name not in wanted and not name.endswith(".scale")}
     try:
@@ -217,25 +184,13 @@ def read_header(path: Path) -> GeneHeader | None:
     if not os.path.isfile(path):  # False for a name that is too long too
         raise InputError(f"{path}: not found", "name a .safetensors file that gee_core.save or gee_core.save_genes wrote")
     try:
-        with safe_open(path, "pt") as file:
-            entry = (file.metadata() or {}).get(GENES_ENTRY)
+        return read_about(path, GENES_ENTRY, GeneHeader, VERSION)
+    except InputError:
+        raise
     except DAMAGE as error:
         if path.with_suffix(".json").is_file():
             return None
         raise InputError(f"{path}: damaged, or not a safetensors file ({in_short(error)})") from None
-    if entry is None:
-        return None
-    try:
-        values = parse_json_object(entry)
-        version = values.get("version")
-        if isinstance(version, int) and version != VERSION:
-            problem = f"{path}: is of version {version} of its format, and this gee_core reads version {VERSION}"
-            raise InputError(problem, "update gee_core")
-        return as_model(values, GeneHeader)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
 def _pack_all(state: dict[str, Tensor], format: str) -> dict[str, Tensor]:
@@ -272,12 +227,3 @@ def _unpack(name: str, like: Tensor, stored: dict[str, Tensor], format: str) -> 
         signed = codes.view(torch.int8)
         codes = torch.stack([signed << 4 >> 4, signed >> 4], 1).flatten()[: like.numel()].view(like.shape)
     return dequantise(codes, stored[f"{name}.scale"], dim).to(like.dtype)
-
-
-def _checksum(about: dict[str, object], stored: dict[str, Tensor]) -> str:
-    """Of the header's other values and all tensors, whatever their order in the file."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, tensor in sorted(stored.items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

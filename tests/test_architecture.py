@@ -37,6 +37,7 @@ ORDER = (
     ("snn", "genome", "data"),
     ("model",),
     ("gene_file",),
+    ("update_file",),
     ("checkpoint",),
     ("training",),
     ("evaluation",),

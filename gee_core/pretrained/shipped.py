@@ -11,48 +11,62 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gee_core.checkpoint import load
+from gee_core.checkpoint import load_genes
 from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.opening import opened
 from gee_core.data.pixels import to_pixels
-from gee_core.errors import InputError
+from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork
 from gee_core.pretrained.files import pretrained_card, pretrained_file
+from gee_core.storage.json_object import as_model
+from gee_core.update_file import read_update
+
+Card = TypeVar("Card", bound=ModelCard)
 
 BATCH = 64  # images that the network sees at once
 
 
-def load_pretrained(name: str) -> SpikingNetwork:
+def load_pretrained(name: str, update: Path | str | None = None) -> SpikingNetwork:
     """A trained network that comes with the package, encoded, on the CPU and in evaluation mode.
 
     Its input is that of ``transforms(net.card)``. The mean of its output (T, B, K) over the steps are logits.
 
     Args:
         name: one of ``list_pretrained()``.
+        update: a file of ``save_update`` for it, see ``load_genes``.
 
     Returns:
-        The network. ``net.card`` is its ``PretrainedCard``. To train it further, call ``net.train()``.
+        The network. ``net.card`` is its ``PretrainedCard``, with the classes and the normalisation of the update, whose
+        accuracy and energy it does not have. To train it further, call ``net.train()``.
 
     Raises:
-        InputError: there is no such network, or its file is damaged.
+        InputError: there is no such network, its file or the update is damaged, or the update is another network's.
 
     Examples:
         >>> net = gee_core.load_pretrained("cifarnet.digits")
         >>> net.card.class_names[:3]
         ('0', '1', '2')
     """
-    net = load(pretrained_file(name)).eval()
-    cast(Any, net).card = pretrained_card(name)
-    return net
+    net, card = load_genes(pretrained_file(name), update=update).eval(), pretrained_card(name)
+    cast(Any, net).card = card if update is None else updated_card(card, Path(update))
+    return cast(SpikingNetwork, net)
+
+
+def updated_card(card: Card, update: Path) -> Card:
+    """``card`` with what that in the file ``update`` has in place of it."""
+    try:
+        return as_model(card.model_dump(mode="json") | read_update(update).card, type(card))
+    except ValueError as error:
+        raise InputError(f"{update}: its card does not fit that of the network ({in_short(error)})") from None
 
 
 def classify(

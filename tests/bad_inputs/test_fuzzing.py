@@ -20,8 +20,9 @@ from gee_core.checkpoint import load
 from gee_core.data.meta import load_meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
-from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, _checksum, read_card, save_genes
+from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, read_card, save_genes
 from gee_core.model.network import build_network
+from gee_core.storage.tensor_file import checksum
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
 from pipelines.inputs.loading import encode_checkpoint, load_trained
@@ -184,6 +185,6 @@ def test_files_of_genes(steps, changes, format, good_genes, tmp_path, monkeypatc
     GENES.write_bytes(good)
     tensors, header = load_file(GENES), json.loads(good[8 : 8 + struct.unpack("<Q", good[:8])[0]])
     values = changed(json.loads(header["__metadata__"][GENES_ENTRY]), changes)
-    values["sha256"] = _checksum({key: value for key, value in values.items() if key != "sha256"}, tensors)
+    values["sha256"] = checksum({key: value for key, value in values.items() if key != "sha256"}, tensors)
     GENES.write_bytes(to_bytes(tensors, {GENES_ENTRY: json.dumps(values, default=str)}))
     reads(load, GENES)
