@@ -133,28 +133,6 @@ def count(
         print("gee: warning: larger than the plain network: take fewer --genes, or a greater --width", file=sys.stderr)
 
 
-def encode(
-    context: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="A network.safetensors trained with network.n_genes = null.")],
-    genes: Annotated[int, typer.Option(min=1, help="Number of genes g.")],
-    out: Annotated[Path, typer.Option(help="The new file of the encoded checkpoint. Its .json is written next to it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Find genes for the weights of a plain network. To fine-tune the genes, set train.init_from.
-
-    gee encode models/train/network.safetensors --genes 28 --out encoded.safetensors
-    """
-    from pipelines.inputs.loading import encode_checkpoint, error_table
-
-    here: Path = context.obj
-    errors, before, after = encode_checkpoint(here / checkpoint, genes, here / out)
-    if as_json:
-        print(json.dumps({"parameters": after, "plain_parameters": before, "relative_errors": errors}))
-        return
-    console.print(error_table(errors))
-    console.print(f"{out}: {after:,} of {before:,} parameters ({after / before:.1%})", highlight=False, soft_wrap=True)
-
-
 # In the order of `gee --help`.
 app.command("run", short_help="Run the stages that changed, or an experiment.", rich_help_panel=RUN)(run)
 app.add_typer(preset, name="preset", rich_help_panel=RUN)
@@ -170,7 +148,6 @@ app.command("predict", short_help="Classify images with a trained network.", ric
 app.command("pretrained", short_help="List the trained networks that come with GEE.", rich_help_panel=LIBRARY)(pretrained)
 app.command("energy", short_help="Count operations, spikes and energy of a network.", rich_help_panel=LIBRARY)(energy)
 app.command("count", rich_help_panel=LIBRARY)(count)
-app.command("encode", short_help="Find genes for the weights of a plain network.", rich_help_panel=LIBRARY)(encode)
 
 
 def main() -> None:

@@ -213,6 +213,8 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, fl
 def main() -> None:
     with stage("evolve") as s:
         if not s.params.scores_candidates:
+            if s.params.train.init_from is not None:
+                console.print(f"evolve: nothing to search, training starts at {s.params.train.init_from}", soft_wrap=True)
             s.run.note(s.params.evolve.model_dump())
             write_outputs(run(s.params, PREPARED, Path()), s.params)
         else:

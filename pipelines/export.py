@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
-from gee_core.checkpoint import load, save
+from gee_core.checkpoint import load, load_genes, save
 from gee_core.compute import Compute, set_up_gpu
 from gee_core.config import Params
 from gee_core.config.network import is_own
+from gee_core.data.augment import Normalise
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
 from gee_core.errors import ExportError, in_section
@@ -20,11 +22,14 @@ from gee_core.export.to_nir import nir_agreement, read_nir, to_nir, write_nir
 from gee_core.export.to_onnx import to_onnx, with_card
 from gee_core.gene_file import save_genes
 from gee_core.model.base import SpikingNetwork
+from gee_core.pretrained.shipped import updated_card
 from gee_core.storage.atomic_files import write_atomically, write_json
-from gee_core.training.loop import for_inference, outputs
+from gee_core.training.loop import Images, accuracy_and_loss, for_inference, outputs
+from gee_core.update_file import save_update
+from pipelines.inputs.init_from import base_network, init_from_files
 from pipelines.inputs.loading import load_trained, png, prepared_images, spaced
 from pipelines.inputs.measured import Evaluation, Exported, Searched, read_metrics
-from pipelines.project.paths import CHECKPOINT, GENES, NIR, ONNX, REPORTS
+from pipelines.project.paths import CHECKPOINT, GENES, IN_USE, NIR, ONNX, REPORTS, UPDATE
 from pipelines.reporting.model_readme import describe
 from pipelines.runtime.progress import console
 from pipelines.runtime.run_files import ExportedModel, as_texts, now_ms
@@ -61,6 +66,8 @@ def write_all(
     in_nir = write_network_nir(folder / NIR.name, params, net, data)
     if params.export.genes is not None:
         metrics |= write_genes(folder, params, net, data, with_onnx=model is not None)
+    if params.train.parts is not None:
+        metrics |= write_update(folder / UPDATE.name, params, net, data)
     exported = Exported.model_validate(metrics | in_nir)
     images, labels = next(data.test.batches(1))
     shown = meta.class_names[int(labels[0])]
@@ -126,6 +133,35 @@ def write_genes(folder: Path, params: Params, net: SpikingNetwork, data: Prepare
     return metrics
 
 
+def write_update(path: Path, params: Params, net: SpikingNetwork, data: Prepared) -> dict[str, float]:
+    """Write ``net`` as an update of its base to ``path``.
+
+    Returns the file's size, its accuracy beside that of the base, and on the hold-out beside that of the update in use.
+    """
+    base, meta = init_from_files(params)[0], data.meta
+    former, its_card = base_network(base)
+    card = {"class_names": meta.class_names} if meta.class_names != its_card.class_names else {}
+    card |= {name: tuple(float(f"{x:.4g}") for x in getattr(meta, name)) for name in ("mean", "std")}
+    save_update(path, net, base, card)
+    compute = Compute.of(params.base.device, params.base.precision)
+
+    def accuracy(there: nn.Module, card: ModelCard, images: Images) -> float | None:
+        if card.class_names != meta.class_names:
+            return None
+        normalise, there = Normalise(card.mean, card.std), for_inference(there).to(compute.device)
+        return accuracy_and_loss(there, images.to(compute.device), BATCH, normalise, compute)[0]
+
+    def of_update(file: Path, images: Images) -> float | None:
+        return accuracy(load_genes(base, update=file), updated_card(its_card, file), images)
+
+    metrics = {"update_accuracy": of_update(path, data.test), "base_accuracy": accuracy(former, its_card, data.test)}
+    if not params.train.include_holdout:
+        metrics["update_holdout_accuracy"] = of_update(path, data.holdout_images())
+        if IN_USE.is_file():
+            metrics["former_holdout_accuracy"] = of_update(IN_USE, data.holdout_images())
+    return {"update_bytes": path.stat().st_size} | {name: x for name, x in metrics.items() if x is not None}
+
+
 def predictions(net: SpikingNetwork, data: Prepared, compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
     """(predicted classes, labels) of all test images, both (N,)."""
     there = for_inference(net).to(compute.device)
@@ -187,6 +223,7 @@ def main() -> None:
             console.print(f"export: no ONNX, and no model in MLflow: {measured_files.problem}", soft_wrap=True)
             return
         metrics = measured.model_dump() | measured_files.model_dump(exclude_none=True, exclude={"nir_problem"})
+        base = s.params.train.init_from if measured_files.update_bytes is not None else None
         params = {"network": network.name, "variant": s.params.evolve.variant, "seed": s.params.base.seed}
         exported = ExportedModel(
             name=name,
@@ -196,6 +233,7 @@ def main() -> None:
             metrics={name: value for name, value in metrics.items() if value is not None},
             params=as_texts(params | network.model_dump(include={"n_genes", "width", "T"})),
             time=now_ms(),
+            base=base,
         )
         s.run.model(ONNX.parent, [*FILES, *(other for other in OTHERS if (ONNX.parent / other).is_file())], exported)
 

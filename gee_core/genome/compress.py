@@ -20,9 +20,8 @@ a long chain (a ResNet's) Y can be too ill-conditioned for float32. The least-sq
 Shapes: K kernel positions (k*k), C or J out-channels, I in-channels, G genes. All in float64 until the end.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -53,7 +52,6 @@ def compress(
     convs: Sequence[nn.Conv2d] | None = None,
     sweeps: int = 60,
     seed: int = 0,
-    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[nn.Module, list[float]]:
     """An encoded copy of ``net`` whose genes approximate the weights that ``net`` has.
 
@@ -64,7 +62,6 @@ def compress(
         convs: the chain itself, instead of ``example``. Its first convolution, the stem, keeps its weight.
         sweeps: of alternating least squares over all layers.
         seed: of O.
-        on_progress: called with the number of steps done and of all steps. ``print`` shows them.
 
     Returns:
         The copy, and the relative error ‖W_l - Ŵ_l‖ / ‖W_l‖ of every encoded layer, l = 1 … L.
@@ -86,7 +83,7 @@ def compress(
         raise ValueError("the weights are not finite: there is nothing to approximate")
     W = [W_JIhw.flatten(2).permute(2, 0, 1).double() for W_JIhw in weights]
     norms = [float(w.square().mean().sqrt()) or 1.0 for w in W]
-    Y = _fit([w / norm for w, norm in zip(W, norms, strict=True)], n_genes, sweeps, on_progress)
+    Y = _fit([w / norm for w, norm in zip(W, norms, strict=True)], n_genes, sweeps)
     O = torch.randn(n_genes, n_genes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     O = torch.linalg.qr(O)[0].to(Y[0].device)
     X = [y @ torch.linalg.matrix_power(O.mT, l) for l, y in enumerate(Y)]
@@ -108,27 +105,19 @@ def _error(W: list[Tensor], Y: list[Tensor]) -> float:
     return float(np.sqrt(np.mean([_relative(Y[l + 1] @ Y[l].mT - w, w) ** 2 for l, w in enumerate(W)])))
 
 
-def _fit(W: list[Tensor], n_genes: int, sweeps: int, on_progress: Callable[[int, int], object]) -> list[Tensor]:
+def _fit(W: list[Tensor], n_genes: int, sweeps: int) -> list[Tensor]:
     """[Y_0 … Y_L]: an exact solution where there is one, else the best after ``sweeps`` from starts at two layers."""
     L = len(W)
-    exact_at, swept_at, done = range(0, L + 1, max(1, L // 8)), sorted({L // 4, L // 2}), itertools.count(1)
-    total = L + 1 + len(exact_at) + len(swept_at) * sweeps
-
-    def counted(steps: Iterable[int]) -> Iterator[int]:
-        for step in steps:
-            yield step
-            on_progress(next(done), total)
-
     # for every Y_l, an orthonormal basis (K, C_l, ≤ G) of the leading directions
-    spaces = [torch.linalg.svd(_weights_at(W, l), full_matrices=False)[0][:, :, :n_genes] for l in counted(range(L + 1))]
-    exact = (_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l)) for l in counted(exact_at))
+    spaces = [torch.linalg.svd(_weights_at(W, l), full_matrices=False)[0][:, :, :n_genes] for l in range(L + 1)]
+    exact = (_balanced(_start(W, spaces, n_genes, EXACT_CUTOFF, l)) for l in range(0, L + 1, max(1, L // 8)))
     least, best = min(((_error(W, Y), Y) for Y in exact), key=lambda pair: pair[0])
     if least < EXACT or sweeps == 0:
         return best
     fitted = []
-    for anchor in swept_at:
+    for anchor in sorted({L // 4, L // 2}):
         Y = _start(W, spaces, n_genes, CUTOFF, anchor)
-        for sweep in counted(range(sweeps)):
+        for sweep in range(sweeps):
             _sweep(W, Y, backwards=sweep % 2 == 1)
         fitted.append(_balanced(Y))
     return min(fitted, key=lambda Y: _error(W, Y))

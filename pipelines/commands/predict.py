@@ -25,6 +25,9 @@ def predict(
         ),
     ] = None,
     pretrained: Annotated[str | None, typer.Option(help="A network that comes with GEE: see `gee pretrained`.")] = None,
+    update: Annotated[
+        Path | None, typer.Option(help="A network.update of an export. Needs --pretrained, or --model with a file of genes.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Name this many classes for each image, the most probable first.")] = 1,
     exit: Annotated[
         float | None,
@@ -44,6 +47,7 @@ def predict(
     gee predict models/export/example.png
     gee predict photos --top 5 --json
     gee predict photo.png --pretrained cifarnet.cifar10 --top 5
+    gee predict photo.png --pretrained cifarnet.cifar10 --update kitchen.update
     gee predict recording.bin
     gee predict photos --model models:/gee-digits-cifarnet@champion
     """
@@ -60,12 +64,12 @@ def predict(
         raise InputError(f"--model {model} and --pretrained {pretrained}: these are two networks", "leave out one of the two")
     if pretrained is not None:
         genes = pretrained_file(pretrained)
-        source = genes if exit is not None else genes.with_suffix(".onnx")  # which needs no torch
+        source = genes if exit is not None or update is not None else genes.with_suffix(".onnx")  # which needs no torch
     elif model is not None:
         source = model if model.startswith(IN_MLFLOW) else here / model
     problems: list[InputError] = []
     with run_networks(as_json):
-        opened = open_model(source, exit)
+        opened = open_model(source, exit, None if update is None else here / update)
         files = find_images(here, images, endings_of(opened.card.events))
         predictions = predict_files(here, files, opened, top, problems)
     if as_json:

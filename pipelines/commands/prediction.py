@@ -109,19 +109,22 @@ def _answers(model: Model, images_BCHW: np.ndarray) -> tuple[np.ndarray, Sequenc
     return p_BK, steps_B
 
 
-def open_model(source: Path | str, confidence: float | None = None) -> Model:
+def open_model(source: Path | str, confidence: float | None = None, update: Path | None = None) -> Model:
     """The network in ``source``: an ONNX file or a file of genes, a folder with one of them, or a model's address in MLflow.
 
-    With ``confidence``, it is a file of genes, whose network stops early on images of which it is so sure.
+    With ``confidence``, it is a file of genes, whose network stops early on images of which it is so sure. With ``update``, it
+    is the base of that.
 
     Of a model of MLflow only the network and its card are read. None of the code that it carries runs.
     """
     path, in_mlflow = Path(source), str(source).startswith(IN_MLFLOW)
     if path.is_dir():
-        names = (ONNX.name, GENES.name) if confidence is None else (GENES.name,)  # ONNX first: it needs no torch
+        names = (ONNX.name, GENES.name) if confidence is update is None else (GENES.name,)  # ONNX first: it needs no torch
         path = next((path / name for name in names if (path / name).is_file()), path / names[0])
     if confidence is not None and (in_mlflow or path.suffix != GENES.suffix):
         raise InputError(f"--exit {confidence:g}: {source} runs all steps at once", f"give --model a {GENES.name}")
+    if update is not None and (in_mlflow or path.suffix != GENES.suffix):
+        raise InputError(f"--update {update}: {source} is no file of genes", "give --pretrained a name, or --model the base")
     if in_mlflow:
         from pipelines.tracking.mlflow_models import download_model
 
@@ -131,7 +134,7 @@ def open_model(source: Path | str, confidence: float | None = None) -> Model:
     remedy = MAKE if ours else NAME
     if not path.is_file():  # reading a pipe or a device could wait forever
         raise InputError(f"{path}: not found", remedy)
-    return _read_genes(path, remedy, confidence) if path.suffix == GENES.suffix else _read(path, str(path), remedy)
+    return _read_genes(path, remedy, confidence, update) if path.suffix == GENES.suffix else _read(path, str(path), remedy)
 
 
 def _read(network: Path, place: str, remedy: str) -> Model:
@@ -150,15 +153,17 @@ def _read(network: Path, place: str, remedy: str) -> Model:
     return Model(place, remedy, card, lambda images_BCHW: (classifier(images_BCHW), [None] * len(images_BCHW)))
 
 
-def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
-    """A model in a file of genes, run by torch."""
+def _read_genes(path: Path, remedy: str, confidence: float | None, update: Path | None) -> Model:
+    """A model in a file of genes, with its ``update`` if there is one, run by torch."""
     import torch
 
     from gee_core.data.augment import Normalise
     from gee_core.evaluation import early_exit
     from gee_core.gene_file import read_genes, read_header
     from gee_core.model.base import SpikingNetwork, image_shape
+    from gee_core.pretrained.shipped import updated_card
     from gee_core.training.loop import for_inference
+    from gee_core.update_file import with_update
     from pipelines.inputs.own_network import register_if_configured
     from pipelines.runtime.input_errors import remedy as otherwise
 
@@ -174,6 +179,9 @@ def _read_genes(path: Path, remedy: str, confidence: float | None) -> Model:
         genetic, normalise = read_genes(path, header), Normalise(card.mean, card.std)
         if card.image_size != (side := image_shape(genetic, None, None)[1]):
             raise InputError(f"{path}: its card says image_size = {card.image_size}, its network is for {side}")
+        if update is not None:
+            genetic, card = with_update(update, genetic, header.sha256), updated_card(card, update)
+            normalise = Normalise(card.mean, card.std)
         net = for_inference(genetic)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from pipelines.orchestration.cli import Changes, Force, FromPreset, Stages
-from pipelines.project.paths import PAGE, SUMMARY
+from pipelines.project.paths import PAGE, SUMMARY, in_project
 from pipelines.project.safe_yaml import parse_changes
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(
     context: typer.Context,
     changes: Changes = None,
     preset: FromPreset = None,
+    data: Annotated[str | None, typer.Option(help="Folder with the images. Sets prepare.path of the experiment.")] = None,
     stages: Stages = None,
     force: Force = False,
     name: Annotated[str | None, typer.Option(help="Name of the experiment (default: run- and the time).")] = None,
@@ -41,7 +42,7 @@ def run(
     gee run
     gee run --stage evolve
     gee run --set network.n_genes=16 --set train.epochs=10
-    gee run --preset nmnist --set prepare.path=/path/to/nmnist
+    gee run --preset nmnist --data /path/to/nmnist
     """
     from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
     from pipelines.orchestration.request import Request, check_request, last_summary
@@ -50,7 +51,8 @@ def run(
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.tracker import tracked_execution
 
-    request = Request(parse_changes(changes or []), stages or [], force, preset)
+    of_data = {} if data is None else {"prepare.path": in_project(data, context.obj)}
+    request = Request(parse_changes(changes or []) | of_data, stages or [], force, preset)
     name = name or f"run-{datetime.now():%Y%m%d-%H%M%S}"
     verbose = ["--verbose"] if context.parent and context.parent.params["verbose"] else []
     if quiet:

@@ -1,4 +1,4 @@
-"""What `train.init_from` names: a plain checkpoint, which is encoded, or a network that comes with GEE.
+"""What `train.init_from` names: a plain checkpoint, which is encoded, or a base: a file of genes, or one that comes with GEE.
 
 Torch is loaded where the network is: check and the keys of cells ask for the files alone.
 """
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import Params
-from gee_core.errors import InputError
-from gee_core.pretrained.files import list_pretrained, pretrained_card, pretrained_file
+from gee_core.errors import InputError, printable
+from gee_core.export.model_card import ModelCard
+from gee_core.pretrained.files import list_pretrained, pretrained_file
+from gee_core.storage.json_object import as_model
 from pipelines.project.paths import check_in_inputs
 from pipelines.runtime.input_errors import TRACKED
 
@@ -18,18 +20,21 @@ if TYPE_CHECKING:
 
 
 def init_from_files(params: Params) -> list[Path]:
-    """The checkpoint in `train.init_from` and its .json, or the file of a shipped network, that a training run depends on."""
+    """The files that a training run depends on: the base, or the checkpoint in `train.init_from` and its .json."""
     if params.train.init_from is None:
         return []
-    if params.train.init_from in list_pretrained():
-        return [pretrained_file(params.train.init_from)]
-    path = Path(params.train.init_from)
-    check_in_inputs("train.init_from", path)
-    files = [path, path.with_suffix(".json")]
+    path = _place(params.train.init_from)
+    if params.train.init_from not in list_pretrained():
+        check_in_inputs("train.init_from", path)
+    files = [path] if _has_genes(path) else [path, path.with_suffix(".json")]
+    if params.train.parts is not None and files[1:]:
+        problem = f"train.parts = {params.train.parts}: {path} has no genes, of which an update could be a part"
+        raise InputError(problem, "name a file of genes, such as models/export/genes.safetensors, or set parts to null")
     for file in files:
         if not file.is_file():
             remedy = (
-                f"copy the checkpoint of a plain network there, both files ({TRACKED}); or name one that `gee pretrained` lists"
+                f"copy a file of genes there, or both files of a plain network's checkpoint ({TRACKED}); or name one that "
+                "`gee pretrained` lists"
             )
             raise InputError(f"train.init_from = {path}: {file}: no such file", remedy)
     return files
@@ -38,14 +43,14 @@ def init_from_files(params: Params) -> list[Path]:
 def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict[str, float]]":
     """The network that training starts from: the plain one in `train.init_from`, encoded, and each layer's relative error.
 
-    A network that comes with GEE has genes already, and no errors.
+    A base has genes already, and no errors.
     """
     from pipelines.inputs.loading import compressed, load_trained
 
     assert params.train.init_from is not None and params.network.n_genes is not None
-    if params.train.init_from in list_pretrained():
-        return _shipped_network(params, meta, params.train.init_from), {}
-    path = Path(params.train.init_from)
+    path = _place(params.train.init_from)
+    if _has_genes(path):
+        return _of_base(params, meta, path), {}
     plain = params.model_copy(update={"network": params.network.model_copy(update={"n_genes": None})})
     try:
         net = load_trained(plain, meta, path)
@@ -57,20 +62,54 @@ def encoded_network(params: Params, meta: "Meta") -> "tuple[SpikingNetwork, dict
     return compressed(net, params.network.n_genes)
 
 
-def _shipped_network(params: Params, meta: "Meta", name: str) -> "SpikingNetwork":
-    """The network ``name``, which comes with GEE, for the images ``meta``: with a new classifier where the classes differ."""
+def base_network(path: Path) -> "tuple[SpikingNetwork, ModelCard]":
+    """The network in a file of genes, and its card."""
+    from pipelines.inputs.loading import load_checkpoint
+
+    net, card = load_checkpoint(path, register=True)
+    try:
+        return net, as_model(card or {}, ModelCard)
+    except ValueError as error:
+        raise InputError(f"{path}: its card does not describe the images ({error})", "take a file of stage export") from None
+
+
+def _place(name: str) -> Path:
+    """The file that `train.init_from` names."""
+    return pretrained_file(name) if name in list_pretrained() else Path(name)
+
+
+def _of_base(params: Params, meta: "Meta", path: Path) -> "SpikingNetwork":
+    """The network of the base in ``path``, for the images ``meta``: with a new classifier where the classes differ."""
     from gee_core.model.wired import wired_network
-    from gee_core.pretrained.shipped import load_pretrained
     from pipelines.inputs.loading import differences
 
-    shipped, card = load_pretrained(name), pretrained_card(name)
+    (base, card), name, parts = base_network(path), params.train.init_from, params.train.parts
     if card.in_channels != meta.in_channels:
         problem = f"train.init_from = {name}: takes {card.in_channels} channels, and the images have {meta.in_channels}"
         raise InputError(problem, "save them so (grey has 1, colour 3), or name another that `gee pretrained` lists")
-    if differing := differences(shipped, params.network.structure().model_dump(exclude={"T"})):
+    if differing := differences(base, params.network.structure().model_dump(exclude={"T"})):
         raise InputError(f"train.init_from = {name}: another network ({differing})", "set it so, or init_from to null")
-    net = wired_network(params.network, meta, None, params.base.seed)
+    if parts is not None and card.image_size != meta.image_size:
+        problem = f"train.init_from = {name}: it and its updates take {card.image_size} pixels a side, not {meta.image_size}"
+        raise InputError(problem, f"set prepare.image_size to {card.image_size}, or train.parts to null")
     kept = card.class_names == meta.class_names
-    state = {key: tensor for key, tensor in shipped.state_dict().items() if kept or not key.startswith("head.")}
+    if parts is not None and not kept and "head" not in parts:
+        problem = f"{_named(meta.class_names)} are not the classes of {name}, {_named(card.class_names)}"
+        remedy = "name the folders so, or add head to parts, which trains a new classifier"
+        raise InputError(f"train.parts = {parts}: {problem}", remedy)
+    net = wired_network(params.network, meta, None, params.base.seed)
+    state = {key: tensor for key, tensor in base.state_dict().items() if kept or not key.startswith("head.")}
     net.load_state_dict(net.state_dict() | state)
     return net
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    """The first classes, in words."""
+    return ", ".join(map(printable, classes[:10])) + (f" and {len(classes) - 10} more" if classes[10:] else "")
+
+
+def _has_genes(path: Path) -> bool:
+    """Whether ``path`` is a file of genes."""
+    from gee_core.gene_file import read_header
+
+    return path.is_file() and read_header(path) is not None

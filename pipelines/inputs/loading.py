@@ -1,8 +1,8 @@
-"""Loads the prepared images and trained networks, and encodes a plain network for `gee encode`."""
+"""Loads the prepared images and trained networks, and encodes a plain one."""
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from rich.table import Table
 
-from gee_core.checkpoint import check_name, load_pair, save
+from gee_core.checkpoint import load_pair
 from gee_core.config import Params
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared, load_prepared
@@ -18,15 +18,12 @@ from gee_core.data.recordings import as_picture
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import read_genes, read_header
 from gee_core.genome.compress import compress
-from gee_core.genome.encoding import genome_of
 from gee_core.model.base import SpikingNetwork
-from gee_core.model.network import count_parameters
 from gee_core.model.wired import architecture_of
 from gee_core.training.loop import Images
 from pipelines.inputs.own_network import register_if_configured
 from pipelines.project.paths import CHECKPOINT, PREPARED
 from pipelines.runtime.input_errors import PREPARE, remedy
-from pipelines.runtime.progress import progress
 
 
 def prepared_images(folder: Path = PREPARED) -> Prepared:
@@ -102,26 +99,9 @@ def load_checkpoint(path: Path, register: bool = False) -> tuple[SpikingNetwork,
             raise
 
 
-def encode_checkpoint(path: Path, n_genes: int, out: Path) -> tuple[dict[str, float], int, int]:
-    """Encode the plain network in ``path`` and write it to ``out``. Returns each layer's error, parameters before and after."""
-    check_name(out)
-    for file in (out, out.with_suffix(".json")):
-        if file.exists():
-            raise InputError(f"{file}: exists, and would be overwritten", "name another file with --out")
-    net, _ = load_checkpoint(path, register=True)
-    if (genome := genome_of(net)) is not None:
-        raise InputError(f"{path}: has {genome.n_genes} genes already", "name a network trained with network.n_genes = null")
-    with progress("encode", None) as steps:
-        encoded, errors = compressed(net, n_genes, lambda done, total: steps.at(done, total=total))
-    save(out, encoded)
-    return errors, count_parameters(net), count_parameters(encoded)
-
-
-def compressed(
-    net: SpikingNetwork, n_genes: int, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[SpikingNetwork, dict[str, float]]:
+def compressed(net: SpikingNetwork, n_genes: int) -> tuple[SpikingNetwork, dict[str, float]]:
     """The encoded copy of ``net``, and the relative error of each encoded layer by its name."""
-    encoded, errors = compress(net, n_genes, convs=net.conv_chain(), on_progress=on_progress)
+    encoded, errors = compress(net, n_genes, convs=net.conv_chain())
     names = {module: name for name, module in net.named_modules()}
     return cast(SpikingNetwork, encoded), dict(zip((names[conv] for conv in net.conv_chain()[1:]), errors, strict=True))
 

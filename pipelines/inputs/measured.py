@@ -122,6 +122,20 @@ class Exported(StrictModel):
     nir_bytes: int | None = None
     nir_problem: str | None = None
     """Why there is no NIR graph."""
+    update_bytes: int | None = None
+    update_accuracy: float | None = None
+    """Of the update, as its file has it, on the test images."""
+    base_accuracy: float | None = None
+    """Of its base there. None where it knows other classes."""
+    update_holdout_accuracy: float | None = None
+    """On the hold-out, if that was not trained on."""
+    former_holdout_accuracy: float | None = None
+    """Of the update in use there, if there is one."""
+
+    @property
+    def has_better_update(self) -> bool:
+        """Whether the update is to take the place of the one in use."""
+        return self.update_holdout_accuracy is not None and self.update_holdout_accuracy > (self.former_holdout_accuracy or 0.0)
 
 
 class Answer(StrictModel):

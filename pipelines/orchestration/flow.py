@@ -19,10 +19,12 @@ from pydantic.json_schema import JsonSchemaValue
 
 from gee_core.config import Params
 from gee_core.errors import InputError, in_short
+from gee_core.storage.atomic_files import write_atomically
+from pipelines.inputs.measured import Exported, read_metrics
 from pipelines.orchestration.follow import fail, follow_process, harmless
 from pipelines.orchestration.request import Request, last_summary
 from pipelines.project.params import Values, load_params
-from pipelines.project.paths import PAGE, find_project
+from pipelines.project.paths import IN_USE, PAGE, UPDATE, find_project
 from pipelines.project.presets import preset_names
 from pipelines.reporting.summary import summary_markdown
 from pipelines.runtime.process_tree import die_with_parent, followed
@@ -101,6 +103,8 @@ def pipeline_flow(
             The form shows the values of params.yaml when `gee flow serve` or `prefect deploy` made it.
         stages: Bring these stages up to date, and what they need. Empty: all.
         force: Run unchanged stages too.
+
+    Where the project trains an update (`train.parts`), the flow keeps the better one on the hold-out as inputs/network.update.
     """
     request = Request(by_key(overrides), stages, force, preset)
     name = experiment_name(current_run())
@@ -110,10 +114,18 @@ def pipeline_flow(
         about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
 
     def table() -> str:
+        if not experiment:
+            keep_better_update()
         summary = last_summary(experiment)
         return summary_markdown(summary) if summary else ""
 
     return run_gee(["run", "--keep-going", "--name", name, *request.options()], table, about)
+
+
+def keep_better_update() -> None:
+    """Take the update that the run exported into use if it is better on the hold-out than the one in use, or the first."""
+    if UPDATE.is_file() and read_metrics("export", Exported).has_better_update:
+        write_atomically(IN_USE, UPDATE.read_bytes())
 
 
 @flow(name=STUDY, retries=0)

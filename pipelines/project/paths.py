@@ -38,6 +38,9 @@ CHECKPOINT = MODELS / "train/network.safetensors"
 ONNX = MODELS / "export/network.onnx"
 NIR = MODELS / "export/network.nir"
 GENES = MODELS / "export/genes.safetensors"
+UPDATE = MODELS / "export/network.update"
+IN_USE = INPUTS / UPDATE.name
+"""The update that a new one has to be better than."""
 SUMMARY = REPORTS / "summary.json"
 PAGE = REPORTS / "index.html"
 

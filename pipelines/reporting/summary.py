@@ -75,6 +75,9 @@ class Summary(BaseModel):
     genes_format: str | None = None
     genes_bytes: int | None = None
     genes_accuracy: float | None = None
+    update_bytes: int | None = None
+    update_accuracy: float | None = None
+    base_accuracy: float | None = None
     onnx_problem: str | None = None
     nir_bytes: int | None = None
     nir_agreement: float | None = None
@@ -264,6 +267,9 @@ def _lines(s: Summary) -> dict[str, str]:
         lines["NIR"] = nir(s)
     if s.genes_bytes is not None:
         lines["genes"] = f"{s.genes_format}, {s.genes_bytes / 1e6:.3f} MB, test accuracy {percent(s.genes_accuracy)}"
+    if s.update_bytes is not None:
+        before = "" if s.base_accuracy is None else f", {percent(s.base_accuracy)} without it"
+        lines["update"] = f"{s.update_bytes:,} bytes, test accuracy {percent(s.update_accuracy)}{before}"
     return lines | {"commit": s.commit or "none"} | ({"machine": s.machine} if s.machine else {})
 
 

@@ -68,6 +68,8 @@ class ExportedModel(BaseModel):
     params: dict[str, str]
     time: int
     """When it was exported, in ms."""
+    base: str | None = None
+    """What it is an update of."""
 
 
 class Record(BaseModel):

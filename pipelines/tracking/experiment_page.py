@@ -68,7 +68,8 @@ EXPERIMENT_TAGS = {
         ascending=False,
         columns={RUN_NAME: 115, CREATED: 75, "params.`changed`": 150, "metrics.`test_accuracy`": 103}
         | {"metrics.`plain_test_accuracy`": 140, "metrics.`parameters`": 90, "metrics.`parameter_ratio`": 120}
-        | {"metrics.`energy_uj`": 80, DURATION: 80},
+        | {"metrics.`energy_uj`": 80, "metrics.`base_accuracy`": 110, "metrics.`update_accuracy`": 120}
+        | {"metrics.`update_bytes`": 105, DURATION: 80},
     ),
 }
 

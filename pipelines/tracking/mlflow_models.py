@@ -21,7 +21,7 @@ from pipelines.runtime.run_files import ExportedModel
 from pipelines.tracking import mlflow_client
 from pipelines.tracking.mlflow_client import Client, as_stored
 from pipelines.tracking.pipeline_run import TEST
-from pipelines.tracking.tags import ALIAS, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
+from pipelines.tracking.tags import ALIAS, BASE, DIGEST, ENTRY, METRICS, NOTE, REASON, TRACKED
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 FILES = ("network.onnx", "meta.json", "README.md", "example.png")
 """The files of an exported model."""
 
-OTHERS = ("network.nir", "genes.safetensors")
-"""Further files of a model, if NIR can express the network, and if `export.genes` names a format."""
+OTHERS = ("network.nir", "genes.safetensors", "network.update")
+"""Further files of a model: if NIR can express the network, if `export.genes` names a format, if it is an update of a base."""
 
-RANKING = "test_accuracy"
-"""The best model of a name by this one is the champion."""
+RANKINGS = ("update_holdout_accuracy", "test_accuracy")
+"""The best model of a name by the first of these that was measured is the champion."""
 
 SERVED, CLASSIFIER = (Path(__file__).with_name(f"{name}.py") for name in ("served_model", "classifier"))
 
@@ -54,7 +54,7 @@ def write_model(
         model = models[0]
     else:
         card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
-        note = f"{RANKING} {_shown(exported.metrics.get(RANKING))}\n\n{card.lstrip()}"  # the list of versions shows this line
+        note = f"test_accuracy {_shown(exported.metrics.get('test_accuracy'))}\n\n{card.lstrip()}"  # the list of versions shows this line
         note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
         about = tags, exported.params
@@ -82,7 +82,7 @@ def _register(client: Client, run_id: str, model: "LoggedModel", exported: Expor
     else:
         alias, reason = rank(exported, holders.get("champion"))
         tags = {ALIAS: alias, REASON: reason, DIGEST: exported.digest, METRICS: json.dumps(exported.metrics)}
-        tags |= {TRACKED: str(exported.time), ENTRY: key}
+        tags |= {TRACKED: str(exported.time), ENTRY: key} | ({BASE: exported.base} if exported.base else {})
         # Not models:/ID, which a local store would look up at MLflow's global address, in DVC's temporary copies a wrong one.
         version = client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
     # the README was written before the version had a number, and the champion may be another network
@@ -99,18 +99,19 @@ def _register(client: Client, run_id: str, model: "LoggedModel", exported: Expor
 
 def rank(exported: ExportedModel, champion: "ModelVersion | None") -> tuple[str, str]:
     """The alias that a model gets next to the present ``champion`` (a version or None), and why."""
-    value = exported.metrics.get(RANKING)
+    ranking = next((name for name in RANKINGS if name in exported.metrics), RANKINGS[-1])
+    value = exported.metrics.get(ranking)
     if champion is None:
-        return "champion", f"the first of its name, {RANKING} {_shown(value)}"
+        return "champion", f"the first of its name, {ranking} {_shown(value)}"
     its = f"the champion, version {champion.version},"
     if int(champion.tags.get(TRACKED, 0)) > exported.time:
         return "challenger", f"{its} is of a later run"
     if champion.tags.get(DIGEST) != exported.digest:
         return "challenger", f"{its} was measured on other images"
-    other = json.loads(champion.tags[METRICS]).get(RANKING)
+    other = json.loads(champion.tags[METRICS]).get(ranking)
     better = value is not None and (other is None or value > other)
     alias, how = ("champion", "better") if better else ("challenger", "not better")
-    return alias, f"{RANKING} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
+    return alias, f"{ranking} {_shown(value)} is {how} than {_shown(other)} of version {champion.version}"
 
 
 def _shown(value: float | None) -> str:
@@ -123,7 +124,7 @@ def _holders(client: Client, name: str) -> "dict[str, ModelVersion]":
 
     about = (
         "Exported spiking networks. `champion` has the highest accuracy on the test images, which chose it: it is a little "
-        "too high. `challenger` is the newest version that is not better."
+        "too high. Updates of a base, which have the tag `base`, are compared on the hold-out. `challenger` is the newest version that is not better."
     )
     try:
         client.create_registered_model(name, description=about)

@@ -13,6 +13,7 @@ ENTRY = "gee.entry"  # also of models: the key that it was made for, by which it
 # of registered versions
 TRACKED = "gee.tracked"  # time of the export in ms, so that a late publication does not replace a newer champion
 DIGEST, METRICS = "gee.dataset_digest", "gee.metrics"  # what it was measured on, and the numbers as JSON
+BASE = "base"  # what it is an update of
 ALIAS, REASON = "gee.first_alias", "gee.reason"  # the alias that it got when it was registered, and why
 
 # MLflow's own

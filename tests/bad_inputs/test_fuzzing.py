@@ -25,7 +25,7 @@ from gee_core.model.network import build_network
 from gee_core.storage.tensor_file import checksum
 from pipelines.commands.prediction import open_model, predict
 from pipelines.inputs.genotype_file import load_genotype
-from pipelines.inputs.loading import encode_checkpoint, load_trained
+from pipelines.inputs.loading import load_trained
 from pipelines.inputs.search import load_start
 from pipelines.project.params import load_params
 from pipelines.studies.definition import load_study
@@ -151,7 +151,6 @@ def test_checkpoints(steps, changes, kind, project, good_project, make_params):
     ITS_JSON.write_bytes(spoilt)
     read = reads(load_trained, make_params(), load_meta(META.parent), CHECKPOINT)
     assert not read or kind != "tensors" or content == (good_project / CHECKPOINT).read_bytes()
-    reads(encode_checkpoint, CHECKPOINT, 4, Path("out.safetensors"))
 
 
 @tries(150)

@@ -32,7 +32,7 @@ def test_a_file_or_folder_that_is_not_there_is_named_with_its_key(in_project, ma
         ("prepare", "path", "~/nowhere", "no such folder: write the whole path, since ~ and variables are not expanded"),
         ("prepare", "path", "params.yaml", "a file, not a folder: set "),
         ("evolve", "start", "inputs/nowhere.json", "cannot be read (No such file or directory): copy a genotype.json to it ("),
-        ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy the checkpoint of a plain"),
+        ("train", "init_from", "inputs/a.safetensors", "inputs/a.safetensors: no such file: copy a file of genes there"),
     ):
         with pytest.raises(InputError) as caught:
             check_inputs(

@@ -123,10 +123,8 @@ def test_weights_of_zero_and_kernels_of_other_sizes_are_approximated_too():
 def test_what_cannot_be_encoded_is_refused_and_left_as_it_was():
     net = chain([6, 8, 8])
     before = copy.deepcopy(net.state_dict())
-    steps = []
-    by_example = compress(net, 3, example=torch.zeros(1, 3, 8, 8), on_progress=lambda *step: steps.append(step))
+    by_example = compress(net, 3, example=torch.zeros(1, 3, 8, 8))
     assert by_example[1] == compress(net, 3, convs=list(net))[1]
-    assert steps == [(n, len(steps)) for n in range(1, len(steps) + 1)] and len(steps) > 60  # the sweeps among them
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     with pytest.raises(ValueError, match=r"sweeps must be >= 0, and an int, got 2\.5"):
         compress(net, 3, convs=list(net), sweeps=2.5)

@@ -1,4 +1,4 @@
-"""`train.init_from` and `gee encode`: a plain checkpoint becomes genes, and bad ones become one message."""
+"""`train.init_from`: a plain checkpoint becomes genes, and bad ones become one message."""
 
 import json
 import shutil
@@ -6,20 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from gee_core.checkpoint import load, save
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import InputError
 from gee_core.genome.encoding import decode, genome_of
-from gee_core.model.network import count_parameters
-from gee_core.training.loop import for_inference
 from pipelines import train
-from pipelines.cli import app
 from pipelines.evolve import genotype_file
-from pipelines.inputs import loading as encoding
 from pipelines.inputs.init_from import encoded_network, init_from_files
-from pipelines.inputs.loading import load_trained
 from tests.pipelines.test_train_stage import write_genotype
 from tests.pipelines.train_cases import SIGMAS
 
@@ -116,30 +110,3 @@ def test_a_run_depends_on_both_files_of_the_checkpoint_which_lie_where_dvc_watch
     for path in (str(plain_checkpoint), "models/train/network.safetensors"):
         with pytest.raises(InputError, match=r"not in the folder inputs/.* set train.init_from to inputs/network.safetensors"):
             init_from_files(make_params(evolve=ANALYTIC, train={"init_from": path}))
-
-
-def test_the_command_writes_a_checkpoint_that_the_stages_read(plain_checkpoint, digits, make_params, tmp_path):
-    out = tmp_path / "genes.safetensors"
-    arguments = ["encode", str(plain_checkpoint), "--genes", "6", "--out", str(out)]
-    result = CliRunner().invoke(app, arguments, obj=tmp_path, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert "relative error" in result.output
-    params, meta = make_params(evolve=ANALYTIC, train={"init_from": str(plain_checkpoint)}), load_prepared(digits).meta
-    net = load_trained(params, meta, out)
-    expected, _ = encoded_network(params, meta)
-    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(for_inference(net)(x), for_inference(expected)(x))
-    assert f"{count_parameters(net):,} of" in result.output
-
-
-def test_the_command_refuses_what_is_no_plain_network_and_overwrites_no_file(trained, plain_checkpoint, tmp_path):
-    with pytest.raises(InputError, match="has 6 genes already"):
-        encoding.encode_checkpoint(trained, 6, tmp_path / "out.safetensors")
-    for there in ("out.safetensors", "out.json"):
-        (tmp_path / there).write_text("my own")
-        with pytest.raises(InputError, match=rf"{there}: exists, .*: name another file with --out"):
-            encoding.encode_checkpoint(plain_checkpoint, 6, tmp_path / "out.safetensors")
-        assert (tmp_path / there).read_text() == "my own"
-        (tmp_path / there).unlink()
-    assert not list(tmp_path.iterdir())
