@@ -140,7 +140,7 @@ def write_update(path: Path, params: Params, net: SpikingNetwork, data: Prepared
     """
     base, meta = init_from_files(params)[0], data.meta
     former, its_card = base_network(base)
-    card = {"class_names": meta.class_names} if meta.class_names != its_card.class_names else {}
+    card: dict[str, object] = {"class_names": meta.class_names} if meta.class_names != its_card.class_names else {}
     card |= {name: tuple(float(f"{x:.4g}") for x in getattr(meta, name)) for name in ("mean", "std")}
     save_update(path, net, base, card)
     compute = Compute.of(params.base.device, params.base.precision)

@@ -54,7 +54,7 @@ def write_model(
         model = models[0]
     else:
         card = files["README.md"].read_text(encoding="utf-8").split("\n---\n", 1)[-1]  # without what the Hugging Face hub reads
-        note = f"test_accuracy {_shown(exported.metrics.get('test_accuracy'))}\n\n{card.lstrip()}"  # the list of versions shows this line
+        note = f"test_accuracy {_shown(exported.metrics.get(RANKINGS[-1]))}\n\n{card.lstrip()}"
         note = note[:5000]  # what MLflow's databases other than SQLite take
         tags = {ENTRY: key, DIGEST: exported.digest, NOTE: note}
         about = tags, exported.params
@@ -124,7 +124,8 @@ def _holders(client: Client, name: str) -> "dict[str, ModelVersion]":
 
     about = (
         "Exported spiking networks. `champion` has the highest accuracy on the test images, which chose it: it is a little "
-        "too high. Updates of a base, which have the tag `base`, are compared on the hold-out. `challenger` is the newest version that is not better."
+        "too high. Updates have the tag `base`, and the champion is the best on the hold-out. `challenger` is the newest "
+        "version that is not better."
     )
     try:
         client.create_registered_model(name, description=about)
