@@ -12,7 +12,6 @@ from tests.project_copy import ROOT
 
 STUDY, IMAGE = "studies/tiny.yaml", "images/test/cat/0.png"
 CHECKPOINT = "models/train/network.safetensors"
-ENCODE = f"gee encode {CHECKPOINT} --genes 4 --out {CHECKPOINT}"
 SEDE = edit("params.yaml", "^  seed: 0", "  seed: 0\n  sede: 1")
 MLRUNS = {"MLFLOW_TRACKING_URI": "mlruns", "GEE_TRACKING": "on"}
 
@@ -58,7 +57,6 @@ COMMANDS = [
     row("gee predict studies", "studies: holds no images", "name image files, or folders that hold some"),
     row(f"gee predict {IMAGE} --model models:/a@b", "models:/a@b: there is no sqlite", "`gee run` makes it"),
     row(f"gee predict {IMAGE} --model {CHECKPOINT}", "network.safetensors: a checkpoint, not", "name models/export, an"),
-    row(ENCODE, f"{CHECKPOINT}: exists, and would be overwritten", "name another file"),
     row("gee energy energy", "'energy': neither MODULE:NETWORK", "name a network as"),
     row("gee energy sad:X", "sad.py, line 2 raises", "fix it", write("sad.py", "\n1 / 0")),
     row("gee energy absent:X", "absent:X raises ModuleNotFoundError: No module named 'absent'", "of a module here"),

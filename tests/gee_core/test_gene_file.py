@@ -12,9 +12,9 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from gee_core import gene_file
-from gee_core.checkpoint import load, save
+from gee_core.checkpoint import load, load_genes, save
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, load_genes, read_card, read_header, save_genes
+from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, read_card, read_header, save_genes
 from gee_core.genome.encoding import encode
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network

@@ -7,7 +7,7 @@ import torch
 
 import gee_core
 from gee_core.errors import DivergedError, InputError
-from gee_core.gene_file import read_header
+from gee_core.gene_file import LEFT_OUT, read_header
 from gee_core.pretrained.files import pretrained_file
 from gee_core.pretrained.shipped import load_pretrained, updated_card
 from gee_core.training.optimizers import train_only
@@ -44,7 +44,8 @@ def test_an_update_makes_the_trained_network_of_its_base(base, tmp_path, parts):
     assert read_update(path).parts == sorted({*parts, "norm"})  # statistics, which every training renews
     wanted = _folded(net)  # in which batch norms have the statistics 0 and 1
     for name, x in there.state_dict().items():
-        assert torch.allclose(x, wanted[name], atol=float(wanted[name].abs().max()) / 253), name
+        if not name.endswith(LEFT_OUT):
+            assert torch.allclose(x, wanted[name], atol=float(wanted[name].abs().max()) / 253), name
     assert base.read_bytes() == content
 
 

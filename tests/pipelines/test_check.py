@@ -98,7 +98,7 @@ def test_it_looks_at_every_section_and_prepare_waits_for_it():
     assert str(CHECKED) in stages["prepare"]["deps"]
     assert {"inputs", "networks"} == {dep for dep in stages["check"]["deps"] if not dep.startswith(("gee_core", "pipelines"))}
     assert [name for name in stages if str(CHECKED_START) in stages[name]["deps"]] == ["evolve"]
-    assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train"]
+    assert [name for name in stages if str(CHECKED_INIT_FROM) in stages[name]["deps"]] == ["train", "export"]
     assert {name for name in stages if {"networks", "gee_core/zoo.py"} <= set(stages[name]["deps"])} == set(stages) - {
         "prepare"
     }
