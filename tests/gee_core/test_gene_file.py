@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from gee_core import gene_file
 from gee_core.checkpoint import load, load_genes, save
 from gee_core.errors import DivergedError, InputError
 from gee_core.gene_file import GENE_FORMATS, GENES_ENTRY, read_card, read_header, save_genes
@@ -19,6 +18,7 @@ from gee_core.genome.encoding import encode
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
 from gee_core.model.network import build_network
 from gee_core.model.wired import architecture_of
+from gee_core.storage import tensor_file
 from tests.gee_core.lively import awake
 
 CARD = {"class_names": ["a", "b", "é"], "mean": [0.25]}
@@ -159,7 +159,7 @@ def crafted(path: Path, change) -> None:
     values = json.loads(header["__metadata__"][GENES_ENTRY])
     del values["sha256"]
     change(values, stored)
-    values["sha256"] = gene_file._checksum(values, stored)
+    values["sha256"] = tensor_file.checksum(values, stored)
     path.write_bytes(to_bytes(stored, {GENES_ENTRY: json.dumps(values)}))
 
 
@@ -200,7 +200,7 @@ class Convolutions(nn.Module):
 def test_the_checksum_is_of_the_names_types_and_shapes_of_the_tensors_too():
     x = torch.arange(4, dtype=torch.float32)
     all_stored = {"a": x}, {"b": x}, {"a": x.view(2, 2)}, {"a": x.view(torch.int32)}
-    assert len({gene_file._checksum({}, stored) for stored in all_stored}) == 4
+    assert len({tensor_file.checksum({}, stored) for stored in all_stored}) == 4
 
 
 def test_a_second_parametrization_of_an_encoded_convolution_is_not_saved(tmp_path):
