@@ -16,7 +16,6 @@ import argparse
 import copy
 import csv
 import io
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -82,7 +81,9 @@ RATES = {
 """Rates, and factors on those of O and of R, that are tried first. Where the best is at an edge, `--try` adds others."""
 
 TUNED_ON, TUNING_SEED = ("turned", "fashion"), 100
-COLUMNS = ("network", "shift", "images", "arm", "seed", "lr", "factor", "accuracy", "seconds", "commit", "cpu")
+CELL = ("network", "shift", "images", "arm", "seed", "lr", "factor")
+COLUMNS = (*CELL, "column", "value", "commit", "cpu", "command")
+"""As in docs/results/data, so that a study goes on from the rows there."""
 
 
 class LoRAXS(nn.Module):
@@ -182,7 +183,7 @@ def optimizer_of(net: SpikingNetwork, arm: str, cfg: TrainConfig, new: bool) -> 
 
 def best_rates(file: Path, network: str) -> dict[tuple[str, str], tuple[float, float]]:
     """By shift and arm, the rate and the factor of the highest accuracy in a table of `rates`."""
-    rows = sorted(read(file), key=lambda row: float(row["accuracy"]))
+    rows = sorted(read(file), key=lambda row: float(row["value"]))
     return {(row["shift"], row["arm"]): (float(row["lr"]), float(row["factor"])) for row in rows if row["network"] == network}
 
 
@@ -221,16 +222,19 @@ def main() -> None:
     number, of = map(int, args.part.split("/"))
     base, data = load(args.plain) if args.plain else load_pretrained(BASE), Data(args.folder)
     for shift, arm, seed, rate in cells[number::of]:
-        name = dict(zip(COLUMNS, map(str, (network, shift, args.images, arm, seed, *rate)), strict=False))
+        name = dict(zip(CELL, map(str, (network, shift, args.images, arm, seed, *rate)), strict=True))
         if any(row.items() >= name.items() for row in read(args.csv)):
             continue
         learnt, tested = data.of(shift, args.images, seed, tuning)
-        start = time.monotonic()
         accuracy = adapt(base, arm, learnt, tested, rate, seed, shift == "fashion")
-        row = name | {"accuracy": f"{accuracy:.4f}", "seconds": f"{time.monotonic() - start:.1f}"}
+        row = name | {"column": "accuracy, %", "value": f"{100 * accuracy:.2f}"}
         row |= {"commit": (git_commit(Path()) or "")[:8], "cpu": cpu_name()}
+        row |= {"command": f"python -m benchmarks.updates FOLDER {args.what} --images {args.images}"}
         with args.csv.open("a", newline="") as text:
-            text.write(("" if text.tell() else ",".join(COLUMNS) + "\n") + ",".join(f'"{row[c]}"' for c in COLUMNS) + "\n")
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            if not text.tell():
+                writer.writeheader()
+            writer.writerow(row)
         print(" ".join(row.values()), flush=True)
 
 

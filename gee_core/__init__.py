@@ -46,9 +46,8 @@ __all__ = ["Genome", "Genotype", "Shape", "compress", "conv_chain", "decode", "e
 __all__ += ["ILIF", "LIF", "NETWORKS", "build_network", "load", "read_card", "register_network", "save", "save_genes"]
 __all__ += ["DivergedError", "ExportError", "InputError", "__version__"]
 __all__ += ["Score", "Search", "SearchConfig", "SearchSpace", "evolve", "winner"]
-__all__ += ["measure_energy", "read_nir", "record", "to_nir", "to_onnx", "write_nir"]
-__all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "save_update", "to_binary"]
-__all__ += ["transforms"]
+__all__ += ["measure_energy", "read_nir", "record", "save_update", "to_nir", "to_onnx", "write_nir"]
+__all__ += ["classify", "list_pretrained", "load_genes", "load_pretrained", "to_binary", "transforms"]
 
 _MODULES = {
     "checkpoint": "load load_genes save",

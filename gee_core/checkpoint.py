@@ -98,7 +98,7 @@ def load_genes(path: Path | str, net: nn.Module | None = None, update: Path | st
     """
     path = Path(path)
     header = read_header(path)
-    if net is not None:
+    if net is not None and update is None:
         return fill_module(path, header, net)
     if header is None:
         raise InputError(f"{path}: a checkpoint, not a file of gee_core.save_genes", "read it with gee_core.load")

@@ -3,6 +3,7 @@
 Those of its `parts` that differ from the base's are stored in int8, with one float32 scale per vector or matrix: O, the
 classifier, and batch norm. In place of its four vectors, a batch norm has the two that it multiplies by and adds in evaluation,
 w/√(var + ε) and b - mean·w/√(var + ε).
+
 All integers are in the tensor ``codes``, all scales in ``scales``. The metadata has one entry, ``gee.update``: JSON with
 `version, base, parts, num_classes, card` and `sha256`, the checksum of the others and of both tensors. `base` is the checksum
 in the header of the base. Of both checksums the first ``DIGITS`` digits are kept.
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gee_core.config import Positive, StrictModel
@@ -25,6 +26,7 @@ from gee_core.model.wired import architecture_of, check_finite, describe_unchang
 from gee_core.storage.tensor_file import DAMAGE, read_about, read_tensors, write_tensors
 
 Part = Literal["O", "norm", "head"]
+"""What training may change of a base: O, batch norm, the classifier."""
 VERSION, ENTRY, DIGITS = 1, "gee.update", 16
 
 
@@ -75,11 +77,12 @@ def save_update(path: Path | str, net: SpikingNetwork, base: Path | str, card: M
         raise ValueError(f"the network is not of the architecture of {base}: train the one that gee_core.load_genes returns")
     before, now = former.state_dict(), check_finite(path, net.state_dict())
     changed = [name for name, x in now.items() if not (name.endswith(LEFT_OUT) or torch.equal(x.cpu(), before[name]))]
-    if others := [name for name in changed if _part_of(net, name) is None]:
+    part_of = parts_of(net)
+    if others := [name for name in changed if name not in part_of]:
         raise ValueError(f"{others[0]} is not as in {base}, and an update holds O, batch norm and the classifier alone")
     if not changed:
         raise ValueError(f"the network is that in {base}: there is nothing to save")
-    parts = sorted({str(_part_of(net, name)) for name in changed})
+    parts = sorted({part_of[name] for name in changed})
     values = _folded(net)
     rounded = [quantise(values[name].reshape(1, -1), 8, 0) for name in _names(net, parts)]
     codes, scales = (torch.cat([x.flatten().cpu() for x in found]) for found in zip(*rounded, strict=True))
@@ -120,20 +123,25 @@ def read_update(path: Path) -> UpdateHeader:
     return header
 
 
-def _norms(net: SpikingNetwork) -> dict[str, _BatchNorm]:
+def parts_of(net: nn.Module) -> dict[str, Part]:
+    """By the name of each tensor in the state dict that belongs to a part, that part."""
+    norms, found = _norms(net), dict[str, Part]()
+    for name in net.state_dict():
+        if name.rpartition(".")[0] in norms:
+            found[name] = "norm"
+        elif name == "genome.O" or name.startswith("head."):
+            found[name] = "O" if name == "genome.O" else "head"
+    return found
+
+
+def _norms(net: nn.Module) -> dict[str, _BatchNorm]:
     return {name: module for name, module in net.named_modules() if isinstance(module, _BatchNorm) and module.affine}
-
-
-def _part_of(net: SpikingNetwork, name: str) -> Part | None:
-    """The part to which a tensor of the state dict belongs."""
-    if name.rpartition(".")[0] in _norms(net):
-        return "norm"
-    return "O" if name == "genome.O" else "head" if name.startswith("head.") else None
 
 
 def _names(net: SpikingNetwork, parts: Sequence[str]) -> list[str]:
     """The tensors of ``parts`` that a file holds, in its order."""
-    return [name for name, _ in net.named_parameters() if _part_of(net, name) in parts]
+    part_of = parts_of(net)
+    return [name for name, _ in net.named_parameters() if part_of.get(name) in parts]
 
 
 def _folded(net: SpikingNetwork) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from gee_core.errors import InputError
 from gee_core.genome.encoding import genomes
 from gee_core.model.base import SpikingNetwork
+from gee_core.update_file import parts_of
 
 RMS = 0.2
 """Root mean square of an update at a learning rate of 1, about AdamW's; source: Liu et al., Muon is scalable, 2025."""
@@ -48,19 +49,11 @@ def train_only(net: nn.Module, parts: Sequence[str]) -> None:
     Raises:
         InputError: the network has no parameters of such a part.
     """
-    norms = (module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    head = getattr(net, "head", None)
-    found = {
-        "O": [genome.O for genome in genomes(net)],
-        "norm": [parameter for norm in norms for parameter in norm.parameters()],
-        "head": [*head.parameters()] if isinstance(head, nn.Module) else [],
-    }
-    net.requires_grad_(False)
-    for part in parts:
-        if not found[part]:
-            raise InputError(f"= {list(parts)}: the network has no {part}", "leave it out", ("parts",))
-        for parameter in found[part]:
-            parameter.requires_grad_(True)
+    part_of = parts_of(net)
+    if lacking := [part for part in parts if part not in part_of.values()]:
+        raise InputError(f"= {list(parts)}: the network has no {lacking[0]}", "leave it out", ("parts",))
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(part_of.get(name) in parts)
 
 
 def _groups(*parts: tuple[Sequence[Tensor], float, float]) -> list[dict[str, object]]:

@@ -119,9 +119,8 @@ def open_model(source: Path | str, confidence: float | None = None, update: Path
     """
     path, in_mlflow = Path(source), str(source).startswith(IN_MLFLOW)
     if path.is_dir():
-        names = (
-            (ONNX.name, GENES.name) if confidence is None and update is None else (GENES.name,)
-        )  # ONNX first: it needs no torch
+        from_onnx = confidence is None and update is None  # which needs no torch
+        names = (ONNX.name, GENES.name) if from_onnx else (GENES.name,)
         path = next((path / name for name in names if (path / name).is_file()), path / names[0])
     if confidence is not None and (in_mlflow or path.suffix != GENES.suffix):
         raise InputError(f"--exit {confidence:g}: {source} runs all steps at once", f"give --model a {GENES.name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import Params
-from gee_core.errors import InputError, printable
+from gee_core.errors import InputError, in_short
 from gee_core.export.model_card import ModelCard
 from gee_core.pretrained.files import list_pretrained, pretrained_file
 from gee_core.storage.json_object import as_model
@@ -94,18 +94,14 @@ def _of_base(params: Params, meta: "Meta", path: Path) -> "SpikingNetwork":
         raise InputError(problem, f"set prepare.image_size to {card.image_size}, or train.parts to null")
     kept = card.class_names == meta.class_names
     if parts is not None and not kept and "head" not in parts:
-        problem = f"{_named(meta.class_names)} are not the classes of {name}, {_named(card.class_names)}"
+        new, known = (in_short(", ".join(names)) for names in (meta.class_names, card.class_names))
+        problem = f"{new} are not the classes of {name}, {known}"
         remedy = "name the folders so, or add head to parts, which trains a new classifier"
         raise InputError(f"train.parts = {parts}: {problem}", remedy)
     net = wired_network(params.network, meta, None, params.base.seed)
     state = {key: tensor for key, tensor in base.state_dict().items() if kept or not key.startswith("head.")}
     net.load_state_dict(net.state_dict() | state)
     return net
-
-
-def _named(classes: tuple[str, ...]) -> str:
-    """The first classes, in words."""
-    return ", ".join(map(printable, classes[:10])) + (f" and {len(classes) - 10} more" if classes[10:] else "")
 
 
 def _has_genes(path: Path) -> bool:

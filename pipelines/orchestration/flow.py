@@ -114,12 +114,13 @@ def pipeline_flow(
         about = f"DVC experiment {name}: `dvc exp show` compares it, `dvc exp apply {name}` takes it over"
 
     def table() -> str:
-        if not experiment:
-            keep_better_update()
         summary = last_summary(experiment)
         return summary_markdown(summary) if summary else ""
 
-    return run_gee(["run", "--keep-going", "--name", name, *request.options()], table, about)
+    ended = run_gee(["run", "--keep-going", "--name", name, *request.options()], table, about)
+    if ended.is_completed() and not experiment:
+        keep_better_update()
+    return ended
 
 
 def keep_better_update() -> None:
