@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error
 from gee_core.gene_file import fill_module, read_genes, read_header
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.wired import check_finite, describe_unchanged, fill_network, read_network
@@ -125,20 +125,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for file in (path, meta_path):
         if not file.is_file():
             raise InputError(f"{file}: not found", "put it there: gee_core.save wrote both files")
-    try:
+    with as_input_error(f"{path}: damaged, as is {meta_path.name}"):
         meta = read_json_object(meta_path)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged, as is {meta_path.name} ({error})") from None
     checksum = meta.pop("sha256", None)
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
     # Until version 0.2 the checksum was that of the tensors alone.
     if checksum not in (digest.hexdigest(), _with_meta(digest, meta)):
         raise InputError(f"{path}: damaged, its checksum is not the one in {meta_path.name}")
-    try:
+    with as_input_error(f"{path}: damaged", DAMAGE):
         return load_file(path), meta
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
 def _with_meta(digest: "hashlib._Hash", meta: dict[str, object]) -> str:

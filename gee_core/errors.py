@@ -33,6 +33,19 @@ class InputError(ValueError):
 
 
 @contextmanager
+def as_input_error(
+    problem: str, kinds: type[Exception] | tuple[type[Exception], ...] = ValueError, remedy: str | None = None
+) -> Iterator[None]:
+    """Inside, an error of one of the ``kinds`` becomes an ``InputError`` that says ``problem`` and it; one that is, stays."""
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        raise InputError(f"{problem} ({in_short(error)})", remedy) from None
+
+
+@contextmanager
 def in_section(*section: str) -> Iterator[None]:
     """Inside, the arguments that an ``InputError`` is about come from this section of params.yaml, and its message says so."""
     try:

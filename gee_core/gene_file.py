@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gee_core.config import GeneFormat, Positive, StrictModel
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error, in_short
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, encoded_copy, genome_of
 from gee_core.genome.quantise import BITS, dequantise, quantise, scaled_dim
@@ -111,15 +111,11 @@ def fill_module(path: Path, header: GeneHeader | None, net: nn.Module) -> nn.Mod
     if header is None or "chain" not in header.architecture:
         raise InputError(f"{path}: holds a network of build_network", "read it with gee_core.load")
     about = as_model(header.architecture, Chain)
-    try:
+    with as_input_error(f"{path}: does not fit this module", (AttributeError, ValueError, RuntimeError), SAME_CODE):
         convs = [cast(nn.Conv2d, net.get_submodule(name)) for name in about.chain]
         encoded, *_ = encoded_copy(net, about.n_genes, None, convs)
         encoded.load_state_dict(_state(path, header, encoded))
         check_numbers(path, encoded)
-    except InputError:
-        raise
-    except (AttributeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit this module ({in_short(error)})", SAME_CODE) from None
     return encoded
 
 
@@ -136,11 +132,9 @@ def _state(path: Path, header: GeneHeader, net: nn.Module) -> dict[str, Tensor]:
     stored = read_tensors(path, header.model_dump(exclude={"sha256"}), header.sha256)
     wanted = net.state_dict()
     state = {name: tensor for name, tensor in stored.items() if name not in wanted and not name.endswith(".scale")}
-    try:
+    with as_input_error(f"{path}: does not fit the network", (KeyError, RuntimeError), SAME_CODE):
         held = {name: like for name, like in wanted.items() if name in stored or name.endswith(LEFT_OUT)}
         state |= {name: _unpack(name, like, stored, header.format) for name, like in held.items()}
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit the network ({in_short(error)})", SAME_CODE) from None
     return state
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gee_core.config import Positive, StrictModel
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error
 from gee_core.gene_file import LEFT_OUT, read_genes, read_header
 from gee_core.genome.quantise import quantise
 from gee_core.model.base import SpikingNetwork
@@ -99,12 +99,10 @@ def with_update(path: Path, base: SpikingNetwork, sha256: str) -> SpikingNetwork
     net = empty_network(architecture_of(base).model_copy(update={"num_classes": header.num_classes}))
     state, like = _folded(base) if "norm" in header.parts else base.state_dict(), net.state_dict()
     names = _names(net, header.parts)
-    try:
+    with as_input_error(f"{path}: does not fit its base", (KeyError, ValueError, RuntimeError)):
         codes = stored["codes"].float().split([like[name].numel() for name in names])
         for name, numbers, scale in zip(names, codes, stored["scales"], strict=True):
             state[name] = (numbers * scale).view_as(like[name]).to(like[name].dtype)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit its base ({in_short(error)})") from None
     return fill_network(path, net, state)
 
 
@@ -112,12 +110,8 @@ def read_update(path: Path) -> UpdateHeader:
     """The header of an update. InputError where the file is missing, damaged or no update."""
     if not path.is_file():
         raise InputError(f"{path}: not found", "name a file that gee_core.save_update or export wrote")
-    try:
+    with as_input_error(f"{path}: damaged, or not an update", DAMAGE):
         header = read_about(path, ENTRY, UpdateHeader, VERSION)
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged, or not an update ({in_short(error)})") from None
     if header is None:
         raise InputError(f"{path}: not an update", "name a file that gee_core.save_update or export wrote")
     return header

@@ -13,7 +13,7 @@ from gee_core.compute import Compute, limit_threads
 from gee_core.config import Params, TrainConfig
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import Prepared
-from gee_core.errors import DivergedError, InputError, in_section
+from gee_core.errors import DivergedError, as_input_error, in_section
 from gee_core.evaluation.energy import firing_rates
 from gee_core.model.base import SpikingNetwork
 from gee_core.model.network import count_parameters
@@ -130,10 +130,8 @@ def start_network(params: Params, genotype: GenotypeFile, meta: Meta) -> tuple[S
     if params.train.init_from is not None:
         return encoded_network(params, meta)
     seed = genotype.seed if params.train.wiring_seed == "candidate" else derive_seed(params.base.seed, "fresh") % 2**31
-    try:
+    with as_input_error(f"{GENOTYPE}: does not fit the network", remedy="run `dvc repro evolve`"):
         return wired_network(params.network, meta, genotype.genotype, seed), {}
-    except ValueError as error:
-        raise InputError(f"{GENOTYPE}: does not fit the network ({error})", "run `dvc repro evolve`") from None
 
 
 def train_folder(params: Params) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from gee_core.config import Events, Positive, StrictModel
-from gee_core.errors import InputError
+from gee_core.errors import InputError, as_input_error
 from gee_core.storage.json_object import read_json_model
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ class Meta(StrictModel):
 def load_meta(folder: Path) -> Meta:
     """What meta.json in ``folder`` says. An InputError if it is missing or damaged."""
     path = existing(folder / "meta.json")
-    try:
+    with as_input_error(f"{path}: damaged"):
         return read_json_model(path, Meta)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def existing(path: Path) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gee_core.config import Events, NetworkConfig, NetworkStructure
 from gee_core.config.network import OWN, encoded_channels, is_own, registered
-from gee_core.errors import DivergedError, InputError, in_short
+from gee_core.errors import DivergedError, InputError, as_input_error
 from gee_core.genome.copying import check_values
 from gee_core.genome.encoding import check_parametrizations, genome_of
 from gee_core.genome.genotype import Genotype
@@ -135,7 +135,7 @@ def read_network(path: Path, saved: object) -> SpikingNetwork:
     """The ``empty_network`` of ``saved``, the JSON of an ``Architecture`` in the file ``path``, else InputError."""
     if isinstance(saved, dict) and isinstance(network := saved.get("network"), dict):
         saved = saved | {"network": {"neuron": "lif", "levels": None, "tilt": 1.0} | network}  # files of version 0.1 lack them
-    try:
+    with as_input_error(f"{path}: does not describe a network of build_network"):
         architecture = as_model(saved, Architecture)
         name = architecture.network.name
         if is_own(name) and name not in OWN:
@@ -144,18 +144,12 @@ def read_network(path: Path, saved: object) -> SpikingNetwork:
                 f"register it first: gee_core.register_network({name!r}, …)",
             )
         return empty_network(architecture)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path}: does not describe a network of build_network ({in_short(error)})") from None
 
 
 def fill_network(path: Path, net: SpikingNetwork, tensors: dict[str, Tensor]) -> SpikingNetwork:
     """``net`` with the ``tensors`` of ``path`` as its state, in place."""
-    try:
+    with as_input_error(f"{path}: does not fit the network", RuntimeError):
         net.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise InputError(f"{path}: does not fit the network ({in_short(error)})") from None
     check_numbers(path, net)
     return to_channels_last(net) if net.channels_last else net
 

@@ -22,7 +22,7 @@ from gee_core.checkpoint import load_genes
 from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.opening import opened
 from gee_core.data.pixels import to_pixels
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error
 from gee_core.export.model_card import ModelCard
 from gee_core.genome.encoding import decode
 from gee_core.model.base import SpikingNetwork
@@ -63,10 +63,8 @@ def load_pretrained(name: str, update: Path | str | None = None) -> SpikingNetwo
 
 def updated_card(card: Card, update: Path) -> Card:
     """``card`` with what that in the file ``update`` has in place of it."""
-    try:
+    with as_input_error(f"{update}: its card does not fit that of the network"):
         return as_model(card.model_dump(mode="json") | read_update(update).card, type(card))
-    except ValueError as error:
-        raise InputError(f"{update}: its card does not fit that of the network ({in_short(error)})") from None
 
 
 def classify(

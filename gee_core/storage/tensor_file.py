@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error
 from gee_core.storage.atomic_files import write_atomically
 from gee_core.storage.json_object import AnyModel, as_model, parse_json_object
 
@@ -32,26 +32,19 @@ def read_about(path: Path, key: str, model: type[AnyModel], version: int) -> Any
         entry = (file.metadata() or {}).get(key)
     if entry is None:
         return None
-    try:
+    with as_input_error(f"{path}: damaged"):
         values = parse_json_object(entry)
         written = values.get("version")
         if isinstance(written, int) and written != version:
             problem = f"{path}: is of version {written} of its format, and this gee_core reads version {version}"
             raise InputError(problem, "update gee_core")
         return as_model(values, model)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
 
 
 def read_tensors(path: Path, about: dict[str, object], sha256: str) -> dict[str, Tensor]:
     """The tensors in ``path``, if they and ``about`` have the checksum that begins with ``sha256``, else InputError."""
-    try:
-        with safe_open(path, "pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged ({in_short(error)})") from None
+    with as_input_error(f"{path}: damaged", DAMAGE), safe_open(path, "pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     if checksum(about, stored)[: len(sha256)] != sha256:
         raise InputError(f"{path}: damaged, its checksum is another")
     return stored

@@ -17,7 +17,7 @@ from gee_core.config import Events
 from gee_core.data.folders import KINDS, endings_of, files_below
 from gee_core.data.opening import opened
 from gee_core.data.pixels import EXTENSIONS, GREY_MODES, to_pixels
-from gee_core.errors import InputError, in_short, printable
+from gee_core.errors import InputError, as_input_error, in_short, printable
 from gee_core.export.model_card import CARD_ENTRY, ModelCard
 from gee_core.storage.json_object import as_model, parse_json_object
 from pipelines.project.paths import GENES, ONNX
@@ -172,10 +172,8 @@ def _read_genes(path: Path, remedy: str, confidence: float | None, update: Path 
         header = read_header(path)
         if header is None:
             raise InputError(f"{path}: a checkpoint, not a file of genes", NAME)
-        try:
+        with as_input_error(f"{path}: its card is not as gee predict needs it"):
             card = as_model(header.card or {}, ModelCard)
-        except ValueError as error:
-            raise InputError(f"{path}: its card is not as gee predict needs it ({error})") from None
         register_if_configured(path, header)
         genetic, normalise = read_genes(path, header), Normalise(card.mean, card.std)
         if card.image_size != (side := image_shape(genetic, None, None)[1]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gee_core.config import Params
-from gee_core.errors import InputError, in_short
+from gee_core.errors import InputError, as_input_error, in_short
 from gee_core.export.model_card import ModelCard
 from gee_core.pretrained.files import list_pretrained, pretrained_file
 from gee_core.storage.json_object import as_model
@@ -67,10 +67,8 @@ def base_network(path: Path) -> "tuple[SpikingNetwork, ModelCard]":
     from pipelines.inputs.loading import load_checkpoint
 
     net, card = load_checkpoint(path, register=True)
-    try:
+    with as_input_error(f"{path}: its card does not describe the images", remedy="take a file of stage export"):
         return net, as_model(card or {}, ModelCard)
-    except ValueError as error:
-        raise InputError(f"{path}: its card does not describe the images ({error})", "take a file of stage export") from None
 
 
 def _place(name: str) -> Path:
