@@ -81,9 +81,9 @@ RATES = {
 """Rates, and factors on those of O and of R, that are tried first. Where the best is at an edge, `--try` adds others."""
 
 TUNED_ON, TUNING_SEED = ("turned", "fashion"), 100
-CELL = ("network", "shift", "images", "arm", "seed", "lr", "factor")
-COLUMNS = (*CELL, "column", "value", "commit", "cpu", "command")
-"""As in docs/results/data, so that a study goes on from the rows there."""
+CELL = ("network", "shift", "images", "column", "seed", "lr", "factor")
+COLUMNS = (*CELL, "value", "commit", "cpu", "command")
+"""As in docs/results/data, so that a study goes on from the rows there: `column` is the arm, `value` its accuracy in %."""
 
 
 class LoRAXS(nn.Module):
@@ -184,7 +184,7 @@ def optimizer_of(net: SpikingNetwork, arm: str, cfg: TrainConfig, new: bool) -> 
 def best_rates(file: Path, network: str) -> dict[tuple[str, str], tuple[float, float]]:
     """By shift and arm, the rate and the factor of the highest accuracy in a table of `rates`."""
     rows = sorted(read(file), key=lambda row: float(row["value"]))
-    return {(row["shift"], row["arm"]): (float(row["lr"]), float(row["factor"])) for row in rows if row["network"] == network}
+    return {(row["shift"], row["column"]): (float(row["lr"]), float(row["factor"])) for row in rows if row["network"] == network}
 
 
 def read(file: Path) -> list[dict[str, str]]:
@@ -227,8 +227,7 @@ def main() -> None:
             continue
         learnt, tested = data.of(shift, args.images, seed, tuning)
         accuracy = adapt(base, arm, learnt, tested, rate, seed, shift == "fashion")
-        row = name | {"column": "accuracy, %", "value": f"{100 * accuracy:.2f}"}
-        row |= {"commit": (git_commit(Path()) or "")[:8], "cpu": cpu_name()}
+        row = name | {"value": f"{100 * accuracy:.2f}", "commit": (git_commit(Path()) or "")[:8], "cpu": cpu_name()}
         row |= {"command": f"python -m benchmarks.updates FOLDER {args.what} --images {args.images}"}
         with args.csv.open("a", newline="") as text:
             writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -18,7 +18,7 @@ from pipelines.studies.figures import scatter
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-OWN = ("column", "seed", "value", "spread", "n", "shown", "commit", "cpu", "command")
+OWN = ("column", "seed", "value", "spread", "n", "shown", "lr", "factor", "commit", "cpu", "command")
 TABLE = re.compile(r"(<!-- table: (\S*data/\S+\.csv) -->\n)(?:\n\|.*?\]\(\2\)\n)?", re.DOTALL)
 
 
@@ -34,7 +34,7 @@ def cell(rows: list[dict[str, str]]) -> str:
     if len(values) > 1:
         places = max(-value.as_tuple().exponent for value in values)
         return f"{mean(values):,.{places}f} ± {stdev(values):,.{places}f}"
-    spread = rows[0]["spread"]
+    spread = rows[0].get("spread", "")
     return f"{values[0]:,}" + (f" ({spread})" if " " in spread else f" ± {spread}" if spread else "")
 
 
@@ -53,7 +53,7 @@ def table(page: Path, link: str) -> str:
     lines = [line([*names, *columns]), "|" + "---|" * (len(names) + len(columns)) + "\n"]
     for name, values in cells.items():
         lines.append(line([*name, *(cell(values[column]) if column in values else "" for column in columns)]))
-    ns = {int(values[0]["n"] or len(values)) for by_column in cells.values() for values in by_column.values()}
+    ns = {int(values[0].get("n") or len(values)) for by_column in cells.values() for values in by_column.values()}
     n = f"{min(ns)}" if len(ns) == 1 else f"{min(ns)} to {max(ns)}"
     return "".join(lines) + f"\nn = {n}, [{Path(link).name}]({link})\n"
 

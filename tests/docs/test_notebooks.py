@@ -60,3 +60,13 @@ def test_the_candidates_of_an_evolution_are_read_from_mlflow(root, finished_proj
     (won,) = (row for row in results["rows"] if row[:2] == results["winner"])
     assert won[2:] == pytest.approx([genotype["fitness"], genotype["genes"]["sigma_O"]])
     assert pictures(outputs) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the kernel's transport
+def test_an_update_for_each_sensor_carries_one_base_to_it(root, monkeypatch):
+    values = "{'before': before, 'after': after, 'sizes': sizes}"
+    results, outputs = run(root / "notebooks/many_sensors.ipynb", monkeypatch, values)
+    assert all(results["after"][name] > results["before"][name] for name in ("turned", "inverted", "noisy"))
+    assert max(results["sizes"].values()) < 3000
+    assert pictures(outputs) == 1
