@@ -184,7 +184,9 @@ def optimizer_of(net: SpikingNetwork, arm: str, cfg: TrainConfig, new: bool) -> 
 def best_rates(file: Path, network: str) -> dict[tuple[str, str], tuple[float, float]]:
     """By shift and arm, the rate and the factor of the highest accuracy in a table of `rates`."""
     rows = sorted(read(file), key=lambda row: float(row["value"]))
-    return {(row["shift"], row["column"]): (float(row["lr"]), float(row["factor"])) for row in rows if row["network"] == network}
+    return {
+        (row["shift"], row["column"]): (float(row["lr"]), float(row["factor"])) for row in rows if row["network"] == network
+    }
 
 
 def read(file: Path) -> list[dict[str, str]]:
