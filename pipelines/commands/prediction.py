@@ -145,11 +145,9 @@ def _read(network: Path, place: str, remedy: str) -> Model:
     from pipelines.tracking.classifier import Classifier
 
     onnxruntime.disable_telemetry_events()
-    try:
+    with as_input_error(f"{place}: damaged", Exception, remedy):  # ONNX Runtime's errors have no other common base
         session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
         card = as_model(parse_json_object(session.get_modelmeta().custom_metadata_map.get(CARD_ENTRY, "{}")), ModelCard)
-    except Exception as error:  # ONNX Runtime's errors have no other common base
-        raise InputError(f"{place}: damaged ({in_short(error)})", remedy) from None
     classifier = Classifier(session, card.mean, card.std)
     return Model(place, remedy, card, lambda images_BCHW: (classifier(images_BCHW), [None] * len(images_BCHW)))
 
