@@ -1,6 +1,7 @@
 """Stage evolve: searches the distributions of the initial wiring by CMA-ES → models/evolve/genotype.json."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +12,9 @@ from typing import NamedTuple
 from gee_core.config import Params
 from gee_core.data.meta import load_meta
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import ProxyTask, Record
-from gee_core.evolution.front import START, front, hypervolumes, mean_points, repeats
-from gee_core.evolution.winner import draws_of, final_fitness, fresh_fitness, winner
+from gee_core.evolution.candidate import START, ProxyTask, Record
+from gee_core.evolution.search_vector import SearchSpace
+from gee_core.evolution.winner import final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import configured_genotype
 from gee_core.seeding import derive_seed
 from gee_core.storage.atomic_files import forget_states, sha256, write_atomically, write_json
@@ -21,11 +22,11 @@ from gee_core.storage.csv_rows import csv_text
 from gee_core.storage.json_object import json_digest
 from pipelines.engines.candidates import Workers
 from pipelines.inputs.candidate_rows import CandidateRow, all_failed, candidate_row, known_scores
-from pipelines.inputs.genotype_file import FrontFile, FrontMember, GenotypeFile
+from pipelines.inputs.genotype_file import Controls, GenotypeFile
 from pipelines.inputs.measured import Searched
 from pipelines.inputs.own_network import network_files
-from pipelines.inputs.search import search_space, start_files
-from pipelines.project.paths import FRONT, GENOTYPE, PREPARED, REPORTS
+from pipelines.inputs.search import narrowed_plain, search_space, start_files
+from pipelines.project.paths import CONTROLS, GENOTYPE, PREPARED, REPORTS
 from pipelines.runtime.input_errors import PREPARE, remedy
 from pipelines.runtime.progress import console
 from pipelines.runtime.run_files import WORK, append_row, as_texts, delete_folder
@@ -36,10 +37,10 @@ from pipelines.tracking.evolution import note_generation, note_ranks, views_of
 from pipelines.tracking.pipeline_run import describe_datasets, filter_keys
 
 OUT = REPORTS / "evolve"
-EXTENDABLE = {"n_generations": 1, "rescore": None, "choose": "knee"}
+EXTENDABLE = {"n_generations": 1, "rescore": None}
 """The values of `evolve` on which no score depends, as they stand in the key of the stage's folder: a run with more
-generations, with others scored again or another member chosen, goes on with the scores of the last one."""
-COLUMNS = ("generation", "index", "rescored", "in_full", "seed", "status", "winner", "fitness")
+generations, or with others scored again, goes on with the scores of the last one."""
+COLUMNS = ("generation", "index", "rescored", "seed", "status", "winner", "fitness")
 """The columns of candidates.csv where there are no candidates."""
 
 
@@ -53,8 +54,8 @@ class Evolved(NamedTuple):
     genotype: GenotypeFile
     metrics: dict[str, float]
     """The content of reports/evolve/metrics.json."""
-    front: FrontFile | None = None
-    """Of a search of several objectives."""
+    controls: Controls | None = None
+    """Of a search under a budget."""
 
 
 def run(
@@ -78,8 +79,8 @@ def run(
         return Evolved([], None, genotype_file(params, None), {"n_candidates": 0})
     pj = params.evaluate.e_mac, params.evaluate.e_ac
     kept = folder / WORK, Settings.read().save_seconds
-    task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj, params.train)
-    known = known_scores(folder, _recipe(params))
+    task = ProxyTask(prepared, params.base, params.network, params.evolve, *kept, pj)
+    known, space = known_scores(folder), search_space(params, prepared)
 
     def keep(record: Record) -> None:
         c = record.candidate
@@ -96,23 +97,22 @@ def run(
             raise all_failed(scores, params, " of the first generation")
 
     with (open_scorer or Workers)(task) as scorer:
-        space = search_space(params, load_meta(prepared))
         records = loop.evolve(params.evolve, space, params.base.seed, scorer.score_all, known, keep, end_generation)
     if not any(record.ok for record in records):
         raise all_failed([record.score for record in records], params)
     best = winner(records, params.evolve)
-    members = front_file(records, best, params) if params.evolve.several else None
-    return Evolved(records, best, genotype_file(params, best), metrics(records, best, params), members)
+    limits = (
+        {f"limit_{name}": most for name, most in space.allowance.limits.items() if name != "own_ratio"}
+        if space.allowance
+        else {}
+    )
+    found = metrics(records, best, params) | limits
+    return Evolved(records, best, genotype_file(params, best), found, controls(records, space, params, prepared))
 
 
 def row_of(record: Record, params: Params, ended: float = 0.0) -> CandidateRow:
     """The row of a candidate."""
-    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended, _recipe(params))
-
-
-def _recipe(params: Params) -> str:
-    """A digest of what the full training of a candidate depends on, next to what its search does."""
-    return json_digest(params.train.model_dump())
+    return candidate_row(record, genotype_file(params, record), as_texts(filter_keys(params)), ended)
 
 
 def search_key(params: Params, prepared: Path) -> str:
@@ -148,35 +148,30 @@ def genotype_file(params: Params, record: Record | None) -> GenotypeFile:
         seed=c.seed,
         generation=c.generation,
         index=c.index,
-        fitness=record.fitness if record.ok else None,
+        fitness=None if math.isnan(record.fitness) else record.fitness,
         start={"path": start, "sha256": sha256(Path(start))} if start else None,
     )
 
 
-def front_file(records: list[Record], best: Record, params: Params) -> FrontFile:
-    """The front of a search of several objectives."""
-    cfg, ranked = params.evolve, front(records, params.evolve)
-    members = tuple(
-        FrontMember(
-            objectives=dict(zip(cfg.objectives, m.point, strict=True)),
-            price=m.record.price(),
-            proxy_accuracy=fmean(r.score.proxy_accuracy for r in draws_of(m.record, records)),
-            genotype=genotype_file(params, m.record),
-        )
-        for m in ranked
-    )
-    origins, start = [m.record.candidate.origin for m in ranked], genotype_file(params, records[0])
-    chosen = 1 + origins.index(best.candidate.origin) if best.candidate.origin in origins else None
-    return FrontFile(hypervolume=tuple(hypervolumes(records, cfg)), chosen=chosen, members=members, start=start)
+def controls(records: list[Record], space: SearchSpace, params: Params, prepared: Path) -> Controls | None:
+    """What the winner is compared with. None where the search has no budget."""
+    if space.allowance is None:
+        return None
+    narrowed, plain = next((r for r in records if r.candidate.rescored == START), records[0]), None
+    if params.evolve.solves_width and params.network.n_genes is not None:
+        width = narrowed_plain(params, space, prepared, records[0].energy_factor)
+        about = params.network.model_dump(include={"width"}) | {"network": params.network.name, "n_genes": None}
+        plain = GenotypeFile(**about, genes={"width": width}, seed=narrowed.candidate.seed)
+    file = genotype_file(params, narrowed)
+    return Controls(start=file.model_copy(update={"genes": space.start.as_dict()}), narrowed=file, narrowed_plain=plain)
 
 
 def table(records: list[Record], best: Record | None, params: Params) -> list[dict[str, object]]:
     """One row per candidate, without times, so that equal seeds give equal files. None is ``best`` during a search."""
     rows: list[dict[str, object]] = []
     for r, final in zip(records, final_fitness(records, params.evolve), strict=True):
-        first = {"winner": r is best, "fitness": final if params.evolve.several else r.fitness, "final_fitness": final}
-        price = r.price() if params.evolve.counts else {}
-        rows.append(r.identity() | first | r.metrics() | price | r.candidate.genotype.as_dict() | r.state)
+        first = {"winner": r is best, "fitness": r.fitness, "final_fitness": final}
+        rows.append(r.identity() | first | r.metrics() | r.price() | r.candidate.genotype.as_dict() | r.state)
     return rows
 
 
@@ -184,18 +179,15 @@ def metrics(records: list[Record], best: Record, params: Params) -> dict[str, fl
     """The content of reports/evolve/metrics.json."""
     cfg, search = params.evolve, [record for record in records if not record.candidate.rescored]
     finals, fresh = final_fitness(records, cfg), fresh_fitness(records, cfg)
-    volumes = hypervolumes(records, cfg) if cfg.several else []
-    draws, scored = fresh.get(best.candidate.rescored, [finals[records.index(best)]]), draws_of(best, records)
-    in_full = mean_points([*repeats(records)][-1], cfg) if best.candidate.in_full else {}
+    draws = fresh.get(best.candidate.rescored, [finals[records.index(best)]])
+    scored = [r for r in records if r.candidate.rescored == best.candidate.rescored] if best.candidate.rescored else [best]
     firsts = [(F, r.candidate) for F, r in zip(finals, search, strict=False) if F == F and not r.candidate.generation]
     drawn = min(((F, c.label) for F, c in firsts if c.index), default=(0.0, ""))[1]  # at random, moved by no selection
     values: dict[str, float | None] = {
         "best_fitness": fmean(draws),
-        "best_fitness_sd": stdev(draws) if len(draws) > 1 and not cfg.several else None,
+        "best_fitness_sd": stdev(draws) if len(draws) > 1 else None,
         "start_fitness": fmean(fresh[START]) if cfg.searches and START in fresh else None,
-        "cost_ratio": in_full[best.candidate.rescored][1] / in_full[START][1] if START in in_full else None,
         "random_fitness": fmean(fresh[drawn]) if drawn in fresh else None,
-        "hypervolume": volumes[-1] if volumes else None,
         "best_L_ce": fmean(r.score.L_ce for r in scored),
         "best_proxy_accuracy": fmean(r.score.proxy_accuracy for r in scored),
         "fresh_draws": len(draws) if best.candidate.rescored in fresh else None,
@@ -233,15 +225,14 @@ def _evolve(s: Stage) -> None:
         s.run.record.views = views_of(params)
         s.run.note(params.evolve.model_dump(), datasets=describe_datasets(meta, "training"))
         with s.progress("evolve", total) as steps, remedy(PREPARE):
-            if 0 < (known := len(known_scores(folder, _recipe(params)))) < total:
+            if 0 < (known := len(known_scores(folder))) < total:
                 console.print(f"evolve: continuing at candidate {known + 1} of {total}")
             done = itertools.count(1)
 
             def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
-                again = f"{'training' if c.in_full else 'scoring'} {c.rescored} {'in full' if c.in_full else 'again'}"
-                doing = again if c.rescored else f"generation {c.generation}, candidate {c.index}"
-                note = f"{doing}: {'loss' if params.evolve.several else 'F'} {record.fitness:.3f} (lower is better)"
+                doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
+                note = f"{doing}: F {record.fitness:.3f} (lower is better)"
                 steps.at(next(done), note, resumed=known)
 
             found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
@@ -251,10 +242,10 @@ def _evolve(s: Stage) -> None:
         assert found.best is not None  # only what is not searched has none
         labels = [row_of(record, params).child for record in found.records]
         note_ranks(s.run, found.records, labels, found.best.candidate, params)
-        elsewhere = {"best_generation", "best_index", "hypervolume"}  # noted by generation
+        elsewhere = {"best_generation", "best_index"}  # noted by generation
         s.run.note(metrics={name: value for name, value in found.metrics.items() if name not in elsewhere})
         drawn = draw(found, folder / WORK)
-        for path in (OUT / "candidates.csv", GENOTYPE, *([FRONT] if found.front else []), *drawn):
+        for path in (OUT / "candidates.csv", GENOTYPE, *([CONTROLS] if found.controls else []), *drawn):
             s.run.artifact(path)
         delete_folder(folder / WORK)
         s.run.finish(OUT / "metrics.json")
@@ -263,20 +254,20 @@ def _evolve(s: Stage) -> None:
 def write_outputs(evolved: Evolved, params: Params) -> None:
     """Write genotype.json, and the table and metrics under reports/evolve."""
     write_json(GENOTYPE, evolved.genotype.model_dump())
-    FRONT.unlink(missing_ok=True)
-    if evolved.front:
-        write_json(FRONT, evolved.front.model_dump())
+    CONTROLS.unlink(missing_ok=True)
+    if evolved.controls:
+        write_json(CONTROLS, evolved.controls.model_dump())
     write_atomically(OUT / "candidates.csv", csv_text(table(evolved.records, evolved.best, params), COLUMNS))
     write_json(OUT / "metrics.json", evolved.metrics)
 
 
 def draw(evolved: Evolved, folder: Path) -> list[Path]:
-    """Draw the genes and the front as report does, into files in ``folder``."""
+    """Draw the genes as report does, into files in ``folder``."""
     import pandas as pd  # here, since these take a second to load
 
     from pipelines.reporting.page import search_figures
 
-    svgs = search_figures(pd.read_csv(OUT / "candidates.csv"), evolved.genotype, evolved.front)
+    svgs = search_figures(pd.read_csv(OUT / "candidates.csv"), evolved.genotype)
     for name, svg in svgs.items():
         write_atomically(folder / f"{name}.svg", svg)
     return [folder / f"{name}.svg" for name in svgs]

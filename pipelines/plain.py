@@ -1,7 +1,8 @@
 """Stage plain: trains what the result is compared with, by the same recipe → reports/plain/metrics.json.
 
-That is the network of the section `network` with plain weights, and after a search of several objectives its start. The report
-shows both, and nothing else depends on them. Without `evaluate.plain` the file is empty.
+That is the network of the section `network` with plain weights. After a search under a budget also the start of the search, the
+start narrowed until it fits, and the plain network narrowed likewise. The report shows them, and nothing else depends on them.
+Without `evaluate.plain` the file is empty.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from gee_core.config import Params
 from gee_core.storage.atomic_files import write_json
 from gee_core.storage.json_object import read_json_model
 from pipelines.engines.ranks import joined
-from pipelines.inputs.genotype_file import FrontFile, GenotypeFile, load_genotype
+from pipelines.inputs.genotype_file import Controls, GenotypeFile, load_genotype
 from pipelines.inputs.own_network import network_files
 from pipelines.project.params import load_params
-from pipelines.project.paths import FRONT, PREPARED, REPORTS
+from pipelines.project.paths import CONTROLS, PREPARED, REPORTS
 from pipelines.runtime.input_errors import reading, report_input_errors
 from pipelines.runtime.run_files import WORK
 from pipelines.runtime.run_folder import folder_of
@@ -23,6 +24,8 @@ METRICS = REPORTS / "plain/metrics.json"
 
 MEASURED = {
     "start": ("test_accuracy", "energy_mj", "parameters"),
+    "narrowed": ("test_accuracy", "energy_mj", "parameters"),
+    "narrowed_plain": ("test_accuracy", "energy_mj", "parameters"),
     "plain": ("test_accuracy", "test_loss", "energy_mj", "spikes_per_image"),
 }
 """What the file has of each network, such as `plain_test_accuracy`."""
@@ -31,11 +34,14 @@ MEASURED = {
 def networks(params: Params, winner: GenotypeFile) -> Iterator[tuple[str, Params, GenotypeFile]]:
     """The networks that are trained, by their names in `MEASURED`: the settings and the genotype of each."""
     configured = params.network
-    if params.evolve.several:
-        with reading(FRONT, "run `dvc repro evolve`"):
-            start = read_json_model(FRONT, FrontFile).start
-        yield "start", params.with_genes(start.genes), start.model_copy(update={"seed": winner.seed})
     plain = params.model_copy(update={"network": configured.model_copy(update={"n_genes": None})})
+    if params.evolve.counts:
+        with reading(CONTROLS, "run `dvc repro evolve`"):
+            controls = read_json_model(CONTROLS, Controls)
+        for name, file in controls:
+            if file is not None:
+                of = plain if file.n_genes is None else params
+                yield name, of.with_genes(file.genes), file.model_copy(update={"seed": winner.seed})
     about = configured.model_dump(include={"width"}) | {"network": configured.name, "n_genes": None}
     yield "plain", plain, GenotypeFile(**about, genes={}, seed=winner.seed)
 

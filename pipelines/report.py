@@ -10,7 +10,8 @@ from pipelines.inputs.measured import read_measured
 from pipelines.project.git import git_commit
 from pipelines.project.paths import MODELS, PAGE, PREPARED, REPORTS, SUMMARY
 from pipelines.reporting.page import read_tables, render
-from pipelines.reporting.summary import Summary, build_summary, track_result
+from pipelines.reporting.summary import Summary, build_summary
+from pipelines.reporting.verdict import track_result
 from pipelines.runtime.input_errors import PREPARE, remedy
 from pipelines.stage import stage
 from pipelines.tracking.pipeline_run import describe_datasets
@@ -25,7 +26,7 @@ def run(params: Params, reports: Path, models: Path, prepared: Path) -> tuple[Su
     genotype = load_genotype(params, models / "evolve/genotype.json")
     with remedy(PREPARE):
         meta = load_meta(prepared)
-        tables = read_tables(reports, models, meta.class_names)
+        tables = read_tables(reports, meta.class_names)
     summary = build_summary(params.with_genes(genotype.genes), measured, meta.n_test, git_commit(reports.parent))
     page = render(params, measured, summary, meta, genotype, tables)
     write_atomically(reports / SUMMARY.name, summary.text())

@@ -50,7 +50,6 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # The only files, or folder, that may import it, in the core and around it.
 OWNER = {
     "cma": ("gee_core/evolution/search.py",),
-    "moocore": ("gee_core/evolution/front.py",),
     "nir": ("gee_core/export/to_nir.py", "gee_core/export/nir_"),
     "onnx": ("gee_core/export/to_onnx.py", "gee_core/export/onnx_genes.py"),
     "mlflow": tuple(f"pipelines/tracking/{name}.py" for name in ("mlflow_client", "mlflow_models", "served_model")),

@@ -75,7 +75,7 @@ def test_the_wheel_brings_no_command_and_needs_the_core_s_packages_only(installe
     assert needed == {
         "": {*HARDWARE, "spikingjelly", "numpy", "pillow", "pydantic", "pydantic-settings", "safetensors"},
         "digits": {"scikit-learn"},
-        "evolve": {"cma", "moocore"},
+        "evolve": {"cma"},
         "nir": {"nir", "nirtorch"},
         "onnx": {"onnx", "onnxscript", "torch"},
     }

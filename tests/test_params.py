@@ -37,9 +37,9 @@ def test_the_committed_params_are_read_as_written_and_the_proxy_as_train_is():
     assert found == written
 
 
-def test_evolve_depends_on_all_of_train_by_which_it_trains_candidates_in_full():
+def test_evolve_depends_on_those_settings_of_train_that_its_short_training_shares():
     params = read("dvc.yaml")["stages"]["evolve"]["params"]
-    assert {key for key in params if key.startswith("train")} == {"train"}
+    assert {key for key in params if key.startswith("train")} == {f"train.{name}" for name in SHARED}
 
 
 WITHOUT_SECTION = {"check", "plain"}
@@ -127,7 +127,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "network.n_genes = null is a plain network, evolve.genes = ['shape', 'lr'] searches beta of an encoded one: leave it",
     ),
     (
-        {"network.n_genes": None, "evolve.genes": ["width"], "evolve.variant": "ste", "evolve.objectives": ["loss"]},
+        {"network.n_genes": None, "evolve.genes": ["tilt"], "evolve.variant": "ste"},
         "network.n_genes = null is a plain network, evolve.variant = ste rewards the entropy of O, which it has not: set var",
     ),
     (LIF | {"evolve.genes": ["levels"]}, "evolve.genes = ['levels'] searches levels, which neurons lif have not: leave it"),
@@ -149,10 +149,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evolve.genes": ["neurons", "tau"]}, "evolve.genes = ['neurons', 'tau']: 'tau' is named twice: leave out the gene or it"),
     ({"evolve.genes": ["wiring", "sigma_X"]}, "evolve.genes = ['wiring', 'sigma_X']: sigma_X sets all σ_l, which wiring or"),
     ({"evolve.budget": {"params": 100}}, "evolve.budget.params is not a known key: did you mean parameters?"),
-    ({"evolve.objectives": ["energy"]}, "evolve: objectives = ['energy']: write loss first, and each once"),
-    ({"evolve.variant": "ste"}, "evolve: objectives = ['loss', 'energy']: variant ste rewards R_T or R_S, no objectiv"),
-    ({"evolve.choose": "elbow"}, "evolve.choose = 'elbow': must be no_worse, knee, or the number of a member, from 1"),
-    ({"evolve.choose": 7}, "evolve: choose = 7: a front has at most rescore.top + 2 members: choose 1 to 6"),
+    ({"evolve.budget": {"energy": 1.5}}, "evolve.budget.energy = 1.5: input should be less than or equal to 1"),
+    ({"evolve.genes": ["width"]}, "evolve: genes = ['width']: with a budget the width is not drawn: add another gene, such as"),
     ({"evolve.variant": "analytic", "evolve.start": "unit"}, "evolve: start = 'unit' has no use for variant analytic, which d"),
     (
         {"evolve.genes": ["T"], "evolve.proxy.T_schedule": [1]},
@@ -240,9 +238,9 @@ def test_every_bad_value_is_named_at_once_and_a_long_one_is_cut():
     [
         {"train.lr_min": 0.004, "train.warmup_epochs": 29.5, "train.norm_images": 32},
         {"train.quantise": {"format": "int4", "epochs": 30}, "base.device": "cuda:1"},
-        {"evolve.choose": 6},
+        {"evolve.genes": ["width"], "evolve.budget": None},
+        {"evolve.genes": ["width"], "evolve.variant": "random"},  # it searches nothing
         {"evolve.variant": "random_search", "evolve.a": 0.0, "evolve.b": 0.0},
-        {"evolve.variant": "random", "evolve.objectives": ["loss", "energy"]},  # it searches nothing
         {"evolve.genes": ["T"], "robustness.hardware": DEFECTS | {"lost_step": [0, 1]}},
         {"evolve.variant": "analytic", "train.init_from": "a", "train.T_schedule": [1]},
         LIF | {"robustness.hardware": DEFECTS | {"lost_step": [4]}, "prepare.path": "data"},  # digits read no folder

@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.project.paths import LOCK, SUMMARY
 from pipelines.project.safe_yaml import read_yaml
-from pipelines.reporting.summary import format_summary, read_summary
+from pipelines.reporting.summary import read_summary
+from pipelines.reporting.verdict import format_summary
 from tests.project_copy import ROOT, run
 
 PARAMS, DVC = (read_yaml(ROOT / name) for name in ("params.yaml", "dvc.yaml"))

@@ -1,12 +1,11 @@
 """The section `evolve`."""
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gee_core.config.genes import check_genes
+from gee_core.config.genes import check_genes, searched_genes
 from gee_core.config.section import PathName, Positive, Scale, Section, Weight
 from gee_core.config.train import Learning
 
@@ -38,7 +37,7 @@ class Rescore(Section):
 
 
 class Budget(Section):
-    """`evolve.budget`: the most that a network may cost. A cost without a limit is free.
+    """`evolve.budget`: the most that a network may cost. All is counted before a network is trained.
 
     Under any budget, a candidate has no more parameters than the same network with plain weights.
     """
@@ -49,18 +48,24 @@ class Budget(Section):
     """Parameters as a part of those of the plain network that the section `network` describes."""
     bytes: Positive | None = None
     """Bytes of all numbers in a file of genes in int8, without its header."""
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Energy per image as a part of that of the start, the network that the section `network` describes."""
     energy_uj: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Energy per image in µJ by Eq. 17, without building W."""
+    """Energy per image in µJ by Eq. 17, without building W. Of `energy` and this, the lower limit counts."""
     steps: Annotated[int, Field(ge=1, le=64)] | None = None
     """Time steps T."""
 
-    def exceeded(self, price: Mapping[str, float]) -> dict[str, float]:
-        """By name the part, above 0, by which ``price`` is more than each limit; what ``price`` lacks is within."""
-        return {name: over for name, most in self.limits().items() if (over := price.get(name, 0) / most - 1) > 0}
+    def limits(self, start_uj: float, plain_parameters: int) -> dict[str, float]:
+        """The limits by the name of a cost.
 
-    def limits(self) -> dict[str, float]:
-        """The limits by name."""
-        return self.model_dump(exclude_none=True) | {"own_ratio": 1.0}
+        The start of the search needs ``start_uj`` per image, the network of the section `network` has ``plain_parameters``.
+        """
+        named = self.model_dump(exclude={"energy", "ratio"}, exclude_none=True) | {"own_ratio": 1.0}
+        if self.ratio is not None:
+            named["parameters"] = min(named.get("parameters", math.inf), math.floor(self.ratio * plain_parameters))
+        if self.energy is not None:
+            named["energy_uj"] = min(named.get("energy_uj", math.inf), self.energy * start_uj)
+        return named
 
 
 class SearchConfig(Section):
@@ -75,17 +80,9 @@ class SearchConfig(Section):
     genes of each. `wiring` is σ_O and one σ per layer, [sigma_O, sigma_X] has one σ for all X. A gene of the last three groups
     starts at its setting, and the winner's value replaces that setting in all later stages, also `train.lr` …"""
     budget: Budget | None = None
-    """Limits on a candidate. Candidates outside rank after all others, by how far they are outside. All is counted before the
-    training, but for the energy of layers that add, which is measured after. null: no limit."""
-    objectives: list[Literal["loss", "parameters", "bytes", "energy", "steps"]] = Field(default=["loss"], min_length=1)
-    """loss alone: CMA-ES minimises F of Eq. 16. With more, loss first, it minimises the product of the others, the costs, as a
-    part of the start's. A loss of more than 1.05 times the start's is penalised. The candidates then make a front: no other
-    candidate beats its members in all objectives. It takes the variant `baseline`. All candidates share one draw."""
-    choose: Literal["no_worse", "knee"] | Positive = "no_worse"
-    """The member of a front that is trained: `no_worse`, `knee`, or its number in models/evolve/front.json. `no_worse` trains
-    the start and the two most promising members in full, without the hold-out images. It takes the one of least F among those
-    whose loss on these images is at most 1.15 times the start's. `knee`: the nearest to the best of every objective, each on
-    its range."""
+    """Limits on a network. With the gene `width` among `genes`, each candidate gets the greatest width within the limits, up to
+    twice its setting, and all other genes are drawn. So does the start of the search, which is usually narrowed by it. Without
+    that gene, candidates outside are not trained, and rank after all others by how far they are outside. null: no limit."""
     n_generations: Positive = 5
     """Generations of CMA-ES. The paper has 5."""
     population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
@@ -110,33 +107,20 @@ class SearchConfig(Section):
         return genes
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        names = self.objectives
-        if names[0] != "loss" or len(set(names)) < len(names):
-            raise ValueError(f"objectives = {names}: write loss first, and each once")
-        if self.several and any(map(math.prod, zip(SWITCHES[self.variant], (self.a, self.b), strict=True))):
-            remedy = "set a and b to 0" if self.variant == "random_search" else "set variant to baseline"
-            raise ValueError(f"objectives = {names}: variant {self.variant} rewards R_T or R_S, no objectives: {remedy}")
-        if self.several and self.rescore and isinstance(self.choose, int) and self.choose > (most := self.rescore.top + 2):
-            raise ValueError(f"choose = {self.choose}: a front has at most rescore.top + 2 members: choose 1 to {most}")
+    def _draws_a_gene(self) -> Self:
+        if self.solves_width and self.genes == ["width"]:
+            raise ValueError("genes = ['width']: with a budget the width is not drawn: add another gene, such as tilt")
         return self
-
-    @field_validator("choose", mode="before")
-    @classmethod
-    def _is_a_choice(cls, choice: object) -> object:
-        if choice not in ("no_worse", "knee") and not (type(choice) is int and choice > 0):
-            raise ValueError("must be no_worse, knee, or the number of a member, from 1")
-        return choice
-
-    @property
-    def several(self) -> bool:
-        """Whether the search has several objectives."""
-        return self.searches and len(self.objectives) > 1
 
     @property
     def counts(self) -> bool:
         """Whether it matters what a candidate costs."""
-        return self.budget is not None or self.several
+        return self.searches and self.budget is not None
+
+    @property
+    def solves_width(self) -> bool:
+        """Whether the width of a candidate is the greatest within the budget, and not drawn."""
+        return self.counts and "width" in searched_genes(self.genes, 0, "lif")
 
     @property
     def searches(self) -> bool:

@@ -89,8 +89,6 @@ GROUPS = tuple(dict.fromkeys(gene.group for gene in GENES.values()))
 SETTINGS = tuple(name for name, gene in GENES.items() if gene.group not in ("wiring", "shape"))
 """The genes that replace settings: of `network`, or of the recipes in `evolve` and `train`."""
 
-STRUCTURE = tuple(name for name, gene in GENES.items() if gene.group == "structure")
-
 PLAIN = {*SETTINGS} - {"n_genes", "lr_X", "lr_O"}
 """The genes of plain networks."""
 

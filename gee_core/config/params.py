@@ -281,6 +281,7 @@ class Params(Section):
         return self.model_copy(update={"evolve": evolve, **sections})
 
     def searched_genes(self) -> tuple[str, ...]:
-        """The genes that evolve searches; a ValueError if an own network is not registered, or cannot be built."""
+        """The genes that evolve draws; a ValueError if an own network is not registered, or cannot be built."""
         n_encodings = len(encoded_channels(self.network.name, self.network.width)) if "wiring" in self.evolve.genes else 0
-        return searched_genes(self.evolve.genes, n_encodings, self.network.neuron)
+        found = searched_genes(self.evolve.genes, n_encodings, self.network.neuron)
+        return tuple(gene for gene in found if gene != "width") if self.evolve.solves_width else found

@@ -3,16 +3,35 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig, TrainConfig
+from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig
 from gee_core.genome.genotype import Genotype
 from gee_core.settings import SAVE_SECONDS
 
 Key = tuple[int, int, str]
 """Identifies a scored wiring: see ``Candidate.key``."""
+
+START, MEAN = "0-0", "mean"
+"""`Candidate.rescored` of the first candidate, the start of a search, and of the mean of CMA-ES's distribution."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """The price of a network."""
+
+    parameters: int
+    """Parameters, genes in place of the weights that they encode."""
+    bytes: int
+    """Bytes of all its numbers in a file of genes in int8."""
+    steps: int
+    """Time steps T."""
+    energy_uj: float
+    """Energy per image in µJ (Eq. 17), without building W."""
+    own_ratio: float = math.nan
+    """Parameters over those of this network with plain weights."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +43,12 @@ class Candidate:
     seed: int
     """Shared by all candidates of a generation (common random numbers), so that only their genotypes tell them apart."""
     genotype: Genotype
+    price: Price | None = None
+    """Its price before it is trained, under a budget. Its energy is as expected from an earlier training, if there was one."""
     rescored: str = ""
     """A fresh draw repeats this candidate, by its `label`, or the "mean" of CMA-ES's distribution. Empty in the search."""
     draw: int = 0
     """The number of its fresh seed, from 0."""
-    in_full: bool = False
-    """Whether it repeats the candidate `rescored` by the full training, without the hold-out images."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -49,8 +68,6 @@ class Candidate:
     @property
     def name(self) -> str:
         """The name of its run in MLflow and of its trained network."""
-        if self.in_full:
-            return f"full-{self.rescored}"
         if self.rescored:
             return f"rescore-{self.rescored}-draw{self.draw}"
         return f"gen{self.generation}-cand{self.index}"
@@ -80,8 +97,6 @@ class ProxyTask:
     """Least number of seconds between two states within an epoch."""
     pj: tuple[float, float] = (4.6, 0.9)
     """E_MAC and E_AC of `evaluate`, in pJ."""
-    train: TrainConfig | None = None
-    """The full training, for candidates that are trained in full."""
 
 
 class Failure(StrEnum):
@@ -97,23 +112,6 @@ class Failure(StrEnum):
     """The network's code, or a library, raised another error."""
     BUDGET = "budget"
     """Its network costs more than `evolve.budget` allows."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """The price of a network."""
-
-    parameters: int
-    bytes: int
-    """Of all numbers in a file of genes in int8."""
-    steps: int
-    """T."""
-    energy_uj: float
-    """Per image (Eq. 17). Before the training, only layers that multiply are counted."""
-    ratio: float = math.nan
-    """Parameters over those of the configured network with plain weights."""
-    own_ratio: float = math.nan
-    """Parameters over those of this network with plain weights."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +132,14 @@ class Score:
     status: str = "ok"
     image_passes: int = 0
     """Cost: number of training images seen, repetitions included. 0 if its worker died."""
-    price: Price | None = None
-    """Where it matters."""
+    energy_uj: float = math.nan
+    """Energy per image in µJ (Eq. 17) after its training, under a budget."""
     excess: float = 0.0
     """How far it is outside of the budget: the sum of the parts by which it exceeds limits. Its status says which."""
     failure: Failure | None = None
     """The kind of failure, whose reason is in ``status``."""
     dead: bool = False
-    """Whether its loss is at least that of the best constant answer. What such a network costs says nothing."""
+    """Whether its loss is at least that of the best constant answer. Such a network has no fitness."""
 
     @property
     def repeatable(self) -> bool:
@@ -172,7 +170,7 @@ class Record:
     seconds: float
     """Wall time of its scoring, or 0 if it was not measured."""
     epochs: int = 0
-    """`evolve.proxy.epochs`, or 0 if it was trained in full."""
+    """`evolve.proxy.epochs`."""
     state: dict[str, float] = field(default_factory=dict)
     """CMA-ES's distribution that it was drawn from, by column: step size, axis ratio, mean and standard deviation by gene."""
 
@@ -184,7 +182,7 @@ class Record:
     def identity(self) -> dict[str, object]:
         """The columns that identify its candidate, and its status."""
         c = self.candidate
-        values = {"generation": c.generation, "index": c.index, "rescored": c.rescored, "in_full": c.in_full}
+        values = {"generation": c.generation, "index": c.index, "rescored": c.rescored}
         return values | {"seed": c.seed, "status": self.score.status}
 
     def metrics(self) -> dict[str, float]:
@@ -195,5 +193,14 @@ class Record:
         return losses | {"lambda": self.decay, "proxy_accuracy": s.proxy_accuracy} | cost
 
     def price(self) -> dict[str, float]:
-        """The price of its network. NaN where the candidate failed before it was counted."""
-        return {f.name: getattr(self.score.price, f.name, math.nan) for f in fields(Price)} | {"excess": self.score.excess}
+        """The price of its network. Its energy is that after the training, `counted_uj` that before."""
+        if self.candidate.price is None:
+            return {}
+        price = asdict(self.candidate.price)
+        return price | {"energy_uj": self.score.energy_uj, "counted_uj": price["energy_uj"], "excess": self.score.excess}
+
+    @property
+    def energy_factor(self) -> float:
+        """Its energy after the training over that counted before, 1 where one of them is not known."""
+        before = self.candidate.price
+        return self.score.energy_uj / before.energy_uj if before and self.score.energy_uj > 0 else 1.0

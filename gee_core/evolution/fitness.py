@@ -4,7 +4,6 @@ Shapes: T steps, B batch, K network outputs, G genes.
 """
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gee_core.config import SearchConfig
@@ -13,13 +12,6 @@ from gee_core.evolution.candidate import Score
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MARGIN, WEIGHT = 0.05, 5
-"""Of `constrained_cost`: the part by which a loss may exceed that of the start, and the power of its penalty beyond that."""
-
-LIMIT = 0.15
-"""The part by which the loss of a candidate that is trained in full may exceed that of the start, or it cannot win. Two full
-trainings of one network differ by as much: on digits the standard deviation of one log loss is 0.08, of a difference 0.12."""
 
 
 def temporal_difference(o_TBK: "Tensor") -> "Tensor":
@@ -51,25 +43,10 @@ def regulariser_decay(generation: int, tau_lambda: float) -> float:
 
 
 def fitness(score: Score, decay: float, cfg: SearchConfig) -> float:
-    """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16, or NaN if the candidate failed.
+    """F = L_ce - λ·(a·R_T + b·R_S), minimised, Eq. 16, or NaN if the candidate failed or is dead.
 
     A variant without a regulariser has its weight at 0.
     """
     use_R_T, use_R_S = SWITCHES[cfg.variant]
-    return score.L_ce - decay * (cfg.a * score.R_T * use_R_T + cfg.b * score.R_S * use_R_S)
-
-
-def constrained_cost(point: Sequence[float], start: Sequence[float]) -> float:
-    """F of several objectives, minimised: the costs, subject to the loss of the start. NaN if a value is NaN.
-
-    F = Π_i c_i / c_i(start) · max(1, L / ((1 + MARGIN)·L(start)))^WEIGHT
-
-    The start has F = 1. F = 0.46 is 46 % of the start's cost, at a loss of at most 5 % more.
-
-    Args:
-        point: the loss L of a candidate, then its costs c_i.
-        start: those of the start of the search.
-    """
-    (loss, *costs), (start_loss, *start_costs) = point, start
-    over = min(max(loss / ((1 + MARGIN) * start_loss), 1.0), 1e9)  # NaN stays, its power stays finite
-    return over**WEIGHT * math.prod(cost / of_start for cost, of_start in zip(costs, start_costs, strict=True))
+    F = score.L_ce - decay * (cfg.a * score.R_T * use_R_T + cfg.b * score.R_S * use_R_S)
+    return math.nan if score.dead else F

@@ -3,18 +3,18 @@
 Nothing here trains, logs or writes: the scoring function is an argument, and records are passed to callbacks.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gee_core.config import SearchConfig
 from gee_core.config.genes import searched_genes
 from gee_core.errors import InputError
-from gee_core.evolution.candidate import Candidate, Key, Record, Score, Scored
+from gee_core.evolution.candidate import Candidate, Failure, Key, Price, Record, Score, Scored, failed
 from gee_core.evolution.fitness import fitness, regulariser_decay
-from gee_core.evolution.front import point
+from gee_core.evolution.price import Allowance
 from gee_core.evolution.search import CmaEs, RandomSearch, Search, genotypes_of
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.evolution.winner import candidates_in_full, candidates_to_rescore
+from gee_core.evolution.winner import candidates_to_rescore
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
@@ -27,12 +27,11 @@ Known = Mapping[Key, tuple[Score, float]]
 
 def n_candidates(cfg: SearchConfig, space: SearchSpace) -> int:
     """The number of candidates that ``evolve`` scores: of the search, and at most so many that are scored again."""
-    in_full = 3 if cfg.several and cfg.choose == "no_worse" else 0
     of_search = cfg.population(len(space.genes)) * cfg.n_generations if cfg.searches else 1
     if cfg.rescore is None:
-        return of_search + in_full
+        return of_search
     has_mean = cfg.searches and cfg.variant != "random_search"
-    return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws + in_full
+    return of_search + (min(cfg.rescore.top, of_search) + cfg.searches + has_mean) * cfg.rescore.draws
 
 
 def evolve(
@@ -48,8 +47,8 @@ def evolve(
     """Run the variant of ``cfg`` and return every record, by generation and index. ``winner.winner`` chooses among them.
 
     With `evolve.rescore`, the best candidates and the start of the search are scored again on fresh seeds as a further
-    generation, number `evolve.n_generations`, of records whose candidates say what they repeat. Of several objectives, where
-    `evolve.choose` is no_worse, the last candidates are `in_full`: ``score_all`` should train them as long as a winner.
+    generation, number `evolve.n_generations`, of records whose candidates say what they repeat. Under a budget they have the
+    width with which the energy that was measured after their training fits.
 
     Args:
         cfg: the settings of the search.
@@ -95,10 +94,9 @@ def evolve(
 
     def score(candidates: list[Candidate], decay: float, state: dict[str, float]) -> list[Record]:
         done: dict[int, Record] = {}
-        for candidate, result, seconds in _results(candidates, score_all, known):
+        for candidate, result, seconds in _results(candidates, score_all, known, space.allowance):
             F = fitness(result, decay, cfg)
-            epochs = 0 if candidate.in_full else cfg.epochs
-            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, epochs, state)
+            record = done[candidate.index] = Record(candidate, result, decay, F, seconds, cfg.epochs, state)
             on_record(record)
         if lost := [candidate for candidate in candidates if candidate.index not in done]:
             raise InputError(f"score_all: candidate {lost[0].label} has no score", "yield a score of every candidate")
@@ -112,31 +110,47 @@ def evolve(
         if search is not None:
             vectors = list(search.ask())
             genotypes, state = genotypes_of(vectors, space, "ask()"), dict(search.state)
-        # a front holds candidates of all generations, which one draw makes comparable
-        shared = derive_seed(seed, "generation", 0 if cfg.several else generation) % 2**31
-        candidates = [Candidate(generation, index, shared, genotype) for index, genotype in enumerate(genotypes)]
+        shared = derive_seed(seed, "generation", generation) % 2**31
+        candidates = [Candidate(generation, i, shared, genotype, space.price(genotype)) for i, genotype in enumerate(genotypes)]
         if any(c.place in places and c.key not in known for c in candidates):
             others = f"search: ask() returned other candidates in generation {generation} than before the interruption"
             raise InputError(others, "give it a fixed seed, or start without known")
         in_order = score(candidates, regulariser_decay(generation, cfg.tau_lambda), state)
         if search is not None:
-            search.tell(vectors, [_told(r, cfg) for r in in_order])
+            search.tell(vectors, costs(in_order))
     favourite = search.mean if search is not None else None
     mean = None if favourite is None else genotypes_of([favourite], space, "mean")[0]
-    if again := candidates_to_rescore(records, mean, cfg, seed):
+    if again := candidates_to_rescore(records, mean, cfg, seed, space):
         score(again, records[-1].decay, {})
-    if finals := candidates_in_full(records, cfg, seed):
-        score(finals, records[-1].decay, {})
     return records
 
 
-def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known) -> Iterator[Scored]:
-    yield from ((c, *known[c.key]) for c in candidates if c.key in known)
-    if missing := [c for c in candidates if c.key not in known]:
+def costs(records: Sequence[Record]) -> list[float]:
+    """What a search is told of a generation: F, then of the dead their loss, and last of those outside their excess, or NaN.
+
+    The dead cost more than all that have a fitness, and those outside of the budget more than the dead.
+    """
+    worst = max((r.fitness for r in records if r.fitness == r.fitness), default=0.0)
+    dead = [worst + r.score.L_ce if r.score.dead else r.fitness for r in records]
+    worst = max((F for F in dead if F == F), default=0.0)
+    return [worst + r.score.excess if r.score.excess else F for r, F in zip(records, dead, strict=True)]
+
+
+def _results(candidates: list[Candidate], score_all: ScoreAll, known: Known, allowance: Allowance | None) -> Iterator[Scored]:
+    """The scores of ``candidates``, first of those that are not trained: they are known, or outside of the budget."""
+    missing = []
+    for c in candidates:
+        if allowance and c.price and (over := allowance.exceeded(c.price)):
+            yield c, _outside(over, c.price, allowance), 0.0
+        elif c.key in known:
+            yield (c, *known[c.key])
+        else:
+            missing.append(c)
+    if missing:
         yield from score_all(missing)
 
 
-def _told(record: Record, cfg: SearchConfig) -> tuple[float, ...]:
-    """What a search is told of a candidate: its fitness or objectives, then its excess over the budget."""
-    values = point(record, cfg) if cfg.several else (record.fitness,)
-    return (*((math.nan,) * len(values) if cfg.several and record.score.dead else values), record.score.excess)
+def _outside(over: Mapping[str, float], price: Price, allowance: Allowance) -> Score:
+    """The score of a network that costs too much."""
+    named = ", ".join(f"{name} = {getattr(price, name):,.6g} of {allowance.limits[name]:,.6g}" for name in over)
+    return replace(failed("", Failure.BUDGET), status=f"outside: {named}", excess=sum(over.values()))

@@ -1,8 +1,6 @@
 """The score of one candidate: a short training run from its wiring, then its loss and regularisers on held-out images.
 
-A candidate that is `in_full` is trained as the winner will be.
-
-The price of its network is counted before it is trained, its energy measured after.
+Under a budget, the energy of its network is measured too.
 
 Runs in worker processes: all it needs is in its arguments, and each process reads the images once.
 
@@ -11,8 +9,7 @@ Shapes: T steps, B batch, K network outputs.
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -21,30 +18,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gee_core.compute import Compute
-from gee_core.config import NetworkConfig, Proxy, SearchConfig, TrainConfig
+from gee_core.config import Proxy, TrainConfig
 from gee_core.config.genes import with_genes
-from gee_core.config.network import genes_and_weights
 from gee_core.data.augment import Normalise, resize_square
 from gee_core.data.meta import Meta
 from gee_core.data.prepared import load_prepared
 from gee_core.errors import full_gpu, in_section, lost_gpu, out_of_memory
 from gee_core.evaluation.energy import measure_energy
-from gee_core.evolution.candidate import Candidate, Failure, Price, ProxyTask, Score, failed
+from gee_core.evolution.candidate import Candidate, Failure, ProxyTask, Score, failed
 from gee_core.evolution.fitness import spatial_entropy, temporal_difference
-from gee_core.gene_file import stored_bytes
 from gee_core.genome.encoding import genome_of
 from gee_core.model.base import SpikingNetwork
-from gee_core.model.network import count_parameters
-from gee_core.model.wired import ImageShape, first_not_finite, plain_parameters, wired_network
+from gee_core.model.wired import first_not_finite, wired_network
 from gee_core.seeding import derive_seed
 from gee_core.training.loop import Images, for_inference, outputs, train_epoch
 from gee_core.training.processes import parallel
-from gee_core.training.recipe import Recipe, full_recipe, images_per_epoch, steps_per_epoch
+from gee_core.training.recipe import Recipe, images_per_epoch, steps_per_epoch
 from gee_core.training.resume import Resumable, adopt_format
 
 
 def score(task: ProxyTask, candidate: Candidate) -> Score:
-    """Train ``candidate`` for E epochs, or in full, and measure it on the hold-out. A failed run is a score too.
+    """Train ``candidate`` for E epochs, and measure it on the hold-out. A failed run is a score too.
 
     It resumes from the newest state in ``task.checkpoints``. Without a state it is trained again, with the same result.
 
@@ -81,23 +75,11 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
     if task.checkpoints is not None:
         compute = adopt_format(compute, task.checkpoints)
     genes = dict(candidate.genotype.settings)
-    network, proxy, evolve = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes), task.evolve
-    meta, train, holdout = _images(task.prepared, None if candidate.in_full else proxy.images, compute.device)
+    network, proxy = with_genes(task.network, genes), with_genes(task.evolve.proxy, genes)
+    meta, train, holdout = _images(task.prepared, proxy.images, compute.device)
     net = wired_network(network, meta, candidate.genotype, candidate.seed).to(compute.device)
-    price = None
-    if evolve.counts:
-        price = count_price(net, meta, task.pj[0], [plain_parameters(n, meta) for n in (task.network, network)])
-    if price is not None and (before := apply_budget(failed(""), evolve, price)).excess:
-        return before
-    if candidate.in_full:
-        assert task.train is not None
-        cfg, seed = with_genes(task.train, genes), derive_seed(candidate.seed, "train")
-        recipe = full_recipe(cfg, meta.normalise, compute, len(train), seed, network.v_threshold)
-        section, size = ["train"], None
-    else:
-        recipe = proxy_recipe(proxy, meta.normalise, compute, len(train), candidate.seed)
-        section, size = ["evolve", "proxy"], proxy.sizes[-1] if proxy.sizes else None
-    with in_section(*section):
+    recipe = proxy_recipe(proxy, meta.normalise, compute, len(train), candidate.seed)
+    with in_section("evolve", "proxy"):
         optimizer = recipe.begin(net, train)
     n_steps, per_epoch = (count(len(train), recipe.cfg.batch_size) for count in (steps_per_epoch, images_per_epoch))
     series = f"{candidate.name}-{candidate.wiring}-step"  # no other wiring has it
@@ -113,12 +95,13 @@ def _score(task: ProxyTask, candidate: Candidate, passes: list[int]) -> Score:
         mid_epoch = None
     if lost := first_not_finite(net.state_dict()):
         raise FloatingPointError(f"{lost} holds values that are not finite after the training")
-    result = measure(net, holdout, recipe, fmean(row["train_loss"] for row in rows), size)
-    if price is not None and result.status == "ok":
+    size, TSE = proxy.sizes[-1] if proxy.sizes else None, fmean(row["train_loss"] for row in rows)
+    result = replace(measure(net, holdout, recipe, TSE, size), image_passes=sum(passes))
+    if candidate.price is not None and result.status == "ok":
         inputs = recipe.normalise(next(holdout.batches(256))[0])
-        price = replace(price, energy_uj=1000 * measure_energy(net, inputs, recipe.compute.dtype).energy_mj(*task.pj))
-        result = apply_budget(result, evolve, price)
-    return replace(result, image_passes=sum(passes), price=price)
+        energy_mj = measure_energy(net, inputs, recipe.compute.dtype).energy_mj(*task.pj)
+        result = replace(result, energy_uj=1000 * energy_mj)
+    return result
 
 
 def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, size: int | None = None) -> Score:
@@ -146,39 +129,6 @@ def measure(net: SpikingNetwork, holdout: Images, recipe: Recipe, TSE: float, si
         return failed(f"L_ce = {L_ce}, R_T = {R_T}, R_S = {R_S} on the hold-out")
     p_K = torch.stack(classes).sum(0) / len(holdout)  # the best constant answer
     return Score(L_ce, TSE, R_T, var_o, R_S, accuracy, dead=L_ce >= -p_K.xlogy(p_K).sum().item())
-
-
-def count_price(net: SpikingNetwork, meta: ImageShape, e_mac: float, plain: Sequence[int]) -> Price:
-    """The price of ``net`` before it is trained. Its energy is that of the layers that multiply, mostly the stem.
-
-    ``plain`` are the parameters of the configured network and of this one with plain weights.
-    """
-    image = torch.rand(1, meta.in_channels, meta.image_size, meta.image_size, generator=torch.Generator().manual_seed(0))
-    if meta.events is not None:
-        image = image.round().expand(net.T, *image.shape)
-    layers = measure_energy(net, image.to(next(net.parameters()).device)).layers
-    energy = sum(1000 * layer.energy_mj(e_mac, 0.0) for layer in layers if not layer.binary)
-    n = count_parameters(net)
-    return Price(n, stored_bytes(net), net.T, energy, *(n / of_plain for of_plain in plain))
-
-
-def most_genes(network: NetworkConfig, meta: ImageShape, parameters: float) -> int:
-    """The largest g with which the configured network has no more than so many ``parameters``, nor more than plain, or 0."""
-    of_one, of_weights = genes_and_weights(network.name, network.width, 1, network.tilt)
-    linear = of_one - 1  # g genes are g² + linear·g numbers
-    plain = plain_parameters(network, meta)
-    left = math.floor(min(parameters, plain)) - (plain - of_weights)
-    return (math.isqrt(linear**2 + 4 * left) - linear) // 2 if left > 0 else 0
-
-
-def apply_budget(score: Score, cfg: SearchConfig, price: Price) -> Score:
-    """``score`` with its ``price``, and its failure where that is outside of the budget."""
-    values = asdict(price)
-    if cfg.budget is None or not (over := cfg.budget.exceeded(values)):
-        return replace(score, price=price)
-    limits = cfg.budget.limits()
-    named = ", ".join(f"{name} = {values[name]:,.6g} of {limits[name]:,}" for name in over)
-    return replace(score, price=price, excess=sum(over.values()), status=f"outside: {named}", failure=Failure.BUDGET)
 
 
 def proxy_recipe(proxy: Proxy, normalise: Normalise, compute: Compute, n_images: int, seed: int) -> Recipe:

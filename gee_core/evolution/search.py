@@ -14,13 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gee_core.errors import InputError
-from gee_core.evolution.fitness import constrained_cost
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
-
-Values = Sequence[tuple[float, ...]]
-"""Of every candidate its objectives, then how far it is outside of the budget."""
 
 
 class Search(Protocol):
@@ -29,9 +25,11 @@ class Search(Protocol):
     def ask(self) -> Sequence[ArrayLike]:
         """A generation: vectors (n,), in the order of ``space.genes``, within ``space.bounds()`` or moved onto these."""
 
-    def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
-        """Learn the values, all minimised, of the ``vectors`` that ``ask`` returned. By vector they are the fitness, or each of
-        several `evolve.objectives`, NaN where it failed, is dead or was not trained, then the excess over `evolve.budget`.
+    def tell(self, vectors: Sequence[ArrayLike], costs: Sequence[float]) -> None:
+        """Learn the costs, minimised, of the ``vectors`` that ``ask`` returned.
+
+        The cost of a candidate is its fitness. Those that are dead or outside of the budget cost more than all that have one. A
+        candidate that failed costs NaN.
         """
 
     @property
@@ -69,16 +67,15 @@ class RandomSearch(Search):
         first, self._first = self._first, []
         return [*first, *self._random.uniform(*self._bounds, (self._population_size - len(first), len(self._bounds[0])))]
 
-    def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
+    def tell(self, vectors: Sequence[ArrayLike], costs: Sequence[float]) -> None:
         """Learns nothing."""
 
 
 class CmaEs:
     """CMA-ES, with the standard deviation ``step`` in every direction at first: ``cma`` keeps it at a third of the range.
 
-    Of several objectives, all above 0, it minimises the product, which no scale of them changes.
-    Candidates outside of the budget rank after those within, failed ones (NaN) last. Where all failed nothing is learned: the
-    next generation is drawn from the same distribution.
+    Failed candidates (NaN) rank last. Where all failed nothing is learned: the next generation is drawn from the same
+    distribution.
     """
 
     def __init__(self, space: SearchSpace, step: float, population_size: int, seed: int):
@@ -98,7 +95,6 @@ class CmaEs:
             self._es = cma.CMAEvolutionStrategy(start, step, options)
         self._columns = ["step_size", "axis_ratio", *(f"mean_{gene}" for gene in genes), *(f"std_{gene}" for gene in genes)]
         self.state: dict[str, float] = {}
-        self._start: tuple[float, ...] | None = None
 
     def ask(self) -> list[np.ndarray]:
         """Draws from the distribution, as ``Search.ask``."""
@@ -111,20 +107,12 @@ class CmaEs:
         self.state = dict(zip(self._columns, map(float, state), strict=True))
         return list(asked)
 
-    def tell(self, vectors: Sequence[ArrayLike], values: Values) -> None:
+    def tell(self, vectors: Sequence[ArrayLike], costs: Sequence[float]) -> None:
         """Moves the distribution, as ``Search.tell``."""
-        *objectives, excess = np.asarray(values, dtype=float).T
-        F = objectives[0] if len(objectives) == 1 else self._constrained(list(zip(*objectives, strict=True)))
-        worst = np.max(F[(excess == 0) & ~np.isnan(F)], initial=-np.inf)
-        ranked = np.where(excess > 0, (worst + 1.0 if np.isfinite(worst) else 0.0) + excess, F)
-        if np.isfinite(ranked).any():
+        F = np.asarray(costs, dtype=float)
+        if np.isfinite(F).any():
             with warnings.catch_warnings(action="ignore"):
-                self._es.tell(list(vectors), np.where(np.isnan(ranked), np.nanmax(ranked) + 1.0, ranked).tolist())
-
-    def _constrained(self, points: list[tuple[float, ...]]) -> np.ndarray:
-        """F of every candidate. The start is the first of the first generation, or where that has NaN the next without."""
-        self._start = self._start or next((p for p in points if not np.isnan(p).any()), None)
-        return np.array([constrained_cost(p, self._start) if self._start else np.nan for p in points])
+                self._es.tell(list(vectors), np.where(np.isnan(F), np.nanmax(F) + 1.0, F).tolist())
 
     @property
     def mean(self) -> np.ndarray:

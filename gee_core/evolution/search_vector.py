@@ -4,14 +4,16 @@ Its coordinates are log σ, and of every other gene the part of its range, from 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gee_core.config import NetworkConfig, Shape
-from gee_core.config.genes import GENES, SETTINGS, STRUCTURE, Gene, check_genes, with_genes
+from gee_core.config.genes import GENES, SETTINGS, Gene, check_genes, with_genes
 from gee_core.errors import InputError
+from gee_core.evolution.candidate import Price
+from gee_core.evolution.price import Allowance, most_genes
 from gee_core.genome.genotype import Genotype, configured_genotype
 
 
@@ -22,8 +24,8 @@ class SearchSpace:
     ``sigma_O`` and ``sigma_0`` … are σ's of their own, ``sigma_X`` is one σ for all X_l. They lie between their start divided
     and multiplied by ``bound``. All other genes lie in the ranges of ``config.genes.GENES``, widened to ``start`` where it
     lies outside. ``network`` is needed where the structure is searched: every σ is then, at another width or number of
-    genes, the analytic one times the factor that it has in ``start``. ``most_genes`` of a structure, if it is known, is how
-    many genes fit into the budget: a candidate gets no more of them, where the range allows it.
+    genes, the analytic one times the factor that it has in ``start``. With an ``allowance`` that solves the width, this is none
+    of ``genes``: each genotype has the greatest that the budget allows. Its genes are no more numbers than their weights.
 
     Raises:
         InputError: a gene is unknown, has no value in ``start``, or has no effect because another sets the same σ's.
@@ -33,7 +35,7 @@ class SearchSpace:
     start: Genotype
     bound: float
     network: NetworkConfig | None = None
-    most_genes: Callable[[NetworkConfig], int] | None = None
+    allowance: Allowance | None = None
 
     def __post_init__(self) -> None:
         check_genes(self.genes)
@@ -60,27 +62,51 @@ class SearchSpace:
         coordinates = dict(zip(self.genes, np.clip(vector, *self.bounds()).tolist(), strict=True))
         sigmas = {gene: math.exp(value) for gene, value in coordinates.items() if gene.startswith("sigma")}
         others = {gene: self._value(gene, value) for gene, value in coordinates.items() if gene not in sigmas}
-        if self.most_genes and self.network and "n_genes" in others:
-            least = min(others["n_genes"], self._value("n_genes", 0.0))
-            others["n_genes"] = max(least, min(others["n_genes"], self.most_genes(with_genes(self.network, others))))
+        if self.allowance and "T" in others:
+            others["T"] = min(others["T"], self.allowance.limits.get("steps", others["T"]))
         shape = {gene: value for gene, value in others.items() if gene in Shape.model_fields}
         sigma_X = [sigmas.get(f"sigma_{layer}", sigmas.get("sigma_X", s)) for layer, s in enumerate(self.start.sigma_X)]
-        genotype = replace(
+        drawn = replace(
             self.start,
             sigma_O=sigmas.get("sigma_O", self.start.sigma_O),
             sigma_X=tuple(sigma_X),
             shape=Shape(**(self.start.shape.model_dump() | shape)) if shape else self.start.shape,
-            settings=tuple((name, others.get(name, value)) for name, value in self.start.settings),
         )
-        return self._rewired(genotype) if self.start.sigma_X and set(STRUCTURE) & set(self.genes) else genotype
+        return self.fitted(self._restructured(drawn, others))
 
-    def _rewired(self, genotype: Genotype) -> Genotype:
-        """``genotype`` with σ's for its structure: they have the factors to the analytic σ's that the start has."""
+    def fitted(self, genotype: Genotype, factor: float = 1.0) -> Genotype:
+        """``genotype`` with the greatest width that the budget allows, where the width is solved.
+
+        ``factor`` is by how much a training changes the energy that is counted before it.
+        """
+        if self.allowance is None or self.network is None or not self.allowance.solves_width:
+            return genotype
+        return self.allowance.widest(lambda width: self.at_width(genotype, width), self.network.width, factor)
+
+    def price(self, genotype: Genotype, factor: float = 1.0) -> Price | None:
+        """The price of ``genotype`` before it is trained, its energy times ``factor``. None where there is no budget."""
+        if self.allowance is None:
+            return None
+        price = self.allowance.price(genotype)
+        return replace(price, energy_uj=price.energy_uj * factor)
+
+    def at_width(self, genotype: Genotype, width: float) -> Genotype:
+        """``genotype`` at another width. Its genes become no more numbers than the weights that they encode."""
         assert self.network is not None
-        here, there = (configured_genotype(with_genes(self.network, dict(g.settings))) for g in (genotype, self.start))
+        settings = dict(genotype.settings) | {"width": width}
+        if "n_genes" in settings:
+            settings["n_genes"] = max(1, min(settings["n_genes"], most_genes(with_genes(self.network, settings))))
+        return self._restructured(genotype, settings)
+
+    def _restructured(self, genotype: Genotype, values: Mapping[str, float]) -> Genotype:
+        """``genotype`` with other ``values`` of its settings. Its σ's keep their factors to the analytic σ's."""
+        other = replace(genotype, settings=tuple((name, values.get(name, value)) for name, value in genotype.settings))
+        if self.network is None or not genotype.sigma_X:
+            return other
+        here, there = (configured_genotype(with_genes(self.network, dict(g.settings))) for g in (other, genotype))
         sigma_X = zip(genotype.sigma_X, here.sigma_X, there.sigma_X, strict=True)
         sigma_O = genotype.sigma_O * (here.sigma_O / there.sigma_O)
-        return replace(genotype, sigma_O=sigma_O, sigma_X=tuple(s * (a / b) for s, a, b in sigma_X))
+        return replace(other, sigma_O=sigma_O, sigma_X=tuple(s * (a / b) for s, a, b in sigma_X))
 
     def _start(self, name: str) -> float:
         """The coordinate of a gene of ``start``."""

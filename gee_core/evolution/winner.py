@@ -1,102 +1,80 @@
-"""The candidate that wins: the best of the search, of the fresh draws, or of several objectives of those trained in full."""
+"""The candidate that wins: that of the least mean fitness over fresh draws, or else the best candidate of the search."""
 
 import itertools
 import math
 from collections.abc import Sequence
-from statistics import fmean
+from dataclasses import replace
+from statistics import fmean, geometric_mean
 
 from gee_core.config import SearchConfig
-from gee_core.evolution.candidate import Candidate, Record
-from gee_core.evolution.fitness import LIMIT, constrained_cost, fitness
-from gee_core.evolution.front import MEAN, START, front, knee, mean_points, pick_member, repeats, start_of
+from gee_core.evolution.candidate import MEAN, START, Candidate, Record
+from gee_core.evolution.fitness import fitness
+from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 
+HEADROOM = 1.03
+"""Energy after a full training over that after a short one, at most, on the data sets of docs/results/evolution.md."""
+
 
 def final_fitness(records: Sequence[Record], cfg: SearchConfig) -> list[float]:
-    """F of every record at the last generation's λ, or NaN if it failed or is outside of the budget.
+    """F of every record at the last generation's λ, or NaN if it failed, is dead or outside of the budget.
 
-    Of several objectives: `fitness.constrained_cost` of the mean over the draws of a candidate. The search, the fresh draws and
-    the candidates that are trained in full are each compared with their own start. A dead candidate has NaN, unless all
-    are dead, and so has one whose loss in full is beyond `fitness.LIMIT`.
+    If all are dead, they are compared all the same.
 
     Paper: silent. Here: one λ for all, because λ falls from generation to generation: with their own λ, candidates of the
     first generation would win by their larger reward alone.
     """
-    if cfg.several:
-        costs = _constrained(records, cfg)
-        return [costs.get(r.candidate.name, math.nan) for r in records]
-    return [fitness(r.score, records[-1].decay, cfg) if r.ok else math.nan for r in records]
+    decay = records[-1].decay if records else 1.0
+    values = [fitness(r.score, decay, cfg) for r in records]
+    if all(map(math.isnan, values)):
+        values = [fitness(replace(r.score, dead=False), decay, cfg) for r in records]
+    return values
 
 
-def candidates_to_rescore(records: Sequence[Record], mean: Genotype | None, cfg: SearchConfig, seed: int) -> list[Candidate]:
+def candidates_to_rescore(
+    records: Sequence[Record], mean: Genotype | None, cfg: SearchConfig, seed: int, space: SearchSpace
+) -> list[Candidate]:
     """The best candidates of the search, its start, and the ``mean`` of its distribution, each on the same fresh seeds.
 
     The best are the best of each generation, the last generation first, then the second best of each, and so on. F does not say
-    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again. With
-    several objectives, all have one seed and the best are those of least F.
+    which generation was better, because each has a seed of its own. Of equal genotypes only the best is scored again.
+
+    Under a budget they get the width with which the energy after a training fits. It is the counted energy times a factor, that
+    of the candidate's own training, and for the ``mean`` that of the last generation.
     """
     if cfg.rescore is None:
         return []
-    start, named = records[0].candidate.genotype, dict[Genotype, str]()
-    for r in _from_best(records, cfg) if cfg.several else _from_best_of_generations(records, cfg):
+    first, named = records[0], dict[Genotype, tuple[str, float]]()
+    for r in _from_best_of_generations(records, cfg):
         if len(named) < cfg.rescore.top:
-            named.setdefault(r.candidate.genotype, START if r.candidate.genotype == start else r.candidate.label)
+            label = START if r.candidate.genotype == first.candidate.genotype else r.candidate.label
+            named.setdefault(r.candidate.genotype, (label, r.energy_factor))
     if named:
-        named.setdefault(start, START)
+        named.setdefault(first.candidate.genotype, (START, first.energy_factor))
     if named and mean is not None:
-        named.setdefault(mean, MEAN)
+        last = [r.energy_factor for r in records if r.candidate.generation == records[-1].candidate.generation]
+        named.setdefault(mean, (MEAN, geometric_mean(last)))
     seeds = [derive_seed(seed, "rescore", draw) % 2**31 for draw in range(cfg.rescore.draws)]
-    draws = itertools.product(named.items(), enumerate(seeds))
+    fitted = [(name, space.fitted(genotype, HEADROOM * factor), factor) for genotype, (name, factor) in named.items()]
+    again = [(name, genotype, space.price(genotype, factor)) for name, genotype, factor in fitted]
     return [
-        Candidate(cfg.n_generations, index, seed, genotype, rescored=name, draw=draw)
-        for index, ((genotype, name), (draw, seed)) in enumerate(draws)
-    ]
-
-
-def candidates_in_full(records: Sequence[Record], cfg: SearchConfig, seed: int) -> list[Candidate]:
-    """With `choose` = no_worse, the start of a search of several objectives and the two most promising members of its front.
-
-    They are the member of least F and the knee, or the next in F where these are one or the start. They share a fresh seed.
-    """
-    if not cfg.several or cfg.choose != "no_worse" or not (members := front(records, cfg)):
-        return []
-    F = _constrained(records, cfg)
-    best, *others = sorted(members, key=lambda m: F[m.record.candidate.name])
-    named = {records[0].candidate.genotype: START}
-    for m in (best, knee(members), *others):
-        c = m.record.candidate
-        if len(named) < 3:
-            named.setdefault(c.genotype, c.origin)
-    full = derive_seed(seed, "in_full") % 2**31
-    return [
-        Candidate(cfg.n_generations + 1, index, full, genotype, rescored=name, in_full=True)
-        for index, (genotype, name) in enumerate(named.items())
+        Candidate(cfg.n_generations, index, seed, genotype, price, name, draw)
+        for index, ((name, genotype, price), (draw, seed)) in enumerate(itertools.product(again, enumerate(seeds)))
     ]
 
 
 def fresh_fitness(records: Sequence[Record], cfg: SearchConfig) -> dict[str, list[float]]:
-    """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out.
-
-    Of several objectives, all draws of a candidate have the F of their mean.
-    """
+    """F of every fresh draw, by ``Candidate.rescored``. Candidates of which a draw failed are left out."""
     draws: dict[str, list[float]] = {}
     for record, value in zip(records, final_fitness(records, cfg), strict=True):
-        if record.candidate.rescored and not record.candidate.in_full:
+        if record.candidate.rescored:
             draws.setdefault(record.candidate.rescored, []).append(value)
     return {name: values for name, values in draws.items() if not any(map(math.isnan, values))}
 
 
-def draws_of(record: Record, records: Sequence[Record]) -> list[Record]:
-    """The fresh draws of the genotype of ``record`` among ``records``, or where there are none its candidate of the search."""
-    of_search, fresh, _ = repeats(records)
-    return fresh.get(record.candidate.origin) or of_search[record.candidate.origin]
-
-
 def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
     """The best draw of the candidate with the lowest mean F over fresh draws, or else the best candidate of the search.
-
-    Of several objectives: that of least F of those that were trained in full, or else the member that `choose` names.
 
     Paper: the best candidate. Here: fresh draws decide, because the least of many noisy values is that of a lucky draw. A
     candidate that fails on a fresh draw cannot win. If all fail, the winner of the search stands.
@@ -110,30 +88,12 @@ def winner(records: Sequence[Record], cfg: SearchConfig) -> Record:
 
     Raises:
         ValueError: every candidate failed.
-        InputError: `choose` names no member of the front.
     """
-    costs = _constrained(records, cfg) if cfg.several else {}
-    if in_full := [r for r in records if r.candidate.in_full and r.candidate.name in costs]:
-        return min(in_full, key=lambda r: costs[r.candidate.name])
-    if cfg.several and (members := front(records, cfg)):
-        return pick_member(members, cfg).record
     fresh = fresh_fitness(records, cfg)
     ranked = _from_best(records, cfg, min(fresh, key=lambda name: fmean(fresh[name]), default=""))
     if not ranked:
         raise ValueError(f"all {len(records)} candidates failed; the first: {records[0].score.status}")
     return ranked[0]
-
-
-def _constrained(records: Sequence[Record], cfg: SearchConfig) -> dict[str, float]:
-    """F of several objectives by `Candidate.name`, without candidates that have none."""
-    costs: dict[str, float] = {}
-    for groups, limit in zip(repeats(records), (math.inf, math.inf, LIMIT), strict=True):
-        points = mean_points(groups, cfg)
-        for label, point in points.items():
-            start = start_of(points)
-            if point[0] <= (1 + limit) * start[0]:
-                costs |= {draw.candidate.name: constrained_cost(point, start) for draw in groups[label]}
-    return costs
 
 
 def _from_best_of_generations(records: Sequence[Record], cfg: SearchConfig) -> list[Record]:

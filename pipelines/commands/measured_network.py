@@ -43,7 +43,7 @@ from gee_core.storage.json_object import as_model
 from pipelines.commands.prediction import find_images, read_image
 from pipelines.inputs.loading import evenly, load_checkpoint, prepared_images, spaced
 from pipelines.project.paths import PREPARED
-from pipelines.reporting.summary import percent
+from pipelines.reporting.verdict import percent
 from pipelines.runtime.input_errors import PREPARE, remedy
 
 Shape = tuple[int, ...]

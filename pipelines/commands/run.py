@@ -47,7 +47,7 @@ def run(
     from pipelines.orchestration.flow_lock import flow_lock, whole_dvc_lock
     from pipelines.orchestration.request import Request, check_request, last_summary
     from pipelines.project.git import check_for_dvc
-    from pipelines.reporting.summary import format_summary, track_result
+    from pipelines.reporting.verdict import format_summary, track_result
     from pipelines.runtime.process_tree import exit_on_sigterm, run_in_foreground
     from pipelines.tracking.tracker import tracked_execution
 
@@ -118,7 +118,8 @@ def summary(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
     gee summary --json
     """
-    from pipelines.reporting.summary import format_summary, read_summary
+    from pipelines.reporting.summary import read_summary
+    from pipelines.reporting.verdict import format_summary
     from pipelines.runtime.input_errors import reading
 
     with reading(SUMMARY, "run `gee run`, or `dvc pull`"):

@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gee_core.evolution.front import MEASURED_AS
-from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, SIGNED, headline, label, log_axis, panel, svg
+from pipelines.figures.svg import GENETIC, INK, MARK, MUTED, OTHER, SIGNED, headline, label, panel, svg
 
-COLUMNS = MEASURED_AS | {"fitness": "final_fitness", "sigma_X": "sigma_0"}
-"""The column of candidates.csv with an objective or a gene, where it has another name. σ_X is the value of every σ_l."""
+COLUMNS = {"fitness": "final_fitness", "sigma_X": "sigma_0"}
+"""The column of candidates.csv with a value, where it has another name. σ_X is the value of every σ_l."""
 
 
 def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -22,79 +21,47 @@ def searched_rows(candidates: pd.DataFrame) -> pd.DataFrame:
 
 def fresh_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     """The fresh draws among ``candidates``."""
-    return candidates.drop(searched_rows(candidates).index)[lambda rows: ~rows["in_full"]]
+    return candidates.drop(searched_rows(candidates).index)
 
 
-@svg
-def front_of_candidates(candidates: pd.DataFrame, front: pd.DataFrame, trained: int | None) -> tuple[Figure, str]:
-    """Loss over the second objective: the candidates of the search, and the members of ``front`` with their numbers.
+def gene_correlations(candidates: pd.DataFrame, genes: Sequence[str]) -> pd.DataFrame:
+    """Spearman's ρ of each gene with the fitness, and its standard error: ``gene, rho, se, n``.
 
-    ``front`` has a column per objective and the start of the search as its last row. ``trained`` is the number of a member, or
-    None for the start.
-    """
-    figure, ax = panel(3.4)
-    name = front.columns[1]
-    search = searched_rows(candidates)
-    x, loss = search[MEASURED_AS.get(name, name)], search["L_ce"]
-    ax.plot(x, loss, "o", color=GENETIC, mew=0, alpha=0.75, ms=5, label="candidate")
-    *points, start = zip(front[name], front["loss"], strict=True)
-    ax.plot(*start, "s", color=OTHER, ms=7, label="start")
-    ax.plot(*zip(*points, strict=True), "o", color=INK, mfc="none", mew=1.4, ms=7, ls="", label="front")
-    ax.plot(*(points[trained - 1] if trained else start), "o", color=MARK, ms=7, label="trained")
-    step = 1 + len(points) // 16
-    for number, at in enumerate(points, 1):
-        if number % step == 0 or number == trained:
-            ax.annotate(str(number), at, (4, 4), textcoords="offset points", fontsize=8, color=INK)
-    log_axis(ax, pd.Series([*x, *front[name]]).dropna())
-    log_axis(ax, pd.Series([*loss, *front["loss"]]).dropna(), "y")
-    ax.set(xlabel=f"{name}{' per image (µJ)' if name == 'energy' else ''} (log)", ylabel="loss on the hold-out (log)")
-    headline(figure, ax, f"{len(points)} members of the front")
-    return figure, f"Loss over {name} of {len(search)} candidates, with the {len(points)} members of the front."
-
-
-def gene_correlations(candidates: pd.DataFrame, genes: Sequence[str], objectives: Sequence[str]) -> pd.DataFrame:
-    """Spearman's ρ of each gene with each objective, and its standard error: ``gene, objective, rho, se, n``.
-
-    ``n`` counts the candidates of the search that have a measurement of every objective. Fewer than six give no rows. A gene
-    or objective that never varied is left out. The gene with the greatest |ρ| is first.
+    ``n`` counts the candidates of the search that have a fitness. Fewer than six give no rows. A gene that never varied is
+    left out. The gene with the greatest |ρ| is first.
 
     The standard error is (1 - ρ²)·√((1 + ρ²/2) / (n - 3)). Source: Bonett, Wright, Sample Size Requirements for Estimating
     Pearson, Kendall and Spearman Correlations, 2000: the variance of artanh ρ, here times (dρ / d artanh ρ)².
     """
-    at = {name: COLUMNS.get(name, name) for name in (*genes, *objectives)}
+    at = {name: COLUMNS.get(name, name) for name in (*genes, "fitness")}
     measured = searched_rows(candidates).reindex(columns=list(at.values())).set_axis(list(at), axis=1).dropna()
     if (n := len(measured)) < 6:  # too few for the approximation
-        return pd.DataFrame(columns=["gene", "objective", "rho", "se", "n"])
-    rho = measured.rank().corr().loc[list(genes), list(objectives)].rename_axis("gene").reset_index()
-    table = rho.melt("gene", var_name="objective", value_name="rho").dropna().assign(n=n)
+        return pd.DataFrame(columns=["gene", "rho", "se", "n"])
+    rho = measured.rank().corr().loc[list(genes), "fitness"].rename("rho").rename_axis("gene")
+    table = rho.reset_index().dropna().assign(n=n)
     table["se"] = (1 - table["rho"] ** 2) * np.sqrt((1 + table["rho"] ** 2 / 2) / (n - 3))
-    greatest = table["rho"].abs().groupby(table["gene"]).transform("max")
-    return table.iloc[np.argsort(-greatest, kind="stable")]
+    return table.iloc[np.argsort(-table["rho"].abs(), kind="stable")]
 
 
 def idle_genes(correlations: pd.DataFrame) -> list[str]:
-    """The genes whose |ρ| is below two standard errors for every objective."""
-    clear = (correlations["rho"].abs() >= 2 * correlations["se"]).groupby(correlations["gene"], sort=False).any()
-    return list(clear.index[~clear])
+    """The genes whose |ρ| is below two standard errors."""
+    return [*correlations.loc[correlations["rho"].abs() < 2 * correlations["se"], "gene"]]
 
 
 @svg
 def gene_effects(correlations: pd.DataFrame) -> tuple[Figure, str]:
-    """The `gene_correlations` as bars, ± 1 standard error, a colour per objective."""
-    genes, objectives = correlations["gene"].unique(), correlations["objective"].unique()
-    figure, ax = panel(1.2 + (0.14 + 0.14 * len(objectives)) * len(genes))
-    height = 0.75 / len(objectives)
-    for i, (name, colour) in enumerate(zip(objectives, (GENETIC, OTHER, MARK, MUTED, "#8cc3e6"), strict=False)):
-        rows = correlations[correlations["objective"] == name]
-        places, error = np.arange(len(genes)) + (i - (len(objectives) - 1) / 2) * height, {"ecolor": INK, "lw": 1}
-        ax.barh(places, rows["rho"], height, xerr=rows["se"], color=colour, error_kw=error, label=name)
+    """The `gene_correlations` as bars, ± 1 standard error."""
+    genes = correlations["gene"]
+    figure, ax = panel(1.2 + 0.28 * len(genes))
+    error = {"ecolor": INK, "lw": 1}
+    ax.barh(range(len(genes)), correlations["rho"], 0.75, xerr=correlations["se"], color=GENETIC, error_kw=error)
     ax.set_yticks(range(len(genes)), [label(gene) for gene in genes])
-    ax.set(xlim=(-1.1, 1.1), xlabel="rank correlation ρ, ± 1 standard error")
+    ax.set(xlim=(-1.1, 1.1), xlabel="rank correlation ρ with the fitness, ± 1 standard error")
     ax.set_ylim(len(genes) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     title = f"{len(genes) - len(idle_genes(correlations))} of {len(genes)} genes mattered"
     headline(figure, ax, title)
-    return figure, f"Rank correlation of {len(genes)} genes with {', '.join(objectives)}. {title}."
+    return figure, f"Rank correlation of {len(genes)} genes with the fitness. {title}."
 
 
 @svg

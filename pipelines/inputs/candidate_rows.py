@@ -22,11 +22,9 @@ class CandidateRow(Child):
     place: tuple[int, int]
     wiring: str
     score: Score
-    recipe: str
-    """Digest of the section `train` if it was trained in full."""
 
 
-def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float, recipe: str) -> CandidateRow:
+def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], ended: float) -> CandidateRow:
     """A candidate as a run of its own, with its genotype.json; its scoring ``ended`` then, in seconds since 1970.
 
     ``keys`` are parameters that it has in common with the others.
@@ -37,9 +35,8 @@ def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], 
     genes = c.genotype.as_dict()
     identity["wiring_seed"] = identity.pop("seed")  # `seed` is the run's
     own = as_texts(identity | genes | {"status": status})
-    price = record.price() if record.score.price else {}
     gene_metrics = {f"gene.{name}": value for name, value in genes.items()}  # parameters are texts, which do not compare
-    measured = record.metrics() | price | {"generation": c.generation} | gene_metrics
+    measured = record.metrics() | record.price() | {"generation": c.generation} | gene_metrics
     return CandidateRow(
         child=f"{c.name}-{json_digest({'params': own, 'metrics': measured})}",
         level="rescore" if c.rescored else "candidate",
@@ -54,22 +51,20 @@ def candidate_row(record: Record, genotype: GenotypeFile, keys: dict[str, str], 
         place=c.place,
         wiring=c.wiring,
         score=record.score,
-        recipe=recipe if c.in_full else "",
     )
 
 
-def known_scores(folder: Path, recipe: str) -> dict[Key, tuple[Score, float]]:
+def known_scores(folder: Path) -> dict[Key, tuple[Score, float]]:
     """The scores of earlier runs in ``folder``, with their seconds, by ``Candidate.key``.
 
-    Damaged rows are ignored, and so are failures of the machine or the code: these are tried again. Candidates are trained in
-    full again where the ``recipe`` is another.
+    Damaged rows are ignored, and so are failures of the machine or the code: these are tried again.
     """
     known: dict[Key, tuple[Score, float]] = {}
     for row in read_rows(folder):
         if "child" not in row:
             continue
         candidate = CandidateRow.model_validate(row)
-        if candidate.score.repeatable and candidate.recipe in ("", recipe):
+        if candidate.score.repeatable:
             known[*candidate.place, candidate.wiring] = candidate.score, candidate.metrics["seconds"]
     return known
 

@@ -59,26 +59,15 @@ class GenotypeFile(StrictModel, extra="ignore"):
         return Genotype.of(self.genes) if self.genes else None
 
 
-class FrontMember(StrictModel):
-    """A member of a front, and what trains it."""
+class Controls(StrictModel):
+    """models/evolve/controls.json: the networks that the winner of a search under a budget is compared with."""
 
-    objectives: dict[str, float]
-    """By name. Means over fresh draws where there are any."""
-    price: dict[str, float]
-    proxy_accuracy: float
-    genotype: GenotypeFile
-
-
-class FrontFile(StrictModel):
-    """models/evolve/front.json: what a search of several objectives found, the least loss first."""
-
-    hypervolume: tuple[float, ...]
-    """Up to each generation, as the part of the volume below twice the values of the start."""
-    chosen: int | None
-    """Number of the member that is trained, from 1. None where the start is, and no member."""
-    members: tuple[FrontMember, ...]
     start: GenotypeFile
-    """Where the search started."""
+    """The start of the search, as it is configured."""
+    narrowed: GenotypeFile
+    """The start at the width at which it is within the budget."""
+    narrowed_plain: GenotypeFile | None
+    """The same with plain weights. None where the width is not solved."""
 
 
 def load_genotype(params: Params, path: Path = GENOTYPE) -> GenotypeFile:

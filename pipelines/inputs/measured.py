@@ -59,8 +59,11 @@ class Searched(BaseModel):
     best_L_ce: float | None = None
     image_passes: int | None = None
     start_fitness: float | None = None
-    cost_ratio: float | None = None
-    """Of several objectives: the winner's second one over that of the start, both trained in full."""
+    limit_energy_uj: float | None = None
+    """The limits of the budget, those that are relative in numbers."""
+    limit_parameters: float | None = None
+    limit_bytes: float | None = None
+    limit_steps: float | None = None
     random_fitness: float | None = None
     fresh_draws: int = 0
     """Of how many draws the fitness is the mean. 0 where nothing was scored again."""
@@ -79,7 +82,7 @@ class Searched(BaseModel):
 
 
 class PlainNetwork(BaseModel):
-    """Of plain: the configured network with plain weights, and the start of the search, as far as they were trained."""
+    """Of plain: the configured network with plain weights. Under a budget also the start and what was narrowed."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -87,9 +90,15 @@ class PlainNetwork(BaseModel):
     plain_energy_mj: float | None = None
     configured_plain_parameters: int | None = None
     start_test_accuracy: float | None = None
-    """Of the start of a search of several objectives, trained in full."""
     start_energy_mj: float | None = None
     start_parameters: int | None = None
+    narrowed_test_accuracy: float | None = None
+    """Of the start at the width at which it is within the budget."""
+    narrowed_energy_mj: float | None = None
+    narrowed_parameters: int | None = None
+    narrowed_plain_test_accuracy: float | None = None
+    narrowed_plain_energy_mj: float | None = None
+    narrowed_plain_parameters: int | None = None
 
 
 class Robustness(StrictModel):

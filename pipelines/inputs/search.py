@@ -1,16 +1,15 @@
 """What evolve searches, and the file that its search starts from: `evolve.start`, a genotype of an earlier evolve."""
 
 import inspect
-import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gee_core.config import NetworkStructure, Params
 from gee_core.config.genes import SETTINGS
 from gee_core.config.network import is_own, registered
+from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
+from gee_core.evolution.price import Allowance, pricing
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
 from gee_core.storage.json_object import read_json_model
@@ -18,33 +17,60 @@ from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.project.paths import check_in_inputs
 from pipelines.runtime.input_errors import TRACKED, remedy
 
-if TYPE_CHECKING:
-    from gee_core.model.wired import ImageShape
 
+def search_space(params: Params, prepared: Path | None = None) -> SearchSpace:
+    """The genes that evolve draws, around its start. An own network is registered before.
 
-def search_space(params: Params, images: "ImageShape | None" = None) -> SearchSpace:
-    """The genes that evolve searches, around its start. An own network is registered before.
-
-    With ``images``, candidates have no more genes than fit into `evolve.budget`.
+    With the images in ``prepared``, candidates are priced, and `evolve.budget` decides their width.
 
     Raises:
-        InputError: the start is unusable, or an own network does not take a gene.
+        InputError: the start is unusable, an own network does not take a gene, or no width of the start is within the budget.
     """
     name, genes = params.network.name, params.searched_genes()
     if is_own(name):
         settings = NetworkStructure.model_fields.keys() - {"n_genes"}
         taken = inspect.signature(registered(name).build).parameters
-        for gene in (gene for gene in genes if gene in settings and gene not in taken):
+        solved = ("width",) if params.evolve.solves_width else ()
+        for gene in (gene for gene in (*genes, *solved) if gene in settings and gene not in taken):
             problem = f"evolve.genes = {params.evolve.genes} searches {gene}, which {name} does not take"
             raise InputError(problem, f"give it an argument {gene}, or leave the gene out")
-    budget, fitted = params.evolve.budget, None
-    if images is not None and budget is not None:
-        from gee_core.evolution.proxy import most_genes  # these load torch
-        from gee_core.model.wired import plain_parameters
+    start = start_genotype(params)
+    space = SearchSpace(genes, start, params.evolve.bound, params.network)
+    if prepared is None or not params.evolve.counts:
+        return space
+    return replace(space, allowance=_allowance(params, prepared, space))
 
-        most = min(budget.parameters or math.inf, (budget.ratio or math.inf) * plain_parameters(params.network, images))
-        fitted = partial(most_genes, meta=images, parameters=most)
-    return SearchSpace(genes, start_genotype(params), params.evolve.bound, params.network, fitted)
+
+def _allowance(params: Params, prepared: Path, space: SearchSpace) -> Allowance:
+    """`evolve.budget` in numbers. An InputError where the start of the search is outside, or outside at any width."""
+    from gee_core.model.wired import plain_parameters  # loads torch
+
+    budget, solves = params.evolve.budget, params.evolve.solves_width
+    assert budget is not None
+    price = pricing(params.network, prepared, (params.evaluate.e_mac, params.evaluate.e_ac))
+    of_plain = plain_parameters(params.network, load_meta(prepared))
+    allowance = Allowance(budget.limits(price(space.start).energy_uj, of_plain), price, solves)
+    narrowed = price(replace(space, allowance=allowance).fitted(space.start))
+    if over := allowance.exceeded(narrowed):
+        cost = max(over, key=lambda name: over[name])
+        which = "narrowest network" if solves else "start"
+        if cost == "own_ratio":
+            more = f"{narrowed.own_ratio:.3g} times the parameters of the same with plain weights"
+            raise InputError(f"evolve.budget: the {which} has {more}", "add n_genes to evolve.genes, or lower network.n_genes")
+        needs = f"the {which} has {cost} = {getattr(narrowed, cost):,.6g}"
+        remedy = "raise the limit" if solves or cost == "steps" else "add width to evolve.genes, or raise the limit"
+        raise InputError(f"evolve.budget: {needs}, the limit is {allowance.limits[cost]:,.6g}", remedy)
+    return allowance
+
+
+def narrowed_plain(params: Params, space: SearchSpace, prepared: Path, factor: float) -> float:
+    """The width at which the plain network is within the budget, where a training changes its energy by ``factor``."""
+    assert space.allowance is not None
+    network = params.network.model_copy(update={"n_genes": None})
+    price = pricing(network, prepared, (params.evaluate.e_mac, params.evaluate.e_ac))
+    start = Genotype(1.0, (), settings=(("width", network.width),))
+    plain = SearchSpace((), start, space.bound, network, replace(space.allowance, price=price))
+    return dict(plain.fitted(start, factor).settings)["width"]
 
 
 def check_search(params: Params) -> None:
@@ -62,7 +88,8 @@ def start_genotype(params: Params) -> Genotype:
     if start is None:
         start = configured.with_unit_sigmas() if params.evolve.start == "unit" else configured
     settings = params.evolve.proxy.model_dump(include=set(SETTINGS)) | params.network.model_dump(include=set(SETTINGS))
-    searched = {name: settings[name] for name in params.searched_genes() if name in settings}
+    genes = (*params.searched_genes(), *(("width",) if params.evolve.solves_width else ()))
+    searched = {name: settings[name] for name in genes if name in settings}
     return replace(start, settings=tuple((searched | dict(start.settings)).items()))
 
 

@@ -26,7 +26,7 @@ from pipelines.orchestration.request import Request, last_summary
 from pipelines.project.params import Values, load_params
 from pipelines.project.paths import IN_USE, PAGE, UPDATE, find_project
 from pipelines.project.presets import preset_names
-from pipelines.reporting.summary import summary_markdown
+from pipelines.reporting.verdict import summary_markdown
 from pipelines.runtime.process_tree import die_with_parent, followed
 from pipelines.runtime.redact import bare
 from pipelines.studies.plan import Request as StudyRequest

@@ -19,16 +19,15 @@ from gee_core.config.network import encoded_channels, is_own
 from gee_core.config.prepare import DATASETS
 from gee_core.data.meta import Meta
 from gee_core.evaluation.activity import energy_unit
-from gee_core.evolution.front import MEASURED_AS, START
+from gee_core.evolution.candidate import START
 from gee_core.genome.genotype import configured_genotype
 from gee_core.storage.csv_rows import unescaped
-from gee_core.storage.json_object import read_json_model
 from pipelines.figures import measurements, search
-from pipelines.inputs.genotype_file import FrontFile, GenotypeFile
+from pipelines.inputs.genotype_file import GenotypeFile
 from pipelines.inputs.measured import Measured
-from pipelines.project.paths import FRONT
 from pipelines.reporting.model_readme import as_yaml, template
-from pipelines.reporting.summary import RESULT, Summary, interval, nir, number, percent, result_id, verdict
+from pipelines.reporting.summary import RESULT, Summary, result_id
+from pipelines.reporting.verdict import interval, nir, number, percent, verdict
 from pipelines.runtime.input_errors import reading
 
 Row = dict[str, object]
@@ -47,34 +46,27 @@ class Tables(NamedTuple):
     noise: pd.DataFrame
     hardware: pd.DataFrame
     """No rows where `robustness.hardware` is null."""
-    front: FrontFile | None
-    """None where the search had one objective."""
 
 
-def read_tables(reports: Path, models: Path, class_names: Sequence[str]) -> Tables:
-    """The tables of the run whose files lie under ``reports`` and ``models``, of images of ``class_names``.
+def read_tables(reports: Path, class_names: Sequence[str]) -> Tables:
+    """The tables of the run whose files lie under ``reports``, of images of ``class_names``.
 
     Raises:
         InputError: a file is missing or damaged, or names a class that the images do not have.
     """
     energies = ["macs", "input_rate", "energy_mj", "decode_macs", "decode_energy_mj", "output_rate"]
-    with reading(path := models / "evolve" / FRONT.name):
-        front = read_json_model(path, FrontFile) if path.exists() else None
     confusion = _table(path := reports / "evaluate/confusion.csv", [], ["actual", "predicted"], texts=True)
     with reading(path):
         if unknown := {*confusion["actual"], *confusion["predicted"]} - {*class_names}:
             raise ValueError(f"the images have no class {min(unknown)!r}")
     return Tables(
-        candidates=_table(
-            reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "in_full", "winner"]
-        ),
+        candidates=_table(reports / "evolve/candidates.csv", ["generation", "index", "fitness"], ["rescored", "winner"]),
         history=_table(reports / "train/history.csv", ["epoch", "train_loss", "train_accuracy"]),
         layers=_table(reports / "evaluate/layers.csv", energies, ["layer", "kind", "binary"]),
         confusion=confusion,
         exit=_table(reports / "evaluate/exit.csv", ["confidence", "accuracy", "mean_steps", "energy_mj"]),
         noise=_table(reports / "robustness/noise.csv", ["r", "seed", "accuracy"], ["domain"]),
         hardware=_table(reports / "robustness/hardware.csv", ["strength", "draw", "accuracy"], ["domain"]),
-        front=front,
     )
 
 
@@ -132,21 +124,6 @@ def rescored_table(candidates: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def front_table(front: FrontFile, candidates: pd.DataFrame) -> pd.DataFrame:
-    """The objectives and ``proxy_accuracy`` of the members of ``front`` and, in the last row, of the start of the search."""
-    names, fresh = [*front.members[0].objectives, "proxy_accuracy"], search.fresh_rows(candidates)
-    start = (again if len(again := fresh[fresh["rescored"] == START]) else candidates[:1])[
-        [MEASURED_AS.get(name, name) for name in names]
-    ].mean()
-    members = [[*member.objectives.values(), member.proxy_accuracy] for member in front.members]
-    return pd.DataFrame([*members, start.tolist()], columns=names)
-
-
-def effect_table(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontFile | None) -> pd.DataFrame:
-    """The `gene_correlations` of the searched genes with the objectives of ``front``, or without one with the final fitness."""
-    return search.gene_correlations(candidates, genotype.searched, list(front.members[0].objectives) if front else ["fitness"])
-
-
 class Recognised(NamedTuple):
     """How a class is recognised."""
 
@@ -178,7 +155,7 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
     scored, rescored = search.searched_rows(tables.candidates), rescored_table(tables.candidates)
     failed, outside = (scored.loc[scored["status"].str.startswith(kind), "status"] for kind in ("failed", "outside"))
     by_class = recognition_table(tables.confusion, names)
-    effects = effect_table(tables.candidates, genotype, tables.front)
+    effects = search.gene_correlations(tables.candidates, genotype.searched)
     svgs = draw(tables, names, measured, genotype)
     return template("report.html", percent=percent, number=number, interval=interval).render(
         svg={key: Markup(svg) for key, svg in svgs.items()},
@@ -191,8 +168,6 @@ def render(params: Params, measured: Measured, summary: Summary, meta: Meta, gen
         genotype=genotype,
         measured=measured,
         genes=gene_table(params, genotype),
-        front=tables.front,
-        points=[] if tables.front is None else front_table(tables.front, tables.candidates).to_dict("records"),
         n_effects=effects["n"].max() if len(effects) else 0,
         idle=search.idle_genes(effects),
         fixed=[name for name in genotype.searched if name not in set(effects["gene"])],
@@ -237,16 +212,12 @@ def draw(tables: Tables, names: Sequence[str], measured: Measured, genotype: Gen
     if len(tables.hardware):
         svgs["hardware"] = measurements.accuracy_under_defects(tables.hardware)
     if len(search.searched_rows(tables.candidates)) > 1:
-        found, name = measured.evolve, "loss" if tables.front else "fitness"
-        title = f"The winner’s {name} {number(found.best_fitness)}, {found.scored_on}"
+        title = f"The winner’s fitness {number(measured.evolve.best_fitness)}, {measured.evolve.scored_on}"
         svgs["fitness"] = search.fitness_over_generations(tables.candidates, title)
-    return svgs | search_figures(tables.candidates, genotype, tables.front)
+    return svgs | search_figures(tables.candidates, genotype)
 
 
-def search_figures(candidates: pd.DataFrame, genotype: GenotypeFile, front: FrontFile | None) -> dict[str, str]:
-    """The figures of a search's genes and of its ``front``, for which there are data, as SVG text."""
-    effects = effect_table(candidates, genotype, front)
-    svgs = {"gene_effects": search.gene_effects(effects)} if len(effects) else {}
-    if front:
-        svgs["front"] = search.front_of_candidates(candidates, front_table(front, candidates), front.chosen)
-    return svgs
+def search_figures(candidates: pd.DataFrame, genotype: GenotypeFile) -> dict[str, str]:
+    """The figures of a search's genes for which there are data, as SVG text."""
+    effects = search.gene_correlations(candidates, genotype.searched)
+    return {"gene_effects": search.gene_effects(effects)} if len(effects) else {}

@@ -60,7 +60,6 @@ METRICS: dict[str, Metric] = {name: _of_evaluate(measure) for name, measure in M
     "best_fitness": Metric("best fitness", decimals=3),
     "start_fitness": Metric("fitness of the start, on fresh draws", decimals=3),
     "random_fitness": Metric("fitness of the best of the first generation, on fresh draws", decimals=3),
-    "hypervolume": Metric("hypervolume of the front", decimals=4),
     "n_candidates": Metric("candidates", decimals=0),
     "n_rescored": Metric("scored again", decimals=0),
     "n_failed": Metric("failed candidates", decimals=0),

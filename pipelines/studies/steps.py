@@ -149,8 +149,7 @@ def _search(cell: Cell) -> tuple[GenotypeFile, Numbers]:
     params = cell.params
     if not params.scores_candidates:
         return evolve.genotype_file(params, None), {}
-    shared = params.model_copy(update={"evolve": params.evolve.model_copy(update={"choose": "knee"})})
-    folder = runs_root() / f"step-evolve-{evolve.search_key(shared, cell.prepared)}"
+    folder = runs_root() / f"step-evolve-{evolve.search_key(params, cell.prepared)}"
     with file_lock(folder / HELD):
         search = evolve.run(params, cell.prepared, folder, open_scorer=score_here)
         delete_folder(folder / WORK)

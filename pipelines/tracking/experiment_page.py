@@ -37,9 +37,9 @@ description of a run links to the candidates of its search. Filters for the sear
 | `tags."{LEVEL}" = 'study'` | studies; `'cell'`: their cells |
 
 `fitness` is at the λ of the candidate's own generation, `final_fitness` at that of the last. Each generation has one seed,
-which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` and `fresh_energy_uj` are
-means over the same fresh draws. `rank` is the order of `fresh_fitness`, then of `final_fitness`; of several objectives, 1 is
-the front. `winner` marks the candidate that is trained. All come at the end of a search, but not for candidates that failed.
+which moves the fitness of all its candidates. Of the best and the start, `fresh_fitness` is the mean over the same fresh
+draws. `rank` is the order of `fresh_fitness`, then of `final_fitness`. `winner` marks the candidate that is trained. All come
+at the end of a search, but not for candidates that failed.
 
 Accuracies and rates are parts of 1, energies (`_uj`) microjoules per image, counted, not measured, losses and fitness nats per
 image, footprints bytes, spikes and operations per image. `image_passes` are the training images seen, repetitions included,
@@ -74,27 +74,21 @@ EXPERIMENT_TAGS = {
 }
 
 
-def search_views(genes: Sequence[str], objectives: Sequence[str]) -> dict[str, str]:
+def search_views(genes: Sequence[str], priced: bool) -> dict[str, str]:
     """The views of the candidates below evolve's run, whose id RUN_ID stands for, and of the draws that scored them again.
 
-    Columns are rank, the winner's mark, fitness, loss and the ``genes``. The view of the candidates has charts too: parallel
-    coordinates of genes and fitness, and of several ``objectives`` the first two against each other.
+    Columns are rank, the winner's mark, fitness, loss, the ``genes`` and, if candidates are ``priced``, their energy. The view
+    has a chart too: parallel coordinates of genes and fitness.
     """
     genes = genes[:30]  # the store takes 5,000 characters of a tag
     new = {"deleted": False, "isGenerated": False}
     section = {"uuid": "search", "name": "Search", "display": True, "isReordered": False, "columns": 1}
     axes = {"selectedParams": [], "selectedMetrics": [*genes, "final_fitness"]}
-    charts: list[dict[str, object]] = [{"uuid": "genes", "type": "PARALLEL", "showAllRuns": True} | axes]
-    if len(objectives) > 1:
-        x, y = ({"key": name, "type": "METRIC"} for name in objectives[:2])
-        charts.insert(0, {"uuid": "front", "type": "SCATTER", "xaxis": x, "yaxis": y, "runsCountToCompare": 1000})
-    placed = [chart | {"metricSectionId": "search"} | new for chart in charts]
-    shown = {"compareRunCharts": placed, "compareRunSections": [section | new]}
+    chart = {"uuid": "genes", "type": "PARALLEL", "showAllRuns": True} | axes | {"metricSectionId": "search"} | new
+    shown = {"compareRunCharts": [chart], "compareRunSections": [section | new]}
     views = {}
-    fresh = [f"fresh_{name}" for name in objectives[1:]]
-    others = [*fresh, *objectives] if fresh else ["final_fitness", "L_ce"]  # of several objectives, the fitness is the loss
     for level in ("candidate", "rescore"):
-        names = dict.fromkeys(["rank", "winner", "fresh_fitness", *others, *genes])
+        names = ["rank", "winner", "fresh_fitness", "final_fitness", "L_ce", *(["energy_uj"] if priced else []), *genes]
         columns = {f"metrics.`{name}`": 70 if name in ("rank", "winner") else 115 for name in names} | {DURATION: 80}
         query = f"tags.\"{LEVEL}\" = '{level}' and tags.\"{PARENT}\" = '{RUN_ID}'"
         views[f"{level}s"] = _view(query, "metrics.`rank`", True, columns, runsHiddenMode="SHOW_ALL", **shown)

@@ -38,7 +38,7 @@ RUN = [
         "set it to 0.0",
         params(evolve={"proxy": {"epochs": 1, "weight_decay": 0.0}, "genes": ["plasticity"]}),
     ),
-    row("evolve", "outside: parameters = ", "raise evolve.budget", params(evolve={"budget": {"parameters": 100}})),
+    row("evolve", "evolve.budget: the start has parameters = ", "or raise", params(evolve={"budget": {"parameters": 100}})),
     row("gee run", "MLFLOW_TRACKING_URI = mlruns: a folder, which MLflow ", "write sqlite:///FILE", env=MLRUNS),
 ]
 COMMANDS = [

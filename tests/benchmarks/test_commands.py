@@ -13,10 +13,7 @@ from tests.project_copy import ROOT
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
 MADE = ("data/prepared", "models/", "reports/", "${")
-SMALLEST = {
-    "energy_counts": "--images 20",
-    "paper_sizes": "",
-}
+SMALLEST = {"energy_counts": "--images 20", "paper_sizes": ""}
 
 
 def test_the_imports_of_every_benchmark_are_there():

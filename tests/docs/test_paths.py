@@ -7,7 +7,7 @@ import pytest
 from gee_core.data.meta import Meta
 from gee_core.export.model_card import ModelCard
 from gee_core.model.base import Architecture
-from pipelines.inputs.genotype_file import GenotypeFile
+from pipelines.inputs.genotype_file import Controls, GenotypeFile
 
 FOLDERS = "gee_core|pipelines|tests|benchmarks|studies|presets|notebooks|docs|\\.ci"
 
@@ -33,6 +33,7 @@ def test_every_link_between_files_works_in_the_repository_too(root):
     [
         (Meta, "data/prepared/meta.json"),
         (GenotypeFile, "models/evolve/genotype.json"),
+        (Controls, "models/evolve/controls.json"),
         (Architecture, "models/train/network.safetensors"),
         (ModelCard, "models/export/network.onnx"),
     ],

@@ -41,8 +41,6 @@ TINY = {
         "variant": "ste",
         "genes": ["wiring"],
         "budget": None,
-        "objectives": ["loss"],
-        "choose": "knee",
         "rescore": None,
         "n_generations": 2,
         "population_size": 3,

@@ -49,7 +49,7 @@ PARAMS = changed(
     COMMITTED,
     network={"name": "resnet19", "block": "pre", "width": 0.25, "n_genes": 24, "neuron": "lif", "levels": None, "T": 4},
     prepare={"dataset": "digits"},
-    evolve={"variant": "ste", "genes": ["wiring"], "bound": 4.0, "rescore": None, "objectives": ["loss"], "budget": None},
+    evolve={"variant": "ste", "genes": ["wiring"], "bound": 4.0, "rescore": None, "budget": None},
     train={"epochs": 3},
     robustness={"domain": "image"},
 )
@@ -57,7 +57,7 @@ PLAIN = changed(network={"n_genes": None}, evolve={"variant": "analytic"})
 
 
 SHAPE = changed(evolve={"genes": ["shape", "tau"], "rescore": Rescore(top=2, draws=3)})
-PLAIN_COLUMNS = ["generation", "index", "rescored", "in_full", "seed", "status", "winner", "fitness"]
+PLAIN_COLUMNS = ["generation", "index", "rescored", "seed", "status", "winner", "fitness"]
 NEUROBENCH = {"footprint": 1_250_000, "footprint_decoded": 3_210_000, "connection_sparsity": 0.0, "activation_sparsity": 0.8563}
 NEUROBENCH |= {"effective_macs": 20_000.4, "effective_acs": 1_234_567.0, "dense_synops": 9_876_543.0}
 MEASURED = ["fitness", "final_fitness", "L_ce", "TSE", "R_T", "var_o", "R_S", "proxy_accuracy"]
@@ -72,10 +72,9 @@ def candidates(n_generations=3, population=4, params=None, failed=(), rescored=(
     for t, i, name in places:
         key = name or f"{t}-{i}"
         F, last = rng.uniform(0.4, 0.9) - 0.05 * t, n_generations - 1
-        row = {"generation": t, "index": i, "rescored": name, "in_full": False, "seed": i, "status": "ok"}
+        row = {"generation": t, "index": i, "rescored": name, "seed": i, "status": "ok"}
         row |= {"winner": False, "fitness": F}
         row |= {"final_fitness": F + 0.01, "L_ce": F + 0.1, "TSE": F + 0.2, "R_T": 0.5 + rng.random(), "var_o": 2.0, "R_S": 0.9}
-        row |= {"energy_uj": 5 * F} if params.evolve.several else {}
         row |= {"lambda": math.exp(-min(t, last) / 2), "proxy_accuracy": 1 - F, "epochs": 2, "image_passes": 100}
         drawn = {"sigma_O": rng.uniform(0.1, 0.3)} | {f"sigma_{layer}": rng.uniform(0.1, 0.2) for layer in range(L)}
         if params.evolve.genes != ["wiring"]:
@@ -153,10 +152,7 @@ def write_inputs(root, classes=tuple("0123456789"), params=None, plain=False, ep
         "reports/evaluate/metrics.json",
         size | {"test_accuracy": 0.9731, "test_loss": 0.1, "spikes_per_image": 10842.3, "firing_rate": 0.1437} | NEUROBENCH,
     )
-    put(
-        "reports/robustness/noise.csv",
-        pd.DataFrame({"domain": "image", "r": [0, 0.5], "seed": 0, "accuracy": [0.97, 0.86]}),
-    )
+    put("reports/robustness/noise.csv", pd.DataFrame({"domain": "image", "r": [0, 0.5], "seed": 0, "accuracy": [0.97, 0.86]}))
     put("reports/robustness/hardware.csv", pd.DataFrame(hardware, columns=["domain", "strength", "draw", "accuracy"]))
     put("reports/robustness/metrics.json", {"noise_accuracy": 0.8619, "clean_accuracy": 0.9731})
     put(

@@ -46,7 +46,7 @@ def test_an_evolution_that_was_stopped_goes_on_where_it_was_and_ends_the_same(di
         assert same([record for record, _ in seen], whole)  # progress counts the earlier ones again
         assert [record.candidate.place for record, known in seen if not known] == left
     assert len(read_rows(log.parent)) == len(whole)
-    assert set(known_scores(log.parent, "")) == {record.candidate.key for record in whole}
+    assert set(known_scores(log.parent)) == {record.candidate.key for record in whole}
 
 
 def test_the_genotype_file_brings_back_the_very_genotype_that_was_scored(make_params):

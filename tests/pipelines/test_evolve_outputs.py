@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gee_core.config import Shape
-from gee_core.evolution.candidate import Candidate, Record, Score
+from gee_core.evolution.candidate import Candidate, Price, Record, Score
 from gee_core.genome.genotype import Genotype
 from pipelines import evolve
 
@@ -26,19 +26,30 @@ def test_the_table_has_a_row_per_candidate_and_no_times(make_params):
     state = {"step_size": 0.2, "axis_ratio": 1.5}
     state |= {"mean_sigma_O": -1.0, "mean_sigma_X": -2.0, "std_sigma_O": 0.3, "std_sigma_X": 0.4}
     records = [record(0, 0, 1.0, state=state)]
-    records += [record(0, 1, math.nan, "failed: x"), record(0, 2, 0.1, "outside: steps = 4 of 2"), *again("0-0", 2.0, 1.5)]
+    records += [record(0, 1, math.nan, "failed: x"), record(0, 2, math.nan, "outside: x"), *again("0-0", 2.0, 1.5)]
+    records[0] = replace(records[0], score=replace(records[0].score, energy_uj=0.5))
+    records[0] = replace(records[0], candidate=replace(records[0].candidate, price=Price(9, 8, 2, 0.4, 0.3)))
     rows = evolve.table(records, records[-1], params)
-    first = {"generation": 0, "index": 0, "rescored": "", "in_full": False, "seed": 17, "status": "ok"}
+    first = {"generation": 0, "index": 0, "rescored": "", "seed": 17, "status": "ok"}
     first |= {"winner": False, "fitness": 0.75}
     first |= {"final_fitness": 0.75, "L_ce": 1.0, "TSE": 1.5, "R_T": 1.0, "var_o": 3.0, "R_S": 0.9, "lambda": 0.5}
-    first |= {"proxy_accuracy": 0.4, "epochs": 3, "image_passes": 90, "sigma_O": 0.5, "sigma_0": 0.1, "sigma_1": 0.2}
+    first |= {"proxy_accuracy": 0.4, "epochs": 3, "image_passes": 90, "parameters": 9, "bytes": 8, "steps": 2}
+    first |= {
+        "energy_uj": 0.5,
+        "own_ratio": 0.3,
+        "counted_uj": 0.4,
+        "excess": 0.0,
+        "sigma_O": 0.5,
+        "sigma_0": 0.1,
+        "sigma_1": 0.2,
+    }
     assert list(rows[0].items()) == list((first | Shape().model_dump() | state).items())
-    assert [row["status"] for row in rows] == ["ok", "failed: x", "outside: steps = 4 of 2", "ok", "ok"]
-    assert [math.isnan(row["fitness"]) for row in rows] == [False, True, False, False, False]
+    assert [row["status"] for row in rows] == ["ok", "failed: x", "outside: x", "ok", "ok"]
+    assert [math.isnan(row["fitness"]) for row in rows] == [False, True, True, False, False]
     assert [math.isnan(row["final_fitness"]) for row in rows] == [False, True, True, False, False]
     assert [row["winner"] for row in rows] == [False, False, False, False, True]
     assert [row["rescored"] for row in rows] == ["", "", "", "0-0", "0-0"]
-    assert not set(state) & set(rows[4])
+    assert not {*state, "energy_uj"} & set(rows[4])
 
 
 def test_the_metrics_count_the_failed_and_name_the_best(make_params):

@@ -154,7 +154,7 @@ def test_an_experiment_in_a_copy_that_was_killed_goes_on_in_another_copy(project
 
 TINY_OWN = {
     "network": {"name": "networks.spiking_vgg:SpikingVGG", "width": 0.25, "n_genes": 8},
-    "evolve": {"n_generations": 1, "population_size": 2, "proxy": {"epochs": 1}, "genes": ["wiring"], "rescore": None},
+    "evolve": {"n_generations": 1, "population_size": 2, "genes": ["wiring"], "budget": None, "rescore": None},
     "train": {"epochs": 2},
 }
 

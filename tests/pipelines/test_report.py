@@ -12,7 +12,7 @@ import pytest
 from gee_core.errors import InputError
 from pipelines.project.params import load_params
 from pipelines.report import run
-from pipelines.reporting.summary import track_result
+from pipelines.reporting.verdict import track_result
 from tests.pipelines.report_inputs import HARDWARE_ROWS, HOSTILE, PARAMS, PLAIN, SHAPE, Page, changed, make, write_inputs
 
 
@@ -90,6 +90,22 @@ def test_a_page_of_every_kind_of_search_has_no_number_that_is_missing(tmp_path, 
     summary, html = make(tmp_path, params, **inputs)
     assert "nan" not in Page(html).text.split()
     assert (summary.best_fitness is None) == (summary.n_genes is None) == ("plain" in inputs)
+
+
+def test_under_a_budget_the_page_compares_with_what_was_narrowed(tmp_path, no_figures):
+    write_inputs(tmp_path, params=SHAPE)
+    trained = {"test_accuracy": 0.9611, "energy_mj": 0.0019, "parameters": 54_321}
+    names = ("start", "narrowed", "narrowed_plain")
+    for stage, values in (
+        ("plain", {f"{name}_{measure}": value for name in names for measure, value in trained.items()}),
+        ("evolve", {"limit_energy_uj": 4.0}),
+    ):
+        path = tmp_path / f"reports/{stage}/metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    run(SHAPE, tmp_path / "reports", tmp_path / "models", tmp_path / "prepared")
+    text = Page((tmp_path / "reports/index.html").read_text()).text
+    assert "+1.2 points of accuracy over its start narrowed" in text and "3.8 of 4" in text
+    assert "plain start of the search start, narrowed plain, narrowed" in text and text.count("54,321") == len(names)
 
 
 def test_all_parameters_are_shown_as_they_can_be_read_back(default, tmp_path):

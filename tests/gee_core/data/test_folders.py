@@ -65,10 +65,7 @@ def test_a_root_and_class_folders_that_are_links_are_followed(make_folder, tmp_p
 
 @pytest.mark.parametrize(
     ("remove", "message"),
-    [
-        ("train", "raw/train: no such folder: put the training images there"),
-        ("*", "raw: holds no class folders"),
-    ],
+    [("train", "raw/train: no such folder: put the training images there"), ("*", "raw: holds no class folders")],
 )
 def test_what_is_missing_is_an_input_error_that_names_it(make_folder, remove, message):
     root = make_folder(TWO | {"emu": 1}, TWO | {"emu": 1})

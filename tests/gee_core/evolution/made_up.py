@@ -1,21 +1,41 @@
 """Evolutions whose scores are known beforehand: a configuration, a search space, and scoring functions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from gee_core.config import SearchConfig
-from gee_core.evolution.candidate import Candidate, Score
+from gee_core.config import NetworkConfig, SearchConfig
+from gee_core.evolution.candidate import Candidate, Price, Score
+from gee_core.evolution.price import Allowance
 from gee_core.evolution.search_vector import SearchSpace
-from gee_core.genome.genotype import Genotype
+from gee_core.genome.genotype import Genotype, configured_genotype
+from tests.gee_core.test_config import values
 
 ANALYTIC = Genotype(0.2, (0.1, 0.3, 0.4))
 PER_LAYER = ("sigma_O", "sigma_0", "sigma_1", "sigma_2")
 SPACE = SearchSpace(PER_LAYER, ANALYTIC, 4.0)
 
 
+def area(genotype: Genotype) -> Price:
+    """A price that is made up: the energy is the square of the width, times a threshold that is searched."""
+    genes = dict(genotype.settings)
+    return Price(1, 1, 1, genes["width"] ** 2 * genes.get("v_threshold", 1.0))
+
+
+NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 0.25, "n_genes": 12})
+NARROWED = SearchSpace(
+    ("v_threshold",),
+    replace(configured_genotype(NETWORK), settings=(("v_threshold", 0.5), ("width", 0.25))),
+    4.0,
+    NETWORK,
+    Allowance({"energy_uj": 0.01}, area, solves_width=True),
+)
+"""The threshold is searched, and the width is the greatest within a budget."""
+
+
 def config(**changes) -> SearchConfig:
     """The settings of a small search, with ``changes``."""
     values = {"variant": "ste", "genes": ["wiring"], "n_generations": 4, "population_size": 5, "sigma": 0.3, "b": 0.2}
-    return SearchConfig(**(values | {"choose": "knee"} | changes))
+    return SearchConfig(**(values | changes))
 
 
 def measured(L_ce: float, R_T: float = 0.0, R_S: float = 0.0, **others) -> Score:

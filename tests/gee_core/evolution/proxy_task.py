@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from gee_core.config import BaseConfig, EvolveConfig, NetworkConfig, Proxy
-from gee_core.config.evolve import Budget
 from gee_core.data.images import PackedImages
 from gee_core.data.prepared import load_prepared
 from gee_core.evolution.candidate import Candidate, ProxyTask
@@ -34,10 +33,9 @@ def candidate(index: int = 0, sigma: float = 0.4) -> Candidate:
     return Candidate(2, index, 100 + index, Genotype(sigma, (sigma,) * LAYERS))
 
 
-def changed(task: ProxyTask, budget: Budget | None = None, **proxy) -> ProxyTask:
-    """``task`` with another budget, and other values in `evolve.proxy`."""
-    changes = {"budget": budget, "proxy": task.evolve.proxy.model_copy(update=proxy)}
-    return replace(task, evolve=task.evolve.model_copy(update=changes))
+def changed(task: ProxyTask, **proxy) -> ProxyTask:
+    """``task`` with other values in `evolve.proxy`."""
+    return replace(task, evolve=task.evolve.model_copy(update={"proxy": task.evolve.proxy.model_copy(update=proxy)}))
 
 
 def train_images(task: ProxyTask) -> PackedImages:

@@ -44,6 +44,7 @@ VARIANTS = {"analytic": 2, "random_search": 1.84, "baseline": 2, "baseline+R_T":
 
 
 @pytest.mark.parametrize(("variant", "F"), VARIANTS.items())
-def test_each_variant_has_its_own_fitness_and_a_failed_candidate_none(variant, F):
+def test_each_variant_has_its_own_fitness_and_what_failed_or_is_dead_none(variant, F):
     assert fitness(measured(2.0, 3.0, 0.5), 0.4, config(variant=variant)) == pytest.approx(F)
-    assert math.isnan(fitness(failed("x"), 0.4, config(variant=variant)))
+    for without in (failed("x"), measured(2.0, dead=True)):
+        assert math.isnan(fitness(without, 0.4, config(variant=variant)))

@@ -11,9 +11,11 @@ from gee_core.config import Shape
 from gee_core.config.evolve import Rescore
 from gee_core.errors import InputError
 from gee_core.evolution import loop
-from gee_core.evolution.candidate import Candidate, Price, Record, Score, failed
-from gee_core.evolution.loop import evolve, n_candidates
+from gee_core.evolution.candidate import Candidate, Failure, Price, Record, Score, failed
+from gee_core.evolution.loop import costs, evolve, n_candidates
+from gee_core.evolution.price import Allowance
 from gee_core.evolution.search import CmaEs, RandomSearch
+from gee_core.evolution.winner import winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
 from tests.gee_core.evolution import made_up
@@ -154,26 +156,17 @@ def cma_es(seed: int = 0) -> CmaEs:
 
 
 RESCORE = {"rescore": Rescore(top=2, draws=2)}
-FRONT = {"variant": "baseline", "objectives": ["loss", "energy"], "population_size": 8}
-INNER = {
-    "ste": (cma_es, {}),
-    "random_search": (lambda: RandomSearch(SPACE, 5, 0), {"variant": "random_search"}),
-    "front": (lambda: CmaEs(SPACE, 0.3, 8, 0), FRONT),
-}
-
-
-def priced(c: Candidate) -> Score:
-    return replace(measure(c), price=Price(1, 1, 1, c.genotype.sigma_O))
+INNER = {"ste": (cma_es, {}), "random_search": (lambda: RandomSearch(SPACE, 5, 0), {"variant": "random_search"})}
 
 
 @pytest.mark.parametrize("name", INNER)
 def test_a_users_search_that_asks_a_built_in_search_gives_its_records(name):
     make, changes = INNER[name]
     cfg = config(**changes, **RESCORE)
-    built_in = evolve(cfg, SPACE, 0, made_up.Scorer(priced))
+    built_in = evolve(cfg, SPACE, 0, made_up.Scorer(measure))
     for n in (0, 5, 12, len(built_in) - 1):  # also in the middle of a generation, and of the fresh draws
         known = {r.candidate.key: (r.score, r.seconds) for r in built_in[:n]}
-        asked = made_up.Scorer(priced)
+        asked = made_up.Scorer(measure)
         assert repr(evolve(cfg, SPACE, 0, asked, known, search=Own(make()))) == repr(built_in)
         assert asked.scored == [r.candidate.place for r in built_in[n:]]
 
@@ -187,14 +180,14 @@ def test_a_users_search_that_asks_for_others_than_before_is_refused(whole):
     assert len(evolve(config(), SPACE, 0, scorer(), known)) == 20  # what a built-in search leaves unused is its own affair
 
 
-def test_a_users_search_gets_its_own_vectors_with_fitness_and_excess():
+def test_a_users_search_gets_its_own_vectors_with_their_costs():
     start, far = SPACE.start_vector(), np.full(4, 99.0)
     search = Asks([start], [far, start, tuple(start)])
     records = evolve(config(n_generations=2, variant="analytic"), SPACE, 0, scorer(), search=search)
     assert [r.candidate.place for r in records] == [(0, 0), (1, 0), (1, 1), (1, 2)]
     assert records[1].candidate.genotype == SPACE.genotype(SPACE.bounds()[1])
     (_, first), (vectors, values) = search.told
-    assert vectors[0] is far and repr([*first, *values]) == repr([(r.fitness, r.score.excess) for r in records])
+    assert vectors[0] is far and repr([*first, *values]) == repr([r.fitness for r in records])
 
 
 @pytest.mark.parametrize(
@@ -203,10 +196,7 @@ def test_a_users_search_gets_its_own_vectors_with_fitness_and_excess():
         (Asks([[0.0] * 3]), r"search: ask\(\) returned 3 coordinates, the space has 4 genes: give flat vectors .* sigma_O, "),
         (Asks([0.0] * 4), r"search: ask\(\) returned 1 coordinates, the space has 4 genes"),
         (Asks([{"sigma_O": 0.0}]), r"search: ask\(\) returned 1 coordinates, the space has 4 genes"),
-        (
-            Asks([[0.0] * 4, [0.0, math.nan, 0.0, 0.0]]),
-            r"search: ask\(\) returned \[0.0, nan, .*\], which is not finite: give",
-        ),
+        (Asks([[0.0] * 4, [0.0, math.nan, 0.0, 0.0]]), r"search: ask\(\) returned \[0.0, nan, .*\], which is not finite: give"),
         (Asks([]), r"search: ask\(\) returned an empty generation: give"),
         (random.Random(0), r"search: Random has no ask, tell, mean, state: write it as gee_core.Search has it"),
     ],
@@ -214,3 +204,50 @@ def test_a_users_search_gets_its_own_vectors_with_fitness_and_excess():
 def test_a_search_that_is_none_or_that_asks_for_no_vectors_of_the_space_is_refused(search, message):
     with pytest.raises(InputError, match=message):
         evolve(config(), SPACE, 0, scorer(), search=search)
+
+
+def test_the_dead_cost_more_than_the_living_and_those_outside_more_than_the_dead():
+    scores = [measured(2.0), measured(2.5, dead=True), measured(3.0, dead=True), failed("x")]
+    scores += [replace(failed("", Failure.BUDGET), excess=part) for part in (0.25, 0.5)]
+    cfg = config(variant="baseline")
+    records = [Record(Candidate(0, i, 0, ANALYTIC), s, 1.0, loop.fitness(s, 1.0, cfg), 0.0) for i, s in enumerate(scores)]
+    told = costs(records)
+    assert told[0] == 2.0 and math.isnan(told[3])
+    assert [told[i] for i in (0, 1, 2, 4, 5)] == [2.0, 4.5, 5.0, 5.25, 5.5]
+    assert costs(records[1:3]) == [2.5, 3.0] and costs(records[4:]) == [0.25, 0.5]
+
+
+def sized(genotype: Genotype) -> Price:
+    return Price(int(1000 * genotype.sigma_O), 1, 1, genotype.sigma_O)
+
+
+WITHIN = replace(SPACE, allowance=Allowance({"parameters": 150, "energy_uj": 0.2 / 1.25}, sized))
+
+
+def lower_is_worse(c: Candidate) -> Score:
+    return measured(1 / c.genotype.sigma_O, energy_uj=1.1 * c.price.energy_uj)
+
+
+def test_what_is_outside_is_not_trained_and_the_search_moves_into_the_budget():
+    cfg = config(variant="baseline", n_generations=8, population_size=8)
+    records = evolve(cfg, WITHIN, 3, asked := made_up.Scorer(lower_is_worse))
+    assert asked.scored == [r.candidate.place for r in records if r.ok]
+    first = records[0].score
+    assert first.status == "outside: parameters = 200 of 150, energy_uj = 0.2 of 0.16"
+    assert (first.excess, first.failure, first.image_passes) == (pytest.approx(1 / 3 + 1 / 4), Failure.BUDGET, 0)
+    within = [[r.ok for r in records if r.candidate.generation == g] for g in range(8)]
+    assert sum(within[-1]) > sum(within[0])
+    best = winner(records, cfg).candidate
+    assert best.genotype.sigma_O <= 0.151 and best.price == sized(best.genotype)
+
+
+@pytest.mark.parametrize("space", [WITHIN, made_up.NARROWED], ids=["outside", "narrowed"])
+@pytest.mark.parametrize("variant", ["baseline", "random_search"])
+def test_a_resumed_search_under_a_budget_equals_an_uninterrupted_one(space, variant):
+    cfg, asked = config(variant=variant, **RESCORE), made_up.Scorer(lower_is_worse)
+    records = evolve(cfg, space, 0, asked)
+    for n in (0, 7, len(records) - 3):
+        known = {r.candidate.key: (r.score, r.seconds) for r in records[:n]}
+        again = made_up.Scorer(lower_is_worse, shuffled)
+        assert repr(evolve(cfg, space, 0, again, known)) == repr(records)
+        assert sorted(again.scored) == sorted({*asked.scored} - {r.candidate.place for r in records[:n]})

@@ -1,6 +1,5 @@
 """The search vector of every group: round trips, bounds, and the genes that are not searched."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gee_core.config import NetworkConfig, Shape
+from gee_core.config import Shape
 from gee_core.config.genes import GENES, searched_genes
+from gee_core.config.network import genes_and_weights
 from gee_core.errors import InputError
+from gee_core.evolution.price import Allowance
 from gee_core.evolution.search_vector import SearchSpace
 from gee_core.genome.genotype import Genotype, configured_genotype
-from tests.gee_core.test_config import values
+from tests.gee_core.evolution.made_up import NARROWED, NETWORK, area
 
-NETWORK = NetworkConfig(**values()["network"] | {"name": "vgg16", "width": 0.25, "n_genes": 12})
 SETTINGS = {"v_threshold": 0.5, "tau": 2.0, "surrogate_alpha": 2.0, "lr": 1e-2, "lr_X": 1.0, "lr_O": 0.1, "weight_decay": 0.01}
 SETTINGS |= {"width": 0.25, "tilt": 1.0, "n_genes": 12, "T": 2}
 START = replace(configured_genotype(NETWORK), shape=Shape(omega_O=0.3, beta=0.5), settings=tuple(SETTINGS.items()))
@@ -98,15 +98,6 @@ def test_another_structure_keeps_the_factors_of_the_start_to_its_analytic_sigmas
     np.testing.assert_allclose(sigmas(found), [2 * wide.sigma_O, *wide.sigma_X])
 
 
-def test_a_candidate_has_no_more_genes_than_fit_and_the_least_where_none_fit():
-    most = {0.25: 9, 0.5: 2}  # by width
-    own = replace(space(["width", "n_genes"]), most_genes=lambda network: most.get(network.width, 99))
-    genes = {
-        vector: dict(own.genotype(vector).settings)["n_genes"] for vector in itertools.product((0.5, 1.0, 0.0), (0.4, 1.0))
-    }
-    assert genes == {(0.5, 0.4): 9, (0.5, 1.0): 9, (1.0, 0.4): 4, (1.0, 1.0): 4, (0.0, 0.4): 10, (0.0, 1.0): 36}
-
-
 def test_a_plain_network_has_settings_alone():
     plain = configured_genotype(NETWORK.model_copy(update={"n_genes": None}))
     own = SearchSpace(("width", "v_threshold"), replace(plain, settings=tuple(SETTINGS.items())), 4.0, NETWORK)
@@ -128,3 +119,31 @@ REFUSED = [
 def test_genes_that_are_not_there_or_cannot_start_are_refused(genes, start, said):
     with pytest.raises(InputError, match=said):
         SearchSpace(genes, start, 4.0)
+
+
+def test_a_genotype_has_the_greatest_width_or_less_where_training_adds_energy():
+    found = NARROWED.genotype([0.8])
+    refitted = NARROWED.fitted(found, 1.1)
+    wide, narrow = (dict(genotype.settings)["width"] for genotype in (found, refitted))
+    assert 0.97 * 0.01 <= area(found).energy_uj <= 0.01 and 0.97 * 0.01 <= 1.1 * area(refitted).energy_uj <= 0.01
+    assert 1.1 * narrow**2 == pytest.approx(wide**2, rel=0.03)
+    analytic = configured_genotype(NETWORK.model_copy(update={"width": narrow}))
+    np.testing.assert_allclose(sigmas(refitted), sigmas(analytic))
+    assert NARROWED.price(found, 1.1).energy_uj == pytest.approx(1.1 * area(found).energy_uj)
+    without = replace(NARROWED, allowance=None)
+    assert without.fitted(found) == found and without.price(found) is None
+
+
+@given(st.floats(1e-4, 0.1), st.floats(0, 1))
+def test_the_genes_of_a_narrowed_network_are_no_more_numbers_than_its_weights(limit, coordinate):
+    start = replace(NARROWED.start, settings=(("n_genes", 12), ("width", 0.25)))
+    found = replace(NARROWED, genes=("n_genes",), start=start, allowance=Allowance({"energy_uj": limit}, area, True))
+    genes = dict(found.genotype([coordinate]).settings)
+    numbers, weights = genes_and_weights("vgg16", genes["width"], genes["n_genes"])
+    assert numbers <= weights or genes["n_genes"] == 1
+
+
+def test_without_the_width_among_the_genes_nothing_is_narrowed():
+    own = replace(space(["width", "T"]), allowance=Allowance({"energy_uj": 1e-3, "steps": 3}, area))
+    found = own.genotype(own.bounds()[1])
+    assert dict(found.settings) == SETTINGS | {"width": 0.5, "T": 3}

@@ -8,10 +8,10 @@ import pytest
 from gee_core.config.evolve import Rescore
 from gee_core.evolution.candidate import Candidate, Record, Score, failed
 from gee_core.evolution.loop import evolve, n_candidates
-from gee_core.evolution.winner import candidates_to_rescore, final_fitness, fresh_fitness, winner
+from gee_core.evolution.winner import HEADROOM, candidates_to_rescore, final_fitness, fresh_fitness, winner
 from gee_core.genome.genotype import Genotype
 from gee_core.seeding import derive_seed
-from tests.gee_core.evolution.made_up import ANALYTIC, SPACE, Scorer, config, measured
+from tests.gee_core.evolution.made_up import ANALYTIC, NARROWED, SPACE, Scorer, area, config, measured
 
 NAN = math.nan
 RESCORE = {"rescore": Rescore(top=3, draws=2)}
@@ -68,6 +68,14 @@ def test_where_a_draw_of_each_failed_the_winner_of_the_search_stands():
     assert fresh_fitness(records, config()) == {}
 
 
+def test_a_dead_network_wins_only_where_all_are_dead():
+    dead = [replace(r, score=replace(r.score, dead=True)) for r in (record(0, 0, 0.5), record(0, 1, 0.4))]
+    assert winner([*dead, alive := record(0, 2, 3.0)], config()) is alive
+    assert winner(dead, config()) is dead[1]
+    draw = replace(dead[0], candidate=Candidate(1, 0, 0, ANALYTIC, rescored="0-0"))
+    assert winner([alive, record(0, 1, 4.0), draw], config()) is alive  # a draw that is dead loses
+
+
 def measure(c: Candidate) -> Score:
     """Depends on genotype, seed and index."""
     return measured(abs(math.log(c.genotype.sigma_O / 0.2)) + derive_seed(c.seed, c.index) % 100 / 200)
@@ -117,5 +125,24 @@ def test_fewer_than_asked_for_are_enough():
 
 def test_a_genotype_that_was_found_twice_is_scored_again_once():
     other = replace(record(0, 2, 3.0), candidate=Candidate(0, 2, 0, Genotype(1.0, (1.0,))))
-    again = candidates_to_rescore([record(0, 0, 1.0), record(0, 1, 2.0), other], ANALYTIC, config(**RESCORE), 0)
+    again = candidates_to_rescore([record(0, 0, 1.0), record(0, 1, 2.0), other], ANALYTIC, config(**RESCORE), 0, SPACE)
     assert [c.rescored for c in again] == ["0-0", "0-0", "0-2", "0-2"]  # 0-1, the start and the mean are 0-0
+
+
+def test_what_is_scored_again_has_the_width_at_which_its_trained_energy_fits():
+    def uses_more(c: Candidate) -> Score:
+        factor = 1.2 if c.place == (1, 0) else 1.05
+        return measured(1.0 - 0.1 * (c.place == (1, 0)), energy_uj=factor * c.price.energy_uj)
+
+    cfg = config(variant="baseline", rescore=Rescore(top=1, draws=2), n_generations=2, population_size=4)
+    records = evolve(cfg, NARROWED, 0, Scorer(uses_more))
+    search, again = records[:8], records[8:]
+    factors = {"1-0": 1.2, "0-0": 1.05, "mean": (1.2 * 1.05**3) ** 0.25}  # the mean's is that of the last generation
+    assert [r.candidate.rescored for r in again] == [name for name in factors for _ in (0, 1)]
+    for r in again:
+        factor = factors[r.candidate.rescored]
+        expected = factor * area(r.candidate.genotype).energy_uj
+        assert r.candidate.price.energy_uj == pytest.approx(expected)
+        assert 0.97 * 0.01 <= HEADROOM * expected <= 0.01
+    drawn = [dict(r.candidate.genotype.settings) for r in (search[4], again[0])]
+    assert drawn[0]["v_threshold"] == drawn[1]["v_threshold"] and drawn[0]["width"] > drawn[1]["width"]

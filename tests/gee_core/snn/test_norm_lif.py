@@ -77,10 +77,7 @@ CALLS = {
 
 @pytest.mark.parametrize(
     ("call", "eager"),
-    [
-        *((call, True) for call in CALLS),
-        pytest.param("summed, first", False, marks=[needs_compiler, pytest.mark.slow]),
-    ],
+    [*((call, True) for call in CALLS), pytest.param("summed, first", False, marks=[needs_compiler, pytest.mark.slow])],
 )
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_fused_equals_the_separate_modules(call, eager, neuron, fused, monkeypatch):

@@ -126,8 +126,7 @@ def test_a_gpu_that_is_lost_in_the_stages_own_process_ends_the_stage(task, monke
 def test_records_and_winner_are_the_same_bytes_with_any_workers(make_params, digits, tmp_path, monkeypatch):
     from tests.pipelines.engines.test_dask import cluster_of
 
-    searched = {"variant": "baseline", "genes": ["structure", "neurons"], "objectives": ["loss", "energy"]}
-    searched |= {"choose": "no_worse", "budget": {"parameters": 20_000}}
+    searched = {"variant": "baseline", "genes": ["structure", "neurons"], "budget": {"parameters": 20_000, "energy": 0.8}}
     searched |= {"population_size": 4, "rescore": Rescore(top=2, draws=2)}
     params, results = make_params(network={"neuron": "ilif", "levels": 4}, evolve=searched), {}
     cluster = cluster_of(2, processes=True)

@@ -42,46 +42,44 @@ def test_a_candidate_outside_of_the_budget_is_drawn_and_has_not_failed():
     assert "The winner" in drawn and "scored again" in drawn and "failed" not in drawn
 
 
-GENES, OBJECTIVES = ["noise", "lr", "T", "fixed"], ["loss", "energy"]
+GENES = ["noise", "lr", "T", "fixed"]
 
 
 def search(n=40) -> pd.DataFrame:
-    """A search in which ``lr`` equals the loss, ``T`` grows with the energy and ``noise`` with nothing."""
+    """A search in which ``lr`` falls with the fitness, ``T`` grows somewhat and ``noise`` not at all."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.uniform(0.1, 1, (n, 3)), columns=["L_ce", "energy_uj", "noise"])
-    return table.assign(lr=table["L_ce"], T=table["energy_uj"] ** 3, fixed=0.1, rescored="", final_fitness=-table["L_ce"])
+    table = pd.DataFrame(rng.uniform(0.1, 1, (n, 2)), columns=["final_fitness", "noise"])
+    F = table["final_fitness"]
+    return table.assign(lr=-(F**3), T=F + rng.uniform(0, 1, n), fixed=0.1, rescored="")
 
 
-def test_a_gene_that_equals_the_loss_correlates_fully_and_noise_with_nothing():
-    table = gene_correlations(search(), GENES, OBJECTIVES).set_index(["gene", "objective"])
-    assert sorted(set(table.index.get_level_values("gene"))) == ["T", "lr", "noise"] and set(table["n"]) == {40}
-    for pair in (("lr", "loss"), ("T", "energy")):  # ranks alone count
-        assert tuple(table.loc[pair, ["rho", "se"]]) == pytest.approx((1, 0))
-    noise = table.loc["noise"]
-    assert (noise["rho"].abs() < 2 * noise["se"]).all() and idle_genes(table.reset_index()) == ["noise"]
-    for gene, objective in table.index:
-        x, y = search()[gene], search()[{"loss": "L_ce", "energy": "energy_uj"}[objective]]
-        assert table.loc[(gene, objective), "rho"] == pytest.approx(spearmanr(x, y).statistic)
+def test_a_gene_that_falls_with_the_fitness_correlates_fully_and_noise_with_nothing():
+    table = gene_correlations(search(), GENES)
+    assert list(table["gene"]) == ["lr", "T", "noise"] and set(table["n"]) == {40}  # the greatest first, none that never varied
+    assert tuple(table.iloc[0][["rho", "se"]]) == pytest.approx((-1, 0))  # ranks alone count
+    assert idle_genes(table) == ["noise"]
+    expected = [spearmanr(search()[gene], search()["final_fitness"]).statistic for gene in table["gene"]]
+    np.testing.assert_allclose(table["rho"], expected)
 
 
 def test_the_standard_error_is_that_of_statpsych():
     x = [67, 28, 30, 28, 52, 40, 25, 37, 44, 10, 14, 20, 28, 40, 51]
     y = [21, 4, 9, 12, 35, 18, 10, 22, 24, 1, 6, 8, 13, 16, 19]
-    table = gene_correlations(pd.DataFrame({"lr": x, "final_fitness": y, "rescored": ""}), ["lr"], ["fitness"])
+    table = gene_correlations(pd.DataFrame({"lr": x, "final_fitness": y, "rescored": ""}), ["lr"])
     assert table[["rho", "se"]].to_numpy().ravel() == pytest.approx([0.8699639, 0.08241326])  # of the example of its ci.spear
 
 
-def test_six_candidates_of_the_search_with_every_objective_are_enough():
-    table = search(9)
-    table.loc[0, "rescored"], table.loc[1, "L_ce"], table.loc[2, "energy_uj"] = "0-0", np.nan, np.nan
-    found = gene_correlations(table, GENES, OBJECTIVES)
-    pd.testing.assert_frame_equal(found, gene_correlations(table[3:], GENES, OBJECTIVES))
-    assert set(found["n"]) == {6} and gene_correlations(table[:8], GENES, OBJECTIVES).empty
-    assert gene_correlations(search().assign(sigma_0=search()["L_ce"]), ["sigma_X"], ["loss"])["rho"].item() == pytest.approx(1)
-    assert gene_correlations(search(), ["lr"], ["fitness"])["rho"].item() == pytest.approx(-1)  # which is final_fitness
+def test_six_candidates_of_the_search_with_a_fitness_are_enough():
+    table = search(8)
+    table.loc[0, "rescored"], table.loc[1, "final_fitness"] = "0-0", np.nan
+    found = gene_correlations(table, GENES)
+    pd.testing.assert_frame_equal(found, gene_correlations(table[2:], GENES))
+    assert set(found["n"]) == {6} and gene_correlations(table[:7], GENES).empty
+    table = search().assign(sigma_0=search()["final_fitness"])
+    assert gene_correlations(table, ["sigma_X"])["rho"].item() == pytest.approx(1)
 
 
-def test_every_gene_has_its_bars_and_the_title_counts_those_that_mattered():
-    svg = gene_effects(gene_correlations(search(), GENES, OBJECTIVES))
+def test_every_gene_has_its_bar_and_the_title_counts_those_that_mattered():
+    svg = gene_effects(gene_correlations(search(), GENES))
     assert_self_contained(svg)
-    assert {"T", "lr", "noise", *OBJECTIVES, "2 of 3 genes mattered"} <= set(texts(svg)) and "fixed" not in texts(svg)
+    assert {"T", "lr", "noise", "2 of 3 genes mattered"} <= set(texts(svg)) and "fixed" not in texts(svg)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from gee_core.config import Shape
-from gee_core.data.meta import load_meta
 from gee_core.errors import InputError
+from gee_core.evolution.price import pricing
 from gee_core.genome.genotype import Genotype
 from gee_core.storage.atomic_files import sha256
 from pipelines import evolve
-from pipelines.inputs.search import load_start, search_space, start_genotype
+from pipelines.inputs.search import load_start, narrowed_plain, search_space, start_genotype
 from pipelines.project.params import load_params
+from tests.pipelines.conftest import TINY
 
 SIGMAS = [0.1 * 1.1**layer for layer in range(8)]
 OLD = Genotype(0.25, tuple(SIGMAS))
@@ -151,7 +152,34 @@ def test_a_size_that_fits_no_image_or_network_is_refused_where_it_is_known(secti
     make_params(train={"sizes": [8]}).check_sizes(8)
 
 
-def test_candidates_get_no_more_genes_than_fit_into_the_budget(make_params, digits):
-    params = make_params(evolve={"budget": {"parameters": 1}, "genes": ["n_genes"]})
-    space = search_space(params, load_meta(digits))
-    assert dict(space.genotype(space.bounds()[1]).settings)["n_genes"] == 2  # a third of six, since none fits
+SOLVED = {"variant": "baseline", "genes": ["width", "n_genes", "T"]}
+OUTSIDE = {
+    r"the narrowest network has bytes = \d+, the limit is 100: raise the": {"budget": {"bytes": 100}},
+    r"the narrowest network has steps = 2, the limit is 1: raise": {"budget": {"steps": 1}},
+    r"the start has parameters = [\d,]+, the limit is 5,000: add width": {"genes": ["tilt"], "budget": {"parameters": 5000}},
+    r"the start has energy_uj = 0.0.*: add width to": {"genes": ["tilt"], "budget": {"energy": 0.5}},
+    r"the narrowest network has 4.75 times the .*: add n_genes": {"genes": ["width", "tilt"], "budget": {"energy": 0.05}},
+}
+
+
+@pytest.mark.parametrize("says", OUTSIDE)
+def test_a_start_that_no_width_brings_inside_is_refused_before_any_training(says, digits, make_params, tmp_path, here_and_now):
+    with pytest.raises(InputError, match=rf"^evolve\.budget: {says}"):
+        evolve.run(make_params(evolve=SOLVED | OUTSIDE[says]), digits, tmp_path)
+    assert here_and_now.scored == []
+
+
+def test_an_analytic_wiring_has_no_budget(make_params, digits):
+    params = make_params(evolve={"variant": "analytic", "budget": {"bytes": 1}})
+    assert search_space(params, digits) == search_space(params)
+
+
+def test_the_narrowed_plain_network_is_within_the_budget(make_params, digits):
+    params = make_params(evolve=SOLVED | {"budget": {"energy": 0.5}}, network=TINY["network"] | {"width": 0.25})
+    space = search_space(params, digits)
+    width = narrowed_plain(params, space, digits, 1.0)
+    network = params.network.model_copy(update={"n_genes": None})
+    at = Genotype(1.0, (), settings=(("width", width),))
+    energy = pricing(network, digits, (4.6, 0.9))(at).energy_uj
+    assert 0.9 * space.allowance.limits["energy_uj"] < energy <= space.allowance.limits["energy_uj"]
+    assert narrowed_plain(params, space, digits, 1.5) < width < 0.25

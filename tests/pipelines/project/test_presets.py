@@ -7,13 +7,7 @@ from gee_core.config.network import default_block
 from gee_core.errors import InputError
 from pipelines.project import presets
 from pipelines.project.params import load_params, override_values
-from pipelines.project.presets import (
-    changes_from_preset,
-    describe_presets,
-    load_preset,
-    set_param_arguments,
-    write_preset,
-)
+from pipelines.project.presets import changes_from_preset, describe_presets, load_preset, set_param_arguments, write_preset
 from pipelines.project.safe_yaml import parse_yaml
 from tests.project_copy import ROOT
 

@@ -12,11 +12,7 @@ TABLE = pd.DataFrame({"actual": list("aabbbc"), "predicted": list("abccac")})
 
 
 def test_the_least_recognised_class_comes_first_and_one_without_images_is_left_out():
-    assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [
-        ("b", 0.0, 3, "c"),
-        ("a", 0.5, 2, "b"),
-        ("c", 1.0, 1, None),
-    ]
+    assert recognition_table(TABLE, ["a", "b", "none", "c"]) == [("b", 0.0, 3, "c"), ("a", 0.5, 2, "b"), ("c", 1.0, 1, None)]
 
 
 @pytest.mark.parametrize("params", [PARAMS, SHAPE], ids=["wiring", "shape"])
@@ -36,7 +32,7 @@ def test_genes_stand_next_to_their_neutral_values_and_ranges(tmp_path, params):
 def test_the_gain_of_a_search_is_paired_by_draw_and_clear_from_two_errors_on():
     def again(start, winner):
         rows = [("", 0.9, False)] * 2 + [("0-0", F, False) for F in start] + [("1-2", F, min(winner) == F) for F in winner]
-        table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"]).assign(in_full=False)
+        table = pd.DataFrame(rows, columns=["rescored", "final_fitness", "winner"])
         return next(row for row in rescored_table(table) if row["start"])
 
     clear, noisy = again([0.7, 0.5, 0.6], [0.6, 0.41, 0.5]), again([0.7, 0.5, 0.6], [0.4, 0.6, 0.5])

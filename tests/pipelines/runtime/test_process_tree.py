@@ -37,11 +37,7 @@ with followed([sys.executable, "stage.py"]) as process:
 
 def start(folder: Path, *command: str) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": ROOT},
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "up\n"
     return process

@@ -16,10 +16,7 @@ TINY_STUDY = {
     "preset": "digits",
     "seeds": 2,
     "grid": {
-        "encoding": [
-            {"label": "genetic", "set": {"evolve.variant": "baseline"}},
-            {"label": "unencoded", "control": "plain"},
-        ],
+        "encoding": [{"label": "genetic", "set": {"evolve.variant": "baseline"}}, {"label": "unencoded", "control": "plain"}]
     },
     "metrics": ["test_accuracy", "parameters", "parameter_ratio"],
     "plots": [{"kind": "bars", "group": ["encoding"]}],

@@ -19,14 +19,6 @@ from pipelines.studies.steps import NETWORK, ROWS_OF, prepare_images, run_cell
 from tests.gee_core.data.conftest import config
 from tests.pipelines.conftest import CPU
 
-SEVERAL = {
-    "variant": "baseline",
-    "genes": ["neurons"],
-    "objectives": ["loss", "energy"],
-    "population_size": 6,
-    "n_generations": 1,
-}
-
 
 @pytest.fixture
 def cell(make_params, digits, tmp_path, monkeypatch):
@@ -104,20 +96,6 @@ def test_a_candidate_is_trained_from_its_own_wiring_with_a_seed_per_training(cel
     assert first["test_loss"] != second["test_loss"]
     longer = run_cell(cell(candidate=1, evolve={"n_generations": 1, "proxy": {"epochs": 2}})).metrics
     assert longer["test_loss"] == results[1]["test_loss"] and longer["L_ce"] != results[1]["L_ce"]
-
-
-def test_cells_that_choose_members_of_one_front_share_its_search(cell, digits, tmp_path, monkeypatch):
-    scored, score = [], proxy.score
-    monkeypatch.setattr(proxy, "score", lambda *arguments: scored.append(arguments) or score(*arguments))
-    cells = [cell(evolve=SEVERAL | {"choose": choose}) for choose in (1, "knee")]
-    metrics = [run_cell(wanted).metrics for wanted in cells]
-    assert len(scored) == 6
-    for wanted, numbers in zip(cells, metrics, strict=True):
-        alone = evolve.run(wanted.params, digits, tmp_path / "evolve", open_scorer=steps.score_here)
-        assert {name: numbers[name] for name in alone.metrics} == alone.metrics
-        net = train.run(wanted.params, alone.genotype, load_prepared(digits), tmp_path / str(wanted.params.evolve.choose)).net
-        params = wanted.params.with_genes(alone.genotype.genes)
-        assert numbers["test_loss"] == evaluate.run(params, net, load_prepared(digits), CPU)[0].test_loss
 
 
 def test_killed_work_goes_on_to_the_result_of_an_undisturbed_run(cell, monkeypatch):
