@@ -48,7 +48,7 @@ def main() -> None:
     print(f"{'page':<40} {'words':>7} {'; per 1,000':>12} {'long':>12}")
     print("\n".join(found.row(str(path.relative_to(ROOT))) for path, found in counts.items()))
     print(f"{docs.row('docs')}\n{total.row('total')}")
-    limits = (("README.md", counts[readme], 1100), ("CHANGELOG.md", counts[changelog], 1500), ("docs", docs, 30_000))
+    limits = (("README.md", counts[readme], 1100), ("CHANGELOG.md", counts[changelog], 1500), ("docs", docs, 30_500))
     missed = [f"{name}: {found.words:,} words, at most {most:,}" for name, found, most in limits if found.words > most]
     missed += ["more than 4 semicolons per 1,000 words"] * (total.semicolons > 0.004 * total.words)
     missed += [f"more than 2 % of the sentences have over {LONG} words"] * (total.long > 0.02 * total.sentences)
