@@ -232,8 +232,8 @@ def _evolve(s: Stage) -> None:
             def on_record(record: Record, known: bool) -> None:
                 c = record.candidate
                 doing = f"scoring {c.rescored} again" if c.rescored else f"generation {c.generation}, candidate {c.index}"
-                note = f"{doing}: F {record.fitness:.3f} (lower is better)"
-                steps.at(next(done), note, resumed=known)
+                F = "no better than chance" if record.score.dead else f"F {record.fitness:.3f} (lower is better)"
+                steps.at(next(done), f"{doing}: {F}", resumed=known)
 
             found = run(params, PREPARED, folder, on_record, partial(note_generation, s.run, params))
             n = len(found.records)  # there may be fewer to score again than was thought

@@ -112,7 +112,7 @@ def _draw_dots(ax: Axes, search: pd.DataFrame, values: pd.Series) -> float:
     failed = values.index[values.isna()]
     if len(failed):
         rim, upper = np.full(len(failed), 0.98), ax.get_xaxis_transform()
-        ax.plot(x[failed], rim, "x", color=MUTED, ms=6, label="failed", transform=upper)
+        ax.plot(x[failed], rim, "x", color=MUTED, ms=6, label="failed, or at chance", transform=upper)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     ax.set_xlim(-0.5, search["generation"].max() + 0.5)
     return top

@@ -50,7 +50,7 @@ def _allowance(params: Params, prepared: Path, space: SearchSpace) -> Allowance:
     price = pricing(params.network, prepared, (params.evaluate.e_mac, params.evaluate.e_ac))
     of_plain = plain_parameters(params.network, load_meta(prepared))
     allowance = Allowance(budget.limits(price(space.start).energy_uj, of_plain), price, solves)
-    narrowed = price(replace(space, allowance=allowance).fitted(space.start))
+    narrowed = price(replace(space, allowance=allowance).genotype(space.start_vector()))
     if over := allowance.exceeded(narrowed):
         cost = max(over, key=lambda name: over[name])
         which = "narrowest network" if solves else "start"
@@ -58,7 +58,8 @@ def _allowance(params: Params, prepared: Path, space: SearchSpace) -> Allowance:
             more = f"{narrowed.own_ratio:.3g} times the parameters of the same with plain weights"
             raise InputError(f"evolve.budget: the {which} has {more}", "add n_genes to evolve.genes, or lower network.n_genes")
         needs = f"the {which} has {cost} = {getattr(narrowed, cost):,.6g}"
-        remedy = "raise the limit" if solves or cost == "steps" else "add width to evolve.genes, or raise the limit"
+        others = "" if solves else "add width to evolve.genes, or "
+        remedy = ("lower network.T, or " if cost == "steps" else others) + "raise the limit"
         raise InputError(f"evolve.budget: {needs}, the limit is {allowance.limits[cost]:,.6g}", remedy)
     return allowance
 

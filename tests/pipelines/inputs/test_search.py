@@ -155,7 +155,10 @@ def test_a_size_that_fits_no_image_or_network_is_refused_where_it_is_known(secti
 SOLVED = {"variant": "baseline", "genes": ["width", "n_genes", "T"]}
 OUTSIDE = {
     r"the narrowest network has bytes = \d+, the limit is 100: raise the": {"budget": {"bytes": 100}},
-    r"the narrowest network has steps = 2, the limit is 1: raise": {"budget": {"steps": 1}},
+    r"the narrowest network has steps = 2, the limit is 1: lower network.T": {
+        "genes": ["width", "tilt"],
+        "budget": {"steps": 1},
+    },
     r"the start has parameters = [\d,]+, the limit is 5,000: add width": {"genes": ["tilt"], "budget": {"parameters": 5000}},
     r"the start has energy_uj = 0.0.*: add width to": {"genes": ["tilt"], "budget": {"energy": 0.5}},
     r"the narrowest network has 4.75 times the .*: add n_genes": {"genes": ["width", "tilt"], "budget": {"energy": 0.05}},
