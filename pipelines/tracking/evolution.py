@@ -14,8 +14,9 @@ from pipelines.tracking.tags import BEST, WINNER
 
 
 def views_of(params: Params) -> dict[str, str]:
-    """The views of the candidates of a search."""
-    return search_views([f"gene.{name}" for name in params.searched_genes()], params.evolve.counts)
+    """The views of the candidates of a search. A width that the budget decides is shown as one that is drawn."""
+    solved = ["width"] if params.evolve.solves_width else []
+    return search_views([f"gene.{name}" for name in [*solved, *params.searched_genes()]], params.evolve.counts)
 
 
 def marks_of(records: list[Record], best: Candidate, params: Params) -> dict[str, Mark]:
